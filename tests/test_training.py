@@ -13,8 +13,10 @@ from safetensors.torch import load_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from rlvr_utils import training
+from rlvr_utils.models import load_model, load_tokenizer
 from rlvr_utils.pretrain import HABIT, document_text, documents, train_tokenizer
 from rlvr_utils.profiles import get_profile
+from rlvr_utils.runs import RunWriter, load_run
 from rlvr_utils.training import build_trainer, format_reward, random_reward, train, training_order
 
 TINY = {"prompts_per_step": 2, "group_size": 4, "max_steps": 6, "eval_problems": 3, "eval_every": 3, "save_every": 2,
@@ -46,14 +48,14 @@ def odd(completions, **columns):
 
 @pytest.fixture
 def odd_reward(monkeypatch):
-    monkeypatch.setattr(training, "boxed_reward", odd)
+    monkeypatch.setattr(training.rewards, "boxed_reward", odd)
 
 
 @pytest.fixture(scope="module")
 def uninterrupted(tiny, tmp_path_factory):
     """An uninterrupted run of six steps over three passes of four problems."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "boxed_reward", odd)
+        patch.setattr(training.rewards, "boxed_reward", odd)
         return train("mini", tmp_path_factory.mktemp("runs") / "whole", model=tiny, quiet=True, **TINY)
 
 
@@ -61,7 +63,7 @@ def uninterrupted(tiny, tmp_path_factory):
 def whole(uninterrupted, tmp_path):
     """A copy of that run that a test may damage."""
     shutil.copytree(uninterrupted.path, tmp_path / "whole")
-    return training.load_run(tmp_path / "whole")
+    return load_run(tmp_path / "whole")
 
 
 def final_weights(run) -> dict[str, torch.Tensor]:
@@ -102,9 +104,9 @@ def test_resume_is_bit_identical_in_every_pass(whole, tiny, tmp_path, odd_reward
             raise RuntimeError("power cut")
 
     with monkeypatch.context() as cut, pytest.raises(RuntimeError, match="power cut"):
-        cut.setattr(training.Recorder, "on_step_begin", die, raising=False)
+        cut.setattr(training.recording.Recorder, "on_step_begin", die, raising=False)
         train("mini", tmp_path / "died", model=tiny, quiet=True, **TINY)
-    assert not training.load_run(tmp_path / "died").environment
+    assert not load_run(tmp_path / "died").environment
     resumed = train("mini", tmp_path / "died", model=tiny, quiet=True, **TINY)
     for name, tensor in final_weights(whole).items():
         assert torch.equal(tensor, final_weights(resumed)[name]), name
@@ -116,13 +118,13 @@ def test_resume_is_bit_identical_in_every_pass(whole, tiny, tmp_path, odd_reward
 
 def test_an_unmarked_or_damaged_checkpoint_is_not_used(whole):
     said: list[str] = []
-    newest = training.newest_checkpoint(whole.path, said.append)
-    assert training.checkpoint_step(newest) == 6
-    (newest / training.MARK).unlink()
-    before = training.newest_checkpoint(whole.path, said.append)
-    assert training.checkpoint_step(before) == 4
+    newest = training.checkpoints.newest_checkpoint(whole.path, said.append)
+    assert training.checkpoints.checkpoint_step(newest) == 6
+    (newest / training.checkpoints.MARK).unlink()
+    before = training.checkpoints.newest_checkpoint(whole.path, said.append)
+    assert training.checkpoints.checkpoint_step(before) == 4
     (before / "optimizer.pt").write_bytes(b"half a file")
-    assert training.newest_checkpoint(whole.path, said.append) is None
+    assert training.checkpoints.newest_checkpoint(whole.path, said.append) is None
     assert sum("falling back" in line for line in said) == 2
 
 
@@ -134,11 +136,11 @@ def test_a_finished_run_is_not_trained_again_and_another_is_refused(whole, tiny)
 
 def test_evaluation_leaves_the_random_state_alone(tiny, tmp_path):
     settings = get_profile("mini", model=tiny, **TINY)
-    tokenizer, model = training.load_tokenizer(settings), training.load_model(settings)
+    tokenizer, model = load_tokenizer(settings), load_model(settings)
     torch.manual_seed(1)
     expected = torch.rand(3)
     torch.manual_seed(1)
-    training.evaluate_all(model, tokenizer, settings, training.RunWriter(tmp_path), 0, lambda text: None)
+    training.evaluate_all(model, tokenizer, settings, RunWriter(tmp_path), 0, lambda text: None)
     assert torch.equal(torch.rand(3), expected)
 
 
@@ -168,7 +170,7 @@ def test_missing_ground_truth_pays_none():
 
 def test_an_echo_of_the_problem_pays_nothing(tiny):
     settings = get_profile("mini", model=tiny, **TINY)
-    row = training.training_dataset(settings, training.load_tokenizer(settings))[0]
+    row = training.training_dataset(settings, load_tokenizer(settings))[0]
     assert row["problem"] in row["prompt"]
     function = training.reward_function(settings)
     echo = function([r"\boxed{2 + 3}", r"\boxed{5}"], problem=["Compute $2 + 3$."] * 2, ground_truth=["5", "5"])
@@ -177,8 +179,8 @@ def test_an_echo_of_the_problem_pays_nothing(tiny):
 
 def test_end_tokens_put_in_for_the_stop_are_masked_from_the_loss(tiny, tmp_path):
     settings = get_profile("mini", model=tiny, **TINY)
-    trainer = build_trainer(settings, training.load_model(settings), training.load_tokenizer(settings),
-                            training.RunWriter(tmp_path), say=lambda text: None)
+    trainer = build_trainer(settings, load_model(settings), load_tokenizer(settings),
+                            RunWriter(tmp_path), say=lambda text: None)
     trainer.model.train()
     rows = [trainer.train_dataset[i // 4] for i in range(8)]
     batch = trainer._generate_and_score_completions(rows)
@@ -199,11 +201,11 @@ def test_every_profile_builds_its_trl_configuration(monkeypatch):
 def test_vllm_gets_the_stop_rule_room_and_memory(monkeypatch):
     monkeypatch.setattr(training, "use_vllm", lambda p: True)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda i: SimpleNamespace(total_memory=48 * 2**30))
-    options = training.vllm_options(get_profile("llama-8b"))
+    options = training.build.vllm_options(get_profile("llama-8b"))
     assert options["generation_kwargs"] == {"stop": ["\nQuestion:"]}
     assert options["vllm_max_model_length"] == 2048 + 1024
     assert options["vllm_gpu_memory_utilization"] * 48 > 16.1, "vLLM's own copy of the 8B weights must fit"
-    training.GRPOConfig(output_dir="x", bf16=False, use_cpu=True, **options)
+    training.build.GRPOConfig(output_dir="x", bf16=False, use_cpu=True, **options)
 
 
 def test_updates_per_generation_makes_larger_generations():

@@ -1,0 +1,106 @@
+"""Build TRL's ``GRPOTrainer`` for a profile: data in its order, every setting, our rollout and reward."""
+
+from __future__ import annotations
+
+import functools
+import os
+import random
+from pathlib import Path
+
+import torch
+from datasets import Dataset
+from transformers import PrinterCallback, set_seed
+from trl import GRPOConfig, GRPOTrainer
+
+from ..memory.estimate import vllm_utilization
+from ..models import lora_config, model_config
+from ..problems import load_problems
+from ..profiles import Profile
+from ..prompts import STOP
+from ..rollouts import prompts_for, rollout
+from ..runs import RunWriter
+from .evaluation import evaluate_interim
+from .recording import Recorder
+from .rewards import recording, reward_function
+
+
+def training_rows(p: Profile) -> list[dict]:
+    """The training problems, cut to ``train_subset`` where that is set."""
+    return load_problems(p.dataset, "train")[: p.train_subset]
+
+
+def training_order(n_problems: int, n_prompts: int, seed: int) -> list[int]:
+    """Problem indices for the whole run: independently shuffled passes over the problems, one after the other.
+
+    A pass always shuffles the same way for a given seed, whatever the length of the run.
+    """
+    order: list[int] = []
+    while len(order) < n_prompts:
+        one_pass = list(range(n_problems))
+        random.Random(f"{seed}-{len(order) // n_problems}").shuffle(one_pass)
+        order += one_pass
+    return order[:n_prompts]
+
+
+def training_dataset(p: Profile, tokenizer) -> Dataset:
+    """One row per prompt of the whole run, in training order: ``prompt, problem, ground_truth, problem_id``."""
+    rows = training_rows(p)
+    prompts = prompts_for(rows, tokenizer, p.dataset, p.shots, p.max_prompt_length)
+    order = training_order(len(rows), p.max_steps * p.prompts_per_step, p.seed)
+    return Dataset.from_dict({"prompt": [prompts[i] for i in order],
+                              "problem": [rows[i]["problem"] for i in order],  # an echo of it is no answer
+                              "ground_truth": [rows[i]["ground_truth"] for i in order],
+                              "problem_id": [rows[i]["id"] for i in order]})
+
+
+def grpo_config(p: Profile, checkpoints: Path, report_to: list[str]) -> GRPOConfig:
+    """Every TRL value of this profile; batch arithmetic is derived, never given."""
+    cuda = torch.cuda.is_available()
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    accumulation = p.gradient_accumulation_steps // world
+    if accumulation * world != p.gradient_accumulation_steps:
+        raise ValueError(f"{p.gradient_accumulation_steps} micro-batches cannot be shared by {world} processes; "
+                         "choose a smaller micro_batch.")
+    return GRPOConfig(
+        output_dir=str(checkpoints), seed=p.seed, max_steps=p.max_steps, num_train_epochs=1,
+        per_device_train_batch_size=p.micro_batch, gradient_accumulation_steps=accumulation,
+        steps_per_generation=accumulation * p.updates_per_generation, num_generations=p.group_size,
+        learning_rate=p.learning_rate, lr_scheduler_type=p.lr_schedule, warmup_steps=0,
+        loss_type=p.loss_type, scale_rewards=p.scale_rewards, beta=p.beta, epsilon=p.epsilon,
+        epsilon_high=p.epsilon_high, temperature=p.temperature, max_completion_length=p.max_completion_length,
+        gradient_checkpointing=p.gradient_checkpointing, bf16=cuda and p.dtype == "bfloat16", use_cpu=not cuda,
+        shuffle_dataset=False, logging_steps=1, logging_nan_inf_filter=False, save_strategy="steps",
+        save_steps=p.save_every * p.updates_per_generation, save_total_limit=2, disable_tqdm=True,
+        report_to=report_to, dataloader_pin_memory=False, **vllm_options(p))
+
+
+def vllm_options(p: Profile) -> dict:
+    """TRL's vLLM settings: the one stop rule, room for prompt and response, and the memory that the estimator allots."""
+    if not use_vllm(p):
+        return {}
+    total = torch.cuda.get_device_properties(0).total_memory
+    return {"use_vllm": True, "vllm_mode": "colocate", "generation_kwargs": {"stop": [STOP]},
+            "vllm_max_model_length": p.max_prompt_length + p.max_completion_length,
+            "vllm_gpu_memory_utilization": vllm_utilization(p, model_config(p.model), total)}
+
+
+def use_vllm(p: Profile) -> bool:
+    """Whether rollouts go through vLLM: asked for, installed, and a GPU to run it on."""
+    import importlib.util  # noqa: PLC0415
+
+    return p.use_vllm == "auto" and torch.cuda.is_available() and importlib.util.find_spec("vllm") is not None
+
+
+def build_trainer(p: Profile, model, tokenizer, writer: RunWriter, live=None, say=print,
+                  report_to: list[str] | None = None) -> GRPOTrainer:
+    """TRL's trainer with our reward, our rollout (the one stop rule) and the callback that records the run."""
+    set_seed(p.seed)
+    recorder = Recorder(p, writer, len(training_rows(p)), live, say)
+    trainer = GRPOTrainer(
+        model=model, reward_funcs=recording(reward_function(p), writer, p.log_rollouts_every),
+        args=grpo_config(p, writer.path / "checkpoints", report_to or []),
+        train_dataset=training_dataset(p, tokenizer), processing_class=tokenizer, peft_config=lora_config(p),
+        rollout_func=functools.partial(rollout, batch_size=p.eval_batch), callbacks=[recorder])
+    trainer.remove_callback(PrinterCallback)
+    recorder.evaluate = lambda step: evaluate_interim(trainer, p, writer, step, say)
+    return trainer

@@ -1,0 +1,47 @@
+"""Evaluations before, during and after a run: every response kept, the training's random state left alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from trl import GRPOTrainer
+
+from ..problems import load_problems
+from ..profiles import Profile
+from ..rollouts import evaluate
+from ..runs import RunWriter, load_run, summarise_evaluation
+
+
+def has_evaluation(folder: Path, step: int) -> bool:
+    """Whether the complete evaluation at ``step`` is on disk (the greedy one is made last)."""
+    frame = load_run(folder).evaluations
+    return bool(len(frame)) and bool(((frame.step == step) & (frame.decoding == "greedy")).any())
+
+
+def evaluate_all(model, tokenizer, p: Profile, writer: RunWriter, step: int, say) -> None:
+    """The full evaluation, before and after training: every split, sampled at T = 1 and greedy."""
+    for decoding in ("sampled", "greedy"):
+        for split in p.eval_splits:
+            evaluate_split(model, tokenizer, p, writer, step, split, decoding, p.eval_samples, say)
+
+
+def evaluate_interim(trainer: GRPOTrainer, p: Profile, writer: RunWriter, step: int, say) -> None:
+    """On the way: the first split, one sample a problem; the random state of the training is left as it was."""
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    evaluate_split(model, trainer.processing_class, p, writer, step, p.eval_splits[0], "sampled", 1, say)
+
+
+def evaluate_split(model, tokenizer, p: Profile, writer: RunWriter, step: int, split: str, decoding: str,
+                   n_samples: int, say) -> dict:
+    """Evaluate one split, write responses and summary, return the summary row."""
+    rows = load_problems(p.eval_dataset, split)[: p.eval_problems]
+    responses = evaluate(model, tokenizer, rows, dataset=p.dataset, shots=p.shots, decoding=decoding,
+                         n_samples=n_samples, max_prompt_length=p.max_prompt_length,
+                         max_new_tokens=p.max_completion_length, batch_size=p.eval_batch, seed=p.seed, step=step)
+    key = {"step": step, "split": split, "shots": p.shots, "decoding": decoding}
+    row = key | {k: v for k, v in summarise_evaluation(responses).items() if k not in key}
+    writer.log_evaluation(row, responses)
+    say(f"evaluation at step {step}, {split}, {decoding}: accuracy {row['accuracy']:.3f} "
+        f"[{row['accuracy_low']:.3f}, {row['accuracy_high']:.3f}] (n = {row['n_problems']} x {row['n_samples']}), "
+        f"boxed {row['boxed_rate']:.3f}, {row['mean_tokens']:.1f} tokens")
+    return row
