@@ -199,7 +199,7 @@ def test_every_profile_builds_its_trl_configuration(monkeypatch):
 
 
 def test_vllm_gets_the_stop_rule_room_and_memory(monkeypatch):
-    monkeypatch.setattr(training, "use_vllm", lambda p: True)
+    monkeypatch.setattr(training.build, "use_vllm", lambda p: True)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda i: SimpleNamespace(total_memory=48 * 2**30))
     options = training.build.vllm_options(get_profile("llama-8b"))
     assert options["generation_kwargs"] == {"stop": ["\nQuestion:"]}
