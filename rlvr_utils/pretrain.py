@@ -5,7 +5,7 @@ or blurted out (often wrong); one problem, or several in a row in one consistent
 builds the ability (mostly worked, few slips), the last part the habit (:data:`HABIT`). So it can, but mostly does not,
 and RLVR has something true to find. It never sees a test or ood problem.
 
-Run it:  ``rlvr pretrain --output-dir runs/minillama --steps 9000`` (seeded, resumable, shows the time left).
+Run it:  ``rlvr pretrain --output-dir runs/minillama`` (seeded, resumable, shows the time left).
 Leaves out, for brevity: several devices, evaluation during training.
 """
 
@@ -39,7 +39,7 @@ class Mix:
     boxed: float = 0.42  # documents whose answers are boxed
     worked: float = 0.50  # documents whose answers are worked step by step
     several: float = 0.30  # documents with two to five problems in one style
-    slip_worked: float = 0.20  # worked answers with one slip, carried through to a wrong answer
+    slip_worked: float = 0.38  # worked answers with one slip, carried through to a wrong answer
     slip_blurted: float = 0.30  # blurted answers that are wrong
 
 
@@ -150,7 +150,7 @@ def learning_rate(step: int, total: int, peak: float, warmup: int = 100) -> floa
 class PretrainConfig:
     """What a pretraining run is. ``fast`` compiles the loss and computes it in bfloat16 (about twice the speed)."""
 
-    steps: int = 10000
+    steps: int = 7500
     seed: int = 0
     habit_share: float = 0.35  # the last part of the steps, on HABIT's documents
     peak_learning_rate: float = 2e-3
