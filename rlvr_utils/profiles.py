@@ -44,6 +44,7 @@ class Profile:
     epsilon: float = 0.2  # lower clip range (and upper, unless epsilon_high)
     epsilon_high: float | None = None  # upper clip range; with cispo the cap on the ratio itself
     updates_per_generation: int = 1  # optimizer steps on each generation; above 1 the ratio leaves 1
+    method: str = "grpo"  # "grpo", or "rejection": imitate the base's own right answers, at equal samples and steps
     reward: str = "boxed"  # "boxed", or a control arm: "random", "format"
     reward_value: float = 1.0  # what a correct answer pays; immaterial under group scaling
 
@@ -59,6 +60,8 @@ class Profile:
     eval_batch: int = 512  # responses generated at once, in evaluations and in rollouts
     save_every: int = 25  # steps between checkpoints
     log_rollouts_every: int = 10  # steps between recorded training rollouts
+
+    guard: str = "stop"  # rules of diagnosis.py: "stop" ends a run that cannot work, "warn" only says so, "off" is silent
 
     dtype: str = "float32"  # of the base weights
     gradient_checkpointing: bool = False  # recompute activations: less memory, more time
@@ -101,8 +104,10 @@ def check(p: Profile) -> None:
     if p.batch_size % p.micro_batch:
         raise ValueError(f"micro_batch={p.micro_batch} does not divide the {p.batch_size} responses of a step "
                          f"({p.prompts_per_step} prompts x {p.group_size} samples); choose a divisor.")
-    for name, allowed in (("loss_type", LOSS_TYPES), ("reward", REWARDS), ("adapter", ("lora", "none")),
+    for name, allowed in (("loss_type", LOSS_TYPES), ("reward", REWARDS), ("method", ("grpo", "rejection")),
+                          ("adapter", ("lora", "none")),
                           ("scale_rewards", ("group", "batch", "none")), ("use_vllm", ("never", "auto")),
+                          ("guard", ("stop", "warn", "off")),
                           ("wandb_mode", ("auto", "online", "offline", "disabled"))):
         if getattr(p, name) not in allowed:
             raise ValueError(f"{name}={getattr(p, name)!r}: choose one of {', '.join(allowed)}.")

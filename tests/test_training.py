@@ -229,3 +229,27 @@ def test_offline_wandb_needs_no_account_and_keeps_its_id(tiny, tmp_path, monkeyp
     run_id = (run.path / "wandb-run-id.txt").read_text().strip()
     assert list((run.path / "wandb").glob(f"offline-run-*-{run_id}/run-{run_id}.wandb"))
     assert "key" not in json.dumps(run.config)
+
+
+def test_the_supervised_rival_imitates_only_what_was_paid_for(tiny, tmp_path, odd_reward):
+    """Equal samples and steps; prompts carry no loss, and a resumed run would draw the same samples."""
+    settings = get_profile("mini", model=tiny, method="rejection", **TINY)
+    model, tokenizer = load_model(settings), load_tokenizer(settings)
+    data = training.rejection.own_right_answers(model, tokenizer, settings)
+    assert 0 < len(data) < settings.max_steps * settings.batch_size
+    for row in data:
+        prompt = row["completion_mask"].index(1)
+        assert tokenizer.decode(row["input_ids"][:prompt]).endswith("Answer:")
+        assert odd([tokenizer.decode(row["input_ids"][prompt:], skip_special_tokens=True)]) == [1.0]
+    assert data["input_ids"] == training.rejection.own_right_answers(model, tokenizer, settings)["input_ids"]
+    run = train("mini", tmp_path / "run", model=tiny, quiet=True, method="rejection", **TINY)
+    assert run.metrics["step"].tolist() == [1, 2, 3, 4, 5, 6]
+    assert sorted(run.evaluations["step"].unique()) == [0, 3, 6]
+    assert all(t.abs().max() > 0 for name, t in final_weights(run).items() if "lora_B" in name)
+
+
+def test_the_supervised_rival_needs_a_right_answer(tiny, monkeypatch):
+    monkeypatch.setattr(training.rewards, "boxed_reward", lambda completions, **columns: [0.0] * len(completions))
+    settings = get_profile("mini", model=tiny, method="rejection", **TINY)
+    with pytest.raises(ValueError, match="nothing to imitate"):
+        training.rejection.own_right_answers(load_model(settings), load_tokenizer(settings), settings)

@@ -55,23 +55,35 @@ def training_dataset(p: Profile, tokenizer) -> Dataset:
 
 def grpo_config(p: Profile, checkpoints: Path, report_to: list[str]) -> GRPOConfig:
     """Every TRL value of this profile; batch arithmetic is derived, never given."""
+    options = common_arguments(p, checkpoints, report_to)
+    return GRPOConfig(
+        steps_per_generation=options["gradient_accumulation_steps"] * p.updates_per_generation,
+        num_generations=p.group_size, loss_type=p.loss_type, scale_rewards=p.scale_rewards, beta=p.beta,
+        epsilon=p.epsilon, epsilon_high=p.epsilon_high, temperature=p.temperature,
+        max_completion_length=p.max_completion_length, shuffle_dataset=False,
+        **options | {"save_steps": p.save_every * p.updates_per_generation}, **vllm_options(p))
+
+
+def common_arguments(p: Profile, checkpoints: Path, report_to: list[str]) -> dict:
+    """What GRPO and its supervised rival share: batch, learning rate, precision, checkpoints."""
     cuda = torch.cuda.is_available()
+    return {
+        "output_dir": str(checkpoints), "seed": p.seed, "max_steps": p.max_steps, "num_train_epochs": 1,
+        "per_device_train_batch_size": p.micro_batch, "gradient_accumulation_steps": accumulation_here(p),
+        "learning_rate": p.learning_rate, "lr_scheduler_type": p.lr_schedule, "warmup_steps": 0,
+        "gradient_checkpointing": p.gradient_checkpointing, "bf16": cuda and p.dtype == "bfloat16", "use_cpu": not cuda,
+        "logging_steps": 1, "logging_nan_inf_filter": False, "save_strategy": "steps", "save_steps": p.save_every,
+        "save_total_limit": 2, "disable_tqdm": True, "report_to": report_to, "dataloader_pin_memory": False}
+
+
+def accumulation_here(p: Profile) -> int:
+    """Forward/backward passes per optimizer step that fall to each process."""
     world = int(os.environ.get("WORLD_SIZE", "1"))
     accumulation = p.gradient_accumulation_steps // world
     if accumulation * world != p.gradient_accumulation_steps:
         raise ValueError(f"{p.gradient_accumulation_steps} micro-batches cannot be shared by {world} processes; "
                          "choose a smaller micro_batch.")
-    return GRPOConfig(
-        output_dir=str(checkpoints), seed=p.seed, max_steps=p.max_steps, num_train_epochs=1,
-        per_device_train_batch_size=p.micro_batch, gradient_accumulation_steps=accumulation,
-        steps_per_generation=accumulation * p.updates_per_generation, num_generations=p.group_size,
-        learning_rate=p.learning_rate, lr_scheduler_type=p.lr_schedule, warmup_steps=0,
-        loss_type=p.loss_type, scale_rewards=p.scale_rewards, beta=p.beta, epsilon=p.epsilon,
-        epsilon_high=p.epsilon_high, temperature=p.temperature, max_completion_length=p.max_completion_length,
-        gradient_checkpointing=p.gradient_checkpointing, bf16=cuda and p.dtype == "bfloat16", use_cpu=not cuda,
-        shuffle_dataset=False, logging_steps=1, logging_nan_inf_filter=False, save_strategy="steps",
-        save_steps=p.save_every * p.updates_per_generation, save_total_limit=2, disable_tqdm=True,
-        report_to=report_to, dataloader_pin_memory=False, **vllm_options(p))
+    return accumulation
 
 
 def vllm_options(p: Profile) -> dict:

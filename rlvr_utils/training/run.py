@@ -19,6 +19,7 @@ from ..tracking import environment_record, start_wandb
 from .build import build_trainer
 from .checkpoints import checkpoint_step, newest_checkpoint
 from .evaluation import evaluate_all, evaluate_split, has_evaluation
+from .rejection import build_rejection_trainer
 
 
 def train(profile: str = "mini", output_dir: str | Path | None = None, *,
@@ -54,7 +55,8 @@ def train(profile: str = "mini", output_dir: str | Path | None = None, *,
     if not has_evaluation(folder, 0):
         evaluate_all(model, tokenizer, p, writer, 0, say)
     tracker = start_wandb(p, folder, say)
-    trainer = build_trainer(p, model, tokenizer, writer, live, say, report_to=["wandb"] if tracker else [])
+    build = build_trainer if p.method == "grpo" else build_rejection_trainer
+    trainer = build(p, model, tokenizer, writer, live, say, report_to=["wandb"] if tracker else [])
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     finish_run(trainer, p, writer, folder, time.monotonic() - began, say)
     if tracker:

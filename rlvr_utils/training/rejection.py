@@ -1,0 +1,75 @@
+"""A rival to RL: supervised fine-tuning on the base model's own right answers (rejection sampling).
+
+It draws as many samples as the GRPO run would, on the same problems in the same order, keeps the right ones, and makes
+as many optimizer steps on batches as large. So it differs from GRPO in one thing: it imitates the base's right answers
+instead of weighing right against wrong ones as the policy changes. With TRL's ``SFTTrainer``; the method is STaR's
+(Zelikman et al. 2022, arXiv:2203.14465) in one round.
+"""
+
+from __future__ import annotations
+
+from datasets import Dataset
+from transformers import PrinterCallback, set_seed
+from trl import SFTConfig, SFTTrainer
+
+from ..models import lora_config
+from ..profiles import Profile
+from ..rollouts import encode_prompts, sample_responses
+from ..runs import RunWriter
+from .build import common_arguments, training_dataset, training_rows
+from .evaluation import evaluate_interim
+from .recording import Recorder
+from .rewards import reward_function, train_rows
+
+
+def own_right_answers(model, tokenizer, p: Profile, writer: RunWriter | None = None) -> Dataset:
+    """Sample the whole run's responses from the base model and keep those that the reward pays for.
+
+    Returns:
+        ``input_ids`` and ``completion_mask`` (0 on the prompt and on an end token that was put in), one row a right
+        response, in training order.
+
+    Raises:
+        ValueError: not one sample is right, so there is nothing to imitate.
+    """
+    problems = training_dataset(p, tokenizer)
+    prompts = list(problems["prompt"])
+    groups = sample_responses(model, tokenizer, prompts, n_samples=p.group_size, temperature=p.temperature,
+                              max_new_tokens=p.max_completion_length, batch_size=p.eval_batch, seed=p.seed)
+    columns = {name: [value for value in problems[name] for _ in range(p.group_size)]
+               for name in ("prompt", "problem", "ground_truth", "problem_id")}
+    responses = [response for group in groups for response in group]
+    texts = [response.text for response in responses]
+    rewards = reward_function(p)(texts, problem=columns["problem"], ground_truth=columns["ground_truth"])
+    if writer is not None:
+        lengths = [response.n_tokens for response in responses]
+        first = slice(0, p.batch_size)  # what it learns from, as a sample to read
+        writer.log_train_rollouts(train_rows(1, *(values[first] for values in (
+            columns["prompt"], columns["problem"], texts, columns["ground_truth"], columns["problem_id"], lengths,
+            rewards))))
+    prompt_ids = encode_prompts(tokenizer, prompts)
+    right = [i for i, reward in enumerate(rewards) if reward]
+    if not right:
+        raise ValueError(f"None of the {len(texts):,} samples of the base model is right, so there is nothing to "
+                         "imitate; take an easier data set or more shots.")
+    pairs = [(prompt_ids[i // p.group_size], responses[i]) for i in right]
+    return Dataset.from_dict({"input_ids": [prompt + response.ids for prompt, response in pairs],
+                              "completion_mask": [[0] * len(prompt) + response.sampled for prompt, response in pairs]})
+
+
+def build_rejection_trainer(p: Profile, model, tokenizer, writer: RunWriter, live=None, say=print,
+                            report_to: list[str] | None = None) -> SFTTrainer:
+    """TRL's SFT trainer on the base's own right answers: steps, batch, learning rate and adapter are the profile's."""
+    data = own_right_answers(model, tokenizer, p, writer)
+    samples = p.max_steps * p.batch_size
+    say(f"{len(data):,} of {samples:,} samples of the base model are right; {p.max_steps} steps of {p.batch_size} go over "
+        f"them {samples / len(data):.1f} times")
+    set_seed(p.seed)
+    recorder = Recorder(p, writer, len(training_rows(p)), live, say)
+    config = SFTConfig(packing=False, max_length=None, completion_only_loss=True,
+                       **common_arguments(p, writer.path / "checkpoints", report_to or []))
+    trainer = SFTTrainer(model=model, args=config, train_dataset=data, processing_class=tokenizer,
+                         peft_config=lora_config(p), callbacks=[recorder])
+    trainer.remove_callback(PrinterCallback)
+    recorder.evaluate = lambda step: evaluate_interim(trainer, p, writer, step, say)
+    return trainer
