@@ -19,6 +19,8 @@ PALETTE = ("#0072B2", "#D55E00", "#009E73", "#E69F00", "#56B4E9", "#CC79A7", "#F
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 #: A dash pattern for each colour of the palette.
 DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)), (0, (8, 3)))
+#: Dots an inch of a stored picture: sharp at its own size, and small enough for a notebook that is read on GitHub.
+DPI = 96
 
 
 def style() -> None:
@@ -43,7 +45,15 @@ def style() -> None:
 
 
 def show(figure: Figure, *, alt: str, caption: str, dpi: int = 110) -> None:
-    """Display ``figure`` with its ``alt`` text and ``caption``, then close it.
+    """Display ``figure`` with its ``alt`` text and ``caption``, then close it (see :func:`figure_bundle`)."""
+    from IPython.display import display
+
+    data, metadata = figure_bundle(figure, alt=alt, caption=caption, dpi=dpi)
+    display(data, raw=True, metadata=metadata)
+
+
+def figure_bundle(figure: Figure, *, alt: str, caption: str, dpi: int = 110) -> tuple[dict, dict]:
+    """(data, metadata) of a notebook output for ``figure``, which is closed.
 
     The output carries the picture twice: as an HTML ``<figure>`` with alt text and caption (JupyterLab,
     nbconvert) and as a bare PNG with the alt text in its metadata (viewers that strip HTML). Raises
@@ -51,7 +61,6 @@ def show(figure: Figure, *, alt: str, caption: str, dpi: int = 110) -> None:
     of the readers.
     """
     import matplotlib.pyplot as plt
-    from IPython.display import display
 
     for name, text in (("alt", alt), ("caption", caption)):
         if not text or not text.strip():
@@ -60,12 +69,12 @@ def show(figure: Figure, *, alt: str, caption: str, dpi: int = 110) -> None:
     figure.savefig(buffer, format="png", dpi=dpi, bbox_inches="tight", facecolor="white")
     plt.close(figure)
     png = base64.b64encode(buffer.getvalue()).decode()
-    bundle = {
+    data = {
         "text/html": figure_html(png, alt, caption),
         "image/png": png,
         "text/plain": f"[figure] {alt} ({caption})",
     }
-    display(bundle, raw=True, metadata={"image/png": {"alt": alt}})
+    return data, {"image/png": {"alt": alt}}
 
 
 def figure_html(png: str, alt: str, caption: str) -> str:

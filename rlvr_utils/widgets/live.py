@@ -1,11 +1,11 @@
-"""What moves in a notebook; each has a static twin for papermill, GitHub and the HTML report."""
+"""The reward curve of a training that is under way."""
 
 from __future__ import annotations
 
 import base64
 import io
 
-from .plots import PALETTE, figure_html
+from ..plots import PALETTE, figure_html
 
 
 class LiveReward:

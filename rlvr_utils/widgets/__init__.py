@@ -1,0 +1,26 @@
+"""What moves in a notebook. Each view has a static twin for papermill, GitHub and the HTML report.
+
+A view is a pure function from the values of its controls to an output (a figure or a table), which is what the tests
+call; ``frame.interactive_or_static`` puts the controls above it where somebody can move them, and shows the output for
+their first values where nobody can.
+
+==============  ===========================  ========================================================
+module          view                         what moves
+==============  ===========================  ========================================================
+``verdicts``    ``verifier_explorer``        a response and a ground truth; the tiers that decide
+``advantages``  ``advantage_explorer``       the rewards of a group, and the scaling
+``clipping``    ``clip_explorer``            both epsilons and an advantage; the clip surface
+``adapter``     ``lora_explorer``            rank, targets, GPU; trained numbers and memory
+``responses``   ``response_browser``         step, reward, verdict, subject; base beside trained
+``projection``  ``projection_explorer``      the cut-off up to which a curve is fitted
+``playground``  ``playground``               your own problem, to the base and to the trained model
+``live``        ``LiveReward``               draws itself while the training runs
+==============  ===========================  ========================================================
+
+Views are imported from their modules, so that a notebook without a model does not wait for PyTorch.
+"""
+
+from .frame import Control, choice, interactive_or_static, slider, table, text
+from .live import LiveReward
+
+__all__ = ["Control", "LiveReward", "choice", "interactive_or_static", "slider", "table", "text"]
