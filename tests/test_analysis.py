@@ -8,6 +8,7 @@ import pytest
 
 from rlvr_utils import analysis
 from rlvr_utils.problems import load_problems
+from rlvr_utils.profiles import get_profile
 from rlvr_utils.runs import RunWriter, load_run, summarise_evaluation
 from rlvr_utils.stats import Estimate
 
@@ -409,3 +410,20 @@ def test_a_half_written_tracking_file_is_read_as_far_as_it_goes(offline_runs, tm
     steps = analysis.wandb_metrics(tmp_path)["step"]
     assert 100 < len(steps) < 300 and steps.is_monotonic_increasing
     assert analysis.wandb_metrics(tmp_path / "nowhere").empty
+
+
+def test_every_arm_of_the_experiment_is_a_possible_run():
+    names = [name for arm in analysis.EXPERIMENT for name in arm.runs]
+    assert len(names) == len(set(names))
+    for arm in analysis.EXPERIMENT:
+        for name, overrides in arm.runs.items():
+            settings = get_profile("mini", **overrides)
+            assert name.startswith(arm.prefix) and f"seed-{settings.seed}" in name
+            if arm.tier != "B":  # equal samples; the long runs differ in that on purpose
+                assert settings.max_steps * settings.batch_size == 12_800, name
+
+
+def test_no_arm_reads_the_runs_of_another():
+    """Names are found by how they start, so no prefix may begin another."""
+    prefixes = [arm.prefix for arm in analysis.EXPERIMENT]
+    assert not [(a, b) for a in prefixes for b in prefixes if a != b and b.startswith(a)]

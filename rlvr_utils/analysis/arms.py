@@ -1,8 +1,12 @@
-"""The arms of the experiment: what each asks and what the shipped runs say, or "not run"."""
+"""The arms of the experiment: what each asks, how its runs are made, and what the shipped ones say, or "not run".
+
+``benchmarks/reference_runs.py`` makes the runs from this very list, so that what is reported is what was run.
+"""
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
@@ -16,20 +20,77 @@ from .rates import compare, gap
 from .sentences import percent, points
 
 ABILITIES = REPO / "data" / "minillama" / "abilities.json"
-#: Arm: (the start of its runs' names, the question that it answers).
-ARMS = {
-    "LoRA (the default)": ("mini-seed-", "how sure is the gain?"),
-    "full fine-tuning": ("mini-full-seed-", "is LoRA the reason for a gap?"),
-    "random reward": ("mini-random-seed-", "how much comes from training on anything at all?"),
-    "format-only reward": ("mini-format-seed-", "how much of the gain is the box?"),
-    "trained at 4 shots": ("mini-4shot-seed-", "what is left when the prompt supplies the format?"),
-}
+#: For LoRA and for full fine-tuning the learning rate is chosen on this grid, with one seed each.
+LR_GRID = (1e-4, 3e-4, 1e-3, 3e-3)
+#: The best of the grid for full fine-tuning; None until the grid has been run.
+FULL_LEARNING_RATE: float | None = None
+#: Twelve passes over these problems, slow enough that a quarter of the run holds at most half of its gain.
+LONG = {"train_subset": 256, "max_steps": 192, "learning_rate": 3e-4, "eval_every": 48}
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One arm: its runs are ``mini-KEY-seed-0`` to ``seeds - 1`` (the default's key is empty)."""
+
+    name: str
+    tier: str  #: "A" to "C": each tier is worth shipping alone
+    key: str
+    seeds: int
+    question: str
+    overrides: dict | None = field(default_factory=dict)  #: of profile ``mini``; None: cannot be run yet
+
+    @property
+    def prefix(self) -> str:
+        """What the names of its runs start with."""
+        return f"mini-{self.key}-seed-" if self.key else "mini-seed-"
+
+    @property
+    def runs(self) -> dict[str, dict]:
+        """Name of the run -> overrides of profile ``mini``."""
+        if self.overrides is None:
+            return {}
+        return {f"{self.prefix}{seed}": {"seed": seed} | self.overrides for seed in range(self.seeds)}
+
+
+def _grid(adapter: str) -> list[Arm]:
+    return [Arm(f"{'LoRA' if adapter == 'lora' else 'full'} at {rate:g}", "A", f"grid-{adapter}-{rate:g}", 1,
+                "which learning rate?", {"adapter": adapter, "learning_rate": rate})
+            for rate in LR_GRID if (adapter, rate) != ("lora", 1e-3)]  # that one is mini-seed-0
+
+
+def _full(**overrides) -> dict | None:
+    """Full fine-tuning at its own best learning rate; None before the grid has told it."""
+    if FULL_LEARNING_RATE is None:
+        return None
+    return overrides | {"adapter": "none", "learning_rate": FULL_LEARNING_RATE}
+
+
+EXPERIMENT: tuple[Arm, ...] = (
+    Arm("LoRA (the default)", "A", "", 5, "how sure is the gain?"),
+    Arm("format-only reward", "A", "format", 3, "how much of the gain is the box?", {"reward": "format"}),
+    Arm("random reward", "A", "random", 3, "how much comes from training on anything at all?", {"reward": "random"}),
+    Arm("fine-tuned on its own right answers", "A", "rejection", 3, "why RL at all?", {"method": "rejection"}),
+    *_grid("none"), *_grid("lora"),
+    Arm("full fine-tuning", "A", "full", 5, "is LoRA the reason for a gap?", _full()),
+    Arm("long, LoRA", "B", "long-lora", 3, "where does the curve really go?", LONG),
+    Arm("long, full fine-tuning", "B", "long-full", 3, "where does the curve really go?", _full(**LONG)),
+    *(Arm(f"LoRA rank {r}", "C", f"rank-{r}", 3, "does the rank matter?", {"lora_rank": r, "lora_alpha": 2 * r})
+      for r in (1, 4, 64)),
+    Arm("LoRA on attention only", "C", "attention", 3, "do the targets matter?",
+        {"lora_targets": ["q_proj", "k_proj", "v_proj", "o_proj"]}),
+    Arm("trained at 4 shots", "C", "4shot", 3, "what is left when the prompt supplies the format?", {"shots": 4}),
+    *(Arm(f"groups of {g}", "C", f"group-{g}", 3, "many problems or many samples?",
+          {"group_size": g, "prompts_per_step": 128 // g}) for g in (4, 16)),
+    *(Arm(f"4 updates per generation, {loss}", "C", f"offpolicy-{loss}", 3, "does the loss matter off-policy?",
+          {"updates_per_generation": 4, "loss_type": loss} | ({"epsilon_high": 5.0} if loss == "cispo" else {}))
+      for loss in ("grpo", "dr_grpo", "dapo", "cispo")),
+)
 
 
 def arms_table(root: str | Path = REFERENCE_RUNS) -> pd.DataFrame:
     """One row an arm: question, number of seeds, accuracy before and after, paired change; or "not run"."""
-    rows = [{"arm": arm, "question": question} | _measured(prefix, root) for arm, (prefix, question) in ARMS.items()]
-    return pd.DataFrame(rows)
+    return pd.DataFrame([{"tier": arm.tier, "arm": arm.name, "question": arm.question} | _measured(arm.prefix, root)
+                         for arm in EXPERIMENT])
 
 
 def prompting_alone(shots: int = 4, abilities: str | Path = ABILITIES) -> Estimate | None:
@@ -45,7 +106,7 @@ def prompting_alone(shots: int = 4, abilities: str | Path = ABILITIES) -> Estima
 
 def full_minus_lora(root: str | Path = REFERENCE_RUNS) -> Estimate | None:
     """Final accuracy of full fine-tuning minus that of LoRA, or None where one of the two was not run."""
-    arms = [finished_runs(ARMS[name][0], root) for name in ("full fine-tuning", "LoRA (the default)")]
+    arms = [finished_runs(f"mini-{key}seed-", root) for key in ("full-", "")]
     if not all(arms):
         return None
     return gap(*(endpoints(evaluation_responses(runs))[1] for runs in arms))
