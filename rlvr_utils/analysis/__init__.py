@@ -7,7 +7,7 @@ from .arms import EXPERIMENT, arms_table, finished_runs, full_minus_lora, prompt
 from .claims import SMALLEST_GAP, claims_table
 from .errors import COGENT, category_table, classified, examples, length_change
 from .frames import endpoints, evaluation_responses, evaluations_of, pooled_base, rescored, runs_to_analyse, training_curve
-from .projections import END_WINDOW, projection_table, worked_projection
+from .projections import END_WINDOW, projection_table, runs_to_project, worked_projection
 from .rates import Comparison, beyond_the_base, by_group, compare, gap, learning_curve, majority_vote, pass_at_k_curve, rate
 from .sentences import (
     as_markdown,
@@ -35,6 +35,6 @@ __all__ = [
     "finished_runs", "full_minus_lora", "gap", "improved_sentence", "learning_curve", "length_change",
     "length_sentence", "lora_sentence", "majority_vote", "pass_at_k_curve", "pass_at_k_sentence",
     "percent", "points", "pooled_base", "projection_sentence", "projection_table", "prompting_alone",
-    "prompting_sentence", "rate", "readable", "rescored", "runs_to_analyse", "samples_needed_sentence",
+    "prompting_sentence", "rate", "readable", "rescored", "runs_to_analyse", "runs_to_project", "samples_needed_sentence",
     "split_sentence", "spread_sentence", "training_curve", "wandb_metrics", "worked_projection",
 ]  # fmt: skip

@@ -8,13 +8,15 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from rlvr_utils.runs import Run
+from rlvr_utils.runs import Run, load_run, reference_runs
 from rlvr_utils.stats import PROJECTIONS, project
 
 from .frames import evaluations_of
 
 #: The end of a run is the mean reward of this many last steps.
 END_WINDOW = 10
+#: The fewest rewards that a curve can be fitted to.
+FEWEST_STEPS = 5
 
 
 class Projection(NamedTuple):
@@ -39,12 +41,24 @@ def worked_projection(run: Run, fraction: float, kind: str = "sigmoid", metric: 
     mean of the first three rewards. Raises ValueError where the run is too short for a fit.
     """
     rewards = run.metrics.dropna(subset=metric) if metric in run.metrics else run.metrics
-    if len(rewards) < 5:
-        raise ValueError(f"{run.path.name} has {len(rewards)} training steps with a reward: a projection needs 5")
+    if len(rewards) < FEWEST_STEPS:
+        raise ValueError(
+            f"{run.path.name} has {len(rewards)} training steps with a reward: a projection needs {FEWEST_STEPS}"
+        )
     steps, values = rewards["step"].to_numpy(float), rewards[metric].to_numpy(float)
-    seen = max(5, int(round(fraction * len(steps))))
+    seen = max(FEWEST_STEPS, int(round(fraction * len(steps))))
     curve = project(kind, steps[:seen], values[:seen], steps, start=_start(run, values))
     return Projection(kind, seen, steps, curve, float(values[-END_WINDOW:].mean()))
+
+
+def runs_to_project(runs: Sequence[Run]) -> list[Run]:
+    """Those of ``runs`` that are long enough for a fit, else the shipped runs of mini; perhaps none."""
+    candidates = (runs, [load_run(path) for path in reference_runs()])
+    return next(filter(None, ([run for run in some if _long_enough(run)] for some in candidates)), [])
+
+
+def _long_enough(run: Run) -> bool:
+    return "reward" in run.metrics and run.metrics["reward"].notna().sum() >= 4 * FEWEST_STEPS
 
 
 def _start(run: Run, values: np.ndarray) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import logging
 import os
@@ -11,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rlvr_utils import REPO
+from rlvr_utils.profiles import Profile
 
 from .progress import EXPECTED_SECONDS, Progress, in_words
 from .report import write_report
@@ -44,7 +46,8 @@ def run_course(
 
     Args:
         profile: the one parameter of every notebook; the others keep their defaults.
-        parameters: further notebook parameters; each goes to every notebook that has it.
+        parameters: further notebook parameters; each goes to every notebook that has it. A field of the profile that is
+            no notebook's own parameter goes into their ``overrides``.
         log: takes the closing lines (where to look, what was learned).
 
     Returns:
@@ -106,12 +109,23 @@ def _plan(notebooks: Sequence[Path], parameters: Mapping[str, object]) -> dict[P
         raise ValueError(f"there is no notebook {missing[0]}: name one of notebooks/, or none to run all")
     known = {path: notebook_parameters(path) for path in notebooks}
     names = sorted(set().union(*known.values()))
+    parameters = _with_overrides(parameters, names)
     for name in parameters:
         if name not in names:
             close = difflib.get_close_matches(name, names, 1)
             hint = f"did you mean '{close[0]}'?" if close else f"there are {', '.join(names)}."
             raise ValueError(f"no notebook has a parameter '{name}': {hint}")
     return {path: {name: parameters[name] for name in parameters if name in known[path]} for path in known}
+
+
+def _with_overrides(parameters: Mapping[str, object], names: Sequence[str]) -> dict[str, object]:
+    """``parameters`` with the profile's fields that no notebook names gathered in ``overrides``, where one takes these."""
+    if "overrides" not in names:
+        return dict(parameters)
+    fields = {field.name for field in dataclasses.fields(Profile)} - set(names)
+    rest = {name: value for name, value in parameters.items() if name not in fields}
+    settings = {name: value for name, value in parameters.items() if name in fields}
+    return rest | ({"overrides": {**rest.get("overrides", {}), **settings}} if settings else {})
 
 
 def _execute(notebook: Path, output: Path, parameters: dict, progress: Progress) -> None:

@@ -1,0 +1,100 @@
+"""Profile llama-8b without its GPU: its configurations, and all six notebooks on a stand-in of a few thousand parameters.
+
+The stand-in has the architecture of Llama-3.1-8B (untied, grouped queries) and the special tokens of Llama 3; one has
+Llama 3's chat template, one is plain. Problems and prompts are the real ones. Ten words of its vocabulary are boxed
+digits, so that even a model of random numbers boxes now and then and is sometimes right.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from rlvr_utils.course import run_course
+from rlvr_utils.runs import load_run
+
+BEGIN, END, TURN = "<|begin_of_text|>", "<|end_of_text|>", "<|eot_id|>"
+HEADERS = ["<|start_header_id|>", "<|end_header_id|>"]
+CHAT_TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}<|start_header_id|>{{ message['role'] }}<|end_header_id|>\n\n"
+    "{{ message['content'] | trim }}<|eot_id|>{% endfor %}"
+    "{% if add_generation_prompt %}<|start_header_id|>assistant<|end_header_id|>\n\n{% endif %}")
+
+#: What makes the run short; everything else is the profile's own.
+SHORT = {"max_steps": 3, "prompts_per_step": 2, "group_size": 4, "micro_batch": 4, "eval_problems": 8, "eval_samples": 2,
+         "eval_every": 2, "save_every": 2, "log_rollouts_every": 1, "max_completion_length": 16,
+         "max_prompt_length": 2500, "dtype": "float32"}
+WORDS = {"n_problems": 8, "n_able": 2, "own_trainer_seconds": 1, "wandb_mode": "offline"}
+
+
+@pytest.fixture(scope="session")
+def math_data(real_data: Path, tmp_path_factory) -> dict[str, str]:
+    """``dataset`` and ``eval_dataset``: the real RLVR-MATH sample, and MATH-500 picked out of MATH's test split."""
+    folder = tmp_path_factory.mktemp("math")
+    lines = (real_data / "math_test.jsonl").read_text(encoding="utf-8").splitlines()
+    rows = [row for row in map(json.loads, lines) if row["math500"]]
+    assert len(rows) == 500
+    (folder / "math500.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    return {"dataset": str(real_data / "rlvr_math_sample.parquet"), "eval_dataset": str(folder / "math500.jsonl")}
+
+
+def write_stand_in(folder: Path, sample: str, chat: bool) -> str:
+    """Save the stand-in model and its tokenizer, trained on the real prompts, into ``folder``; return the folder."""
+    texts = [messages[0]["content"] for messages in pd.read_parquet(sample)["messages"]]
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer, bpe.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    special = [BEGIN, END, TURN, *HEADERS]
+    bpe.train_from_iterator(texts, trainers.BpeTrainer(
+        vocab_size=400, special_tokens=special, show_progress=False, initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))
+    bpe.add_tokens([rf"\boxed{{{digit}}}" for digit in range(10)])
+    bpe.post_processor = processors.TemplateProcessing(
+        single=f"{BEGIN} $A", special_tokens=[(BEGIN, bpe.token_to_id(BEGIN))])
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=bpe, bos_token=BEGIN, eos_token=TURN if chat else END,
+                                        chat_template=CHAT_TEMPLATE if chat else None)
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=8, intermediate_size=16, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=131072, tie_word_embeddings=False,
+        bos_token_id=tokenizer.convert_tokens_to_ids(BEGIN), eos_token_id=tokenizer.convert_tokens_to_ids([END, TURN])))
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="session", params=["chat", "plain"])
+def executed(request, math_data, tmp_path_factory) -> Path:
+    """The six notebooks with ``profile=llama-8b``, executed on the stand-in; the run lies beside them."""
+    folder = tmp_path_factory.mktemp(f"llama-8b-{request.param}")
+    model = write_stand_in(folder / "stand-in", math_data["dataset"], request.param == "chat")
+    run = str(folder / "run")
+    run_course("llama-8b", folder / "course", log=print, parameters=WORDS | {
+        "model": model, "output_dir": run, "run": run, "run_path": run, "overrides": SHORT | math_data})
+    return folder
+
+
+def outputs(folder: Path) -> list[tuple[str, nbformat.NotebookNode]]:
+    paths = sorted((folder / "course").glob("*.ipynb"))
+    assert len(paths) == 6
+    return [(path.stem, output) for path in paths for cell in nbformat.read(path, as_version=4).cells
+            for output in cell.get("outputs", [])]
+
+
+def test_all_six_notebooks_run_with_profile_llama_8b(executed: Path) -> None:
+    config = load_run(executed / "run").config
+    assert config["profile"] == "llama-8b" and config["shots"] == 4 and config["lora_rank"] == 32
+    assert load_run(executed / "run").metrics["step"].tolist() == [1, 2, 3]
+
+
+def test_no_notebook_warns_or_tells_what_is_no_number(executed: Path) -> None:
+    for name, output in outputs(executed):
+        assert output.get("name") != "stderr", f"{name}: {output.get('text', '')[:300]}"
+        shown = output.get("text", "") + str(output.get("data", {}).get("text/markdown", ""))
+        assert not re.search(r"\bnan\b", shown), f"{name}: {shown[:300]}"
