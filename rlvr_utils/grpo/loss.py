@@ -75,7 +75,7 @@ def grpo_loss(
             is 1.
         ref_per_token_logps: of the reference; needed for ``beta`` above 0.
         beta: weight of the KL; ``bias_correct_kl`` multiplies it by the ratio (TRL's
-            ``use_bias_correction_kl``; DeepSeek-V3.2, arXiv 2512.02556, section 3.1), which makes its
+            ``use_bias_correction_kl``; DeepSeek-V3.2, arXiv 2512.02556), which makes its
             gradient that of the true KL.
         entropies: ``(B, T)``; needed for ``top_entropy_quantile`` below 1 and for ``entropy_coef``, whose
             bonus is the mean entropy of the counted tokens.

@@ -22,7 +22,7 @@ def importance_ratio(logps: Tensor, old_logps: Tensor, mask: Tensor, level: str)
     Raises:
         ValueError: if ``level`` is neither ``"token"`` nor ``"sequence"``.
 
-    Source: token: PPO (arXiv 1707.06347) section 3; sequence: GSPO (arXiv 2507.18071) Eq. 7.
+    Source: token: PPO (arXiv 1707.06347) section 3; sequence: GSPO (arXiv 2507.18071).
     """
     log_ratio = logps - old_logps
     if level == "token":
@@ -55,7 +55,7 @@ def cispo_term(ratio: Tensor, advantages: Tensor, logps: Tensor, epsilon_high: f
     Here ``epsilon_high`` is a cap on the ratio itself (5.0 is usual). With 0.2, TRL's default when only
     ``epsilon`` is set, every on-policy gradient is scaled down to a fifth.
 
-    Source: CISPO, MiniMax-M1 (arXiv 2506.13585) section 3.1.
+    Source: CISPO, MiniMax-M1 (arXiv 2506.13585).
     """
     return -ratio.clamp(max=epsilon_high).detach() * advantages * logps
 
@@ -63,7 +63,7 @@ def cispo_term(ratio: Tensor, advantages: Tensor, logps: Tensor, epsilon_high: f
 def sapo_term(ratio: Tensor, advantages: Tensor, temperature_pos: float, temperature_neg: float) -> Tensor:
     """``-(4 / tau) sigmoid(tau (ratio - 1)) A``: a smooth gate in place of a clip, slope 1 at ratio 1.
 
-    Source: SAPO (arXiv 2511.20347) section 3.
+    Source: SAPO (arXiv 2511.20347).
     """
     tau = torch.where(advantages > 0, temperature_pos, temperature_neg)
     # The product in this order: rounding equals TRL's.
