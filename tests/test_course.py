@@ -239,7 +239,11 @@ def outputs(notebook: nbformat.NotebookNode) -> list:
 
 
 def pictures(notebook: nbformat.NotebookNode) -> list[dict]:
-    return [output.data for output in outputs(notebook) if "image/png" in output.get("data", {})]
+    return [output.data for output in outputs(notebook) if is_picture(output)]
+
+
+def is_picture(output) -> bool:
+    return "<figure" in output.get("data", {}).get("text/html", "") or "image/png" in output.get("data", {})
 
 
 def test_course_the_model_learns(course) -> None:
@@ -283,7 +287,7 @@ def test_course_every_figure_is_there_with_alt_text_and_caption(course) -> None:
         for cell in notebook.cells:
             # An indented call may stand in a branch that is not taken, or be made by a slider.
             asked = len(re.findall(r"^(?:plots\.)?show\(", cell.source, re.M)) if cell.cell_type == "code" else 0
-            drawn = sum("image/png" in output.get("data", {}) for output in cell.get("outputs", []))
+            drawn = sum(map(is_picture, cell.get("outputs", [])))
             assert drawn >= asked, f"{name} calls show() {asked} times and draws {drawn} figures: {cell.source[:60]}"
         for figure in figures:
             assert re.search(r'alt="[^"]{10,}"', figure) and re.search(r"<figcaption>.{10,}", figure), name

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import base64
-import io
-
-from ..plots import PALETTE, figure_html
+from ..plots import PALETTE, figure_html, png_of
 
 
 class LiveReward:
@@ -47,7 +44,6 @@ class LiveReward:
         lengths.plot(steps, [row["completions/mean_length"] for row in rows], "--", color=PALETTE[1], linewidth=1)
         lengths.set_ylabel("tokens a response")
         lengths.grid(visible=False)
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=100, bbox_inches="tight", facecolor="white")
+        png = png_of(figure)
         plt.close(figure)
-        return base64.b64encode(buffer.getvalue()).decode()
+        return png
