@@ -1,4 +1,4 @@
-"""What a run tells while it goes: metrics as they come, progress with the time left, marks on finished checkpoints."""
+"""What a run tells while it goes: metrics, progress with the time left, what the guards see, marks on checkpoints."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
+from accelerate.utils import broadcast_object_list
 from transformers import TrainerCallback
 
+from ..diagnosis import NOT_A_NUMBER, Finding, Record, RunStopped, findings
 from ..profiles import Profile
 from ..runs import RunWriter, load_run
 from .checkpoints import MARK
@@ -19,6 +22,8 @@ class Recorder(TrainerCallback):
     def __init__(self, p: Profile, writer: RunWriter, n_problems: int, live, say):
         self.p, self.writer, self.n_problems, self.live, self.say = p, writer, n_problems, live, say
         self.rows: list[dict] = []
+        self.told: set[tuple[str, str]] = set()
+        self.stop: Finding | None = None
         self.evaluate: Callable[[int], None] = lambda step: None
         self.began, self.first = time.monotonic(), 0
 
@@ -27,8 +32,14 @@ class Recorder(TrainerCallback):
         self.rows = load_run(self.writer.path).metrics.to_dict("records")
 
     def on_log(self, args, state, control, logs=None, **kwargs):
-        if not state.is_world_process_zero or "loss" not in logs:
+        if "loss" not in logs:
             return
+        if state.is_world_process_zero:
+            self.record(state, logs)
+        self.guard(state, control)
+
+    def record(self, state, logs: dict) -> None:
+        """Write one step's metrics, tell the progress, draw the live picture."""
         seconds = time.monotonic() - self.began
         row = {"step": state.global_step} | logs | {
             "epoch": state.global_step * self.p.prompts_per_step / self.n_problems, "seconds": round(seconds, 2)}
@@ -42,13 +53,46 @@ class Recorder(TrainerCallback):
         if self.live and state.global_step % 5 == 0:
             self.live(self.rows)
 
+    def guard(self, state, control) -> None:
+        """Say once what a rule finds; where no further step can mend it, save this one's state and end the run.
+
+        Weights that are no numbers any more are not saved: the checkpoint before them is the one to go back to.
+        """
+        stop = [self.ask_rules() if state.is_world_process_zero and self.p.guard != "off" else None]
+        self.stop = broadcast_object_list(stop)[0]  # all processes end at the same step, or none
+        if self.stop and state.global_step < self.p.max_steps:
+            control.should_training_stop = True
+            control.should_save = self.stop.name != NOT_A_NUMBER
+
+    def ask_rules(self) -> Finding | None:
+        """Say what is new; return what ends the run."""
+        run = load_run(self.writer.path)
+        found = findings(Record(self.rows, run.evaluations.to_dict("records"), self.p.to_dict()))
+        for finding in found:
+            if (finding.name, finding.severity) not in self.told:
+                self.told.add((finding.name, finding.severity))
+                self.say(str(finding))
+        stops = [finding for finding in found if finding.severity == "stop"]
+        return stops[0] if stops and self.p.guard == "stop" else None
+
+    def on_train_end(self, args, state, control, **kwargs):
+        if self.stop and state.global_step < self.p.max_steps:
+            raise RunStopped(f"The run was stopped at {self.stop} What was recorded is kept in {self.writer.path.name}; "
+                             "guard='warn' goes on all the same.")
+
     def on_step_end(self, args, state, control, **kwargs):
-        if state.global_step % self.p.eval_every == 0 and state.global_step < self.p.max_steps:
+        due = state.global_step % self.p.eval_every == 0 and state.global_step < self.p.max_steps
+        if due and finite_weights(kwargs["model"]):  # a guard is about to end the run where they are not
             self.evaluate(state.global_step)
 
     def on_save(self, args, state, control, **kwargs):
         if state.is_world_process_zero:
             (Path(args.output_dir) / f"checkpoint-{state.global_step}" / MARK).touch()
+
+
+def finite_weights(model: torch.nn.Module) -> bool:
+    """Whether every trained weight is a number."""
+    return all(bool(weight.isfinite().all()) for weight in model.parameters() if weight.requires_grad)
 
 
 def recent(rows: list[dict], name: str, n: int = 10) -> float:

@@ -73,7 +73,7 @@ def refuse_other_run(folder: Path, p: Profile) -> bool:
     if not (folder / "config.yaml").is_file():
         return False
     old, new = load_run(folder).config, p.to_dict()
-    changed = [k for k in new if k in old and old[k] != new[k] and not k.startswith("wandb")]
+    changed = [k for k in new if k in old and old[k] != new[k] and not k.startswith(("wandb", "guard"))]
     if changed:
         k = changed[0]
         raise ValueError(f"{folder} holds a run with {k}={old[k]!r}, not {new[k]!r}. "

@@ -1,0 +1,333 @@
+"""Rules that watch a run: what is seen, with its numbers, and what to do about it.
+
+The same rules guard a run while it goes (``training.recording`` asks them after every step) and explain one that has
+finished or died (:func:`diagnose`). Each is a pure function of the :class:`Record` so far; ``RULES`` holds them all.
+
+A threshold is worth what it does on healthy runs. Beside each stands the worst that the shipped reference runs of
+profile ``mini`` come to (averages over ten steps, which are 160 groups); a test holds that none of them raises anything.
+"""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from .runs import Run, load_run
+
+#: The finding after which a checkpoint is worth nothing.
+NOT_A_NUMBER = "not a number"
+#: A rule judges the last 10 steps, or as many as it takes to see 128 groups: a share of 5 % is then not missed by chance
+#: (0.95 to the power of 128 is 0.1 %).
+STEPS, GROUPS = 10, 128
+#: Share of groups whose responses all earn the same, above which next to nothing is learned. Healthy: at most 0.58.
+EQUAL = 0.95
+#: Mean reward, as a share of what a right answer pays, above which equal groups only mean that the problems are solved.
+SOLVED = 0.9
+#: Share of responses that ran into the length limit: worth a word, and too many for anything to be learned from the rest.
+#: Healthy: at most 0.005.
+CUT_OFF, ALL_CUT_OFF = 0.25, 0.9
+#: Entropy as a share of the first step's, below which the model repeats itself. Healthy: at least 0.09.
+COLLAPSED = 0.02
+#: KL divergence from the base model in nats a token. None of the shipped runs has a KL term: at 1 a token has become
+#: e times as likely, on average, as it was; at 10 nothing of the base model is left.
+FAR, GONE = 1.0, 10.0
+#: The mean reward has fallen by this share of its best, and by 4 standard errors. Healthy: at most 0.06.
+FALLEN, LOST, ERRORS = 1 / 3, 2 / 3, 4.0
+#: Rise of the boxed rate that calls for a look at what is inside the boxes, and the rise there that counts as none.
+#: Healthy: the first rises by 0.6, the second by 0.4.
+BOXED_RISE, FLAT = 0.2, 0.05
+#: Steps with a learning signal after which an adapter that never moved will not move any more.
+STILL = 5
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one rule found.
+
+    Attributes:
+        name: of the rule.
+        severity: ``"warn"``, or ``"stop"`` for what no further step can mend.
+        step: at which it was first seen.
+        seen: one sentence with the numbers.
+        advice: one sentence on what to do.
+    """
+
+    name: str
+    severity: str
+    step: int
+    seen: str
+    advice: str
+
+    def __str__(self) -> str:
+        return f"step {self.step}, {self.name} ({self.severity}): {self.seen} {self.advice}"
+
+
+class RunStopped(ValueError):
+    """A guard ended the training; what was recorded is kept."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """A run so far, as rules see it.
+
+    Attributes:
+        metrics: one dict a step with TRL's metric names; a NaN may stand as NaN or as None.
+        evaluations: rows of ``evaluations.jsonl``.
+        config: the profile's fields; what is missing takes the profile's defaults.
+    """
+
+    metrics: Sequence[Mapping]
+    evaluations: Sequence[Mapping] = ()
+    config: Mapping = field(default_factory=dict)
+
+    @property
+    def step(self) -> int:
+        """The last step."""
+        return int(self.metrics[-1]["step"]) if self.metrics else 0
+
+    @property
+    def window(self) -> int:
+        """How many steps a rule averages over."""
+        return max(STEPS, math.ceil(GROUPS / self.config.get("prompts_per_step", 16)))
+
+    @property
+    def pays(self) -> float:
+        """What a right answer pays."""
+        return float(self.config.get("reward_value", 1.0))
+
+    def values(self, name: str) -> list[float]:
+        """Every finite value of a metric (steps that do not generate have none of reward and length)."""
+        return [float(row[name]) for row in self.metrics if finite(row.get(name))]
+
+    def recent(self, name: str) -> float:
+        """The metric's mean over the window; nan as long as that is not full, which no comparison passes."""
+        values = self.values(name)[-self.window:]
+        return sum(values) / self.window if len(values) == self.window else math.nan
+
+
+def finite(value: object) -> bool:
+    """Whether ``value`` is a number other than NaN and infinity."""
+    return isinstance(value, (int, float)) and math.isfinite(value)
+
+
+Rule = Callable[[Record], Finding | None]
+
+
+# --- the rules ---
+
+
+def not_a_number(record: Record) -> Finding | None:
+    """The loss or the gradient's norm is NaN or infinite: the weights are lost with this step."""
+    bad = [name for name in ("loss", "grad_norm") if name in record.metrics[-1] and not finite(record.metrics[-1][name])]
+    if not bad:
+        return None
+    return Finding(NOT_A_NUMBER, "stop", record.step,
+                   f"{' and '.join(bad)} became NaN or infinite at learning rate {record.config.get('learning_rate')}.",
+                   "Lower learning_rate tenfold (or updates_per_generation to 1) and train again; this step is not saved.")
+
+
+def no_signal(record: Record) -> Finding | None:
+    """Since the start no group has had two different rewards."""
+    equal, rewards = record.values("frac_reward_zero_std"), record.values("reward")
+    if len(equal) < record.window or min(equal) < 1:
+        return None
+    solved = rewards[-1] > SOLVED * record.pays
+    advice = ("The problems are solved already: take harder ones." if solved else
+              "Read the responses in rollouts/train.jsonl.gz and check the reward function; if it is right, the model "
+              "never succeeds: take easier problems, more shots or a larger group_size "
+              "(`rlvr doctor --trainability` measures it beforehand).")
+    return Finding("no signal", "stop", record.step,
+                   f"In {len(equal)} steps the reward never varied within any group (it is {rewards[-1]:.2f} on average), "
+                   "so every advantage was 0 and nothing could be learned.", advice)
+
+
+def groups_equal(record: Record) -> Finding | None:
+    """Groups used to have different rewards, and (nearly) no group has any more."""
+    equal, reward = record.recent("frac_reward_zero_std"), record.recent("reward")
+    if not equal >= EQUAL or min(record.values("frac_reward_zero_std")) == 1:
+        return None
+    solved = reward >= SOLVED * record.pays
+    advice = ("The problems are solved: more steps cost and teach nothing; take harder problems." if solved else
+              "The model has settled on one answer to each problem: go back to an earlier checkpoint with a lower "
+              "learning_rate, or a higher temperature.")
+    return Finding("groups equal", "stop" if equal == 1 and not solved else "warn", record.step,
+                   f"{equal:.0%} of the groups of the last {record.window} steps have one reward throughout "
+                   f"(mean {reward:.2f}), so they teach nothing.", advice)
+
+
+def cut_off(record: Record) -> Finding | None:
+    """Responses run into the length limit before they reach their box."""
+    share, reward = record.recent("completions/clipped_ratio"), record.recent("reward")
+    if not share >= CUT_OFF:
+        return None
+    hopeless = share >= ALL_CUT_OFF and reward < (1 - ALL_CUT_OFF) * record.pays
+    limit = record.config.get("max_completion_length")
+    return Finding("cut off", "stop" if hopeless else "warn", record.step,
+                   f"{share:.0%} of the responses of the last {record.window} steps were cut off at {limit} tokens, "
+                   f"mostly before a box (mean reward {reward:.2f}).",
+                   "Raise max_completion_length, and read a few responses to see whether they would ever end.")
+
+
+def format_only(record: Record) -> Finding | None:
+    """More answers are boxed, but what is in the boxes is no more often right."""
+    rows = own_evaluations(record)
+    if len(rows) < 2:
+        return None
+    first, last = rows[0], rows[-1]
+    measure = "accuracy_if_boxed" if finite(first.get("accuracy_if_boxed")) else "accuracy"
+    boxed = last["boxed_rate"] - first["boxed_rate"]
+    if boxed < BOXED_RISE or not finite(last.get(measure)) or last[measure] - first[measure] >= FLAT:
+        return None
+    name = "the share of right answers among them" if measure == "accuracy_if_boxed" else "accuracy"
+    return Finding("format only", "warn", record.step,
+                   f"Boxed answers rose from {first['boxed_rate']:.2f} to {last['boxed_rate']:.2f}, while {name} went "
+                   f"from {first[measure]:.2f} to {last[measure]:.2f}: so far the model has learned the form only.",
+                   "Wait for the next evaluation; if that does not change, take problems it solves more often, more "
+                   "samples a problem, or exemplars in the prompt, which give the form for nothing.")
+
+
+def own_evaluations(record: Record) -> list[Mapping]:
+    """The sampled evaluations of the first split at the run's own number of shots, in order."""
+    rows = [row for row in record.evaluations
+            if row["decoding"] == "sampled" and row["shots"] == record.config.get("shots", 0)]
+    split = record.config.get("eval_splits", [row["split"] for row in rows])[:1]
+    return [row for row in rows if row["split"] in split]
+
+
+def entropy_collapse(record: Record) -> Finding | None:
+    """The model hardly samples any more: it writes one response to each problem, and not because it knows them all."""
+    entropy, now = record.values("entropy"), record.recent("entropy")
+    reward, equal = record.recent("reward"), record.recent("frac_reward_zero_std")
+    if not now < COLLAPSED * entropy[0] or not reward < SOLVED * record.pays:
+        return None
+    return Finding("entropy collapse", "stop" if equal >= SOLVED else "warn", record.step,
+                   f"Entropy fell from {entropy[0]:.3f} to {now:.4f} nats a token with the mean reward at {reward:.2f}: "
+                   f"the model has stopped exploring ({equal:.0%} of its groups teach nothing).",
+                   "Train again with a learning_rate three to ten times lower, or with a KL term (beta=0.01).")
+
+
+def kl_runaway(record: Record) -> Finding | None:
+    """The policy has left the base model far behind."""
+    kl = record.recent("kl")
+    if not kl > FAR:
+        return None
+    return Finding("KL runaway", "stop" if kl > GONE else "warn", record.step,
+                   f"The KL divergence from the base model is {kl:.2f} nats a token over the last {record.window} steps "
+                   f"(first step: {record.values('kl')[0]:.3f}).",
+                   "Lower learning_rate three- to tenfold, or raise beta; read some responses before anything else.")
+
+
+def still_weights(record: Record) -> Finding | None:
+    """There is a learning signal, and yet no weight moves: the silent failure of LoRA."""
+    rows = [row for row in record.metrics if finite(row.get("grad_norm"))
+            and finite(row.get("frac_reward_zero_std")) and row["frac_reward_zero_std"] < 1]
+    moved = [row["grad_norm"] * row.get("learning_rate", 1) for row in rows[-STILL:]]
+    if len(moved) < STILL or any(moved):
+        return None
+    rate = all(row["grad_norm"] for row in rows[-STILL:])
+    return Finding("weights do not move", "stop", record.step,
+                   f"Groups differ in reward, but {'the learning rate' if rate else 'the gradient'} was exactly 0 in "
+                   f"the last {STILL} of those steps.",
+                   "Look at learning_rate and lr_schedule." if rate else
+                   "Check that the adapter is trained: lora_targets, requires_grad of its A and B "
+                   "(count_parameters), and lora_movement after a step.")
+
+
+def reward_falls(record: Record) -> Finding | None:
+    """The mean reward has fallen well below its best, by more than chance."""
+    rewards, n = [value / record.pays for value in record.values("reward")], record.window
+    if len(rewards) < 2 * n:
+        return None
+    sums = [sum(rewards[:n])]
+    for new, old in zip(rewards[n:], rewards, strict=False):
+        sums.append(sums[-1] + new - old)
+    best, now = max(sums) / n, sums[-1] / n
+    groups = n * record.config.get("prompts_per_step", 16)
+    # As if the responses of one group were all alike, which is the worst case.
+    chance = ERRORS * math.sqrt(2 * max(best * (1 - best), 0) / groups)
+    if best - now < max(FALLEN * best, chance) or best <= 0:
+        return None
+    return Finding("reward falls", "stop" if best - now >= LOST * best else "warn", record.step,
+                   f"The mean reward of {n} steps fell from {best * record.pays:.2f} at its best to "
+                   f"{now * record.pays:.2f}.",
+                   "Check that the reward function still works, and read the latest responses; then train again "
+                   "with a lower learning_rate.")
+
+
+#: Causes before their effects: the first one that stops a run is the one it is told.
+RULES: tuple[Rule, ...] = (not_a_number, still_weights, cut_off, kl_runaway, entropy_collapse, no_signal, groups_equal,
+                           reward_falls, format_only)
+
+
+# --- asking them ---
+
+
+def findings(record: Record) -> list[Finding]:
+    """What the rules find at the last step of ``record``."""
+    found = [rule(record) for rule in RULES] if record.metrics else []
+    return [finding for finding in found if finding is not None]
+
+
+def record_of(run: Run) -> Record:
+    """The record of a run on disk, finished or not."""
+    return Record(run.metrics.to_dict("records"), run.evaluations.to_dict("records"), run.config)
+
+
+def prefixes(record: Record) -> Iterator[Record]:
+    """The record as it stood after each step."""
+    for n, row in enumerate(record.metrics, start=1):
+        known = [row_ for row_ in record.evaluations if row_["step"] <= row["step"]]
+        yield Record(record.metrics[:n], known, record.config)
+
+
+class Diagnosis(list[Finding]):
+    """Findings in the order of their steps, readable as text (``str``), as a table, and in a notebook."""
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """One row a finding: ``step, severity, name, seen, advice``."""
+        columns = ["step", "severity", "name", "seen", "advice"]
+        return pd.DataFrame([{name: getattr(finding, name) for name in columns} for finding in self], columns=columns)
+
+    def __str__(self) -> str:
+        return "\n".join(f"- {finding}" for finding in self) or "No rule finds anything wrong with this run."
+
+    def _repr_html_(self) -> str:
+        if not self:
+            return f"<p>{html.escape(str(self))}</p>"
+        return self.table.style.hide(axis="index").format(escape="html").set_properties(
+            **{"text-align": "left", "white-space": "normal"}).to_html()
+
+
+def diagnose(run: Run | str | Path) -> Diagnosis:
+    """What was, or is, wrong with a run: every rule asked at every step, each finding once, at its first step.
+
+    Args:
+        run: a run or its folder; finished, still going, or dead.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+    """
+    run = run if isinstance(run, Run) else load_run(run)
+    first: dict[tuple[str, str], Finding] = {}
+    for record in prefixes(record_of(run)):
+        for finding in findings(record):
+            first.setdefault((finding.name, finding.severity), finding)
+    ended = unfinished(run)
+    return Diagnosis([*first.values(), *([ended] if ended else [])])
+
+
+def unfinished(run: Run) -> Finding | None:
+    """The run has no end: it is still going, was stopped, or died."""
+    if run.environment.get("finished"):
+        return None
+    step, last = record_of(run).step, run.config.get("max_steps", "?")
+    return Finding("unfinished", "warn", step,
+                   f"The run ends at step {step} of {last}: it is still going, was stopped, or died.",
+                   "If it is not going any more, start the same cell or command again: it continues from its last "
+                   "checkpoint.")
