@@ -19,6 +19,7 @@ import io
 import json
 import os
 import re
+import shutil
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -176,9 +177,12 @@ class RunWriter:
         self.path = Path(path)
         self.rollouts = self.path / "rollouts"
         self.rollouts.mkdir(parents=True, exist_ok=True)
+        for part in (*self.path.glob("*.part"), *self.rollouts.glob("*.part")):
+            part.unlink() if part.is_file() else shutil.rmtree(part)
         for file in (self.metrics_file, self.evaluations_file):
             _drop_half_line(file)
         _drop_half_member(self.train_file)
+        self.restored = 0  # rollouts up to this step are on disk already
 
     @property
     def metrics_file(self) -> Path:
@@ -207,7 +211,9 @@ class RunWriter:
 
     def log_train_rollouts(self, rows: list[dict]) -> None:
         """Append training responses as one gzip member: a crash loses at most the member being written."""
-        _append(self.train_file, _compress(_lines(rows)))
+        new = [row for row in rows if row["step"] > self.restored]
+        if new:
+            _append(self.train_file, _compress(_lines(new)))
 
     def log_evaluation(self, row: dict, responses: list[dict]) -> None:
         """Write an evaluation, responses first, then its ``row``; one with the same key is replaced."""
@@ -224,6 +230,7 @@ class RunWriter:
 
     def cut_back(self, step: int) -> None:
         """Drop everything after ``step``: what a run resumed from that step is about to write again."""
+        self.restored = step
         for file in (self.metrics_file, self.evaluations_file):
             if file.exists():
                 _replace(file, _lines(row for row in _read_jsonl(file) if row.get("step", 0) <= step))
@@ -233,6 +240,19 @@ class RunWriter:
         for file in self.rollouts.glob("eval-*.jsonl.gz"):
             if _evaluation_order(file)[0] > step:
                 file.unlink()
+
+
+class SilentWriter(RunWriter):
+    """Writes nothing: for every process of a run but the first."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.rollouts = self.path / "rollouts"
+
+    def _nothing(self, *arguments: object) -> None:
+        """The first process writes it."""
+
+    write_config = write_environment = log_metrics = log_train_rollouts = log_evaluation = cut_back = _nothing
 
 
 # --- reading ---
@@ -355,7 +375,10 @@ def _append(file: Path, data: bytes) -> None:
 def _replace(file: Path, data: bytes) -> None:
     """Write under a temporary name, then rename: a reader never sees a part."""
     temporary = file.with_name(file.name + ".part")
-    temporary.write_bytes(data)
+    with temporary.open("wb") as out:
+        out.write(data)
+        out.flush()
+        os.fsync(out.fileno())
     os.replace(temporary, file)
 
 

@@ -1,4 +1,8 @@
-"""Weights & Biases as people use it, and the record of where a run was made."""
+"""Weights & Biases as people use it, and the record of where a run was made.
+
+What goes to W&B is what goes to disk: the same rows, on their way through :class:`TrackedWriter`. So a run is complete
+without W&B, and a W&B that is lost on the way takes nothing with it. No key is read, printed or saved here.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +10,19 @@ import os
 import platform
 import secrets
 import subprocess
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+import pandas as pd
+
 from . import REPO
 from .profiles import Profile
+from .runs import RunWriter
 
 PACKAGES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "wandb", "numpy")
+STEP = "train/global_step"  # in every row: what W&B draws its charts over, and what names a row that was sent twice
+TABLE_COLUMNS = ("problem_id", "sample", "prompt", "response", "ground_truth", "reward", "reason", "n_tokens")
 
 
 def wandb_mode(p: Profile) -> str:
@@ -22,29 +32,114 @@ def wandb_mode(p: Profile) -> str:
     return os.environ.get("WANDB_MODE") or ("online" if os.environ.get("WANDB_API_KEY") else "offline")
 
 
-def start_wandb(p: Profile, folder: Path, say=print):
-    """Start (or, with the id kept in the folder, go on with) the W&B run; None where it is disabled.
+class Tracker:
+    """A W&B run that may be lost at any moment; then the training goes on without it, saying so once."""
+
+    def __init__(self, run=None, folder: Path | None = None, say: Callable[[str], None] = print) -> None:
+        self.run, self.folder, self.say = run, folder, say
+
+    def log(self, step: int, values: dict) -> None:
+        """Send numbers of ``step``; a step that is sent again (after a resume) replaces the first in every reader."""
+        self._attempt(lambda run: run.log({STEP: step} | values))
+
+    def log_table(self, name: str, step: int, rows: list[dict]) -> None:
+        """Send rollouts as a table."""
+        def send(run) -> None:
+            import wandb  # noqa: PLC0415 - slow to import
+
+            cells = [[_cell(row.get(column)) for column in TABLE_COLUMNS] for row in rows]
+            run.log({STEP: step, name: wandb.Table(columns=list(TABLE_COLUMNS), data=cells)})
+
+        self._attempt(send)
+
+    def summarise(self, values: dict) -> None:
+        """Put values in the run's summary, which W&B shows in its table of runs."""
+        self._attempt(lambda run: run.summary.update(values))
+
+    def close(self) -> None:
+        """Finish the W&B run; where it was kept offline, say how to send it."""
+        offline = self.run is not None and self.run.settings.mode == "offline"
+        self._attempt(lambda run: run.finish())
+        if self.run is not None and offline:
+            self.say(f"W&B recorded this offline. To send it: wandb login, then {self._sync_command()}")
+        self.run = None
+
+    def _attempt(self, action: Callable) -> None:
+        if self.run is None:
+            return
+        try:
+            action(self.run)
+        except Exception as error:  # whatever became of W&B, it may not stop the training
+            self.run = None
+            self.say(f"W&B was lost ({type(error).__name__}); the run goes on without it, and all of it is in "
+                     f"{self.folder}. What W&B has on disk can be sent with: {self._sync_command()}")
+
+    def _sync_command(self) -> str:
+        return f"wandb sync {self.folder}/wandb/*run-*"
+
+
+class TrackedWriter(RunWriter):
+    """A run's writer that also sends every row to W&B, after it is safe on disk."""
+
+    def __init__(self, path: str | Path, tracker: Tracker) -> None:
+        super().__init__(path)
+        self.tracker = tracker
+
+    def log_metrics(self, row: dict) -> None:
+        super().log_metrics(row)
+        self.tracker.log(row["step"], {f"train/{name}": value for name, value in row.items() if name != "step"})
+
+    def log_train_rollouts(self, rows: list[dict]) -> None:
+        super().log_train_rollouts(rows)
+        self.tracker.log_table("completions", rows[0]["step"], rows)
+
+    def log_evaluation(self, row: dict, responses: list[dict]) -> None:
+        super().log_evaluation(row, responses)
+        self.tracker.log(row["step"], evaluation_values(row))
+
+
+def evaluation_values(row: dict) -> dict[str, float]:
+    """The numbers of an evaluation under W&B's names, as in ``eval/test-sampled/accuracy``."""
+    name = f"eval/{row['split']}-{row['decoding']}"
+    return {f"{name}/{key}": value for key, value in row.items()
+            if isinstance(value, (int, float)) and key not in ("step", "shots") and not pd.isna(value)}
+
+
+def start_wandb(p: Profile, folder: Path, say: Callable[[str], None] = print) -> Tracker:
+    """Start (or, with the id kept in the folder, go on with) the W&B run; nothing is recorded where it is disabled.
 
     No account, prompt or network is needed offline. Where online is refused, recording goes on offline, saying so.
     """
     mode = wandb_mode(p)
     if mode == "disabled":
-        return None
+        return Tracker()
     os.environ.setdefault("WANDB_SILENT", "true")
     import wandb  # noqa: PLC0415 - slow to import
 
-    id_file = folder / "wandb-run-id.txt"
-    if not id_file.is_file():
-        id_file.write_text(secrets.token_hex(4) + "\n")
-    options = {"project": p.wandb_project, "name": folder.name, "id": id_file.read_text().strip(), "resume": "allow",
-               "dir": str(folder), "config": p.to_dict(),
-               "settings": wandb.Settings(silent=True, console="off", init_timeout=60)}
+    # finish_timeout: a network that is gone must not keep a rented GPU waiting for the upload
+    settings = wandb.Settings(silent=True, console="off", init_timeout=60, finish_timeout=300, finish_timeout_raises=True)
+    options = {"project": p.wandb_project, "name": folder.name, "id": run_id(folder), "resume": "allow",
+               "dir": str(folder), "config": p.to_dict(), "settings": settings}
     try:
-        return wandb.init(mode=mode, **options)
+        run = wandb.init(mode=mode, **options)
     except Exception as error:  # no network, a refused key, a missing service: none may stop the training
-        say(f"W&B could not start online ({type(error).__name__}); recording offline instead. "
-            f"Send it later with `wandb sync {folder.name}/wandb/offline-run-*`.")
-        return wandb.init(mode="offline", **options)
+        say(f"W&B could not start {mode} ({type(error).__name__}); recording offline instead.")
+        run = wandb.init(mode="offline", **options)
+    run.define_metric(STEP, hidden=True)
+    run.define_metric("*", step_metric=STEP)
+    return Tracker(run, folder, say)
+
+
+def run_id(folder: Path) -> str:
+    """The W&B id of the run in ``folder``, the same in every restart."""
+    file = folder / "wandb-run-id.txt"
+    if not (file.is_file() and file.read_text().strip()):
+        file.write_text(secrets.token_hex(4) + "\n")
+    return file.read_text().strip()
+
+
+def _cell(value: object) -> object:
+    return value if isinstance(value, (int, float, str)) or value is None else str(value)
 
 
 def environment_record() -> dict:

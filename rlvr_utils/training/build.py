@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 import random
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from ..prompts import STOP
 from ..rollouts import prompts_for, rollout
 from ..runs import RunWriter
 from .evaluation import evaluate_interim
+from .processes import world_size
 from .recording import Recorder
 from .rewards import recording, reward_function
 
@@ -42,9 +42,9 @@ def training_order(n_problems: int, n_prompts: int, seed: int) -> list[int]:
     return order[:n_prompts]
 
 
-def training_dataset(p: Profile, tokenizer) -> Dataset:
+def training_dataset(p: Profile, tokenizer, rows: list[dict] | None = None) -> Dataset:
     """One row per prompt of the whole run, in training order: ``prompt, problem, ground_truth, problem_id``."""
-    rows = training_rows(p)
+    rows = rows or training_rows(p)
     prompts = prompts_for(rows, tokenizer, p.dataset, p.shots, p.max_prompt_length)
     order = training_order(len(rows), p.max_steps * p.prompts_per_step, p.seed)
     return Dataset.from_dict({"prompt": [prompts[i] for i in order],
@@ -69,21 +69,30 @@ def common_arguments(p: Profile, checkpoints: Path, report_to: list[str]) -> dic
     cuda = torch.cuda.is_available()
     return {
         "output_dir": str(checkpoints), "seed": p.seed, "max_steps": p.max_steps, "num_train_epochs": 1,
-        "per_device_train_batch_size": p.micro_batch, "gradient_accumulation_steps": accumulation_here(p),
+        "per_device_train_batch_size": micro_batch_here(p), "gradient_accumulation_steps": accumulation_here(p),
         "learning_rate": p.learning_rate, "lr_scheduler_type": p.lr_schedule, "warmup_steps": 0,
         "gradient_checkpointing": p.gradient_checkpointing, "bf16": cuda and p.dtype == "bfloat16", "use_cpu": not cuda,
         "logging_steps": 1, "logging_nan_inf_filter": False, "save_strategy": "steps", "save_steps": p.save_every,
         "save_total_limit": 2, "disable_tqdm": True, "report_to": report_to, "dataloader_pin_memory": False}
 
 
+def micro_batch_here(p: Profile) -> int:
+    """Responses per forward/backward pass of each process: a step's batch is shared by all of them."""
+    return min(p.micro_batch, max(1, p.batch_size // world_size()))
+
+
 def accumulation_here(p: Profile) -> int:
-    """Forward/backward passes per optimizer step that fall to each process."""
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    accumulation = p.gradient_accumulation_steps // world
-    if accumulation * world != p.gradient_accumulation_steps:
-        raise ValueError(f"{p.gradient_accumulation_steps} micro-batches cannot be shared by {world} processes; "
-                         "choose a smaller micro_batch.")
-    return accumulation
+    """Forward/backward passes per optimizer step that fall to each process.
+
+    Raises:
+        ValueError: the batch cannot be shared evenly.
+    """
+    at_once = micro_batch_here(p) * world_size()
+    if p.batch_size % at_once:
+        raise ValueError(f"{world_size()} processes with micro_batch={micro_batch_here(p)} do not divide the {p.batch_size} "
+                         f"responses of a step ({p.prompts_per_step} prompts x {p.group_size} samples); choose another "
+                         "micro_batch or another number of processes.")
+    return p.batch_size // at_once
 
 
 def vllm_options(p: Profile) -> dict:
@@ -107,11 +116,12 @@ def build_trainer(p: Profile, model, tokenizer, writer: RunWriter, live=None, sa
                   report_to: list[str] | None = None) -> GRPOTrainer:
     """TRL's trainer with our reward, our rollout (the one stop rule) and the callback that records the run."""
     set_seed(p.seed)
-    recorder = Recorder(p, writer, len(training_rows(p)), live, say)
+    rows = training_rows(p)
+    recorder = Recorder(p, writer, len(rows), live, say)
     trainer = GRPOTrainer(
         model=model, reward_funcs=recording(reward_function(p), writer, p.log_rollouts_every),
         args=grpo_config(p, writer.path / "checkpoints", report_to or []),
-        train_dataset=training_dataset(p, tokenizer), processing_class=tokenizer, peft_config=lora_config(p),
+        train_dataset=training_dataset(p, tokenizer, rows), processing_class=tokenizer, peft_config=lora_config(p),
         rollout_func=functools.partial(rollout, batch_size=p.eval_batch), callbacks=[recorder])
     trainer.remove_callback(PrinterCallback)
     recorder.evaluate = lambda step: evaluate_interim(trainer, p, writer, step, say)

@@ -10,19 +10,22 @@ from ..problems import load_problems
 from ..profiles import Profile
 from ..rollouts import evaluate
 from ..runs import RunWriter, load_run, summarise_evaluation
+from .processes import first_decides, gather, share
 
 
-def has_evaluation(folder: Path, step: int) -> bool:
-    """Whether the complete evaluation at ``step`` is on disk (the greedy one is made last)."""
-    frame = load_run(folder).evaluations
-    return bool(len(frame)) and bool(((frame.step == step) & (frame.decoding == "greedy")).any())
+def missing_evaluations(folder: Path, p: Profile, step: int) -> list[tuple[str, str]]:
+    """(split, decoding) of every part of the full evaluation at ``step`` that is not on disk yet, in order."""
+    rows = load_run(folder).evaluations
+    rows = rows[(rows.step == step) & (rows.shots == p.shots)]
+    done = set(zip(rows.split, rows.decoding, strict=True))
+    return [(split, decoding) for decoding in ("sampled", "greedy") for split in p.eval_splits
+            if (split, decoding) not in done]
 
 
 def evaluate_all(model, tokenizer, p: Profile, writer: RunWriter, step: int, say) -> None:
-    """The full evaluation, before and after training: every split, sampled at T = 1 and greedy."""
-    for decoding in ("sampled", "greedy"):
-        for split in p.eval_splits:
-            evaluate_split(model, tokenizer, p, writer, step, split, decoding, p.eval_samples, say)
+    """The full evaluation, before and after training: every split, sampled at T = 1 and greedy; made parts are kept."""
+    for split, decoding in first_decides(lambda: missing_evaluations(writer.path, p, step)):
+        evaluate_split(model, tokenizer, p, writer, step, split, decoding, p.eval_samples, say)
 
 
 def evaluate_interim(trainer: GRPOTrainer, p: Profile, writer: RunWriter, step: int, say) -> None:
@@ -33,11 +36,12 @@ def evaluate_interim(trainer: GRPOTrainer, p: Profile, writer: RunWriter, step: 
 
 def evaluate_split(model, tokenizer, p: Profile, writer: RunWriter, step: int, split: str, decoding: str,
                    n_samples: int, say) -> dict:
-    """Evaluate one split, write responses and summary, return the summary row."""
-    rows = load_problems(p.eval_dataset, split)[: p.eval_problems]
-    responses = evaluate(model, tokenizer, rows, dataset=p.dataset, shots=p.shots, decoding=decoding,
-                         n_samples=n_samples, max_prompt_length=p.max_prompt_length,
-                         max_new_tokens=p.max_completion_length, batch_size=p.eval_batch, seed=p.seed, step=step)
+    """Evaluate one split, write responses and summary, return the summary row. Processes share the problems."""
+    rows = share(load_problems(p.eval_dataset, split)[: p.eval_problems])
+    responses = gather(evaluate(model, tokenizer, rows, dataset=p.dataset, shots=p.shots, decoding=decoding,
+                                n_samples=n_samples, max_prompt_length=p.max_prompt_length,
+                                max_new_tokens=p.max_completion_length, batch_size=p.eval_batch, seed=p.seed,
+                                step=step) if rows else [])
     key = {"step": step, "split": split, "shots": p.shots, "decoding": decoding}
     row = key | {k: v for k, v in summarise_evaluation(responses).items() if k not in key}
     writer.log_evaluation(row, responses)

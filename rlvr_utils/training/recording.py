@@ -13,7 +13,8 @@ from transformers import TrainerCallback
 from ..diagnosis import NOT_A_NUMBER, Finding, Record, RunStopped, findings
 from ..profiles import Profile
 from ..runs import RunWriter, load_run
-from .checkpoints import MARK
+from .checkpoints import mark_complete
+from .processes import wait
 
 
 class Recorder(TrainerCallback):
@@ -25,11 +26,12 @@ class Recorder(TrainerCallback):
         self.told: set[tuple[str, str]] = set()
         self.stop: Finding | None = None
         self.evaluate: Callable[[int], None] = lambda step: None
-        self.began, self.first = time.monotonic(), 0
+        self.began, self.first, self.earlier = time.monotonic(), 0, 0.0  # earlier: seconds before it was resumed
 
     def on_train_begin(self, args, state, control, **kwargs):
-        self.began, self.first = time.monotonic(), state.global_step
         self.rows = load_run(self.writer.path).metrics.to_dict("records")
+        self.began, self.first = time.monotonic(), state.global_step
+        self.earlier = self.rows[-1]["seconds"] if self.rows else 0.0
 
     def on_log(self, args, state, control, logs=None, **kwargs):
         if "loss" not in logs:
@@ -42,7 +44,8 @@ class Recorder(TrainerCallback):
         """Write one step's metrics, tell the progress, draw the live picture."""
         seconds = time.monotonic() - self.began
         row = {"step": state.global_step} | logs | {
-            "epoch": state.global_step * self.p.prompts_per_step / self.n_problems, "seconds": round(seconds, 2)}
+            "epoch": state.global_step * self.p.prompts_per_step / self.n_problems,
+            "seconds": round(self.earlier + seconds, 2)}
         self.rows.append(row)
         self.writer.log_metrics(row)
         if state.global_step % 10 == 0 or state.global_step == self.p.max_steps:
@@ -86,8 +89,9 @@ class Recorder(TrainerCallback):
             self.evaluate(state.global_step)
 
     def on_save(self, args, state, control, **kwargs):
+        wait()  # every process has a part to save
         if state.is_world_process_zero:
-            (Path(args.output_dir) / f"checkpoint-{state.global_step}" / MARK).touch()
+            mark_complete(Path(args.output_dir) / f"checkpoint-{state.global_step}")
 
 
 def finite_weights(model: torch.nn.Module) -> bool:

@@ -10,6 +10,7 @@ from ..profiles import Profile
 from ..runs import RunWriter
 from ..verifier import boxed_reward, last_boxed, verify
 from ..verifier.reward import completion_text
+from .processes import gather
 
 
 def reward_function(p: Profile) -> Callable[..., list[float | None]]:
@@ -42,8 +43,8 @@ def recording(reward: Callable[..., list[float | None]], writer: RunWriter, ever
         rewards = reward(completions, problem=problem, ground_truth=ground_truth, trainer_state=trainer_state, **columns)
         step = trainer_state.global_step + 1
         if step % every == 0 or step == 1:
-            writer.log_train_rollouts(
-                train_rows(step, prompts, problem, completions, ground_truth, problem_id, n_tokens, rewards))
+            here = zip(prompts, problem, completions, ground_truth, problem_id, n_tokens, rewards, strict=True)
+            writer.log_train_rollouts(train_rows(step, *zip(*gather(list(here)), strict=True)))
         return rewards
 
     return recorded

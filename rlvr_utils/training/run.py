@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import functools
+import shutil
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
+from transformers import Trainer
 from transformers.utils import logging as hf_logging
-from trl import GRPOTrainer
 
 from .. import REPO
 from ..models import load_adapter, load_model, load_tokenizer, save_adapter
 from ..profiles import Profile, get_profile
-from ..runs import Run, RunWriter, load_run
-from ..tracking import environment_record, start_wandb
+from ..runs import Run, RunWriter, SilentWriter, load_run
+from ..tracking import TrackedWriter, Tracker, environment_record, evaluation_values, start_wandb
 from .build import build_trainer
 from .checkpoints import checkpoint_step, newest_checkpoint
-from .evaluation import evaluate_all, evaluate_split, has_evaluation
+from .evaluation import evaluate_all, evaluate_split
+from .processes import first_decides, is_first, join_processes, wait, world_size
 from .rejection import build_rejection_trainer
+from .safety import in_plain_words, only_one
 
 
 def train(profile: str = "mini", output_dir: str | Path | None = None, *,
@@ -38,30 +42,42 @@ def train(profile: str = "mini", output_dir: str | Path | None = None, *,
 
     Raises:
         ValueError: impossible settings, a model or data set that cannot be had, or a folder that holds another run.
+        OSError: a full disk, a folder that cannot be read or written, or one in which another call is training.
     """
     p = get_profile(profile, **overrides)
     folder = Path(output_dir) if output_dir else REPO / "runs" / f"{p.profile}-seed{p.seed}"
-    say = (lambda text: None) if quiet else functools.partial(print, flush=True)
-    if refuse_other_run(folder, p):
-        say(f"{folder.name} is finished already; delete its folder to train again.")
+    join_processes()
+    say = functools.partial(print, flush=True) if is_first() and not quiet else (lambda text: None)
+    with in_plain_words(folder):
+        if first_decides(lambda: refuse_other_run(folder, p)):
+            say(f"{folder.name} is finished already; delete its folder to train again.")
+        else:
+            with only_one(folder):
+                start_or_continue(p, folder, live, say)
         return load_run(folder)
+
+
+def start_or_continue(p: Profile, folder: Path, live, say) -> None:
+    """Train from the newest checkpoint, or from the beginning, to the end."""
     began = time.monotonic()
     hf_logging.set_verbosity_error()
-    writer = RunWriter(folder)
-    writer.write_config(p.to_dict())
-    checkpoint = newest_checkpoint(folder, say)
-    writer.cut_back(checkpoint_step(checkpoint))
+    checkpoint = first_decides(lambda: newest_checkpoint(folder, say))
     tokenizer, model = load_tokenizer(p), load_model(p)
-    if not has_evaluation(folder, 0):
+    with closing(start_wandb(p, folder, say) if is_first() else Tracker()) as tracker:
+        writer = TrackedWriter(folder, tracker) if is_first() else SilentWriter(folder)
+        writer.write_config(p.to_dict())
+        writer.cut_back(checkpoint_step(checkpoint))
+        wait()
         evaluate_all(model, tokenizer, p, writer, 0, say)
-    tracker = start_wandb(p, folder, say)
-    build = build_trainer if p.method == "grpo" else build_rejection_trainer
-    trainer = build(p, model, tokenizer, writer, live, say, report_to=["wandb"] if tracker else [])
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    finish_run(trainer, p, writer, folder, time.monotonic() - began, say)
-    if tracker:
-        tracker.finish()
-    return load_run(folder)
+        build = build_trainer if p.method == "grpo" else build_rejection_trainer
+        trainer = build(p, model, tokenizer, writer, live, say)
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        finish_run(trainer, p, writer, say)
+        send_summary(tracker, folder, p.max_steps)
+    writer.write_environment(environment_record() | {
+        "finished": True, "processes": world_size(), "seconds": round(time.monotonic() - began, 1),
+        "training_seconds": training_seconds(folder)})
+    wait()
 
 
 def refuse_other_run(folder: Path, p: Profile) -> bool:
@@ -81,20 +97,36 @@ def refuse_other_run(folder: Path, p: Profile) -> bool:
     return bool(load_run(folder).environment.get("finished"))
 
 
-def finish_run(trainer: GRPOTrainer, p: Profile, writer: RunWriter, folder: Path, seconds: float, say) -> None:
-    """Save the adapter (or the model), evaluate in full, record the environment."""
+def finish_run(trainer: Trainer, p: Profile, writer: RunWriter, say) -> None:
+    """Save the adapter (or the model) and evaluate in full."""
     model = trainer.accelerator.unwrap_model(trainer.model)
-    if trainer.is_world_process_zero():
-        if p.adapter == "lora":
-            save_adapter(model, folder / "adapter", p.model)
-        else:
-            model.save_pretrained(folder / "adapter")
-    if not has_evaluation(folder, p.max_steps):
-        evaluate_all(model, trainer.processing_class, p, writer, p.max_steps, say)
+    if is_first():
+        save_trained(model, p, writer.path / "adapter")
+    evaluate_all(model, trainer.processing_class, p, writer, p.max_steps, say)
+
+
+def save_trained(model, p: Profile, folder: Path) -> None:
+    """Save the adapter, or the fully tuned model, as a whole: ``folder`` never holds half of it."""
+    part = folder.with_name(folder.name + ".part")
+    if p.adapter == "lora":
+        save_adapter(model, part, p.model)
+    else:
+        model.save_pretrained(part)
+    shutil.rmtree(folder, ignore_errors=True)
+    part.rename(folder)
+
+
+def send_summary(tracker: Tracker, folder: Path, step: int) -> None:
+    """Put the final evaluation into W&B's summary, as ``final/...``."""
+    rows = load_run(folder).evaluations
+    for row in rows[rows.step == step].to_dict("records"):
+        tracker.summarise({f"final/{name.removeprefix('eval/')}": value for name, value in evaluation_values(row).items()})
+
+
+def training_seconds(folder: Path) -> float:
+    """Seconds spent in training steps, over all restarts."""
     metrics = load_run(folder).metrics
-    training_seconds = float(metrics["seconds"].iloc[-1]) if len(metrics) else 0.0
-    writer.write_environment(environment_record() | {
-        "finished": True, "seconds": round(seconds, 1), "training_seconds": round(training_seconds, 1)})
+    return round(float(metrics["seconds"].iloc[-1]), 1) if len(metrics) else 0.0
 
 
 def profile_of(run: Run) -> Profile:

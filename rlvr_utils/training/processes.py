@@ -1,0 +1,68 @@
+"""One run in several processes (``accelerate launch``, ``torchrun``): who speaks, who writes, who waits.
+
+Every function works without any launcher too: then there is one process, and it is the first.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+
+T = TypeVar("T")
+
+
+def join_processes() -> None:
+    """Meet the other processes of this run, where a launcher started any; each takes its own GPU."""
+    if world_size() > 1:
+        from accelerate import PartialState  # noqa: PLC0415
+
+        PartialState(cpu=not torch.cuda.is_available())
+
+
+def world_size() -> int:
+    """The number of processes that the launcher started; 1 without one."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def rank() -> int:
+    """This process's number, 0 for the one that writes."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def is_first() -> bool:
+    """Whether this process is the one that speaks and writes."""
+    return rank() == 0
+
+
+def wait() -> None:
+    """Go on when every process is here."""
+    if world_size() > 1:
+        dist.barrier()
+
+
+def first_decides(decide: Callable[[], T]) -> T:
+    """``decide()`` as the first process finds it, in every process: they must not read the disk at different moments."""
+    answer = [decide() if is_first() else None]
+    if world_size() > 1:
+        dist.broadcast_object_list(answer)
+    return answer[0]
+
+
+def share(rows: list[T]) -> list[T]:
+    """This process's part of ``rows``: consecutive ones, so that :func:`gather` restores the order."""
+    size = math.ceil(len(rows) / world_size())
+    return rows[rank() * size:(rank() + 1) * size]
+
+
+def gather(rows: list[T]) -> list[T]:
+    """The rows of all processes, in the order of the processes, in every one of them."""
+    if world_size() == 1:
+        return rows
+    parts: list[list[T] | None] = [None] * world_size()
+    dist.all_gather_object(parts, rows)
+    return [row for part in parts for row in part]

@@ -1,0 +1,86 @@
+"""When a run cannot go on: one sentence that says what happened, what is kept and what to do."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+import yaml
+
+from .checkpoints import MARK, checkpoint_step, checkpoints
+from .processes import is_first
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+NO_ROOM_TEXTS = ("no space left", "disk quota", "file too large", "file write failed")  # safetensors' and PyTorch's words
+NO_ACCESS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.EIO)
+
+
+class RunInterrupted(OSError):
+    """A run that had to stop for a reason outside of it; what it had saved is still there."""
+
+
+@contextlib.contextmanager
+def in_plain_words(folder: Path) -> Iterator[None]:
+    """Turn a failure of the disk or of the folder into one sentence.
+
+    Raises:
+        RunInterrupted: instead of the original error, which is kept as its cause.
+    """
+    try:
+        yield
+    except Exception as error:
+        sentence = explanation(error, folder)
+        if sentence is None or isinstance(error, RunInterrupted):
+            raise
+        raise RunInterrupted(sentence) from error
+
+
+def explanation(error: Exception, folder: Path) -> str | None:
+    """What happened, what is kept, what to do; None for an error that speaks for itself."""
+    again = f"{kept(folder)} Then start the same call again: it goes on by itself."
+    code = getattr(error, "errno", None)
+    if code in NO_ROOM or any(text in str(error).lower() for text in NO_ROOM_TEXTS):
+        return f"The disk under {folder} is full, or the quota is used up. Make room. {again}"
+    if code in NO_ACCESS and str(folder) in str(getattr(error, "filename", "")):
+        return (f"{error.filename} cannot be read or written ({error.strerror}). Mend that, or give another output_dir. "
+                f"{again}")
+    if isinstance(error, yaml.YAMLError):
+        return f"{folder / 'config.yaml'} is damaged and cannot be read. Delete that file. {again}"
+    return None
+
+
+def kept(folder: Path) -> str:
+    """What a restart will find."""
+    done = [checkpoint for checkpoint in checkpoints(folder) if (checkpoint / MARK).is_file()]
+    step = checkpoint_step(done[0]) if done else 0
+    return f"Everything up to step {step} is kept." if step else "No checkpoint was made yet."
+
+
+@contextlib.contextmanager
+def only_one(folder: Path) -> Iterator[None]:
+    """Let no second call train in the same folder at the same time. A killed process leaves no lock behind.
+
+    Raises:
+        RunInterrupted: another process is training there now.
+    """
+    (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+    with (folder / "checkpoints" / "lock").open("w") as file:
+        if is_first():
+            lock(file, folder)
+        yield
+
+
+def lock(file: IO, folder: Path) -> None:
+    """Take the lock, where the system and its disk have such a thing."""
+    try:
+        import fcntl  # noqa: PLC0415 - not on Windows
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise RunInterrupted(f"Another process is training in {folder} at this moment. Watch that one, or end it: the same "
+                         "call then goes on from its newest checkpoint.") from error
+    except (ImportError, OSError):  # Windows, or a network disk without locks
+        return
