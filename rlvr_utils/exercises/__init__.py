@@ -1,0 +1,79 @@
+"""The course's exercises: checks that try properties, and a table of what is done.
+
+A notebook gives each check the learner's own function, ``exercises.check_advantages(my_advantages)``. The check tries it
+on inputs of its own and answers with a :class:`Report`: not attempted, not right yet (which property broke, on which
+input, what came out), or right. ``progress()`` shows the states of all exercises, kept in ``runs/exercises.json``.
+"""
+
+from .catalogue import EXERCISES, Exercise
+from .checking import Report
+from .grpo import (
+    check_advantages,
+    check_averages,
+    check_clipped_term,
+    check_k3,
+    check_logit_gradient,
+)
+from .lora import (
+    check_count,
+    check_first_gradients,
+    check_first_step,
+    check_memory,
+    check_merge,
+)
+from .progress import progress
+from .results import (
+    check_category,
+    check_decomposition,
+    check_paired_bootstrap,
+    check_pass_at_k,
+    check_projection,
+    check_two_numbers,
+)
+from .training import (
+    check_batch,
+    check_length_reward,
+    check_metrics_row,
+    check_mixed_groups,
+    check_resume,
+)
+from .verifier import (
+    check_last_box,
+    check_one_spelling,
+    check_same_number,
+    check_shotgun,
+    check_wilson,
+)
+
+__all__ = [
+    "EXERCISES",
+    "Exercise",
+    "Report",
+    "check_advantages",
+    "check_averages",
+    "check_batch",
+    "check_category",
+    "check_clipped_term",
+    "check_count",
+    "check_decomposition",
+    "check_first_gradients",
+    "check_first_step",
+    "check_k3",
+    "check_last_box",
+    "check_length_reward",
+    "check_logit_gradient",
+    "check_memory",
+    "check_merge",
+    "check_metrics_row",
+    "check_mixed_groups",
+    "check_one_spelling",
+    "check_paired_bootstrap",
+    "check_pass_at_k",
+    "check_projection",
+    "check_resume",
+    "check_same_number",
+    "check_shotgun",
+    "check_two_numbers",
+    "check_wilson",
+    "progress",
+]

@@ -1,0 +1,203 @@
+"""How a check works: it tries a learner's function on inputs of its own and reports the first property that breaks.
+
+A check never raises and never stops a notebook. It knows three states: *not attempted* (the dots of the stub are
+still there), *not right yet* (with the property, the input and what came out) and *right*.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
+from typing import NoReturn
+
+import numpy as np
+
+from .catalogue import BY_ID, Exercise
+from .progress import NOT_ATTEMPTED, NOT_YET, RIGHT, record
+
+#: Longer lists and texts are shown by their beginning.
+LONGEST_LIST, LONGEST_TEXT = 8, 160
+
+
+class Unattempted(Exception):
+    """The function is still the stub."""
+
+
+class Broken(Exception):
+    """A property does not hold: its name, what was seen, what was expected."""
+
+    def __init__(self, broken: str, saw: str = "", expected: str = ""):
+        super().__init__(broken)
+        self.broken, self.saw, self.expected = broken, saw, expected
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a check found; a notebook shows it as plain text.
+
+    Attributes:
+        state: "not attempted", "not right yet" or "right".
+        held: the properties that hold, in the order in which they were tried.
+        broken: the first property that does not hold; the rest says how that was seen.
+        tried: the last calls with their results.
+        saw, expected: what was wrong about them, where the results alone do not say it.
+    """
+
+    exercise: Exercise
+    state: str
+    held: tuple[str, ...] = ()
+    broken: str = ""
+    tried: tuple[str, ...] = ()
+    saw: str = ""
+    expected: str = ""
+
+    def __repr__(self) -> str:
+        title = f"Exercise {self.exercise.name}: {self.state}"
+        if self.state == NOT_ATTEMPTED:
+            return f"{title}. Replace the dots, run that cell, then this one."
+        if self.state == RIGHT:
+            return f"{title}. {len(self.held)} properties hold."
+        lines = [("broken", self.broken), *(("tried", call) for call in self.tried), ("saw", self.saw),
+                 ("expected", self.expected), *(("holds", name) for name in self.held)]
+        return "\n".join([f"{title}.", *(f"  {label:9} {text}" for label, text in lines if text)])
+
+
+class Attempt:
+    """The learner's function under test: called by a check as if it were the function itself."""
+
+    def __init__(self, function: object):
+        if is_blank(function):
+            raise Unattempted
+        if not callable(function):
+            raise Broken("the check is given the function itself", f"{brief(function)}, which cannot be called",
+                         "the name of your function, without brackets behind it")
+        self.function, self.name = function, getattr(function, "__name__", "your function")
+        self.called_before = False
+        self.held: dict[str, None] = {}  # in order, each once
+        self.calls: list[str] = []  # since the last property
+
+    def __call__(self, *args: object) -> object:
+        """The function's result; raises Unattempted where it is the stub, Broken where it fails or returns nothing."""
+        self.calls.append(f"{self.name}({', '.join(map(brief, args))})")
+        try:
+            result = self.function(*args)
+        except NotImplementedError:
+            raise Unattempted from None
+        except (Exception, SystemExit) as error:
+            self.fail("it runs without an error", f"{type(error).__name__}: {error}")
+        if is_blank(result) and result is not None:
+            raise Unattempted
+        if result is None and not self.called_before:
+            self.fail("it returns something", "None: is a `return` missing?")
+        self.called_before = True
+        self.calls[-1] += f" -> {brief(result)}"
+        return result
+
+    def numbers(self, *args: object, shape: tuple[int, ...] | None = None) -> np.ndarray:
+        """The function's result as a float array; Broken where it is none, not of ``shape``, or not finite."""
+        result = self(*args)
+        try:
+            array = np.asarray(result.detach() if hasattr(result, "detach") else result, dtype=float)
+        except (TypeError, ValueError):
+            self.fail("the result is made of numbers", f"a {type(result).__name__}")
+        if shape is not None and array.shape != shape:
+            self.fail("the result has the right shape", f"shape {array.shape}", f"shape {shape}")
+        if not np.isfinite(array).all():
+            self.fail("no result is NaN or infinite", brief(array))
+        return array
+
+    def refuses(self, *args: object) -> bool:
+        """Whether the function raises ValueError on these arguments; any other error breaks a property."""
+        self.calls.append(f"{self.name}({', '.join(map(brief, args))})")
+        try:
+            self.calls[-1] += f" -> {brief(self.function(*args))}"
+        except ValueError:
+            return True
+        except (Exception, SystemExit) as error:
+            self.fail("what is impossible is refused with a ValueError", f"{type(error).__name__}: {error}")
+        return False
+
+    def must(self, name: str, holds: bool, saw: str = "", expected: str = "") -> None:
+        """A property, and whether it holds for the calls since the last one; Broken where it does not."""
+        if not holds:
+            self.fail(name, saw, expected)
+        self.held[name] = None
+        self.calls.clear()
+
+    def equals(self, name: str, found: object, wanted: object, tolerance: float = 1e-6) -> None:
+        """A property that holds where two numbers or arrays agree."""
+        saw = brief(found)
+        shown = bool(self.calls) and self.calls[-1].endswith(saw)
+        self.must(name, close(found, wanted, tolerance), "" if shown else saw, brief(wanted))
+
+    def fail(self, name: str, saw: str = "", expected: str = "") -> NoReturn:
+        self.held.pop(name, None)
+        raise Broken(name, saw, expected) from None
+
+
+def check(identifier: str) -> Callable:
+    """Makes a check of a function that tries properties on an :class:`Attempt`: it reports and writes the progress."""
+    exercise = BY_ID[identifier]
+
+    def make(properties: Callable[[Attempt], None]) -> Callable[[object], Report]:
+        @wraps(properties)
+        def run(attempt: object = ...) -> Report:
+            report = judge(exercise, properties, attempt)
+            record(exercise.id, report.state)
+            return report
+
+        run.exercise = exercise
+        return run
+
+    return make
+
+
+def judge(exercise: Exercise, properties: Callable[[Attempt], None], function: object) -> Report:
+    """The report on ``function``; raises nothing, whatever the function does."""
+    mine = None
+    try:
+        mine = Attempt(function)
+        properties(mine)
+    except Unattempted:
+        return Report(exercise, NOT_ATTEMPTED)
+    except Broken as found:
+        broken = found
+    except Exception as error:  # such as a result that cannot be compared with a number
+        broken = Broken("the result is of the kind that was asked for", f"{type(error).__name__}: {error}")
+    else:
+        return Report(exercise, RIGHT, tuple(mine.held))
+    held, calls = (tuple(mine.held), tuple(mine.calls[-2:])) if mine else ((), ())
+    return Report(exercise, NOT_YET, held, broken.broken, calls, broken.saw, broken.expected)
+
+
+def is_blank(value: object) -> bool:
+    """Whether this is a stub's result: None, the dots, or dots inside a tuple, list or dict."""
+    if isinstance(value, dict):
+        return any(item is ... for item in value.values())
+    if isinstance(value, (tuple, list)):
+        return any(item is ... for item in value)
+    return value is None or value is ...
+
+
+def brief(value: object) -> str:
+    """``value`` in few characters: numbers rounded, long lists and texts by their beginning."""
+    if hasattr(value, "detach"):
+        value = value.detach()
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key!r}: {brief(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, (list, tuple)):
+        more = f", ... {len(value)} in all" if len(value) > LONGEST_LIST else ""
+        return f"[{', '.join(map(brief, value[:LONGEST_LIST]))}{more}]"
+    text = repr(value).replace("\\\\", "\\")  # LaTeX as it is typed, one backslash each
+    return text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]}..."
+
+
+def close(a: object, b: object, tolerance: float = 1e-6) -> bool:
+    """Whether two numbers or arrays of one shape agree within ``tolerance``."""
+    a, b = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
+    return a.shape == b.shape and bool(np.allclose(a, b, rtol=tolerance, atol=tolerance))

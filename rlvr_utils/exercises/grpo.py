@@ -1,0 +1,149 @@
+"""Checks of notebook 02: advantages, the clipped term, its gradient on the logits, averages, k3.
+
+PyTorch is imported inside the checks: notebook 01 comes without it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .checking import Attempt, brief, check, close
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def random_tensor(*shape: int, seed: int = 0) -> Tensor:
+    """Standard normal float64 numbers."""
+    import torch
+
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+@check("02-advantages")
+def check_advantages(mine: Attempt) -> None:
+    """``my_advantages(rewards, group_size)``: zero sums, no effect of shift and scale, groups apart, sample std."""
+    import torch
+
+    from rlvr_utils.grpo import group_advantages
+
+    rewards = torch.tensor([0, 1, 1, 0, 0, 0, 0, 1], dtype=torch.float64)
+    found = mine.numbers(rewards, 4, shape=(8,))
+    sums = found.reshape(2, 4).sum(axis=1)
+    mine.must("the advantages of each group sum to 0", close(sums, [0, 0]), f"sums {brief(sums)}")
+    mine.must("the better response has the higher advantage", found[1] > found[0] and found[7] > found[4])
+    shifted = mine.numbers(rewards + 5, 4)
+    mine.equals("adding the same to all rewards changes nothing", shifted, found)
+    scaled = mine.numbers(rewards * 10, 4)
+    mine.equals("rewards of 10 instead of 1 change nothing (but for the small constant)", scaled, found, 2e-3)
+    equal = mine.numbers(torch.tensor([1.0, 1, 1, 1, 0, 0, 0, 0], dtype=torch.float64), 4)
+    mine.equals("a group of equal rewards gets 0", equal, [0] * 8)
+    other = mine.numbers(torch.cat([rewards[:4], rewards[4:] + rewards[4:].flip(0)]), 4)
+    mine.equals("one group does not know of another", other[:4], found[:4])
+    for seed in range(5):
+        drawn = random_tensor(12, seed=seed)
+        wanted = group_advantages(drawn, 4)
+        mine.equals("the std is the sample's (n - 1), plus 1e-4", mine.numbers(drawn, 4), wanted)
+
+
+def slope(mine: Attempt, ratio: float, advantage: float) -> float:
+    """d term / d log p of one token, by autograd through the learner's function."""
+    import torch
+
+    logps = torch.tensor([[ratio]], dtype=torch.float64).log().requires_grad_()
+    term = mine(logps, torch.zeros(1, 1, dtype=torch.float64), torch.tensor([advantage], dtype=torch.float64), 0.2)
+    if not getattr(term, "requires_grad", False):
+        mine.fail("the gradient can flow back to log p", "a result that autograd cannot follow",
+                  "logps is used as it is, without detach, item or numpy")
+    return torch.autograd.grad(term.sum(), logps)[0].item()
+
+
+@check("02-clipped-term")
+def check_clipped_term(mine: Attempt) -> None:
+    """``my_clipped_term(logps, old_logps, advantages, epsilon)``: value and slope inside and outside of the clip."""
+    from rlvr_utils.grpo import clipped_term
+
+    logps, old, advantages = random_tensor(3, 4), random_tensor(3, 4, seed=1), random_tensor(3, seed=2)
+    found = mine.numbers(logps, logps.clone(), advantages, 0.2, shape=(3, 4))
+    mine.equals("at ratio 1 each token's term is minus its advantage", found, -advantages.unsqueeze(1).expand(3, 4))
+    for advantage in (1.0, -2.0):
+        found = slope(mine, 1.0, advantage)
+        mine.equals("at ratio 1 the slope on log p is minus the advantage", found, -advantage)
+    found = slope(mine, 1.5, 1.0)
+    mine.equals("a right response that is already 1 + epsilon more likely gets no push", found, 0)
+    found = slope(mine, 0.5, -1.0)
+    mine.equals("a wrong response that is already 1 - epsilon less likely gets no push", found, 0)
+    for ratio, advantage in ((1.5, -1.0), (0.5, 1.0)):
+        found = slope(mine, ratio, advantage)
+        mine.equals("a move the wrong way is always pushed back: min, not the clip alone", found, -advantage * ratio)
+    wanted = clipped_term((logps - old).exp(), advantages.unsqueeze(1), 0.3, 0.3)
+    mine.equals("it agrees with the course's term, epsilon included", mine.numbers(logps, old, advantages, 0.3), wanted)
+
+
+@check("02-logit-gradient")
+def check_logit_gradient(mine: Attempt) -> None:
+    """``my_logit_gradient(logits, action, advantage)``: d loss / d logits of one sampled token at ratio 1."""
+    import torch
+
+    logits = torch.tensor([1.0, 0.0, -1.0, 2.0], dtype=torch.float64)
+    found = mine.numbers(logits, 1, 1.0, shape=(4,))
+    mine.equals("the pushes on all logits sum to 0", found.sum(), 0)
+    found = mine.numbers(logits, 1, 1.0)
+    mine.must("a positive advantage: a step *against* the gradient raises the sampled token", found[1] < 0,
+              f"{found[1]:.6g} on the sampled token", "a negative number there")
+    mine.must("and lowers all the others, the likelier the more", found[3] > found[0] > found[2] > 0)
+    mine.equals("no advantage, no push", mine.numbers(logits, 1, 0.0), [0] * 4)
+    mine.equals("the push is proportional to the advantage", mine.numbers(logits, 1, -3.0), -3 * found)
+    sure = torch.tensor([20.0, 0.0, 0.0, 0.0], dtype=torch.float64)
+    mine.must("a token that is certain already is hardly pushed", abs(mine.numbers(sure, 0, 1.0)).max() < 1e-6)
+    for seed in range(5):
+        point, action = random_tensor(6, seed=seed).requires_grad_(), seed % 6
+        (wanted,) = torch.autograd.grad(-0.7 * point.log_softmax(0)[action], point)
+        mine.equals("autograd finds the same", mine.numbers(point.detach(), action, 0.7), wanted)
+
+
+@check("02-averages")
+def check_averages(mine: Attempt) -> None:
+    """``my_average(term, mask, loss_type)``, "grpo" or "dapo": padding, constants, and what a token weighs."""
+    import torch
+
+    mask = (torch.arange(6) < torch.tensor([[2], [6], [3]])).to(torch.float64)
+    term = random_tensor(3, 6)
+    for kind in ("grpo", "dapo"):
+        found = mine.numbers(torch.full((3, 6), 2.5, dtype=torch.float64), mask, kind, shape=())
+        mine.equals("the average of equal terms is that term", found, 2.5)
+        padded = mine.numbers(term + 1e6 * (1 - mask), mask, kind)
+        mine.must("what stands in the padding does not matter", close(padded, mine.numbers(term, mask, kind), 1e-5))
+    full = torch.ones_like(mask)
+    mine.must("with responses of one length the two are one",
+              close(mine.numbers(term, full, "grpo"), mine.numbers(term, full, "dapo")))
+    bump = torch.zeros(3, 6, dtype=torch.float64)
+    for row, length in enumerate((2, 6, 3)):
+        one = bump.clone()
+        one[row, 0] = 1.0
+        mine.must("dapo: every token weighs the same, 1 / tokens", close(mine.numbers(one, mask, "dapo"), 1 / 11),
+                  expected="1 / 11, whatever the response's length")
+        mine.must("grpo: every response weighs the same, so a long one's token weighs less",
+                  close(mine.numbers(one, mask, "grpo"), 1 / (3 * length)), expected=f"1 / (3 responses x {length} tokens)")
+
+
+@check("02-k3")
+def check_k3(mine: Attempt) -> None:
+    """``my_k3(logps, ref_logps)``: never negative, zero when equal, right on average, digits kept when small."""
+    import torch
+
+    logps, reference = random_tensor(8), random_tensor(8, seed=1)
+    found = mine.numbers(logps, reference, shape=(8,))
+    mine.must("it is never negative", found.min() >= 0)
+    mine.equals("equal policies are 0 apart", mine.numbers(logps, logps.clone()), [0] * 8)
+    mine.must("both directions count: it grows when the token became likelier and when it became less likely",
+              bool((mine.numbers(torch.tensor([-1.0, -3.0]), torch.tensor([-2.0, -2.0])) > 0.1).all()))
+    for seed in range(3):
+        p, q = random_tensor(5, seed=seed).log_softmax(0), random_tensor(5, seed=seed + 10).log_softmax(0)
+        mean, exact = p.exp().numpy() @ mine.numbers(p, q), (p.exp() * (p - q)).sum().item()
+        mine.equals("its mean over the policy's own samples is KL(policy, reference)", mean, exact)
+    small = torch.tensor([1e-2, 1e-3, 3e-4], dtype=torch.float32)
+    half_square = small.double().numpy() ** 2 / 2
+    found = mine.numbers(torch.zeros(3), small)
+    mine.must("small differences keep their digits in float32", close(found / half_square, [1, 1, 1], 1e-2),
+              expected=f"about d^2 / 2, {brief(half_square)}")

@@ -1,0 +1,144 @@
+"""Checks of notebooks 00 and 05: the two numbers, the paired bootstrap, what a gain is made of, pass@k, projections."""
+
+from __future__ import annotations
+
+import itertools
+from math import comb
+
+import numpy as np
+
+from rlvr_utils.stats import paired_bootstrap
+
+from .checking import Attempt, brief, check
+
+
+@check("00-two-numbers")
+def check_two_numbers(mine: Attempt) -> None:
+    """``my_two_numbers(boxed, right) -> (boxed rate, accuracy)``: strict, bounded by the boxed rate, in any order."""
+    generator = np.random.default_rng(0)
+    found = mine.numbers([True, True, False, False], [True, False, True, False], shape=(2,))
+    mine.equals("the boxed rate is the share of responses with a box", found[0], 1 / 2)
+    _, accuracy = mine.numbers([False, False, True], [True, True, True])
+    mine.equals("a right answer without a box counts as wrong", accuracy, 1 / 3)
+    _, accuracy = mine.numbers([True, False, False, False], [True, False, False, False])
+    mine.equals("accuracy is a share of all responses, not of the boxed ones", accuracy, 1 / 4)
+    for _ in range(20):
+        boxed, right = (generator.random((2, 12)) < 0.5).tolist()
+        rate, accuracy = mine.numbers(boxed, right)
+        mine.must("accuracy is never above the boxed rate", accuracy <= rate + 1e-9)
+        mine.equals("the order of the responses does not matter", mine.numbers(boxed[::-1], right[::-1]), (rate, accuracy))
+
+
+@check("05-paired-bootstrap")
+def check_paired_bootstrap(mine: Attempt) -> None:
+    """``my_paired_bootstrap(before, after) -> (mean, low, high)``: pairs stay together, and the width is right."""
+    generator = np.random.default_rng(0)
+    before = generator.random(80)
+    mean, low, high = mine.numbers(before, before + 0.25, shape=(3,))
+    mine.equals("the mean is that of after minus before", mean, 0.25)
+    mine.equals("a problem is drawn with both of its columns: where each gains the same there is no doubt",
+                (low, high), (0.25, 0.25))
+    after = np.clip(before + generator.normal(0.1, 0.2, 80), 0, 1)
+    mean, low, high = mine.numbers(before, after)
+    mine.must("the mean lies inside of the interval", low < mean < high)
+    back = mine.numbers(after, before)
+    mine.equals("before and after exchanged turn the sign", back, (-mean, -high, -low), 0.02)
+    small, large = mine.numbers(before[:20], after[:20]), mine.numbers(before, after)
+    mine.must("more problems narrow it", large[2] - large[1] < small[2] - small[1])
+    mine.equals("its middle 95 % are the course's", mine.numbers(before, after), paired_bootstrap(before, after), 0.015)
+
+
+@check("05-decomposition")
+def check_decomposition(mine: Attempt) -> None:
+    """``my_parts(before, after) -> (format, substance)``: they add up, each is 0 alone, and time may run back."""
+    rates = (0.0, 0.3, 0.5, 1.0)
+    for b0, a0, b1, a1 in itertools.product(rates, repeat=4):
+        found = mine.numbers((b0, a0), (b1, a1), shape=(2,))
+        mine.equals("the two parts add up to the change of the accuracy", found.sum(), b1 * a1 - b0 * a0)
+    for a in (0.2, 0.7):
+        mine.equals("if only the boxed rate moved, all of it is format", mine.numbers((0.4, a), (1.0, a)), (0.6 * a, 0))
+        found = mine.numbers((a, 0.3), (a, 0.8))
+        mine.equals("if only the rate given a box moved, all of it is substance", found, (0, 0.5 * a))
+    forth, back = mine.numbers((0.4, 0.3), (1.0, 0.8)), mine.numbers((1.0, 0.8), (0.4, 0.3))
+    mine.equals("with before and after exchanged each part only turns its sign", back, -forth)
+
+
+@check("05-pass-at-k")
+def check_pass_at_k(mine: Attempt) -> None:
+    """``my_pass_at_k(n, c, k)``: one try, never right, more tries, and no bias."""
+    for c in range(9):
+        mine.equals("with one try it is the share that was right", mine.numbers(8, c, 1, shape=()), c / 8)
+    for k in range(1, 9):
+        mine.equals("what was never right stays at 0", mine.numbers(8, 0, k), 0)
+        mine.equals("fewer wrong samples than tries: one of them must be right", mine.numbers(8, 8 - k + 1, k), 1)
+    rising = [float(mine.numbers(8, 2, k)) for k in range(1, 9)]
+    mine.must("more tries never hurt", rising == sorted(rising), brief(rising))
+    for p, n, k in ((0.1, 8, 4), (0.4, 5, 3)):
+        mean = sum(comb(n, c) * p**c * (1 - p) ** (n - c) * float(mine.numbers(n, c, k)) for c in range(n + 1))
+        mine.equals("on average over all outcomes of n samples it is 1 - (1 - p)^k: no bias", mean, 1 - (1 - p) ** k)
+    mine.equals("thousands of samples are no difficulty", mine.numbers(10_000, 5_000, 1), 0.5)
+
+
+ROW = {"problem": r"Compute $2 + 3 \cdot 4$.", "ground_truth": "14",
+       "solution": r"$3 \cdot 4 = 12$. $2 + 12 = 14$. The answer is $\boxed{14}$."}
+#: Wrong responses to ROW: (category, text, whether it ran into the length limit).
+WRONG = (
+    ("no_box", r"$3 \cdot 4 = 12$. $2 + 12 = 14$. The answer is $14$.", False),
+    ("no_box", "The answer is 15.", False),
+    ("cut_off", r"$3 \cdot 4 = 12$. $2 + 12", True),
+    ("right_work_wrong_box", r"$3 \cdot 4 = 12$. $2 + 12 = 14$. The answer is $\boxed{15}$.", False),
+    ("slipped_step", r"$3 \cdot 4 = 13$. $2 + 13 = 15$. The answer is $\boxed{15}$.", False),
+    ("slipped_step", r"$3 \cdot 4 = 13$. $2 + 12 = 14$. The answer is $\boxed{15}$.", False),
+    ("wrong_method", r"$2 + 3 = 5$. $5 \cdot 4 = 20$. The answer is $\boxed{20}$.", False),
+    ("blurted", r"The answer is $\boxed{20}$.", False),
+    ("blurted", r"The answer is $\boxed{20}$.", True),
+)
+WHY = {
+    "no_box": "without a box nothing else matters: no_box",
+    "cut_off": "no box because of the length limit is cut_off",
+    "right_work_wrong_box": "true steps up to the right answer and another box: right_work_wrong_box",
+    "slipped_step": "one false step is enough for slipped_step, wherever the work ends",
+    "wrong_method": "true steps that lead elsewhere are wrong_method",
+    "blurted": "a box without any step is blurted, at the length limit too",
+}
+
+
+@check("05-category")
+def check_category(mine: Attempt) -> None:
+    """``my_category(row, response, cut_off)``: each wrong response gets its one category of notebook 05's table."""
+    for category, response, cut_off in WRONG:
+        found = mine(ROW, response, cut_off)
+        mine.must("a category is one of the table's names", found in WHY, expected=", ".join(WHY))
+        mine.must(WHY[category], found == category, f"{found} for {response}", category)
+    moved = {**ROW, "ground_truth": "20", "solution": r"$20 = 20$"}
+    found = mine(moved, r"$2 + 3 = 5$. $5 \cdot 4 = 20$. So $\boxed{21}$.", False)
+    mine.must("it reads the ground truth from the row", found == "right_work_wrong_box", expected="right_work_wrong_box")
+
+
+@check("05-projection")
+def check_projection(mine: Attempt) -> None:
+    """``my_projection(steps, rewards, at, start, scale)``: exact on an exact curve, bounded, least squares."""
+    steps, later, scale = np.arange(1.0, 26.0), np.array([1.0, 50.0, 100.0, 400.0]), 30.0
+
+    def curve(gain: float, start: float, x: np.ndarray) -> np.ndarray:
+        return start + gain * -np.expm1(-x / scale)
+
+    found = mine.numbers(steps, curve(0.5, 0.1, steps), later, 0.1, scale, shape=(4,))
+    mine.equals("a curve of this family is found again exactly", found, curve(0.5, 0.1, later))
+    begin = mine.numbers(steps, curve(0.5, 0.1, steps), np.zeros(1), 0.1, scale)
+    mine.equals("it starts at the accuracy before training", begin, [0.1])
+    flat = mine.numbers(steps, np.full(25, 0.2), later, 0.2, scale)
+    mine.equals("rewards that never leave the start project to the start", flat, [0.2] * 4)
+    highest = mine.numbers(steps, curve(1.4, 0.1, steps), later, 0.1, scale).max()
+    mine.must("no reward can pass 1", highest <= 1 + 1e-9, f"{highest:.6g}")
+    falling = mine.numbers(steps, curve(-0.2, 0.3, steps), later, 0.3, scale)
+    mine.equals("a falling reward gives a gain of 0, not a fall", falling, [0.3] * 4)
+    noisy = curve(0.5, 0.1, steps) + np.random.default_rng(0).normal(0, 0.05, 25)
+
+    def error(projected: np.ndarray) -> float:
+        return float(((projected - noisy) ** 2).sum())
+
+    best = error(mine.numbers(steps, noisy, steps, 0.1, scale))
+    others = min(error(curve(gain, 0.1, steps)) for gain in np.linspace(0, 0.9, 901))
+    mine.must("with noise, no other gain has a smaller sum of squares", best <= others + 1e-6,
+              f"a sum of {best:.6g}", f"at most {others:.6g}")

@@ -1,0 +1,133 @@
+"""Checks of notebook 01: finding the answer, comparing it, attacking a grader, and an interval for its errors."""
+
+from __future__ import annotations
+
+import random
+import re
+from fractions import Fraction
+
+from rlvr_utils.stats import wilson_interval
+from rlvr_utils.verifier import verify
+
+from .checking import Attempt, brief, check, close
+
+
+def check_boxes(mine: Attempt, name: str, cases: dict[str, str | None]) -> None:
+    """One property of ``my_last_box``: each text of ``cases`` with what its last box holds."""
+    for text, answer in cases.items():
+        found = mine(text)
+        mine.must(name, found == answer, expected="None" if answer is None else brief(answer))
+
+
+BOXES = {
+    "the last box counts": {r"\boxed{1} or rather \boxed{2}": "2", r"\boxed{3}, no: $\boxed{4}$!": "4"},
+    "an escaped brace is a sign and closes nothing": {
+        r"\boxed{\{1, 2\}}": r"\{1, 2\}", r"\boxed{\left\{ x \right.}": r"\left\{ x \right.", r"\boxed{a\}}": r"a\}"},
+    "white space may stand before the brace": {r"$\boxed {12}$": "12", "\\boxed\n{7}": "7"},
+    "without a box there is no answer": {"The answer is 12.": None, "": None, "{12}": None},
+    "a last box that never closes is no answer": {r"\boxed{12} \boxed{": None, r"\boxed{\frac{1}{2}": None},
+    "an empty last box is no answer": {r"\boxed{}": None, r"\boxed{12} \boxed{}": None},
+}
+
+
+@check("01-last-box")
+def check_last_box(mine: Attempt) -> None:
+    """``my_last_box(text) -> str | None``: nesting, the last box, escaped braces, and the boxes that are no answer."""
+    check_boxes(mine, "it finds the content of a single box", {r"The answer is $\boxed{12}$.": "12", r"\boxed{x}": "x"})
+    draw = random.Random(0)
+    for _ in range(20):
+        content = "a"
+        for _ in range(draw.randint(1, 5)):
+            content = draw.choice((f"{{{content}}}", rf"\frac{{{content}}}{{2}}", f"{content}{{b}}", f"x^{{{content}}}"))
+        check_boxes(mine, "braces inside the box may nest", {rf"So $\boxed{{{content}}}$ {{}} follows.": content})
+    for name, cases in BOXES.items():
+        check_boxes(mine, name, cases)
+
+
+@check("01-one-spelling")
+def check_one_spelling(mine: Attempt) -> None:
+    """``my_one_spelling(answer) -> str``: one text for every way to write a fraction, and no other change."""
+    draw = random.Random(0)
+    for _ in range(20):
+        a, b = draw.randint(1, 9), draw.randint(2, 9)
+        wanted = rf"\frac{{{a}}}{{{b}}}"
+        for frac in (r"\frac", r"\dfrac", r"\tfrac"):
+            found = mine(rf"{frac}{{{a}}}{{{b}}}")
+            mine.must(r"\dfrac and \tfrac become \frac", found == wanted, expected=brief(wanted))
+        for text in (rf"\frac{a}{b}", rf"\frac{a}{{{b}}}", rf"\frac{{{a}}}{b}", rf"\dfrac{a}{b}"):
+            found = mine(text)
+            mine.must("a digit without braces gets them", found == wanted, expected=brief(wanted))
+        for text in (rf"\frac{{ {a} }} {{{b}}}", rf" \frac {a} {b} "):
+            found = mine(text)
+            mine.must("spaces are dropped", found == wanted, expected=brief(wanted))
+    for text in (r"\frac123", r"x+\frac12+\tfrac{3}4", r"\frac{10}{3}"):
+        once = mine(text)
+        mine.must("a second time changes nothing", mine(once) == once)
+    different = [r"\frac{1}{12}", r"\frac{11}{2}", r"\frac112", r"\frac{2}{1}", "12", "1/12"]
+    spellings = {text: mine(text) for text in different}
+    for text, spelling in spellings.items():
+        same = [other for other in different if other != text and spellings[other] == spelling]
+        mine.must("different answers stay different", not same, f"{text} and {', '.join(same)} both become {spelling!r}")
+    for text in ("x^2-1", "(3,4)", r"\sqrt{2}", r"\frac{10}{3}"):
+        mine.must("what needs no change is left alone", mine(text) == text, expected=brief(text))
+
+
+@check("01-same-number")
+def check_same_number(mine: Attempt) -> None:
+    """``my_same_number(answer, truth) -> bool``: exact equality of integers, decimals and fractions, and no errors."""
+    half = ("0.5", "1/2", r"\frac{1}{2}", r"\frac{2}{4}", "0.50")
+    for a in half:
+        for b in half:
+            mine.must("one number in two spellings is the same", bool(mine(a, b)), expected="True")
+    for a, b in (("0.33", r"\frac{1}{3}"), ("0.3333333333333333", "1/3"), (str(10**20 + 1), str(10**20))):
+        mine.must("near is not equal", not mine(a, b), expected="False")
+    for a, b, same in ((r"-\frac{1}{2}", "-0.5", True), (r"\frac{-1}{2}", "-1/2", True), ("-3", "3", False)):
+        mine.must("the sign counts, wherever it stands", bool(mine(a, b)) == same, expected=str(same))
+    for text in (r"\frac{1}{0}", "1/0", "x", "", "2^{10}", "__import__('os')", r"\frac{1}{"):
+        mine.must("what is no number equals nothing and raises nothing", not mine(text, text), expected="False")
+        mine.must("what is no number equals nothing and raises nothing", not mine(text, "1"), expected="False")
+    draw = random.Random(0)
+    for _ in range(100):
+        a, b, c, d = draw.randint(-9, 9), draw.randint(1, 9), draw.randint(-9, 9), draw.randint(1, 9)
+        same = Fraction(a, b) == Fraction(c, d)
+        mine.must("two fractions are equal when they are equal as fractions",
+                  bool(mine(rf"\frac{{{a}}}{{{b}}}", f"{c}/{d}")) == same, expected=str(same))
+
+
+def any_candidate(response: str, truth: str) -> bool:
+    """The grader under attack, as in notebook 01: anything boxed or between dollars may be the answer."""
+    candidates = re.findall(r"\\boxed\{([^{}]*)\}|\$([^$]*)\$", response)
+    return truth in {part.strip() for pair in candidates for part in pair} or response.strip() == truth
+
+
+@check("01-shotgun")
+def check_shotgun(mine: Attempt) -> None:
+    """``my_attack(low, high) -> str``: one response that the naive grader pays for every answer in the range."""
+    for low, high in ((10, 20), (-3, 3), (7, 7), (100, 140)):
+        response = mine(low, high)
+        mine.must("a response is a text", isinstance(response, str), f"a {type(response).__name__}")
+        unpaid = [n for n in range(low, high + 1) if not any_candidate(response, str(n))]
+        mine.must("the naive grader pays, whatever the answer is", not unpaid, f"nothing where it is {brief(unpaid)}")
+        paid = [n for n in range(low, high + 1) if verify(response, str(n)).correct]
+        mine.must("the course's verifier pays for none of it", not paid, f"paid where the answer is {brief(paid)}")
+
+
+@check("01-wilson")
+def check_wilson(mine: Attempt) -> None:
+    """``my_wilson(successes, n, z=1.96) -> (low, high)``: the rates that are z standard errors from what was seen."""
+    cases = [(3, 10), (2, 400), (50, 100), (0, 20), (20, 20), (1, 1)]
+    for k, n in cases:
+        low, high = mine.numbers(k, n, shape=(2,))
+        mine.must("the rate that was seen lies inside", low - 1e-9 <= k / n <= high + 1e-9)
+        mine.must("both ends lie between 0 and 1", -1e-9 <= low and high <= 1 + 1e-9)
+        mine.must("even 0 of n, or n of n, leaves room for doubt", high - low > 1e-3, f"a width of {high - low:.6g}")
+    for k, n in cases:
+        mine.equals("counting failures instead mirrors the interval", mine.numbers(k, n), 1 - mine.numbers(n - k, n)[::-1])
+    widths = [float(mine.numbers(n // 4, n) @ (-1, 1)) for n in (40, 160, 640)]
+    mine.must("more trials narrow it", widths[0] > widths[1] > widths[2], f"widths {brief(widths)} for 40, 160, 640 trials")
+    for k, n in cases:
+        for p in mine.numbers(k, n):
+            gap, error = (k / n - p) ** 2, 1.96**2 * p * (1 - p) / n
+            mine.must("each end p is z standard errors *of p* away", close(gap, error, 1e-6),
+                      f"at p = {p:.6g}: (seen - p)^2 = {gap:.6g}, z^2 p (1 - p) / n = {error:.6g}")
+    mine.equals("it agrees with the course's interval", mine.numbers(7, 30), wilson_interval(7, 30), 1e-3)
