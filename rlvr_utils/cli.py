@@ -1,4 +1,4 @@
-"""The command ``rlvr``: doctor, course, pretrain, train, evaluate; each calls one function of the package."""
+"""The command ``rlvr``: profile, doctor, course, pretrain, train, evaluate; each calls one function of the package."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from importlib import metadata
 
 from rlvr_utils import REPO, __version__
 from rlvr_utils.course import CourseError, run_course
+from rlvr_utils.profiles import get_profile, read_config
 
 LIBRARIES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "wandb", "papermill")
 WORDS = {"true": True, "false": False, "null": None}
@@ -39,18 +40,23 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"rlvr {__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="command")
 
+    profile_ = _add(commands, "profile", profile, "print a profile as YAML, every setting with what it means")
     doctor_ = _add(commands, "doctor", doctor, "say what this machine has and whether a profile can run")
     course_ = _add(commands, "course", course, "run all notebooks in order and write one report")
     pretrain_ = _add(commands, "pretrain", pretrain, "make the small base model, MiniLlama, from nothing")
     train_ = _add(commands, "train", train, "train with GRPO; the same command again resumes")
     evaluate_ = _add(commands, "evaluate", evaluate, "sample answers of a trained model and score them")
 
+    profile_.add_argument("profile", nargs="?", metavar="NAME", help="mini (the default), llama-8b or small-gpu")
     for command in (doctor_, course_, train_):
-        command.add_argument("--profile", default="mini", help="what to run and where (default: %(default)s)")
+        command.add_argument("--profile", help="what to run and where (default: mini)")
+    for command in (profile_, doctor_, course_, train_):
+        command.add_argument("--config", metavar="FILE.yaml",
+                             help="settings from a file, as `rlvr profile` prints them; --set wins over it")
     for command in (course_, pretrain_, train_):
-        command.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
+        command.add_argument("--seed", type=int, help="(default: 0)")
         command.add_argument("--output-dir", metavar="FOLDER", help="where the results go")
-    for command in (course_, pretrain_, train_, evaluate_):
+    for command in (profile_, doctor_, course_, pretrain_, train_, evaluate_):
         command.add_argument("--set", metavar="KEY=VALUE", type=setting, action="append", default=[],
                              dest="settings", help="override a setting; may be given several times")
     evaluate_.add_argument("path", metavar="RUN", help="the run's folder, as in runs/mini-seed0")
@@ -76,15 +82,31 @@ def setting(text: str) -> tuple[str, object]:
         return key, value
 
 
+def chosen(arguments: argparse.Namespace) -> tuple[str, dict]:
+    """The profile's name and the settings on top of it: those of the file, then --seed, then each --set."""
+    seed = getattr(arguments, "seed", None)
+    settings = read_config(arguments.config) if arguments.config else {}
+    settings |= ({} if seed is None else {"seed": seed}) | dict(arguments.settings)
+    named = settings.pop("profile", "mini")
+    return arguments.profile or named, settings
+
+
+def profile(arguments: argparse.Namespace) -> None:
+    name, settings = chosen(arguments)
+    print(get_profile(name, **settings).to_yaml(), end="")
+
+
 def course(arguments: argparse.Namespace) -> None:
+    name, settings = chosen(arguments)
     where = {"output_dir": arguments.output_dir} if arguments.output_dir else {}
-    run_course(arguments.profile, parameters={"seed": arguments.seed, **dict(arguments.settings)}, **where)
+    run_course(name, parameters=settings, **where)
 
 
 def train(arguments: argparse.Namespace) -> None:
     from rlvr_utils.training import train
 
-    run = train(arguments.profile, arguments.output_dir, seed=arguments.seed, **dict(arguments.settings))
+    name, settings = chosen(arguments)
+    run = train(name, arguments.output_dir, **settings)
     print(f"The run is in {run.path}.")
 
 
@@ -98,7 +120,7 @@ def pretrain(arguments: argparse.Namespace) -> None:
     from rlvr_utils.pretrain import PretrainConfig, pretrain
 
     known = [field.name for field in dataclasses.fields(PretrainConfig)]
-    settings = {"seed": arguments.seed, **dict(arguments.settings)}
+    settings = {"seed": arguments.seed or 0, **dict(arguments.settings)}
     for name in settings:
         if name not in known:
             close = difflib.get_close_matches(name, known, 1) or known
@@ -108,16 +130,15 @@ def pretrain(arguments: argparse.Namespace) -> None:
 
 
 def doctor(arguments: argparse.Namespace) -> int:
-    from rlvr_utils.profiles import get_profile
-
-    get_profile(arguments.profile)
+    name, settings = chosen(arguments)
+    get_profile(name, **settings)
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # a hub that cannot be reached is one sentence below
     from rlvr_utils.training import preflight
 
-    for name, value in machine():
-        print(f"{name:<14}{value}", flush=True)
-    problems = list(dict.fromkeys(preflight(arguments.profile)))
-    print(f"\nProfile {arguments.profile}: " + ("not ready." if problems else "ready."))
+    for what, value in machine():
+        print(f"{what:<14}{value}", flush=True)
+    problems = list(dict.fromkeys(preflight(name, **settings)))
+    print(f"\nProfile {name}: " + ("not ready." if problems else "ready."))
     for problem in problems:
         print(f"- {problem}")
     return int(bool(problems))

@@ -8,13 +8,28 @@ it, so that batch arithmetic cannot go wrong.
 from __future__ import annotations
 
 import difflib
+import inspect
+import os
+import re
 from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
 
 from . import REPO
 
 ALL_LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 LOSS_TYPES = ("grpo", "bnpo", "dr_grpo", "dapo", "cispo", "sapo", "luspo", "vespo")
 REWARDS = ("boxed", "random", "format")
+#: The settings that take one of a few words.
+CHOICES = {
+    "lr_schedule": ("constant", "linear", "cosine"), "method": ("grpo", "rejection"), "adapter": ("lora", "none"),
+    "loss_type": LOSS_TYPES, "scale_rewards": ("group", "batch", "none"), "reward": REWARDS,
+    "guard": ("stop", "warn", "off"), "dtype": ("float32", "bfloat16"), "use_vllm": ("never", "auto"),
+    "wandb_mode": ("auto", "online", "offline", "disabled"),
+}
+#: The settings that count something; None, where a field allows it, means all.
+AT_LEAST_ONE = ("prompts_per_step", "micro_batch", "max_steps", "max_completion_length", "max_prompt_length",
+                "updates_per_generation", "eval_every", "eval_problems", "eval_samples", "eval_batch", "save_every",
+                "log_rollouts_every", "train_subset")
 
 
 @dataclass(frozen=True)
@@ -33,9 +48,9 @@ class Profile:
     micro_batch: int = 128  # responses per forward/backward pass; divides prompts_per_step * group_size
     max_steps: int = 100  # optimizer steps
     learning_rate: float = 1e-3  # constant unless lr_schedule says otherwise
-    lr_schedule: str = "constant"  # any transformers schedule name
+    lr_schedule: str = "constant"  # "constant", or falling to 0 at max_steps: "linear", "cosine"
     adapter: str = "lora"  # "lora", or "none" for full fine-tuning
-    lora_rank: int = 16  # r
+    lora_rank: int = 16  # r: the rank of the change to each layer
     lora_alpha: int = 32  # the update is scaled by alpha / r
     lora_targets: tuple[str, ...] = ALL_LINEAR  # names of the linear layers that get an adapter
     loss_type: str = "dapo"  # TRL's loss_type
@@ -87,6 +102,15 @@ class Profile:
         """Plain values for ``config.yaml``."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
 
+    def to_yaml(self) -> str:
+        """The same as YAML to read and to change, each field with what it means; :func:`read_config` reads it."""
+        import yaml  # noqa: PLC0415
+
+        explained = documentation()
+        lines = [yaml.safe_dump({name: value}, default_flow_style=None if isinstance(value, list) else False).strip()
+                 for name, value in self.to_dict().items()]
+        return "".join(f"{line}  # {explained[line.split(':')[0]]}\n" for line in lines)
+
 
 def check(p: Profile) -> None:
     """Refuse impossible combinations in a learner's words.
@@ -94,29 +118,48 @@ def check(p: Profile) -> None:
     Raises:
         ValueError: the first problem found, and what to change.
     """
-    positive = ("prompts_per_step", "micro_batch", "max_steps", "max_completion_length", "max_prompt_length",
-                "updates_per_generation", "eval_every", "eval_samples", "eval_batch", "save_every", "log_rollouts_every")
-    for name in positive:
-        if getattr(p, name) < 1:
+    for name, allowed in CHOICES.items():
+        if getattr(p, name) not in allowed:
+            raise ValueError(f"{name}={getattr(p, name)!r}: choose one of {', '.join(allowed)}.")
+    for name in AT_LEAST_ONE:
+        if getattr(p, name) is not None and getattr(p, name) < 1:
             raise ValueError(f"{name}={getattr(p, name)}: it must be at least 1.")
+    for name in ("seed", "shots", "beta"):
+        if getattr(p, name) < 0:
+            raise ValueError(f"{name}={getattr(p, name)}: it cannot be negative.")
+    for name in ("learning_rate", "epsilon", "lora_alpha"):
+        if not 0 < getattr(p, name) < float("inf"):
+            raise ValueError(f"{name}={getattr(p, name)}: it must be a number above 0.")
+    check_batch(p)
+    check_learning(p)
+
+
+def check_batch(p: Profile) -> None:
+    """Groups, micro-batches and problems have to go into each other."""
     if p.group_size < 2:
         raise ValueError(f"group_size={p.group_size}: GRPO compares the responses of one group, so it needs at least 2.")
     if p.batch_size % p.micro_batch:
         raise ValueError(f"micro_batch={p.micro_batch} does not divide the {p.batch_size} responses of a step "
                          f"({p.prompts_per_step} prompts x {p.group_size} samples); choose a divisor.")
-    for name, allowed in (("loss_type", LOSS_TYPES), ("reward", REWARDS), ("method", ("grpo", "rejection")),
-                          ("adapter", ("lora", "none")),
-                          ("scale_rewards", ("group", "batch", "none")), ("use_vllm", ("never", "auto")),
-                          ("guard", ("stop", "warn", "off")),
-                          ("wandb_mode", ("auto", "online", "offline", "disabled"))):
-        if getattr(p, name) not in allowed:
-            raise ValueError(f"{name}={getattr(p, name)!r}: choose one of {', '.join(allowed)}.")
-    if p.temperature <= 0:
-        raise ValueError(f"temperature={p.temperature}: rollouts must be sampled, so it must be above 0.")
     if p.train_subset is not None and p.train_subset < p.prompts_per_step:
         raise ValueError(f"train_subset={p.train_subset} is smaller than prompts_per_step={p.prompts_per_step}.")
+    if not p.eval_splits:
+        raise ValueError("eval_splits is empty: name at least one split, or nothing would say what was learned.")
+
+
+def check_learning(p: Profile) -> None:
+    """What would train nothing, or clip everything."""
+    if p.temperature <= 0:
+        raise ValueError(f"temperature={p.temperature}: rollouts must be sampled, so it must be above 0.")
+    if p.reward_value == 0:
+        raise ValueError("reward_value=0: then right and wrong answers pay the same, and there is nothing to learn.")
+    if p.epsilon_high is not None and p.epsilon_high <= 0:
+        raise ValueError(f"epsilon_high={p.epsilon_high}: it must be above 0, or None to use epsilon={p.epsilon}.")
     if p.adapter == "lora" and p.lora_rank < 1:
         raise ValueError(f"lora_rank={p.lora_rank}: it must be at least 1; for full fine-tuning set adapter='none'.")
+    unknown = [name for name in p.lora_targets if name not in ALL_LINEAR]
+    if unknown or not p.lora_targets:
+        raise ValueError(f"lora_targets={list(p.lora_targets)}: choose from the linear layers {', '.join(ALL_LINEAR)}.")
 
 
 PROFILES: dict[str, Profile] = {
@@ -154,16 +197,81 @@ def get_profile(profile: str = "mini", **overrides: object) -> Profile:
     """
     if profile not in PROFILES:
         raise ValueError(f"There is no profile {profile!r}; choose one of {', '.join(PROFILES)}.")
-    known = {field.name for field in fields(Profile)}
+    kinds = {field.name: str(field.type) for field in fields(Profile)}
     for name in overrides:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
-            hint = f"; did you mean {near[0]!r}?" if near else f"; the fields are {', '.join(sorted(known))}."
+        if name not in kinds:
+            near = difflib.get_close_matches(name, kinds, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else f"; the fields are {', '.join(sorted(kinds))}."
             raise ValueError(f"A run has no setting {name!r}{hint}")
-    overrides = {k: tuple(v) if isinstance(v, list) else v for k, v in overrides.items()}
+    overrides = {name: typed(name, kinds[name], value) for name, value in overrides.items()}
     if {"prompts_per_step", "group_size"} & overrides.keys() and "micro_batch" not in overrides:
         overrides["micro_batch"] = fitting_micro_batch(PROFILES[profile], overrides)
     return replace(PROFILES[profile], **overrides)
+
+
+def typed(name: str, kind: str, value: object) -> object:
+    """``value`` in the type of its field: YAML reads ``1e-5`` as a word, and a command line gives one word for many.
+
+    Raises:
+        ValueError: it is of another type.
+    """
+    if value is None and kind.endswith(" | None"):
+        return None
+    kind = kind.removesuffix(" | None")
+    convert, expected = {
+        "int": (whole_number, "a whole number"), "float": (float, "a number"), "bool": (truth, "true or false"),
+        "str": (text, "a word or a path"), "tuple[str, ...]": (words, "a list of words"),
+    }[kind]
+    try:
+        return convert(value)
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(f"{name}={value!r}: it should be {expected}.") from None
+
+
+def whole_number(value: object) -> int:
+    number = float(value)
+    if isinstance(value, bool) or number != int(number):
+        raise ValueError
+    return int(number)
+
+
+def truth(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError
+    return value
+
+
+def text(value: object) -> str:
+    return os.fspath(value)
+
+
+def words(value: object) -> tuple[str, ...]:
+    return tuple(value.replace(",", " ").split()) if isinstance(value, str) else tuple(map(text, value))
+
+
+def documentation() -> dict[str, str]:
+    """What each field of :class:`Profile` means: the comment behind it."""
+    return dict(re.findall(r"^    (\w+): .*?  # (.+)$", inspect.getsource(Profile), re.M))
+
+
+def read_config(path: str | os.PathLike) -> dict:
+    """The settings in a YAML file, as keywords for :func:`get_profile` or ``train``; ``rlvr profile`` writes such a file.
+
+    Raises:
+        ValueError: no such file, or it does not hold ``name: value`` lines.
+    """
+    import yaml  # noqa: PLC0415
+
+    try:
+        settings = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+    except OSError as error:
+        raise ValueError(f"There is no file {path}: `rlvr profile mini > my.yaml` writes one to start from.") from error
+    except yaml.YAMLError as error:
+        line = getattr(getattr(error, "problem_mark", None), "line", 0) + 1
+        raise ValueError(f"{path} is not YAML from line {line} on: it should hold lines like `max_steps: 50`.") from error
+    if not isinstance(settings, dict):
+        raise ValueError(f"{path} holds no settings: it should hold lines like `max_steps: 50`.")
+    return settings
 
 
 def fitting_micro_batch(base: Profile, overrides: dict) -> int:

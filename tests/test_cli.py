@@ -57,6 +57,29 @@ def test_train_passes_profile_seed_folder_and_settings(monkeypatch, capsys) -> N
     assert "runs/here" in capsys.readouterr().out
 
 
+def test_a_config_names_profile_and_settings_and_the_command_line_wins(monkeypatch, tmp_path) -> None:
+    calls = []
+    stand_in(monkeypatch, "training", train=lambda *given, **settings: calls.append((given[0], settings))
+             or SimpleNamespace(path="here"))
+    file = tmp_path / "my.yaml"
+    file.write_text("profile: llama-8b\nseed: 1\nmax_steps: 7\nlearning_rate: 2e-5\n")
+    assert cli.main(["train", "--config", str(file), "--set", "max_steps=9"]) == 0
+    assert cli.main(["train", "--config", str(file), "--profile", "small-gpu", "--seed", "4"]) == 0
+    assert calls == [("llama-8b", {"seed": 1, "max_steps": 9, "learning_rate": "2e-5"}),
+                     ("small-gpu", {"seed": 4, "max_steps": 7, "learning_rate": "2e-5"})]
+
+
+def test_profile_prints_what_train_can_read_back(capsys, tmp_path) -> None:
+    assert cli.main(["profile", "llama-8b", "--set", "max_steps=9"]) == 0
+    printed = capsys.readouterr().out
+    assert "max_steps: 9  # optimizer steps\n" in printed and printed.startswith("profile: llama-8b  # ")
+    (tmp_path / "my.yaml").write_text(printed)
+    assert cli.main(["profile", "--config", str(tmp_path / "my.yaml")]) == 0
+    assert capsys.readouterr().out == printed
+    assert cli.main(["profile", "--config", str(tmp_path / "none.yaml")]) == 1
+    assert "There is no file" in capsys.readouterr().err
+
+
 def test_evaluate_passes_the_run(monkeypatch) -> None:
     calls = []
     stand_in(monkeypatch, "training", evaluate_run=lambda path, **settings: calls.append((path, settings)))
@@ -70,14 +93,14 @@ def test_course_passes_parameters(monkeypatch) -> None:
     assert cli.main(["course", "--profile", "mini", "--set", "max_steps=5"]) == 0
     assert cli.main(["course", "--seed", "2", "--output-dir", "x"]) == 0
     assert calls == [
-        ("mini", {"parameters": {"seed": 0, "max_steps": 5}}),
+        ("mini", {"parameters": {"max_steps": 5}}),
         ("mini", {"parameters": {"seed": 2}, "output_dir": "x"}),
     ]
 
 
 @pytest.mark.parametrize("problems", [[], ["the model is gated: log in"]])
 def test_doctor_lists_the_machine_and_what_is_missing(monkeypatch, capsys, problems: list[str]) -> None:
-    stand_in(monkeypatch, "training", preflight=lambda profile: 2 * problems)
+    stand_in(monkeypatch, "training", preflight=lambda profile, **settings: 2 * problems)
     assert cli.main(["doctor"]) == len(problems)
     printed = capsys.readouterr().out
     for name in ("Python", "torch", "trl", "CPU cores", "memory", "disk", "GPU"):

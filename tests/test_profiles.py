@@ -18,6 +18,7 @@ from rlvr_utils.profiles import (
     Profile,
     fitting_micro_batch,
     get_profile,
+    read_config,
     resolve_model,
 )
 
@@ -50,6 +51,36 @@ def test_a_profile_survives_yaml() -> None:
     values = yaml.safe_load(yaml.safe_dump(p.to_dict()))
     assert set(values) == {field.name for field in fields(Profile)}
     assert get_profile(values.pop("profile"), **values) == p
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_the_yaml_of_a_profile_explains_every_field_and_can_be_run(name: str, tmp_path: Path) -> None:
+    file = tmp_path / "my.yaml"
+    file.write_text(get_profile(name).to_yaml(), encoding="utf-8")
+    lines = file.read_text(encoding="utf-8").splitlines()
+    assert [line.split(":")[0] for line in lines] == [field.name for field in fields(Profile)]
+    assert all(len(line.split("  # ")[1]) > 1 for line in lines)
+    assert get_profile(**read_config(file)) == get_profile(name)
+
+
+def test_a_config_needs_only_what_differs_and_may_write_numbers_as_people_do(tmp_path: Path) -> None:
+    file = tmp_path / "my.yaml"
+    file.write_text("learning_rate: 2e-5\nlora_targets: q_proj, v_proj\nmax_steps: 10\n")
+    p = get_profile("llama-8b", **read_config(file))
+    assert (p.learning_rate, p.lora_targets, p.max_steps) == (2e-5, ("q_proj", "v_proj"), 10)
+
+
+@pytest.mark.parametrize(("content", "sentence"), [
+    (None, "There is no file .*my.yaml: `rlvr profile mini"), ("- a\n- b", "holds no settings"),
+    ("max_steps: 5\nseed: [", "is not YAML from line"),
+])
+def test_a_config_that_cannot_be_read_says_so(content: str | None, sentence: str, tmp_path: Path) -> None:
+    file = tmp_path / "my.yaml"
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(ValueError, match=sentence) as caught:
+        read_config(file)
+    assert "\n" not in str(caught.value)
 
 
 def test_any_field_can_be_overridden() -> None:
@@ -86,6 +117,23 @@ REFUSED = [
     ({"wandb_mode": "on"}, "wandb_mode='on': choose one of"),
     ({"lora_rank": 0}, "lora_rank=0: it must be at least 1"),
     ({"train_subset": 3}, "train_subset=3 is smaller than prompts_per_step=16"),
+    ({"lora_targets": ["q_proj", "k_prjo"]}, "lora_targets=.*choose from the linear layers q_proj"),
+    ({"lora_targets": []}, "choose from the linear layers"),
+    ({"lora_alpha": 0}, "lora_alpha=0: it must be a number above 0"),
+    ({"learning_rate": float("nan")}, "learning_rate=nan: it must be a number above 0"),
+    ({"learning_rate": "fast"}, "learning_rate='fast': it should be a number"),
+    ({"max_steps": 1.5}, "max_steps=1.5: it should be a whole number"),
+    ({"gradient_checkpointing": "maybe"}, "gradient_checkpointing='maybe': it should be true or false"),
+    ({"model": 8}, "model=8: it should be a word or a path"),
+    ({"eval_splits": 3}, "eval_splits=3: it should be a list of words"),
+    ({"eval_splits": []}, "eval_splits is empty"),
+    ({"eval_problems": 0}, "eval_problems=0: it must be at least 1"),
+    ({"beta": -0.1}, "beta=-0.1: it cannot be negative"),
+    ({"reward_value": 0}, "reward_value=0: then right and wrong answers pay the same"),
+    ({"epsilon_high": 0}, "epsilon_high=0.0: it must be above 0"),
+    ({"dtype": "float16"}, "dtype='float16': choose one of float32, bfloat16"),
+    ({"lr_schedule": "cosign"}, "lr_schedule='cosign': choose one of constant"),
+    ({"guard": "dog"}, "guard='dog': choose one of stop"),
     ({"learning_rat": 1}, "no setting 'learning_rat'; did you mean 'learning_rate'"),
     ({"zzz": 1}, "no setting 'zzz'; the fields are"),
 ]
