@@ -1,0 +1,71 @@
+"""The clip surface: how hard a token is pushed, by its ratio and its advantage."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+
+from ..grpo import clipped_term
+from ..plots import PALETTE, figure_bundle
+from .frame import Output, interactive_or_static, slider
+
+RATIOS = np.linspace(0.02, 2.5, 125)
+ADVANTAGES = np.linspace(-2, 2, 80)  # an even number: no row of advantage 0, which is silent anyway
+
+
+def objective(ratios: np.ndarray, advantages: np.ndarray, epsilon: float, epsilon_high: float) -> np.ndarray:
+    """``min(ratio A, clip(ratio) A)`` for every pair, shape (len(advantages), len(ratios))."""
+    terms = clipped_term(torch.tensor(ratios)[None], torch.tensor(advantages)[:, None], epsilon, epsilon_high)
+    return -terms.numpy()
+
+
+def push(ratios: np.ndarray, advantages: np.ndarray, epsilon: float, epsilon_high: float) -> np.ndarray:
+    """The objective's slope in log p for every pair, same shape: above 0 the token becomes likelier, 0 is silence."""
+    logs = torch.tensor(ratios).log().expand(len(advantages), -1).clone().requires_grad_()
+    terms = clipped_term(logs.exp(), torch.tensor(advantages)[:, None], epsilon, epsilon_high)
+    return -torch.autograd.grad(terms.sum(), logs)[0].numpy()
+
+
+def surface(axes: Axes, slopes: np.ndarray) -> None:
+    """The push as colours and labelled lines; hatched where there is none."""
+    limit = np.abs(slopes).max()
+    axes.pcolormesh(RATIOS, ADVANTAGES, slopes, cmap="PuOr_r", vmin=-limit, vmax=limit, shading="auto", rasterized=True)
+    axes.contourf(RATIOS, ADVANTAGES, slopes == 0, levels=[0.5, 1.5], colors="none", hatches=["//"])
+    pushed = np.ma.masked_equal(slopes, 0)  # or the lines would pile up along the edge of the clip
+    lines = axes.contour(RATIOS, ADVANTAGES, pushed, levels=[-4, -2, -1, -0.5, 0.5, 1, 2, 4], colors="black", linewidths=0.7)
+    axes.clabel(lines, fmt=lambda value: f"{value:+g}", fontsize=8)
+    axes.axvline(1, color="black", linewidth=0.8, linestyle=":")
+    axes.set(xlabel="ratio: how much likelier than when sampled", ylabel="advantage", title="push on log p (hatched: none)")
+    axes.grid(visible=False)
+
+
+def draw_clip(epsilon: float, epsilon_high: float, advantage: float) -> Output:
+    """The surface, and the objective along one advantage of it."""
+    slopes = push(RATIOS, ADVANTAGES, epsilon, epsilon_high)
+    cut = objective(RATIOS, np.array([advantage]), epsilon, epsilon_high)[0]
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6))
+    surface(left, slopes)
+    left.axhline(advantage, color=PALETTE[2], linestyle="--", linewidth=2)
+    right.plot(RATIOS, advantage * RATIOS, "--", color=PALETTE[1], label="without the clip")
+    right.plot(RATIOS, cut, "-", color=PALETTE[0], label="clipped")
+    for edge in (1 - epsilon, 1 + epsilon_high):
+        right.axvline(edge, color="black", linewidth=0.8, linestyle=":")
+    right.set(xlabel="ratio", ylabel="objective", title=f"along the dashed line, advantage {advantage:+.2f}")
+    right.legend(fontsize=9)
+    return figure_bundle(
+        figure, dpi=90,
+        alt=f"Left: push on a token by ratio and advantage, none for good tokens above {1 + epsilon_high:.2f} and bad "
+            f"ones below {1 - epsilon:.2f}. Right: the objective along advantage {advantage:+.2f}.",
+        caption=f"Silent on {(slopes == 0).mean():.0%} of this surface: right responses that are already more than "
+                f"{1 + epsilon_high:.2f} times as likely, wrong ones already below {1 - epsilon:.2f}. A wrong response that "
+                "grew likelier (bottom right) is pushed down the harder, the likelier it is.")
+
+
+def clip_explorer(epsilon: float = 0.2, epsilon_high: float = 0.28, advantage: float = 1.0) -> None:
+    """Show the clip surface; in a live notebook the clip range and the advantage of the cut can be moved."""
+    interactive_or_static("clip", draw_clip, {
+        "epsilon": slider("epsilon", epsilon, 0, 0.9, 0.05),
+        "epsilon_high": slider("epsilon_high", epsilon_high, 0, 1.4, 0.04),
+        "advantage": slider("advantage", advantage, -2, 2, 0.25)})

@@ -1,0 +1,100 @@
+"""Type a response and a ground truth, and watch the verifier's tiers decide."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ..verifier import verify
+from ..verifier.answers import is_words, readings, words
+from ..verifier.judge import plain_number
+from ..verifier.limits import MAX_CHARACTERS, Unreadable
+from ..verifier.normalize import normalize
+from .frame import Output, interactive_or_static, table, text
+
+#: Each tier's name and the question that it asks, cheapest first.
+TIERS = (
+    ("box", "Is there an answer in the last box?"),
+    ("spelling", "Is it the same text, up to spelling?"),
+    ("plain number", "Are both plain numbers? Then compare exactly."),
+    ("words", "Is the ground truth words or a time of day?"),
+    ("tree", "Read both into trees: do structures and rational values agree?"),
+    ("exact algebra", "Are the values equal, term by term?"),
+    ("evaluation", "Do they agree at several points, to many digits?"),
+)
+_DECIDED_AT = {"extraction": 0, "identity": 1, "text": 3, "structure": 4, "unreadable": 4, "symbolic": 5, "numerical": 6}
+LONGEST = 120
+
+
+class Tier(NamedTuple):
+    """What one tier does with a pair: what it sees on both sides, and how it ends."""
+
+    name: str
+    asks: str
+    answer: str
+    truth: str
+    outcome: str  #: "passed on", "decides: ..." or "not needed"
+
+
+def tiers(response: str, truth: str) -> list[Tier]:
+    """The way of one response through the tiers, as ``verify`` goes it; never raises on text."""
+    verdict = verify(response, truth)
+    numbers = verdict.tier == "number" and None not in map(_number, (verdict.answer, truth))
+    # A number that is not plain ("x = 5", "30%") had to be read into a tree first.
+    last = _DECIDED_AT.get(verdict.tier, 2 if numbers else 4)
+    rows = []
+    for place, (name, asks) in enumerate(TIERS):
+        seen = _seen(name, response, verdict.answer, truth) if place <= last else ("", "")
+        outcome = "passed on" if place < last else "not needed"
+        if place == last:
+            outcome = f"decides: {'equal' if verdict.correct else 'not equal' if verdict.answer else 'no answer'}"
+        rows.append(Tier(name, asks, *map(shortened, seen), outcome))
+    return rows
+
+
+def _number(text_of: str):
+    return plain_number(normalize(text_of)) if len(text_of) <= MAX_CHARACTERS else None
+
+
+def _seen(tier: str, response: str, answer: str | None, truth: str) -> tuple[str, str]:
+    """What a tier compares, as two texts."""
+    if tier == "box" or answer is None:
+        return (answer or "no answer"), truth
+    if max(len(answer), len(truth)) > MAX_CHARACTERS:
+        return "too long to read", truth
+    look = {"spelling": normalize, "plain number": _as_number, "tree": _as_tree,
+            "words": lambda side: words(side) if is_words(truth) else "no words"}.get(tier)
+    return (look(answer), look(truth)) if look else ("the tree above", "the tree above")
+
+
+def _as_number(side: str) -> str:
+    number = _number(side)
+    return "not a plain number" if number is None else str(number)
+
+
+def _as_tree(side: str) -> str:
+    try:
+        return str(readings(side)[0])
+    except (Unreadable, RecursionError) as error:
+        return f"cannot be read: {error}"
+
+
+def shortened(text_of: str, longest: int = LONGEST) -> str:
+    """At most ``longest`` characters of a text, and how many there were."""
+    return text_of if len(text_of) <= longest else f"{text_of[:longest]} ... ({len(text_of):,} characters)"
+
+
+def draw_tiers(response: str, truth: str) -> Output:
+    """The verdict with its reason, and a table of the tiers."""
+    if not truth.strip():
+        raise ValueError("There is no ground truth to compare with: type one, such as 14 or \\frac{1}{2}.")
+    verdict = verify(response, truth)
+    headline = f"Reward {int(verdict.correct)}: {shortened(verdict.reason)}"
+    note = f"Nodes and terms that the budget counted: {verdict.work:,}." if verdict.work else ""
+    return table(headline, ("tier", "asks", "sees in the answer", "sees in the ground truth", "outcome"),
+                 tiers(response, truth), note)
+
+
+def verifier_explorer(response: str, truth: str) -> None:
+    """Show how the tiers decide on ``response``; in a live notebook both texts can be typed over."""
+    interactive_or_static("verifier", draw_tiers, {
+        "response": text("response", response, rows=3), "truth": text("ground truth", truth)})
