@@ -13,7 +13,7 @@ STAMP := $(VENV)/made-from-$(shell { cat requirements.lock pyproject.toml; pwd; 
 BASE  := $(if $(wildcard $(PY)),$(PY),$(PYTHON))
 OLD_PYTHON = The course needs Python 3.11 or newer, and '$(BASE)' is not. \
 	Install one and name it, as in 'make PYTHON=python3.12 $(or $(MAKECMDGOALS),venv)'.
-STUDIES := base-abilities reference-runs own-trainer verifier-pairs fuzz bench-verifier
+STUDIES := base-abilities reference-runs own-trainer shared-prefix verifier-pairs fuzz bench-verifier
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
@@ -58,7 +58,7 @@ lint: venv
 test: lint
 	$(PY) -m pytest
 
-base-abilities reference-runs own-trainer verifier-pairs: venv
+base-abilities reference-runs own-trainer shared-prefix verifier-pairs: venv
 	$(PY) benchmarks/$(subst -,_,$@).py $(ARGS)
 
 fuzz: venv

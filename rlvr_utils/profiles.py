@@ -145,6 +145,9 @@ def check_batch(p: Profile) -> None:
         raise ValueError(f"train_subset={p.train_subset} is smaller than prompts_per_step={p.prompts_per_step}.")
     if not p.eval_splits:
         raise ValueError("eval_splits is empty: name at least one split, or nothing would say what was learned.")
+    if p.shared_prefix and p.loss_type == "bnpo" and p.gradient_accumulation_steps > 1:
+        raise ValueError("shared_prefix=True puts the responses to one prompt into one micro-batch, and loss_type='bnpo' "
+                         f"averages over each micro-batch; choose another loss_type, or micro_batch={p.batch_size}.")
 
 
 def check_learning(p: Profile) -> None:

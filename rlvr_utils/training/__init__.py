@@ -4,8 +4,8 @@
 laid down for the whole run before it starts (one shuffled pass after the other), because TRL's sampler would replay the
 first pass after a resume; evaluations draw their own random numbers, so that they do not disturb the training.
 
-Read in this order: ``run`` (start, continue, finish), ``build`` (TRL's trainer and its settings), ``rewards``,
-``evaluation``, ``recording``, ``checkpoints``.
+Read in this order: ``run`` (start, continue, finish), ``build`` (TRL's trainer and its settings), ``sharing``
+(each prompt computed once), ``rewards``, ``evaluation``, ``recording``, ``checkpoints``.
 """
 
 import os

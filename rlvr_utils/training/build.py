@@ -22,6 +22,7 @@ from .evaluation import evaluate_interim
 from .processes import world_size
 from .recording import Recorder
 from .rewards import recording, reward_function
+from .sharing import SharedPrefixTrainer
 
 
 def training_rows(p: Profile) -> list[dict]:
@@ -118,7 +119,7 @@ def build_trainer(p: Profile, model, tokenizer, writer: RunWriter, live=None, sa
     set_seed(p.seed)
     rows = training_rows(p)
     recorder = Recorder(p, writer, len(rows), live, say)
-    trainer = GRPOTrainer(
+    trainer = (SharedPrefixTrainer if p.shared_prefix else GRPOTrainer)(
         model=model, reward_funcs=recording(reward_function(p), writer, p.log_rollouts_every),
         args=grpo_config(p, writer.path / "checkpoints", report_to or []),
         train_dataset=training_dataset(p, tokenizer, rows), processing_class=tokenizer, peft_config=lora_config(p),

@@ -1,0 +1,205 @@
+r"""Compute a shared prompt once: G responses to a prompt cost P + G·R tokens instead of G·(P + R).
+
+A micro-batch is a tree. At its root are the tokens that all prompts begin with (the exemplars of many-shot prompting),
+below it what each prompt adds, below that its responses. Here the whole tree goes through the network as *one* row, each
+token once and no padding::
+
+    [ exemplars | rest of prompt 1 | rest of prompt 2 | … | response 1 | response 2 | … ]
+
+Everything in a transformer but attention treats tokens one by one, so it needs to know nothing of this. Attention does:
+a token may look at its own branch, from the root to itself, and at nothing else. :func:`tree_attention` gathers the keys
+of each branch and calls PyTorch's attention. There is no cache and no second pass, so one backward reaches everything,
+and gradient checkpointing and data parallelism work as always.
+
+The idea is that of Prefix Grouper (Liu et al. 2025, arXiv:2506.05433) with the root added; the code is ours.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+ATTENTION = "shared_prefix"  # the name that a model knows our attention by
+ROOT_PAYS = 16  # a root of fewer tokens costs more, in one attention call a layer, than it saves
+
+
+class Branches(NamedTuple):
+    """Some branches of the tree that attend together. A *place* is an index into the packed row.
+
+    Attributes:
+        queries: (branches, length) places of their own tokens; padding holds any place.
+        keys: (branches, path) places of all tokens from the root to their last own token.
+        mask: (branches or 1, 1, length, path), True where a query may look.
+        real: (tokens,) which of the ``branches * length`` queries are no padding.
+    """
+
+    queries: Tensor
+    keys: Tensor
+    mask: Tensor
+    real: Tensor
+
+
+class Packed(NamedTuple):
+    """A micro-batch as one row of T tokens.
+
+    Attributes:
+        input_ids: (1, T).
+        position_ids: (1, T), counted along each branch from the root.
+        labels: (1, T) the token that each position predicts; -100 where nothing is asked.
+        tree: who attends to what.
+        places: (N, R) where the log-probability of each response token is computed.
+        asked: (N, R) which of them are tokens and no padding.
+    """
+
+    input_ids: Tensor
+    position_ids: Tensor
+    labels: Tensor
+    tree: list[Branches]
+    places: Tensor
+    asked: Tensor
+
+
+def spread(starts: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    """Places of runs of tokens as a padded table: ``(places, is_token)``, both (runs, longest)."""
+    offsets = torch.arange(int(lengths.max()), device=lengths.device)
+    is_token = offsets < lengths[:, None]
+    return (starts[:, None] + offsets).masked_fill(~is_token, 0), is_token
+
+
+def attend(own: Tensor, is_token: Tensor, above: Tensor, above_is_token: Tensor) -> Branches:
+    """Branches whose tokens look at everything above them and, causally, at their own.
+
+    Args:
+        own, is_token: (branches, length) from :func:`spread`.
+        above, above_is_token: (branches, path above) the same for all tokens from the root to their parent.
+    """
+    n, length = own.shape
+    if above_is_token.all():  # no gaps: one mask serves all branches
+        above_is_token, n = above_is_token[:1], 1
+    causal = torch.ones(length, length, dtype=torch.bool, device=own.device).tril()
+    mask = torch.cat([above_is_token[:, None].expand(n, length, -1), causal.expand(n, -1, -1)], dim=2)
+    return Branches(own, torch.cat([above, own], dim=1), mask[:, None], is_token.flatten().nonzero().flatten())
+
+
+def distinct_prompts(prompt_ids: Tensor, prompt_mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Each prompt once: ``(ids (n, P) without left padding, lengths (n,), which of them each row has (N,))``."""
+    marked, prompt_of = prompt_ids.masked_fill(prompt_mask == 0, -1).unique(dim=0, return_inverse=True)
+    padding_last = (marked < 0).to(torch.uint8).argsort(dim=1, stable=True)
+    return marked.gather(1, padding_last), (marked >= 0).sum(1), prompt_of
+
+
+def root_length(prompts: Tensor, lengths: Tensor) -> int:
+    """How many tokens all prompts begin with, short of the last token of any; 0 where a root would not pay."""
+    same = (prompts == prompts[0]).all(dim=0)[: int(lengths.min()) - 1]
+    length = int(same.cumprod(0).sum())
+    return length if len(prompts) > 1 and length >= ROOT_PAYS else 0
+
+
+def pack(prompt_ids: Tensor, prompt_mask: Tensor, completion_ids: Tensor, completion_mask: Tensor) -> Packed:
+    """A micro-batch in TRL's layout as one row without repetitions.
+
+    The last token of a prompt predicts the first token of each response, so it goes with the responses: a response of R
+    tokens is then R inputs, the last token of the prompt and all of its own but the last.
+
+    Args:
+        prompt_ids, prompt_mask: (N, P), padded on the left.
+        completion_ids, completion_mask: (N, R), padded on the right.
+    """
+    prompts, lengths, prompt_of = distinct_prompts(prompt_ids, prompt_mask)
+    openings, root = prompts.gather(1, lengths[:, None] - 1), root_length(prompts, lengths)
+    stem_lengths, leaf_lengths = lengths - 1 - root, completion_mask.sum(1).clamp(min=1)
+    root_places, root_is = spread(lengths.new_zeros(1), lengths.new_full((1,), root))
+    stem_places, stem_is = spread(root + stem_lengths.cumsum(0) - stem_lengths, stem_lengths)
+    leaf_places, leaf_is = spread(root + stem_lengths.sum() + leaf_lengths.cumsum(0) - leaf_lengths, leaf_lengths)
+    n, longest = len(prompts), leaf_places.shape[1]
+
+    trunk = torch.cat([root_places.expand(n, -1), stem_places], dim=1)
+    trunk_is = torch.cat([root_is.expand(n, -1), stem_is], dim=1)
+    tree = [attend(root_places, root_is, root_places[:, :0], root_is[:, :0]),
+            attend(stem_places, stem_is, root_places.expand(n, -1), root_is.expand(n, -1)),
+            attend(leaf_places, leaf_is, trunk[prompt_of], trunk_is[prompt_of])]
+
+    leaf_ids = torch.cat([openings[prompt_of], completion_ids[:, :-1]], dim=1)[:, :longest]
+    ids = [prompts[0, :root], prompts[:, root:root + stem_places.shape[1]][stem_is], leaf_ids[leaf_is]]
+    positions = [torch.arange(root, device=lengths.device), root + offsets(stem_is),
+                 (lengths - 1)[prompt_of].repeat_interleave(leaf_lengths) + offsets(leaf_is)]
+    labels = completion_ids.masked_fill(completion_mask == 0, -100)[:, :longest][leaf_is]
+    asked = completion_mask.bool()
+    return Packed(torch.cat(ids)[None], torch.cat(positions)[None],
+                  torch.cat([labels.new_full((root + int(stem_lengths.sum()),), -100), labels])[None],
+                  [branches for branches in tree if branches.real.numel()],
+                  torch.nn.functional.pad(leaf_places, (0, asked.shape[1] - longest)), asked)
+
+
+def offsets(is_token: Tensor) -> Tensor:
+    """(tokens,) the column of each token of a padded table."""
+    return is_token.nonzero()[:, 1]
+
+
+def tree_attention(module: torch.nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None,
+                   tree: list[Branches] | None = None, **options) -> tuple[Tensor, None]:
+    """Attention for transformers' attention interface: along each branch of ``tree``, or as always where there is none.
+
+    Args:
+        query, key, value: (1, heads, T, size) of the packed row.
+
+    Returns:
+        (1, T, heads, size).
+
+    Raises:
+        ValueError: the layer looks through a sliding window.
+    """
+    if tree is None:
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
+    if options.get("sliding_window"):
+        raise ValueError("This model's attention has a sliding window, which the shared prefix does not know; "
+                         "set shared_prefix=False.")
+    outputs = []
+    for branches in tree:
+        out, _ = sdpa_attention_forward(module, gather(query, branches.queries), gather(key, branches.keys),
+                                        gather(value, branches.keys), branches.mask, **options)
+        outputs.append(out.flatten(0, 1).index_select(0, branches.real))
+    return torch.cat(outputs)[None], None
+
+
+def gather(x: Tensor, places: Tensor) -> Tensor:
+    """(1, heads, T, size) at (branches, length) places: (branches, heads, length, size)."""
+    return x[0].transpose(0, 1).index_select(0, places.flatten()).unflatten(0, places.shape).transpose(1, 2)
+
+
+AttentionInterface.register(ATTENTION, tree_attention)
+AttentionMaskInterface.register(ATTENTION, sdpa_mask)
+
+
+def enable(model: PreTrainedModel) -> None:
+    """Let a model attend along trees; without one it works as before.
+
+    Raises:
+        ValueError: the model's code leaves no choice of attention.
+    """
+    if not model._supports_attention_backend:
+        raise ValueError(f"{type(model).__name__} leaves no choice of attention, which the shared prefix needs; "
+                         "set shared_prefix=False.")
+    model.set_attn_implementation(ATTENTION)
+
+
+def token_logps(model, packed: Packed) -> tuple[Tensor, Tensor | None]:
+    """Log-probabilities of the response tokens, and entropies, both (N, R) with 0 at padding.
+
+    Args:
+        model: with TRL's fused head (``trl.trainer.utils.add_fused_lm_head``), possibly wrapped, after :func:`enable`.
+    """
+    ready = torch.ones(1, 1, 1, 1, device=packed.input_ids.device)  # a mask of four dimensions: the model makes none
+    output = model(input_ids=packed.input_ids, position_ids=packed.position_ids, attention_mask=ready,
+                   shift_labels=packed.labels, tree=packed.tree, fused_lm_head=True)
+    return tuple(None if x is None else unpack(x, packed) for x in (output.log_probs, output.entropy))
+
+
+def unpack(values: Tensor, packed: Packed) -> Tensor:
+    """(1, T) back to (N, R), 0 at padding."""
+    return values[0].index_select(0, packed.places.flatten()).view_as(packed.places).masked_fill(~packed.asked, 0)
