@@ -15,7 +15,7 @@ from importlib import metadata
 
 from rlvr_utils import REPO, __version__
 from rlvr_utils.course import CourseError, run_course
-from rlvr_utils.profiles import get_profile, read_config
+from rlvr_utils.profiles import Profile, get_profile, read_config
 
 LIBRARIES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "wandb", "papermill")
 WORDS = {"true": True, "false": False, "null": None}
@@ -53,12 +53,17 @@ def parser() -> argparse.ArgumentParser:
     for command in (profile_, doctor_, course_, train_):
         command.add_argument("--config", metavar="FILE.yaml",
                              help="settings from a file, as `rlvr profile` prints them; --set wins over it")
-    for command in (course_, pretrain_, train_):
+    for command in (doctor_, course_, pretrain_, train_):
         command.add_argument("--seed", type=int, help="(default: 0)")
+    for command in (course_, pretrain_, train_):
         command.add_argument("--output-dir", metavar="FOLDER", help="where the results go")
     for command in (profile_, doctor_, course_, pretrain_, train_, evaluate_):
         command.add_argument("--set", metavar="KEY=VALUE", type=setting, action="append", default=[],
                              dest="settings", help="override a setting; may be given several times")
+    doctor_.add_argument("--trainability", action="store_true",
+                         help="sample the base model on training problems: is there anything to learn from?")
+    doctor_.add_argument("--timing", action="store_true", help="run three real steps and project the hours of the whole run")
+    doctor_.add_argument("--dollars-per-hour", type=float, metavar="X", help="what the machine costs: --timing with a price")
     evaluate_.add_argument("path", metavar="RUN", help="the run's folder, as in runs/mini-seed0")
     return top
 
@@ -131,17 +136,35 @@ def pretrain(arguments: argparse.Namespace) -> None:
 
 def doctor(arguments: argparse.Namespace) -> int:
     name, settings = chosen(arguments)
-    get_profile(name, **settings)
+    p = get_profile(name, **settings)
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # a hub that cannot be reached is one sentence below
-    from rlvr_utils.training import preflight
+    from rlvr_utils.preflight import checkup
 
     for what, value in machine():
         print(f"{what:<14}{value}", flush=True)
-    problems = list(dict.fromkeys(preflight(name, **settings)))
-    print(f"\nProfile {name}: " + ("not ready." if problems else "ready."))
-    for problem in problems:
-        print(f"- {problem}")
-    return int(bool(problems))
+    print(f"\nProfile {name}:")
+    checks = checkup(p)
+    for check in checks:
+        print(check)
+    ready = all(check.ok for check in checks)
+    if ready:
+        ready = trials(arguments, p)
+    elif arguments.trainability or arguments.timing:
+        print("Nothing was sampled or timed: mend what is marked !! first.")
+    print(f"\nProfile {name} is {'ready' if ready else 'not ready'}.")
+    return int(not ready)
+
+
+def trials(arguments: argparse.Namespace, p: Profile) -> bool:
+    """What needs the model itself: a sample of its answers, three steps on the clock."""
+    from rlvr_utils.preflight import time_steps, trainability
+
+    found = trainability(p) if arguments.trainability else None
+    if found:
+        print(found, flush=True)
+    if arguments.timing or arguments.dollars_per_hour is not None:
+        print(time_steps(p, dollars_per_hour=arguments.dollars_per_hour))
+    return found is None or found.trainable
 
 
 def machine() -> list[tuple[str, str]]:

@@ -1,0 +1,231 @@
+"""scripts/runpod.sh, run in a scratch directory laid out like RunPod's PyTorch template, in that template's start order.
+
+Stand-ins on PATH take the places of pip, nvidia-smi and runpodctl; bash, venv, flock and setsid are real. A real pod, with
+a real pip and a GPU, was not used.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+REPO = Path(__file__).resolve().parent.parent
+pytestmark = pytest.mark.skipif(not (shutil.which("flock") and shutil.which("setsid")),
+                                reason="the script is for Linux: flock and setsid are not here")
+
+#: The template's start.sh, what matters of it: hooks around Jupyter, set -e, and which variables SSH sessions get.
+START = r"""
+set -e
+execute_script() { if [ -f "$1" ]; then bash "$1"; fi; }
+execute_script "$ROOT/pre_start.sh"
+printenv | cut -d = -f 1 >"$ROOT/jupyter-variables"  # Jupyter starts here, with all the pod's variables
+printenv | grep -E '^RUNPOD_|^PATH=|^_=' | awk -F = '{ print "export " $1 "=\"" $2 "\"" }' >>"$ROOT/rp_environment"
+execute_script "$ROOT/post_start.sh"
+echo "Start script(s) finished, Pod is ready to use."
+"""
+#: Stands in for the package: a doctor, and a training that tells a secret, waits for a file, and leaves a result.
+PACKAGE = r"""
+import os, pathlib, sys, time
+root = pathlib.Path(os.environ["ROOT"])
+print("rlvr", *sys.argv[1:], "token", os.environ.get("HF_TOKEN", "none"), flush=True)
+if sys.argv[1] == "doctor":
+    sys.exit((root / "ill").exists())
+while not (root / "go-on").exists():
+    time.sleep(0.05)
+pathlib.Path("runs/result").write_text("learned")
+sys.exit((root / "crash").exists())
+"""
+TOKEN = "hf_" + "SecretSecretSecretSecret"
+
+
+def executable(path: Path, text: str) -> None:
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+
+
+class Pod:
+    """The scratch pod: a volume that is kept, and a container disk (home, hooks) that a restart wipes."""
+
+    def __init__(self, root: Path):
+        self.root, self.volume, self.course = root, root / "workspace", root / "workspace" / "rlvr-course"
+        self.commands, self.image = root / "bin", root / "image-packages"
+        for folder in (self.course / "scripts", self.course / "rlvr_utils", self.commands, root / "home"):
+            folder.mkdir(parents=True)
+        for name in ("requirements.lock", "pyproject.toml", "scripts/runpod.sh"):
+            shutil.copy(REPO / name, self.course / name)
+        (self.course / "rlvr_utils" / "__init__.py").touch()
+        (self.course / "rlvr_utils" / "__main__.py").write_text(PACKAGE)
+        self.install("torch", "2.8.0+cu128")
+        executable(self.commands / "python3", f'exec "{sys._base_executable}" "$@"')
+        executable(self.commands / "pip", f'echo "$@" >>"{root}/pip.log"; [ ! -f "{root}/pip-fails" ]')
+        executable(self.commands / "nvidia-smi", 'echo "NVIDIA H100 80GB HBM3, 81559 MiB"')
+        executable(self.commands / "runpodctl", f'echo "$@" >>"{root}/runpodctl.log"')
+
+    def install(self, name: str, version: str) -> None:
+        """What the image brings, as Python sees it: a module and its metadata."""
+        shutil.rmtree(self.image, ignore_errors=True)
+        (self.image / name).mkdir(parents=True)
+        (self.image / name / "__init__.py").touch()
+        about = self.image / f"{name}-{version}.dist-info"
+        about.mkdir()
+        (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {"PATH": f"{self.commands}:/usr/bin:/bin", "HOME": str(self.root / "home"), "ROOT": str(self.root),
+                "RP_WORKSPACE": str(self.volume), "RP_ENVIRONMENT": str(self.root / "rp_environment"),
+                "PYTHONPATH": str(self.image), "RUNPOD_POD_ID": "pod123", "HF_TOKEN": TOKEN,
+                "HF_HOME": str(self.volume / ".cache" / "huggingface")}
+
+    def run(self, *words: str, **variables: str) -> subprocess.CompletedProcess:
+        script = self.course / "scripts" / "runpod.sh"
+        return subprocess.run(["bash", str(script), *words], env=self.environment | variables, text=True, timeout=300,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT)  # fmt: skip
+
+    def start(self, hook: str) -> str:
+        """Start the pod as the template does, with ``hook`` as its /post_start.sh."""
+        (self.root / "post_start.sh").write_text(hook)
+        made = subprocess.run(["bash", "-c", START], env=self.environment, text=True, timeout=300, check=True,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT)  # fmt: skip
+        return made.stdout
+
+    def restart(self) -> None:
+        """Lose what a stopped pod loses."""
+        shutil.rmtree(self.root / "home")
+        (self.root / "home").mkdir()
+        (self.root / "rp_environment").unlink()
+
+    def read(self, name: str) -> str:
+        return (self.root / name).read_text() if (self.root / name).is_file() else ""
+
+    @property
+    def log(self) -> str:
+        return self.read("workspace/rlvr-course/runs/training.log")
+
+    def wait_for(self, sign: str, seconds: float = 120) -> None:
+        until = time.monotonic() + seconds
+        while sign not in self.log:
+            assert time.monotonic() < until, f"no {sign!r} in the log: {self.log}"
+            time.sleep(0.05)
+
+
+@pytest.fixture
+def pod(tmp_path: Path):
+    pod = Pod(tmp_path)
+    yield pod
+    (tmp_path / "go-on").touch()  # let a training that still waits come to its end
+    if pod.log:
+        pod.wait_for("ended with status")
+
+
+def test_a_start_makes_the_environment_once_and_the_kernel_each_time(pod: Pod) -> None:
+    hook = f'bash "{pod.course}/scripts/runpod.sh" || true'
+    first = pod.start(hook)
+    assert "Making the environment" in first and "Pod is ready to use" in first
+    installed = pod.read("pip.log")
+    pod.restart()
+    second = pod.start(hook)
+    assert "is ready." in second and "Making" not in second and pod.read("pip.log") == installed, "nothing twice"
+    for name in ("rlvr", "python3"):
+        kernel = json.loads(pod.read(f"home/.local/share/jupyter/kernels/{name}/kernel.json"))
+        assert kernel["argv"][0] == str(pod.volume / "rlvr-env" / "bin" / "python")
+        assert kernel["env"]["HF_HOME"] == str(pod.volume / ".cache" / "huggingface")
+
+
+def test_the_images_own_pytorch_is_kept(pod: Pod) -> None:
+    assert pod.run().returncode == 0
+    lock, package = pod.read("pip.log").splitlines()
+    assert "--no-deps" in package and str(pod.course) in package
+    wanted = (pod.volume / "rlvr-env" / "requirements.txt").read_text().splitlines()
+    assert f"-r {pod.volume}/rlvr-env/requirements.txt" in lock
+    assert not [line for line in wanted if line.startswith("torch==")] and "trl==1.16.0" in wanted
+    assert (pod.volume / "rlvr-env" / "constraints.txt").read_text() == "torch==2.8.0+cu128\n"
+    seen = subprocess.run([pod.volume / "rlvr-env/bin/python", "-c", "import torch; print(torch.__file__)"], text=True,
+                          env=pod.environment, capture_output=True, check=True)  # fmt: skip
+    assert str(pod.image) in seen.stdout
+
+
+def test_vllm_comes_first_and_brings_its_own(pod: Pod) -> None:
+    assert pod.run("--vllm").returncode == 0
+    assert pod.read("pip.log").splitlines()[0].endswith("install --quiet vllm>=0.22,<=0.31")
+
+
+def test_an_environment_that_was_cut_off_or_made_for_another_image_is_made_again(pod: Pod) -> None:
+    (pod.root / "pip-fails").touch()
+    assert pod.run().returncode != 0
+    (pod.root / "pip-fails").unlink()
+    assert "Making the environment" in pod.run().stdout
+    pod.install("torch", "2.9.0+cu128")
+    assert "Making the environment" in pod.run().stdout
+    assert "is ready." in pod.run().stdout
+
+
+def test_training_outlives_the_terminal_starts_once_and_stops_the_pod(pod: Pod) -> None:
+    started = pod.run("train", "--stop", "--set", "max_steps=7")
+    assert started.returncode == 0 and "NVIDIA H100" in started.stdout and "goes on without you" in started.stdout
+    assert "rlvr doctor --profile llama-8b --set max_steps=7" in started.stdout
+    pod.wait_for("rlvr train --profile llama-8b --set max_steps=7 token")
+    again = pod.run("train", "--stop")
+    assert again.returncode == 0 and "going already" in again.stdout and pod.log.count("rlvr train --p") == 2
+    assert "A training is going." in pod.run("status").stdout and not pod.read("runpodctl.log")
+    (pod.root / "go-on").touch()
+    pod.wait_for("ended with status 0")
+    until = time.monotonic() + 60
+    while not pod.read("runpodctl.log") and time.monotonic() < until:
+        time.sleep(0.05)
+    assert pod.read("runpodctl.log") == "stop pod pod123\n"
+    assert pod.read("workspace/rlvr-course/runs/result") == "learned"
+
+
+def test_a_crash_is_told_and_stops_the_pod_only_if_asked(pod: Pod) -> None:
+    for file in ("go-on", "crash"):
+        (pod.root / file).touch()
+    assert pod.run("train", "--config", "my.yaml").returncode == 0
+    pod.wait_for("ended with status 1")
+    assert "rlvr train --config my.yaml" in pod.log and "--profile" not in pod.log
+    assert "No training is going." in pod.run("status").stdout
+    assert pod.read("runpodctl.log") == ""
+
+
+def test_no_secret_is_written_anywhere(pod: Pod) -> None:
+    (pod.root / "go-on").touch()
+    assert pod.run("train").returncode == 0
+    pod.wait_for("ended with status 0")
+    assert "token ***" in pod.log
+    files = [file for file in pod.root.rglob("*") if file.is_file() and file.stat().st_size < 10**6]
+    assert [str(file) for file in files if TOKEN in file.read_text(errors="ignore")] == []
+    assert (pod.course / "runs" / "training.log").stat().st_mode & 0o077 == 0, "nobody else may read it"
+
+
+def test_what_is_wrong_is_said_before_anything_starts(pod: Pod) -> None:
+    (pod.root / "ill").touch()
+    ill = pod.run("train")
+    assert ill.returncode == 1 and "nothing was started" in ill.stdout and not pod.log
+    executable(pod.commands / "nvidia-smi", "exit 9")
+    assert "no GPU answers here" in pod.run("train").stdout
+    assert "'trian' is not known" in pod.run("trian").stdout
+    pod.install("torch", "2.6.0+cu124")
+    assert "no PyTorch 2.8 or newer" in pod.run().stdout
+    assert "there is no volume at" in pod.run(RP_WORKSPACE=str(pod.root / "none")).stdout
+    elsewhere = pod.run(RP_WORKSPACE=str(pod.root / "home"))
+    assert elsewhere.returncode == 1 and "is lost when the pod stops" in elsewhere.stdout
+
+
+def test_an_ssh_session_finds_the_pods_number(pod: Pod) -> None:
+    (pod.root / "go-on").touch()
+    (pod.root / "rp_environment").write_text(f'export RUNPOD_POD_ID="pod456"\nexport PATH="{os.environ["PATH"]}"\n')
+    (pod.root / "rp_environment").write_text('export RUNPOD_POD_ID="pod456"\n')
+    assert pod.run("train", "--stop", RUNPOD_POD_ID="").returncode == 0
+    pod.wait_for("ended with status 0")
+    until = time.monotonic() + 60
+    while not pod.read("runpodctl.log") and time.monotonic() < until:
+        time.sleep(0.05)
+    assert pod.read("runpodctl.log") == "stop pod pod456\n"
