@@ -1,0 +1,179 @@
+"""The outputs of the committed notebooks: taken from an executed course, normalised, stamped with what they show.
+
+``make course outputs`` runs the course and puts what it showed into ``notebooks/``, so that they read well where nobody
+runs them. What differs from run to run (counters, times, ids, paths, the state of widgets) is taken out. The stamp is a
+hash of the code cells and one of the data; where either has moved on, the outputs are stale and a test says so.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from rlvr_utils import REPO
+
+from .runner import course_notebooks
+
+STAMP = "rlvr_outputs"
+#: A cell with this tag shows the reader's own machine: what it showed on another is of no use to anybody.
+VOLATILE = "volatile"
+ELSEWHERE = "(Differs from machine to machine: run the cell to see yours.)\n"
+#: Data that a notebook may show; prose beside it does not count.
+SHOWN = ("data", "benchmarks/results")
+WIDGETS = "application/vnd.jupyter.widget-"
+
+# Pandas gives each styled table a random id; W&B names an offline run after time and chance.
+_TABLE_ID = re.compile(r"\bT_[0-9a-f]{5}(?![0-9a-z])")
+_WANDB_RUN = re.compile(r"offline-run-\d{8}_\d{6}-\w+")
+_DURATION = re.compile(r"\b\d+:\d\d\b(?= gone| left)|\b\d+(?:\.\d+)?(?= (?:ms|s|min|minutes|seconds)\b)")
+_NUMBER = r"([+-]?\d+(?:\.\d+)?) ?%?"
+_ESTIMATE = re.compile(rf"{_NUMBER}\**,? [(\[](?:95 % interval )?{_NUMBER}(?: to |, ){_NUMBER}[)\]]")
+
+
+class Estimate(NamedTuple):
+    """A number with its interval, as a notebook prints it."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def commit_outputs(executed: Path, notebooks: Sequence[Path] | None = None, repo: Path = REPO) -> list[Path]:
+    """Put the outputs of the ``executed`` folder's notebooks into ``notebooks`` (default: the course's).
+
+    Returns:
+        The notebooks, all written.
+
+    Raises:
+        ValueError: one was not executed, or from other code than it has now; nothing is written then.
+    """
+    import nbformat
+
+    paths = list(notebooks or course_notebooks())
+    filled = [_filled(path, Path(executed) / path.name, repo) for path in paths]
+    for path, notebook in zip(paths, filled, strict=True):
+        nbformat.write(notebook, path)
+    return paths
+
+
+def strip_outputs(notebook) -> None:
+    """Take outputs, counters and the stamp away, in place: how a notebook is edited."""
+    for cell in _code(notebook):
+        cell.outputs, cell.execution_count = [], None
+    notebook.metadata.pop(STAMP, None)
+
+
+def has_outputs(notebook) -> bool:
+    """Whether any cell has an output."""
+    return any(cell.outputs for cell in _code(notebook))
+
+
+def stamp(notebook, repo: Path = REPO) -> dict[str, str]:
+    """Hashes of what outputs are made from: ``code`` (the code cells, in order) and ``data`` (files of :data:`SHOWN`)."""
+    code = hashlib.sha256("\0".join(cell.source for cell in _code(notebook)).encode())
+    data = hashlib.sha256()
+    for path in sorted(path for folder in SHOWN for path in (repo / folder).rglob("*")):
+        if path.is_file() and path.suffix != ".md":
+            data.update(path.relative_to(repo).as_posix().encode() + b"\0" + path.read_bytes())
+    return {"code": code.hexdigest()[:16], "data": data.hexdigest()[:16]}
+
+
+def stale(notebook, repo: Path = REPO) -> list[str]:
+    """Which of ``code`` and ``data`` have changed since the outputs were made; both where there is no stamp."""
+    made_from = notebook.metadata.get(STAMP, {})
+    return [part for part, value in stamp(notebook, repo).items() if made_from.get(part) != value]
+
+
+def normalised(outputs: Sequence, repo: Path = REPO) -> list:
+    """Outputs without what differs from run to run; normalising twice changes nothing more."""
+    import nbformat
+
+    kept = []
+    for output in map(nbformat.from_dict, outputs):
+        if kept and output.output_type == "stream" and output.get("name") == kept[-1].get("name"):
+            output.text = kept.pop().text + output.text  # a line printed after another, as one text
+        if "data" in output:
+            view = any(kind.startswith(WIDGETS) for kind in output.data)
+            data = {kind: value for kind, value in output.data.items() if not kind.startswith(WIDGETS)}
+            if view and "text/html" not in data:
+                continue  # a widget's bare name says nothing
+            output.data = {kind: _clean(value, repo) for kind, value in data.items()}
+            output.metadata = {}
+        if "execution_count" in output:
+            output.execution_count = None
+        if output.output_type == "stream":
+            output.text = _DURATION.sub("…", _last_state(_clean(output.text, repo)))
+        kept.append(output)
+    return kept
+
+
+def estimates(notebook) -> Iterator[tuple[str, Estimate]]:
+    """Every number that is shown with its interval, as (id of its cell, estimate), in order."""
+    for cell in _code(notebook):
+        for output in cell.outputs:
+            text = output.get("text", "") or output.get("data", {}).get("text/markdown", "")
+            for found in _ESTIMATE.finditer(text):
+                yield cell.id, Estimate(*map(float, found.groups()))
+
+
+def moved(committed, fresh) -> list[str]:
+    """Numbers of ``fresh`` whose interval lies apart from the committed one, each as a sentence."""
+    old, new = list(estimates(committed)), list(estimates(fresh))
+    if [cell for cell, _ in old] != [cell for cell, _ in new]:
+        return [f"{len(old)} numbers with intervals are committed, {len(new)} were shown, or in other cells"]
+    return [f"cell {cell}: committed {a.mean:g} ({a.low:g} to {a.high:g}), now {b.mean:g} ({b.low:g} to {b.high:g})"
+            for (cell, a), (_, b) in zip(old, new, strict=True) if a.high < b.low or b.high < a.low]
+
+
+def _filled(path: Path, made: Path, repo: Path):
+    """The notebook at ``path`` with the outputs of its execution ``made``."""
+    import nbformat
+
+    again = "run `make course` before `make outputs`"
+    if not made.is_file():
+        raise ValueError(f"{path.stem} was not executed: {again}.")
+    notebook, executed = (nbformat.read(file, as_version=4) for file in (path, made))
+    parameters = executed.metadata.get("papermill", {}).get("parameters", {})
+    if parameters not in ({}, {"profile": "mini"}):
+        raise ValueError(f"{path.stem} was executed with {dict(parameters)}, and readers get the defaults: {again}.")
+    ran = [cell for cell in _code(executed) if "injected-parameters" not in cell.metadata.get("tags", [])]
+    if [(cell.id, cell.source) for cell in ran] != [(cell.id, cell.source) for cell in _code(notebook)]:
+        raise ValueError(f"{path.stem} has changed since it was executed: {again}.")
+    for cell, done in zip(_code(notebook), ran, strict=True):
+        volatile = VOLATILE in cell.metadata.get("tags", [])
+        elsewhere = [nbformat.v4.new_output("stream", name="stdout", text=ELSEWHERE)]
+        cell.outputs = elsewhere if volatile and done.outputs else normalised(done.outputs, repo)
+        cell.execution_count = None
+    notebook.metadata[STAMP] = stamp(notebook, repo)
+    return notebook
+
+
+def _code(notebook) -> list:
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def _clean(value, repo: Path):
+    """Text without this machine's places and a table's random id; anything else as it is."""
+    if not isinstance(value, str):
+        return value
+    for place, name in ((f"{repo}/", ""), (str(repo), "."), (str(Path.home()), "~")):
+        value = value.replace(place, name)
+    name = hashlib.sha256(_TABLE_ID.sub("T_", value).encode()).hexdigest()[:5]  # tables on one page need ids of their own
+    return _WANDB_RUN.sub("offline-run-…", _TABLE_ID.sub(f"T_{name}", value))
+
+
+def _last_state(text: str) -> str:
+    """Lines that rewrite themselves, as they stood at the end."""
+    return "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n"))
+
+
+if __name__ == "__main__":
+    try:
+        for written in commit_outputs(REPO / "runs" / "course"):
+            print(f"{written.name}: outputs of {written.stat().st_size / 1000:.0f} KB taken over")
+    except ValueError as error:
+        sys.exit(f"Nothing was changed: {error}")
