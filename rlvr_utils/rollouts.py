@@ -7,12 +7,15 @@ on, the end token put in its place is masked from the loss, and a response that 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 from transformers import PreTrainedTokenizerBase, StoppingCriteria, StoppingCriteriaList
+from transformers.utils.logging import get_logger
 
+from .decoding import can_decode, decode, read_beginning, sampling_mode
 from .prompts import STOP, build_prompt, cut_at_stop, exemplars, refuse_long_prompts
 from .verifier import verify
 
@@ -48,8 +51,7 @@ class StopAtNextQuestion(StoppingCriteria):
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, prompt_length: int):
         self.tokenizer, self.prompt_length = tokenizer, prompt_length
-        pieces = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
-        self.may_end = torch.tensor([STOP[-1] in (piece or "") for piece in pieces])
+        self.may_end = may_end_stop(tokenizer)
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor, **kwargs) -> torch.BoolTensor:
         done = torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
@@ -59,6 +61,13 @@ class StopAtNextQuestion(StoppingCriteria):
             tail = input_ids[row, max(self.prompt_length, input_ids.shape[1] - 16):]
             done[row] = STOP in self.tokenizer.decode(tail)
         return done
+
+
+@functools.lru_cache(maxsize=4)  # 128,000 pieces of Llama 3 at every call would take longer than a token does
+def may_end_stop(tokenizer: PreTrainedTokenizerBase) -> torch.BoolTensor:
+    """Which tokens hold the last character of the stop string, ``(vocabulary,)``."""
+    pieces = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
+    return torch.tensor([STOP[-1] in (piece or "") for piece in pieces])
 
 
 def end_token_ids(model, tokenizer: PreTrainedTokenizerBase) -> set[int]:
@@ -85,24 +94,47 @@ def finish_response(ids: list[int], tokenizer: PreTrainedTokenizerBase, end_ids:
 
 
 def generate_ids(model, tokenizer: PreTrainedTokenizerBase, prompt_ids: list[list[int]], max_new_tokens: int,
-                 temperature: float) -> list[Response]:
-    """One response to each prompt.
+                 temperature: float, batch_size: int = 512) -> Iterator[list[Response]]:
+    """One response to each prompt, ``batch_size`` at a time; what all prompts begin with is read once for all batches.
 
     Args:
-        prompt_ids: token ids, one list a prompt.
+        model: as :func:`~rlvr_utils.decoding.sampling_mode` gives it.
+        prompt_ids: token ids, one list a prompt; equal ones in a batch are read once.
         max_new_tokens: length limit in tokens.
         temperature: sampling temperature; 0 means greedy.
     """
-    batch = tokenizer.pad({"input_ids": prompt_ids}, padding_side="left", return_tensors="pt").to(model.device)
-    length = batch["input_ids"].shape[1]
-    options = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0} if temperature else {
-        "do_sample": False, "temperature": None, "top_p": None, "top_k": None}
-    with torch.no_grad():
-        output = model.generate(
-            **batch, max_new_tokens=max_new_tokens, pad_token_id=tokenizer.pad_token_id,
-            stopping_criteria=StoppingCriteriaList([StopAtNextQuestion(tokenizer, length)]), **options)
     end_ids = end_token_ids(model, tokenizer) | {tokenizer.pad_token_id}
-    return [finish_response(row, tokenizer, end_ids) for row in output[:, length:].tolist()]
+    sample = _own_loop(model, tokenizer, prompt_ids, end_ids) if can_decode(model) else _stock(model, tokenizer)
+    for start in range(0, len(prompt_ids), batch_size):
+        rows = sample(prompt_ids[start:start + batch_size], max_new_tokens=max_new_tokens, temperature=temperature)
+        yield [finish_response(row, tokenizer, end_ids) for row in rows]
+
+
+def _own_loop(model, tokenizer, prompt_ids: list[list[int]], end_ids: set[int]) -> Callable[..., list[list[int]]]:
+    """:func:`~rlvr_utils.decoding.decode` under the one stop rule."""
+    stop, ends = StopAtNextQuestion(tokenizer, 0), torch.tensor(sorted(end_ids), device=model.device)
+    return functools.partial(
+        decode, model, beginning=read_beginning(model, prompt_ids), pad=tokenizer.pad_token_id,
+        ended=lambda new_ids: torch.isin(new_ids[:, -1], ends) | stop(new_ids, None))
+
+
+def _stock(model, tokenizer) -> Callable[..., list[list[int]]]:
+    """``model.generate`` under the one stop rule, for models that our loop does not know."""
+    get_logger(__name__).warning_once(f"{type(model).__name__} keeps more than a plain key-value cache, so responses "
+                                      "come from model.generate: the same distribution, more slowly.")
+
+    def sample(prompt_ids: list[list[int]], max_new_tokens: int, temperature: float) -> list[list[int]]:
+        batch = tokenizer.pad({"input_ids": prompt_ids}, padding_side="left", return_tensors="pt").to(model.device)
+        length = batch["input_ids"].shape[1]
+        options = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0} if temperature else {
+            "do_sample": False, "temperature": None, "top_p": None, "top_k": None}
+        with torch.no_grad():
+            output = model.generate(
+                **batch, max_new_tokens=max_new_tokens, pad_token_id=tokenizer.pad_token_id,
+                stopping_criteria=StoppingCriteriaList([StopAtNextQuestion(tokenizer, length)]), **options)
+        return output[:, length:].tolist()
+
+    return sample
 
 
 def encode_prompts(tokenizer: PreTrainedTokenizerBase, prompts: list) -> list[list[int]]:
@@ -129,21 +161,16 @@ def sample_responses(model, tokenizer: PreTrainedTokenizerBase, prompts: list, *
     """
     ids = [p for p in encode_prompts(tokenizer, prompts) for _ in range(n_samples)]
     order = sorted(range(len(ids)), key=lambda i: len(ids[i]))  # similar lengths together: little padding
-    responses: list[Response | None] = [None] * len(ids)
-    training = model.training
-    model.eval()
+    done: list[Response] = []
     devices = [model.device] if model.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices, enabled=seed is not None):
+    with torch.random.fork_rng(devices=devices, enabled=seed is not None), sampling_mode(model) as base:
         if seed is not None:
             torch.manual_seed(seed)
-        for start in range(0, len(order), batch_size):
-            chunk = order[start:start + batch_size]
-            for i, response in zip(chunk, generate_ids(model, tokenizer, [ids[i] for i in chunk], max_new_tokens,
-                                                       temperature), strict=True):
-                responses[i] = response
+        for batch in generate_ids(base, tokenizer, [ids[i] for i in order], max_new_tokens, temperature, batch_size):
+            done += batch
             if progress:
-                progress(min(1.0, (start + batch_size) / len(order)))
-    model.train(training)
+                progress(len(done) / len(ids))
+    responses = [response for _, response in sorted(zip(order, done, strict=True), key=lambda pair: pair[0])]
     return [responses[i:i + n_samples] for i in range(0, len(responses), n_samples)]
 
 
@@ -200,13 +227,9 @@ def rollout(prompts: list, trainer, batch_size: int = 512) -> dict[str, list]:
     if trainer.use_vllm:
         responses, logprobs = _vllm_responses(trainer, tokenizer, prompt_ids)
     else:
-        model = trainer.accelerator.unwrap_model(trainer.model)
-        training = model.training
-        model.eval()
-        responses = [r for start in range(0, len(prompt_ids), batch_size)
-                     for r in generate_ids(model, tokenizer, prompt_ids[start:start + batch_size],
-                                           trainer.max_completion_length, trainer.temperature)]
-        model.train(training)
+        with sampling_mode(trainer.accelerator.unwrap_model(trainer.model)) as model:
+            responses = [r for batch in generate_ids(model, tokenizer, prompt_ids, trainer.max_completion_length,
+                                                     trainer.temperature, batch_size) for r in batch]
         logprobs = None
     return {"prompt_ids": prompt_ids, "completion_ids": [r.ids for r in responses], "logprobs": logprobs,
             "env_mask": [r.sampled for r in responses], "n_tokens": [r.n_tokens for r in responses]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 from copy import deepcopy
 from itertools import islice
@@ -9,17 +10,21 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, LogitsProcessor, LogitsProcessorList
+from peft import LoraConfig, get_peft_model
+from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
 
+from rlvr_utils import decoding, rollouts
+from rlvr_utils.decoding import choose
 from rlvr_utils.pretrain import HABIT, document_text, documents, train_tokenizer
 from rlvr_utils.problems import load_problems
-from rlvr_utils.prompts import STOP, build_prompt
+from rlvr_utils.prompts import STOP, build_prompt, exemplars
 from rlvr_utils.rollouts import (
     Response,
     encode_prompts,
     end_token_ids,
     evaluate,
     finish_response,
+    generate_ids,
     prompts_for,
     rollout,
     sample_responses,
@@ -31,23 +36,33 @@ INVENTED = "\n\nQuestion: What is $3 + 3$?\nAnswer:" + r" The answer is $\boxed{
 PROMPT = build_prompt("What is $2 + 2$?")
 
 
-class Say(LogitsProcessor):
-    """Makes any model say a fixed text after each prompt, then invented questions without end, or its end token."""
+class Say:
+    """Makes any model say a fixed text after each prompt, then invented questions without end, or its end token.
 
-    def __init__(self, tokenizer, texts: dict[str, str], then: str | int = INVENTED):
-        self.tokenizer, self.texts, self.then = tokenizer, texts, then
-        self.start, self.scripts, self.steps = None, [], 0
+    What a row has read and said is kept in its cache, as one layer more, so that it goes wherever the row goes.
+    """
 
-    def __call__(self, input_ids, scores):
-        if self.start is None:
-            self.start = input_ids.shape[1]
-            self.scripts = [self.script(self.tokenizer.decode(row, skip_special_tokens=True)) for row in input_ids]
-        step = input_ids.shape[1] - self.start
-        self.steps = step + 1
-        forced = torch.full_like(scores, -torch.inf)
-        for row, script in enumerate(self.scripts):
-            forced[row, script[min(step, len(script) - 1)]] = 0.0
-        return forced
+    def __init__(self, model, tokenizer, texts: dict[str, str], then: str | int = INVENTED):
+        functools.update_wrapper(self, type(model).forward)
+        self.model, self.tokenizer, self.texts, self.then = model, tokenizer, texts, then
+        self.prompts, self.steps = [], 0
+
+    def __call__(self, input_ids, past_key_values, attention_mask=None, **options):
+        output = type(self.model).forward(self.model, input_ids=input_ids, past_key_values=past_key_values,
+                                          attention_mask=attention_mask, **options)
+        kept = [input_ids[:, None, :, None].double()] * 2
+        seen = past_key_values.update(*kept, self.model.config.num_hidden_layers)[0][:, 0, :, 0].long()
+        mask = torch.ones_like(seen) if attention_mask is None else attention_mask
+        said = [row[real.bool()].tolist() for row, real in zip(seen, mask, strict=True)]
+        if input_ids.shape[1] > 1:
+            self.prompts += said
+        self.steps += 1
+        output.logits = torch.full_like(output.logits, -torch.inf)
+        for row, ids in enumerate(said):
+            prompt = max((p for p in self.prompts if ids[:len(p)] == p), key=len)
+            script = self.script(self.tokenizer.decode(prompt, skip_special_tokens=True))
+            output.logits[row, -1, script[min(len(ids) - len(prompt), len(script) - 1)]] = 0.0
+        return output
 
     def script(self, prompt: str) -> list[int]:
         then = [self.then] if isinstance(self.then, int) else self.encode(self.then) * 20
@@ -76,15 +91,9 @@ def model(tokenizer):
 
 
 def speaking(model, tokenizer, texts: dict[str, str] | None = None, then: str | int = INVENTED) -> Say:
-    """Make ``model`` say these texts; the real ``generate`` and its stopping criteria stay at work."""
-    say, generate = Say(tokenizer, texts or {}, then), type(model).generate
-
-    def forced(**options):
-        say.start = None
-        return generate(model, **options, logits_processor=LogitsProcessorList([say]))
-
-    model.generate = forced
-    return say
+    """Make ``model`` say these texts; the real loop and its stopping rule stay at work."""
+    model.forward = Say(model, tokenizer, texts or {}, then)
+    return model.forward
 
 
 def decode(tokenizer, ids: list[int]) -> str:
@@ -234,6 +243,103 @@ def test_sampling_restores_the_training_mode_and_reports_progress(model, tokeniz
         shares: list[float] = []
         sample_responses(model, tokenizer, PROMPTS, max_new_tokens=2, batch_size=3, progress=shares.append)
         assert model.training is mode and shares == sorted(shares) and shares[-1] == 1.0 and len(shares) == 3
+
+
+# --- the decoding loop ------------------------------------------------------------------------------------------------
+
+SHOWN = [build_prompt(row["problem"], exemplars("minimath", 2)) for row in load_problems("minimath", "test")[:5]]
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 1.7])
+def test_uniform_numbers_become_tokens_in_proportion_to_their_probability(temperature):
+    """Inversion of an even grid hits each token as often as its probability says, to one point of the grid."""
+    torch.manual_seed(0)
+    logits, n = 3 * torch.randn(50), 20_000
+    grid = (torch.arange(n, dtype=torch.float64) + 0.5) / n
+    counts = choose(logits.expand(n, -1), grid, temperature).bincount(minlength=50)
+    assert (counts / n - (logits.double() / temperature).softmax(0)).abs().max() <= 1.001 / n
+
+
+def test_an_impossible_token_is_never_chosen():
+    logits = torch.full((2, 6), -torch.inf)
+    logits[:, [1, 3]] = 0.0
+    ends = torch.tensor([0.0, 1 - 2.0**-53], dtype=torch.float64)
+    assert choose(logits, ends, 1.0).tolist() == [1, 3] and choose(logits, ends, 0.0).tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("prompts", [PROMPTS, SHOWN, PROMPTS[:2] + SHOWN[:2], PROMPTS[:1]])
+def test_greedy_responses_are_those_of_generate(model, tokenizer, prompts, monkeypatch):
+    """Ragged and repeated prompts, with and without a common beginning, rows that end at different times."""
+    model, ids = model.double(), [p for p in encode_prompts(tokenizer, prompts) for _ in range(2)]
+    own = list(generate_ids(model, tokenizer, ids, 24, 0.0, batch_size=6))
+    monkeypatch.setattr(rollouts, "can_decode", lambda model: False)
+    assert own == list(generate_ids(model, tokenizer, ids, 24, 0.0, batch_size=6))
+
+
+@pytest.mark.parametrize("prompts", [PROMPTS, SHOWN])
+def test_a_token_is_sampled_at_the_log_probability_that_the_model_gives_it(model, tokenizer, prompts, monkeypatch):
+    drawn = {}  # what the loop saw: the uniform number names the row and its place
+
+    def watched(logits, uniform, temperature):
+        tokens = choose(logits, uniform, temperature)
+        logps = logits.log_softmax(-1).gather(1, tokens[:, None])[:, 0]
+        drawn.update(zip(uniform.tolist(), zip(tokens.tolist(), logps.tolist(), strict=True), strict=True))
+        return tokens
+
+    monkeypatch.setattr(decoding, "choose", watched)
+    model, ids = model.double(), [p for p in encode_prompts(tokenizer, prompts) for _ in range(2)]
+    torch.manual_seed(3)
+    [responses] = generate_ids(model, tokenizer, ids, 20, 1.0)
+    torch.manual_seed(3)
+    for prompt, response, row in zip(ids, responses, torch.rand(len(ids), 20, dtype=torch.float64), strict=True):
+        said = [token for token, own in zip(response.ids, response.sampled, strict=True) if own]
+        logps = model(torch.tensor([prompt + said])).logits[0, len(prompt) - 1:].log_softmax(-1)
+        for n, token in enumerate(said):
+            assert drawn[row[n].item()] == (token, pytest.approx(logps[n, token].item(), abs=1e-10))
+
+
+def test_a_sample_depends_on_no_other_row_of_its_batch(model, tokenizer):
+    model = model.double()
+    whole, pieces = (sample_responses(model, tokenizer, PROMPTS, n_samples=3, max_new_tokens=20, seed=1, batch_size=size)
+                     for size in (64, 4))
+    assert whole == pieces
+
+
+def test_prompts_are_read_once_exemplars_once_and_finished_rows_leave(model, tokenizer):
+    speaking(model, tokenizer, {SHOWN[0]: ANSWERED * 4}, then=tokenizer.eos_token_id)
+    read, forward = [], model.forward
+    model.forward = functools.wraps(forward)(lambda **o: read.append(o["input_ids"].shape) or forward(**o))
+    sample_responses(model, tokenizer, SHOWN, n_samples=4, max_new_tokens=90, batch_size=12)
+    exemplars_read, *others = read
+    assert exemplars_read[0] == 1 and exemplars_read[1] > 100, "once for both batches"
+    prompts = [shape for shape in others if shape[1] > 1]
+    assert [rows for rows, _ in prompts] == [3, 2] and all(length < 100 for _, length in prompts)
+    rows = [rows for rows, length in others if length == 1]
+    assert rows[0] == 12 and rows.count(4) > len(rows) / 2, "the four long responses go on alone"
+
+
+def test_the_adapter_takes_part(model, tokenizer):
+    torch.manual_seed(1)
+    tuned = get_peft_model(model.double(), LoraConfig(r=4, target_modules=["q_proj", "down_proj"], init_lora_weights=False))
+    [[response]] = sample_responses(tuned, tokenizer, PROMPTS[:1], temperature=0.0, max_new_tokens=12)
+    ids = encode_prompts(tokenizer, PROMPTS[:1])[0]
+    for _ in response.ids:
+        ids = ids + [tuned(torch.tensor([ids])).logits[0, -1].argmax().item()]
+    assert ids[-len(response.ids):] == response.ids
+    with tuned.disable_adapter():
+        assert sample_responses(tuned, tokenizer, PROMPTS[:1], temperature=0.0, max_new_tokens=12) != [[response]]
+
+
+def test_a_model_with_more_than_a_plain_cache_goes_through_generate(tokenizer, monkeypatch):
+    notes = []
+    monkeypatch.setattr(rollouts, "get_logger", lambda name: SimpleNamespace(warning_once=notes.append))
+    model = MistralForCausalLM(MistralConfig(
+        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=1, sliding_window=8, eos_token_id=tokenizer.eos_token_id))
+    assert not decoding.can_decode(model)
+    groups = sample_responses(model, tokenizer, PROMPTS[:2], n_samples=2, max_new_tokens=5, seed=0)
+    assert [len(group) for group in groups] == [2, 2] and all(r.ids for group in groups for r in group)
+    assert len(notes) == 1 and "MistralForCausalLM" in notes[0] and "model.generate" in notes[0]
 
 
 # --- evaluation and TRL -----------------------------------------------------------------------------------------------
