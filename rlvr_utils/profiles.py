@@ -98,6 +98,11 @@ class Profile:
         """Forward/backward passes per optimizer step."""
         return self.batch_size // self.micro_batch
 
+    @property
+    def folder(self) -> Path:
+        """Where its run goes, unless ``train`` is given an ``output_dir``."""
+        return REPO / "runs" / f"{self.profile}-seed{self.seed}"
+
     def to_dict(self) -> dict:
         """Plain values for ``config.yaml``."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}

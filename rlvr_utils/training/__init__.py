@@ -5,7 +5,8 @@ laid down for the whole run before it starts (one shuffled pass after the other)
 first pass after a resume; evaluations draw their own random numbers, so that they do not disturb the training.
 
 Read in this order: ``run`` (start, continue, finish), ``build`` (TRL's trainer and its settings), ``sharing``
-(each prompt computed once), ``rewards``, ``evaluation``, ``recording``, ``checkpoints``.
+(each prompt computed once), ``rewards``, ``evaluation``, ``recording``, ``checkpoints``, ``attach`` (watch a run that
+another process trains).
 """
 
 import os
@@ -16,11 +17,12 @@ os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # rollout_func is marked
 warnings.filterwarnings("ignore", message=".*gradient_checkpointing.* is deprecated", category=FutureWarning)
 
 from ..preflight import preflight  # noqa: E402
+from .attach import attach, is_going  # noqa: E402
 from .build import build_trainer, grpo_config, training_dataset, training_order, training_rows  # noqa: E402
 from .evaluation import evaluate_all, evaluate_split  # noqa: E402
 from .rewards import format_reward, random_reward, reward_function  # noqa: E402
 from .run import evaluate_run, load_trained, profile_of, train  # noqa: E402
 
-__all__ = ["build_trainer", "evaluate_all", "evaluate_run", "evaluate_split", "format_reward", "grpo_config",
-           "load_trained", "preflight", "profile_of", "random_reward", "reward_function", "train", "training_dataset",
-           "training_order", "training_rows"]
+__all__ = ["attach", "build_trainer", "evaluate_all", "evaluate_run", "evaluate_split", "format_reward", "grpo_config",
+           "is_going", "load_trained", "preflight", "profile_of", "random_reward", "reward_function", "train",
+           "training_dataset", "training_order", "training_rows"]

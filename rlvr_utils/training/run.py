@@ -13,7 +13,6 @@ from pathlib import Path
 from transformers import Trainer
 from transformers.utils import logging as hf_logging
 
-from .. import REPO
 from ..models import load_adapter, load_model, load_tokenizer, save_adapter
 from ..profiles import Profile, get_profile
 from ..runs import Run, RunWriter, SilentWriter, load_run
@@ -45,7 +44,7 @@ def train(profile: str = "mini", output_dir: str | Path | None = None, *,
         OSError: a full disk, a folder that cannot be read or written, or one in which another call is training.
     """
     p = get_profile(profile, **overrides)
-    folder = Path(output_dir) if output_dir else REPO / "runs" / f"{p.profile}-seed{p.seed}"
+    folder = Path(output_dir) if output_dir else p.folder
     join_processes()
     say = functools.partial(print, flush=True) if is_first() and not quiet else (lambda text: None)
     with in_plain_words(folder):

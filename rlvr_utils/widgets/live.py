@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from ..plots import PALETTE, figure_html, png_of
+from ..stats import t_interval
+
+WINDOW = 10  # steps behind each point of the mean and of its interval
 
 
 class LiveReward:
@@ -25,8 +28,9 @@ class LiveReward:
         last = rows[-1]
         alt = (f"Mean reward against training step, up to step {last['step']} of {self.max_steps}: "
                f"{last['reward']:.2f} now, {rows[0]['reward']:.2f} at the start.")
-        html = HTML(figure_html(self.draw(rows), alt, "Reward (left axis, circles) and response length in tokens "
-                                                      "(right axis, dashed) of each training step."))
+        caption = (f"Reward of each step (left axis, circles), its mean over {WINDOW} steps with a 95 % interval, and "
+                   "response length in tokens (right axis, dashed).")
+        html = HTML(figure_html(self.draw(rows), alt, caption))
         if self.handle is None:
             self.handle = display(html, display_id=True)
         else:
@@ -38,7 +42,13 @@ class LiveReward:
 
         figure, axes = plt.subplots(figsize=(6.4, 3.2))
         steps = [row["step"] for row in rows]
-        axes.plot(steps, [row["reward"] for row in rows], "o-", color=PALETTE[0], markersize=3, linewidth=1)
+        rewards = [row["reward"] for row in rows]
+        axes.plot(steps, rewards, "o", color=PALETTE[0], markersize=3)
+        means = [t_interval(rewards[end - WINDOW:end]) for end in range(WINDOW, len(rewards) + 1)]
+        if means:
+            ends = steps[WINDOW - 1:]
+            axes.plot(ends, [m.mean for m in means], "-", color=PALETTE[0])
+            axes.fill_between(ends, [m.low for m in means], [m.high for m in means], color=PALETTE[0], alpha=0.2)
         axes.set(xlabel="training step", ylabel="mean reward", xlim=(0, self.max_steps), ylim=(0, 1))
         lengths = axes.twinx()
         lengths.plot(steps, [row["completions/mean_length"] for row in rows], "--", color=PALETTE[1], linewidth=1)

@@ -1,0 +1,95 @@
+"""Watch a run that another process trains, from its files: the laptop may be closed in between."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from ..runs import Run, load_run
+from ..stats import t_interval
+from .recording import clock
+
+WINDOW = 10  # steps behind the reward that is told
+
+
+def attach(folder: str | Path, live: Callable[[list[dict]], None] | None = None, *, poll: float = 5.0,
+           patience: float = 600.0, say: Callable[[str], None] = print) -> Run:
+    """Tell reward (with a 95 % interval over the last steps), progress and time left, until the run ends.
+
+    Args:
+        folder: the run's folder; waits for it where the training is only starting.
+        live: called with the metrics so far whenever there are new ones, for a live plot.
+        poll: seconds between two looks.
+        patience: seconds to wait for the folder to appear.
+        say: takes the lines of progress.
+
+    Returns:
+        The run as it stands: finished, or not where its process has ended. ``train`` goes on with such a run.
+
+    Raises:
+        TimeoutError: no such folder has appeared.
+    """
+    folder, seen = Path(folder), None
+    wait_for(folder, poll, patience)
+    while True:
+        going = is_going(folder)  # asked before reading: what is written until it ends is read, then
+        run = load_run(folder)
+        state = len(run.metrics), len(run.evaluations)
+        if state != seen:
+            seen = state
+            say(progress(run))
+            if live and len(run.metrics):
+                live(run.metrics.to_dict("records"))
+        if run.environment.get("finished"):
+            return run
+        if not going:
+            say(f"No process is training in {folder.name} now. Start it again: it continues from its last checkpoint.")
+            return run
+        time.sleep(poll)
+
+
+def wait_for(folder: Path, poll: float, patience: float) -> None:
+    """Wait until a training that is only starting has made its folder."""
+    began = time.monotonic()
+    while not folder.is_dir():
+        if time.monotonic() - began > patience:
+            raise TimeoutError(f"No run has appeared in {folder} within {clock(patience)} minutes: see what the training's "
+                               "own log says, or name another folder.")
+        time.sleep(poll)
+
+
+def is_going(folder: str | Path) -> bool:
+    """Whether a process is training in this folder at the moment: it holds the lock that ``train`` takes there."""
+    file = Path(folder) / "checkpoints" / "lock"
+    if not file.is_file():
+        return False
+    try:
+        import fcntl  # noqa: PLC0415 - not on Windows
+
+        with file.open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except (ImportError, OSError):  # no locks here: nothing can be told, so nothing is claimed
+        return False
+    return False
+
+
+def progress(run: Run) -> str:
+    """One line: where it is, the reward with its interval, and the time that the remaining steps will take."""
+    total, rows = run.config.get("max_steps", 0), run.metrics
+    if rows.empty:
+        return f"{run.path.name}: no step yet, {len(run.evaluations)} evaluations made"
+    step = int(rows["step"].iloc[-1])
+    reward = t_interval(rows["reward"].tail(WINDOW))
+    end = "finished" if run.environment.get("finished") else (
+        f"about {clock(step_seconds(run) * (total - step))} left, evaluations apart")
+    return f"step {step}/{total}  reward {reward.mean:.3f} [{reward.low:.3f}, {reward.high:.3f}]  {end}"
+
+
+def step_seconds(run: Run) -> float:
+    """Seconds of a typical step: the median, so that an evaluation between two steps does not count."""
+    return float(np.median(np.diff(run.metrics["seconds"], prepend=0.0)))
