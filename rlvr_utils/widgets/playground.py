@@ -33,15 +33,11 @@ def problem_prompt(problem: str, tokenizer: PreTrainedTokenizerBase, p: Profile)
     """The prompt of one typed problem.
 
     Raises:
-        ValueError: nothing was typed, characters that the tokenizer does not know, or more tokens than the run allows.
+        ValueError: nothing was typed, or more tokens than the run allows.
     """
     problem = problem.strip()
     if not problem:
         raise ValueError("There is no problem yet: type one, such as What is 3 + 4?")
-    kept = tokenizer.decode(tokenizer(problem, add_special_tokens=False)["input_ids"], skip_special_tokens=True)
-    lost = sorted(set(problem) - set(kept))
-    if lost:
-        raise ValueError(f"This model's tokenizer has no token for {' '.join(lost[:5])}: write the problem without.")
     prompt = build_prompt(problem, exemplars(p.dataset, p.shots), getattr(tokenizer, "chat_template", None) is not None)
     length = len(encode_prompts(tokenizer, [prompt])[0])
     if length > p.max_prompt_length:

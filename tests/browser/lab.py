@@ -1,0 +1,197 @@
+"""A JupyterLab on a copy of the course, and a headless Chromium that runs notebooks in it and moves their views."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.ui import Select
+
+REPO = Path(__file__).resolve().parents[2]
+SCREENSHOTS = REPO / "runs" / "browser"
+#: Not in the copy: what a fresh clone does not have either.
+LEFT_OUT = (".git", ".venv", "runs", "build", "dist", "__pycache__", ".*_cache", ".hypothesis", "*.egg-info")
+#: JupyterLab without its questions about news and updates, and with every cell in the page, seen or not.
+SETTINGS = {
+    "apputils-extension/notification": '{"fetchNews": "false", "checkForUpdates": false, "doNotDisturbMode": true}',
+    "notebook-extension/tracker": '{"windowingMode": "none"}'}
+#: What the page knows about the open notebook.
+STATE = """
+const panel = window.jupyterapp.shell.currentWidget;
+const cells = [...panel.content.model.cells].filter(cell => cell.type === 'code' && cell.sharedModel.getSource().trim());
+const outputs = cells.flatMap(cell => cell.outputs.toJSON());
+return {status: panel.sessionContext.session?.kernel?.status, all: cells.length,
+        run: cells.filter(cell => cell.executionCount !== null).length,
+        errors: outputs.filter(out => out.output_type === 'error').map(out => out.ename + ': ' + out.evalue),
+        warnings: outputs.filter(out => out.name === 'stderr').map(out => out.text)};
+"""
+READY = "return window.jupyterapp?.shell?.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"
+RUN_ALL = "window.jupyterapp.commands.execute('notebook:run-all-cells')"
+
+
+def missing() -> str:
+    """What has to be installed first, or nothing."""
+    absent = [name for name in ("chromium", "chromedriver") if shutil.which(name) is None]
+    return f"no {' and no '.join(absent)} here: on Debian, apt-get install chromium chromium-driver" if absent else ""
+
+
+@contextmanager
+def server(folder: Path) -> Iterator[tuple[str, Path]]:
+    """(address with a place for a path, course): JupyterLab on a copy of the repository below ``folder``."""
+    course = folder / "course"
+    shutil.copytree(REPO, course, ignore=shutil.ignore_patterns(*LEFT_OUT))
+    for name, text in SETTINGS.items():
+        file = folder / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    token = secrets.token_hex(16)
+    places = {f"JUPYTER_{kind}_DIR": str(folder / kind) for kind in ("CONFIG", "DATA", "RUNTIME")}
+    environment = os.environ | places | {
+        "JUPYTERLAB_SETTINGS_DIR": str(folder / "settings"), "JUPYTERLAB_WORKSPACES_DIR": str(folder / "workspaces"),
+        "IPYTHONDIR": str(folder / "ipython"), "PYTHONPATH": str(course), "WANDB_MODE": "disabled"}
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--expose-app-in-browser",
+               f"--port={port}", "--ServerApp.port_retries=0", f"--IdentityProvider.token={token}",
+               f"--ServerApp.root_dir={course}"]
+    with (folder / "jupyter.log").open("w") as log:
+        process = subprocess.Popen(command, cwd=course, env=environment, stdout=log, stderr=log, start_new_session=True)
+        try:
+            await_answer(f"http://127.0.0.1:{port}/api/status?token={token}", process, folder / "jupyter.log")
+            yield f"http://127.0.0.1:{port}/lab{{path}}?token={token}", course
+        finally:
+            os.killpg(process.pid, signal.SIGTERM)
+            process.wait(60)
+
+
+def await_answer(url: str, process: subprocess.Popen, log: Path, timeout: float = 180) -> None:
+    """Wait until the server answers; raises RuntimeError with its log where it does not."""
+    end = time.monotonic() + timeout
+    while time.monotonic() < end and process.poll() is None:
+        try:
+            urllib.request.urlopen(url, timeout=5).close()
+            return
+        except OSError:
+            time.sleep(1)
+    raise RuntimeError(f"JupyterLab did not start:\n{log.read_text()[-2000:]}")
+
+
+def chromium() -> webdriver.Chrome:
+    """A headless Chromium that keeps its console."""
+    options = webdriver.ChromeOptions()
+    options.binary_location = shutil.which("chromium")
+    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1300,1000"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options, webdriver.ChromeService(shutil.which("chromedriver")))
+    driver.set_page_load_timeout(300)
+    return driver
+
+
+def wait_for(condition, what: str, timeout: float = 120):
+    """The first true value of ``condition()``; raises AssertionError that names ``what`` was waited for."""
+    end = time.monotonic() + timeout
+    while time.monotonic() < end:
+        if value := condition():
+            return value
+        time.sleep(0.5)
+    raise AssertionError(f"waited {timeout:.0f} s for {what}")
+
+
+class Notebook:
+    """One notebook in the browser."""
+
+    def __init__(self, driver: webdriver.Chrome, address: str, name: str):
+        self.driver, self.name = driver, name
+        driver.get(address.format(path=f"/workspaces/{name}/tree/notebooks/{name}.ipynb"))
+        wait_for(lambda: driver.execute_script(READY), f"the kernel of {name}", 300)
+
+    def run_all(self, timeout: float) -> dict:
+        """Run every cell, wait for the last, and return the notebook's state."""
+        self.driver.execute_script(RUN_ALL)
+        wait_for(self.is_done, f"all cells of {self.name}", timeout)
+        return self.driver.execute_script(STATE)
+
+    def is_done(self) -> bool:
+        """Whether every cell ran, or one failed."""
+        state = self.driver.execute_script(STATE)
+        return bool(state["errors"]) or state["run"] == state["all"] and state["status"] == "idle"
+
+    def view(self, name: str) -> View:
+        """The view called ``name`` in the page."""
+        return View(self.driver, wait_for(
+            lambda: next(iter(self.driver.find_elements(By.CSS_SELECTOR, f".rlvr-{name}")), None), f"the view {name}"))
+
+    def errors(self) -> list[str]:
+        """What the page or the console complains about."""
+        shown = ".jp-RenderedText[data-mime-type$='error'], .jp-Dialog-header, .jupyter-widgets-error-widget"
+        page = [element.text[:300] for element in self.driver.find_elements(By.CSS_SELECTOR, shown)]
+        return page + [entry["message"] for entry in self.driver.get_log("browser") if entry["level"] == "SEVERE"]
+
+
+class View:
+    """One view: its controls by their labels, and what it shows."""
+
+    def __init__(self, driver: webdriver.Chrome, element: WebElement):
+        self.driver, self.element = driver, element
+
+    @property
+    def page(self) -> str:
+        """The HTML of what it shows."""
+        output = self.element.find_elements(By.CSS_SELECTOR, ".widget-html-content")[-1]
+        return output.get_attribute("innerHTML")
+
+    def control(self, label: str, selector: str) -> WebElement:
+        """The part of the control with this label that ``selector`` finds."""
+        for candidate in self.element.find_elements(By.CSS_SELECTOR, ".jupyter-widgets"):
+            names = candidate.find_elements(By.XPATH, "./label")
+            if names and names[0].text == label:
+                found = candidate.find_element(By.CSS_SELECTOR, selector)
+                self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", found)
+                return found
+        raise AssertionError(f"there is no control {label!r}")
+
+    def drag(self, label: str, steps: int) -> None:
+        """Move a slider by so many steps, to the right where ``steps`` is positive."""
+        key = Keys.ARROW_RIGHT if steps > 0 else Keys.ARROW_LEFT
+        self.control(label, ".noUi-handle").send_keys(key * abs(steps))
+
+    def choose(self, label: str, option: str) -> None:
+        """Choose from a list."""
+        Select(self.control(label, "select")).select_by_visible_text(option)
+
+    def type(self, label: str, text: str) -> None:
+        """Replace what stands in a text field."""
+        self.control(label, "textarea, input").send_keys(Keys.CONTROL, "a", Keys.NULL, text)
+
+    def press(self) -> None:
+        """Press the view's button."""
+        button = self.element.find_element(By.CSS_SELECTOR, "button.jupyter-button")
+        self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", button)
+        button.click()
+
+    def becomes(self, before: str, pattern: str) -> None:
+        """Wait until the view no longer shows ``before`` but something that holds ``pattern``."""
+        wait_for(lambda: self.page != before and re.search(pattern, self.page), f"{pattern!r} in the view", 180)
+
+    def screenshot(self, name: str) -> None:
+        """Keep a picture of the view."""
+        self.driver.execute_script("arguments[0].scrollIntoView({block: 'start'})", self.element)
+        time.sleep(0.5)
+        self.element.screenshot(str(SCREENSHOTS / f"{name}.png"))

@@ -1,0 +1,115 @@
+"""The notebooks in a real JupyterLab: they run, their views move, and neither page nor console shows an error.
+
+Run by ``make test-browser`` and, by its file name, not by ``make test``: it needs Debian's chromium and chromium-driver
+and takes some ten minutes. Screenshots are kept in runs/browser/; look at them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from lab import SCREENSHOTS, Notebook, View, chromium, missing, server
+
+#: Changes to the copies, so that a check of the page does not wait for a training that other tests look at.
+SHORTER = {
+    "02_grpo_on_toy_tensors": [("own_trainer_seconds = 40", "own_trainer_seconds = 5")],
+    "04_training_run": [("max_steps = None", "max_steps = 4"), (
+        'overrides = {\\"seed\\": seed,',
+        'overrides = {\\"eval_problems\\": 16, \\"prompts_per_step\\": 4, \\"group_size\\": 4, \\"seed\\": seed,')]}
+MINUTES = 60
+HOSTILE = '<img src="x" onerror="alert(1)">'
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory) -> Iterator[str]:
+    """The address of a JupyterLab on a copy of the course."""
+    if what := missing():
+        pytest.fail(what, pytrace=False)
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    with server(tmp_path_factory.mktemp("lab")) as (address, course):
+        for name, changes in SHORTER.items():
+            shorten(course / "notebooks" / f"{name}.ipynb", changes)
+        yield address
+
+
+def shorten(path: Path, changes: list[tuple[str, str]]) -> None:
+    text = path.read_text(encoding="utf-8")
+    for old, new in changes:
+        assert text.count(old) == 1, f"{path.name} no longer says {old}"
+        text = text.replace(old, new)
+    path.write_text(text, encoding="utf-8")
+
+
+@pytest.fixture
+def browser():
+    driver = chromium()
+    yield driver
+    driver.quit()
+
+
+def run(browser, address: str, name: str, minutes: float) -> Notebook:
+    """The notebook with every cell run and no complaint of any."""
+    notebook = Notebook(browser, address, name)
+    state = notebook.run_all(minutes * MINUTES)
+    browser.save_screenshot(str(SCREENSHOTS / f"{name}.png"))
+    assert state["errors"] == [] and state["warnings"] == [] and state["run"] == state["all"] > 10
+    return notebook
+
+
+def move(view: View, name: str, *moves: tuple[Callable[[], None], str]) -> None:
+    """Each move must change what the view shows into something that holds its pattern; a picture after each."""
+    view.screenshot(f"{name}-0")
+    for number, (make, pattern) in enumerate(moves, 1):
+        before = view.page
+        make()
+        view.becomes(before, pattern)
+        view.screenshot(f"{name}-{number}")
+
+
+def test_01_the_verifier_answers_what_is_typed(lab, browser) -> None:
+    notebook = run(browser, lab, "01_boxed_answer_verifier", 15)
+    view = notebook.view("verifier")
+    assert "Reward 1" in view.page and "exact algebra" in view.page
+    move(view, "verifier",
+         (lambda: view.type("response", r"I say $\boxed{0.5}$."), "Reward 0.*decides: not equal"),
+         (lambda: view.type("ground truth", r"\frac{1}{2}"), "Reward 1.*decides: equal"),
+         (lambda: view.type("response", rf"\boxed{{{HOSTILE}}}"), "&lt;img"),
+         (lambda: view.type("ground truth", " "), "There is no ground truth"))
+    assert "<img" not in view.page
+    assert notebook.errors() == []
+
+
+def test_02_rewards_and_clip_can_be_dragged(lab, browser) -> None:
+    notebook = run(browser, lab, "02_grpo_on_toy_tensors", 30)
+    view = notebook.view("advantages")
+    move(view, "advantages",
+         (lambda: view.choose("scale", "none"), "Scaling: none"),
+         (lambda: view.choose("scale", "batch"), "Scaling: batch"),
+         (lambda: view.drag("right in the other group", -3), "Scaling: batch"),
+         (lambda: view.drag("reward 1", 2), "reward is"),
+         (lambda: view.drag("reward 1", -4), "reward is|rewards are"))
+    view = notebook.view("clip")
+    move(view, "clip",
+         (lambda: view.drag("epsilon", 4), "below 0.60"),
+         (lambda: view.drag("epsilon_high", 5), r"above 1\.48"),
+         (lambda: view.drag("advantage", -8), r"advantage -1\.00"))
+    assert notebook.errors() == []
+
+
+def test_04_a_short_training_and_then_your_own_problem(lab, browser) -> None:
+    notebook = run(browser, lab, "04_training_run", 40)
+    view = notebook.view("playground")
+    assert "trained" in view.page and 'title="probability' in view.page
+
+    def ask(problem: str) -> None:
+        view.type("problem", problem)
+        view.press()
+
+    move(view, "playground",
+         (lambda: ask("Compute $17 + 4 \\cdot 6$."), "Compute .17 . 4"),
+         (lambda: ask(HOSTILE), "&lt;img"),
+         (lambda: ask(" "), "There is no problem yet"))
+    assert "<img" not in view.page
+    assert notebook.errors() == []
