@@ -66,10 +66,12 @@ def only_one(folder: Path) -> Iterator[None]:
     Raises:
         RunInterrupted: another process is training there now.
     """
+    if not is_first():  # the first process holds the lock for all
+        yield
+        return
     (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
     with (folder / "checkpoints" / "lock").open("w") as file:
-        if is_first():
-            lock(file, folder)
+        lock(file, folder)
         yield
 
 
