@@ -19,6 +19,7 @@ from . import REPO
 ALL_LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 LOSS_TYPES = ("grpo", "bnpo", "dr_grpo", "dapo", "cispo", "sapo", "luspo", "vespo")
 REWARDS = ("boxed", "random", "format")
+OWN_REWARD = re.compile(r"\w+(\.\w+)*:\w+")
 #: The settings that take one of a few words.
 CHOICES = {
     "lr_schedule": ("constant", "linear", "cosine"), "method": ("grpo", "rejection"), "adapter": ("lora", "none"),
@@ -60,7 +61,7 @@ class Profile:
     epsilon_high: float | None = None  # upper clip range; with cispo the cap on the ratio itself
     updates_per_generation: int = 1  # optimizer steps on each generation; above 1 the ratio leaves 1
     method: str = "grpo"  # "grpo", or "rejection": imitate the base's own right answers, at equal samples and steps
-    reward: str = "boxed"  # "boxed", or a control arm: "random", "format"
+    reward: str = "boxed"  # "boxed", a control arm: "random", "format", or a function of your own: "module:function"
     reward_value: float = 1.0  # what a correct answer pays; immaterial under group scaling
 
     shots: int = 0  # solved exemplars before each problem
@@ -124,7 +125,7 @@ def check(p: Profile) -> None:
         ValueError: the first problem found, and what to change.
     """
     for name, allowed in CHOICES.items():
-        if getattr(p, name) not in allowed:
+        if getattr(p, name) not in allowed and not (name == "reward" and OWN_REWARD.fullmatch(p.reward)):
             raise ValueError(f"{name}={getattr(p, name)!r}: choose one of {', '.join(allowed)}.")
     for name in AT_LEAST_ONE:
         if getattr(p, name) is not None and getattr(p, name) < 1:

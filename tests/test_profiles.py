@@ -111,6 +111,7 @@ REFUSED = [
     ({"temperature": 0.0}, "temperature=0.0: rollouts must be sampled"),
     ({"loss_type": "ppo"}, "loss_type='ppo': choose one of grpo"),
     ({"reward": "vibes"}, "reward='vibes': choose one of boxed"),
+    ({"reward": "os.path:"}, "reward='os.path:': choose one of boxed"),
     ({"adapter": "qlora"}, "adapter='qlora': choose one of lora, none"),
     ({"scale_rewards": "std"}, "scale_rewards='std': choose one of"),
     ({"use_vllm": "yes"}, "use_vllm='yes': choose one of"),

@@ -17,7 +17,7 @@ from rlvr_utils.models import load_model, load_tokenizer
 from rlvr_utils.pretrain import HABIT, document_text, documents, train_tokenizer
 from rlvr_utils.profiles import get_profile
 from rlvr_utils.runs import RunWriter, load_run
-from rlvr_utils.training import build_trainer, format_reward, random_reward, train, training_order
+from rlvr_utils.training import build_trainer, format_reward, random_reward, reward_function, train, training_order
 
 TINY = {"prompts_per_step": 2, "group_size": 4, "max_steps": 6, "eval_problems": 3, "eval_every": 3, "save_every": 2,
         "max_completion_length": 12, "train_subset": 4, "log_rollouts_every": 2, "wandb_mode": "disabled"}
@@ -114,6 +114,21 @@ def test_resume_is_bit_identical_in_every_pass(whole, tiny, tmp_path, odd_reward
     first, second = whole.metrics.drop(columns=clocks), resumed.metrics.drop(columns=clocks)
     assert first.to_dict("records") == second.to_dict("records")
     assert whole.rollouts["response"].tolist() == resumed.rollouts["response"].tolist()
+
+
+def test_a_reward_of_ones_own_is_found_by_its_name_or_refused_at_once(tmp_path):
+    import __main__
+
+    __main__.by_length = lambda completions, **columns: [float(len(c)) for c in completions]
+    try:
+        reward = reward_function(get_profile("mini", reward="__main__:by_length", reward_value=2.0))
+        assert reward(["abc", ""], ground_truth=["1", "2"]) == [6.0, 0.0]
+    finally:
+        del __main__.by_length
+    for name in ("__main__:gone", "no_such_module:gone"):
+        with pytest.raises(ValueError, match="Give module:function"):
+            train("mini", tmp_path / "run", reward=name)
+    assert not (tmp_path / "run").exists()
 
 
 def test_an_unmarked_or_damaged_checkpoint_is_not_used(whole):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import random
 from collections.abc import Callable
 
@@ -14,14 +15,33 @@ from .processes import gather
 
 
 def reward_function(p: Profile) -> Callable[..., list[float | None]]:
-    """The reward of this run: the verifier, or one of the two control arms."""
-    reward = {"boxed": boxed_reward, "format": format_reward, "random": random_reward}[p.reward]
+    """The reward of this run: the verifier, one of the two control arms, or a function of the reader's own.
+
+    Raises:
+        ValueError: there is no such function.
+    """
+    ours = {"boxed": boxed_reward, "format": format_reward, "random": random_reward}
+    reward = ours[p.reward] if p.reward in ours else own_reward(p.reward)
 
     @functools.wraps(reward)  # TRL names its metrics after the function
     def valued(completions, **columns):
         return [None if r is None else r * p.reward_value for r in reward(completions, seed=p.seed, **columns)]
 
     return valued
+
+
+def own_reward(name: str) -> Callable[..., list[float | None]]:
+    """The function behind ``module:function``; a notebook's own functions are in the module ``__main__``.
+
+    Raises:
+        ValueError: the module or the function is not there.
+    """
+    module, _, function = name.partition(":")
+    try:
+        return getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"reward={name!r}: {error}. Give module:function, where the module can be imported from here; "
+                         "a function defined in this notebook is __main__:function.") from error
 
 
 def format_reward(completions, **columns) -> list[float]:

@@ -22,6 +22,7 @@ from .checkpoints import checkpoint_step, newest_checkpoint
 from .evaluation import evaluate_all, evaluate_split
 from .processes import first_decides, is_first, join_processes, wait, world_size
 from .rejection import build_rejection_trainer
+from .rewards import reward_function
 from .safety import in_plain_words, only_one
 
 
@@ -44,6 +45,7 @@ def train(profile: str = "mini", output_dir: str | Path | None = None, *,
         OSError: a full disk, a folder that cannot be read or written, or one in which another call is training.
     """
     p = get_profile(profile, **overrides)
+    reward_function(p)  # one that cannot be found is refused now, not after the first evaluation
     folder = Path(output_dir) if output_dir else p.folder
     join_processes()
     say = functools.partial(print, flush=True) if is_first() and not quiet else (lambda text: None)
