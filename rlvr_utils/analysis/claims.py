@@ -37,8 +37,8 @@ _CLAIMS = (
 )
 
 
-def claims_table(shown: dict[str, str]) -> pd.DataFrame:
-    """The claims with what the miniature shows: ``shown`` maps improved, projection, lora, cogent to a
+def claims_table(shown: dict[str, str | None], here: str = "this miniature") -> pd.DataFrame:
+    """The claims with what the run ``here`` shows: ``shown`` maps improved, projection, lora, cogent to a
     sentence.
 
     A claim without a sentence reads "not run". Raises ValueError for a name that is no claim.
@@ -50,7 +50,7 @@ def claims_table(shown: dict[str, str]) -> pd.DataFrame:
     rows = [
         {
             "the claim": claim,
-            "this miniature": shown.get(name) or "not run",
+            here: shown.get(name) or "not run",
             "published": published,
             "what would settle it at 8B": settle,
         }
