@@ -203,3 +203,9 @@ def test_importing_the_verifier_loads_no_ml_library():
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
                            cwd=Path(__file__).parent.parent)
     assert found.stdout.strip() == "[]"
+
+
+def test_a_command_inside_text_is_no_word():
+    r"""Else ``\text{30^\circ}`` would be words as a ground truth and an angle as an answer."""
+    assert answers_match(r"30^\circ + 0", r"\text{30^\circ}") and answers_match(r"\text{30^\circ}", r"30^\circ + 0")
+    assert not answers_match("circ", r"\text{30^\circ}")

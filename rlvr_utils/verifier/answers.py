@@ -15,6 +15,7 @@ _TEXT = re.compile(r"\\(?:text|mbox|textbf|textit|textrm|textnormal|mathrm|mathb
 _NOT_A_WORD = re.compile(r"[^0-9a-z,]+")
 _BARE_WORDS = re.compile(r"[A-Za-z][A-Za-z .'-]*\d{0,4}")
 _RUN = re.compile(r"[A-Za-z]{2,}")
+_COMMAND = re.compile(r"\\[A-Za-z]+")
 _CLOCK = re.compile(r"(\d{1,2})(?::(\d\d))?\s?([apAP])\.?\s?[mM]\.?")
 _POWER_WORDS = {"square": "^2", "sq": "^2", "cubic": "^3", "cu": "^3"}
 _NAMING_FUNCTIONS = frozenset(("f", "g", "overline", "vec", "hat", "angle", "measuredangle", "triangle"))
@@ -65,6 +66,7 @@ def is_words(text: str) -> bool:
 
 
 def _names_something(content: str) -> bool:
+    content = _COMMAND.sub(" ", content)  # the "circ" of 30^\circ is no word
     runs = [run for run in _RUN.findall(content) if run not in FUNCTIONS and run not in SPELLED]
     return any(len(run) > 2 and not _is_product(run) for run in runs) or (
         bool(runs) and content.strip().isupper() and content.strip().isalpha())
