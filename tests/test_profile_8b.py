@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import pandas as pd
@@ -19,7 +20,12 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from rlvr_utils.course import run_course
+from rlvr_utils.models import lora_config, lora_parameter_count, model_config
+from rlvr_utils.profiles import MODELS_8B, PROFILES, get_profile
 from rlvr_utils.runs import load_run
+from rlvr_utils.training import build, grpo_config
+
+REPO = Path(__file__).resolve().parent.parent
 
 BEGIN, END, TURN = "<|begin_of_text|>", "<|end_of_text|>", "<|eot_id|>"
 HEADERS = ["<|start_header_id|>", "<|end_header_id|>"]
@@ -98,3 +104,31 @@ def test_no_notebook_warns_or_tells_what_is_no_number(executed: Path) -> None:
         assert output.get("name") != "stderr", f"{name}: {output.get('text', '')[:300]}"
         shown = output.get("text", "") + str(output.get("data", {}).get("text/markdown", ""))
         assert not re.search(r"\bnan\b", shown), f"{name}: {shown[:300]}"
+
+
+def test_the_readme_counts_the_responses_of_the_profile() -> None:
+    p, text = get_profile("llama-8b"), (REPO / "README.md").read_text(encoding="utf-8")
+    assert f"{p.max_steps} x {p.batch_size} = {p.max_steps * p.batch_size:,}" in text
+    on_the_way = len(range(p.eval_every, p.max_steps, p.eval_every)) * 500
+    before_and_after = 2 * 500 * (p.eval_samples + 1)  # sampled and greedy
+    assert f"another {on_the_way + before_and_after:,}." in text
+    assert p.max_steps * p.prompts_per_step == pytest.approx(7_500, abs=p.prompts_per_step + 10), "one pass"
+
+
+@pytest.mark.parametrize("name", PROFILES)
+@pytest.mark.parametrize("vllm", [False, True])
+def test_every_profile_builds_its_complete_trl_and_peft_configuration(name, vllm, monkeypatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(build, "use_vllm", lambda p: vllm and p.use_vllm == "auto")
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: SimpleNamespace(total_memory=80 * 10**9))
+    p = get_profile(name)
+    config, lora = grpo_config(p, tmp_path, report_to=[]), lora_config(p)
+    assert config.per_device_train_batch_size * config.gradient_accumulation_steps == p.batch_size
+    assert config.generation_batch_size == p.batch_size * p.updates_per_generation
+    assert (lora.r, lora.lora_alpha, set(lora.target_modules)) == (p.lora_rank, p.lora_alpha, set(p.lora_targets))
+    assert config.use_vllm == (vllm and p.use_vllm == "auto")
+
+
+@pytest.mark.parametrize("model", MODELS_8B)
+def test_every_starting_point_of_the_8b_is_a_setting_whose_size_is_known(model: str) -> None:
+    p = get_profile("llama-8b", model=model)
+    assert lora_parameter_count(model_config(p.model), p.lora_rank) == 83_886_080
