@@ -174,7 +174,7 @@ def check_learning(p: Profile) -> None:
 PROFILES: dict[str, Profile] = {
     "mini": Profile(
         profile="mini", seed=0, model="data/minillama", dataset="minimath", eval_dataset="minimath",
-        eval_splits=("test", "ood")),
+        eval_splits=("test", "ood"), shared_prefix=True),
     "llama-8b": Profile(
         profile="llama-8b", seed=0, model="meta-llama/Llama-3.1-8B", dataset="allenai/RLVR-MATH",
         eval_dataset="HuggingFaceH4/MATH-500", shots=4, prompts_per_step=16, group_size=8, micro_batch=8,
