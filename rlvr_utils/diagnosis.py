@@ -153,8 +153,8 @@ def groups_equal(record: Record) -> Finding | None:
         return None
     solved = reward >= SOLVED * record.pays
     advice = ("The problems are solved: more steps cost and teach nothing; take harder problems." if solved else
-              "The model has settled on one answer to each problem: go back to an earlier checkpoint with a lower "
-              "learning_rate, or a higher temperature.")
+              "Read the latest responses and check the reward function; if the model has broken or settled on one answer "
+              "to each problem, train again with a lower learning_rate.")
     return Finding("groups equal", "stop" if equal == 1 and not solved else "warn", record.step,
                    f"{equal:.0%} of the groups of the last {record.window} steps have one reward throughout "
                    f"(mean {reward:.2f}), so they teach nothing.", advice)
@@ -297,11 +297,13 @@ class Diagnosis(list[Finding]):
     def __str__(self) -> str:
         return "\n".join(f"- {finding}" for finding in self) or "No rule finds anything wrong with this run."
 
+    __repr__ = __str__
+
     def _repr_html_(self) -> str:
         if not self:
             return f"<p>{html.escape(str(self))}</p>"
-        return self.table.style.hide(axis="index").format(escape="html").set_properties(
-            **{"text-align": "left", "white-space": "normal"}).to_html()
+        with pd.option_context("display.max_colwidth", None):
+            return self.table.to_html(index=False, justify="left")
 
 
 def diagnose(run: Run | str | Path) -> Diagnosis:

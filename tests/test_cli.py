@@ -98,15 +98,43 @@ def test_course_passes_parameters(monkeypatch) -> None:
     ]
 
 
-@pytest.mark.parametrize("problems", [[], ["the model is gated: log in"]])
-def test_doctor_lists_the_machine_and_what_is_missing(monkeypatch, capsys, problems: list[str]) -> None:
-    stand_in(monkeypatch, "training", preflight=lambda profile, **settings: 2 * problems)
-    assert cli.main(["doctor"]) == len(problems)
+def stand_in_for_the_doctor(monkeypatch: pytest.MonkeyPatch, ok: bool = True, trainable: bool = True) -> list[str]:
+    """Checks that end as told; returns what else was asked for."""
+    class Sampled(str):
+        pass
+
+    Sampled.trainable, asked = trainable, []
+    stand_in(monkeypatch, "preflight",
+             checkup=lambda p: [SimpleNamespace(ok=ok)],
+             trainability=lambda p: asked.append("trainability") or Sampled("some are right"),
+             time_steps=lambda p, dollars_per_hour: asked.append(f"timing at {dollars_per_hour}") or "three steps")
+    return asked
+
+
+@pytest.mark.parametrize("ok", [True, False])
+def test_doctor_lists_the_machine_and_says_whether_it_is_ready(monkeypatch, capsys, ok: bool) -> None:
+    asked = stand_in_for_the_doctor(monkeypatch, ok)
+    assert cli.main(["doctor", "--trainability"]) == int(not ok)
     printed = capsys.readouterr().out
     for name in ("Python", "torch", "trl", "CPU cores", "memory", "disk", "GPU"):
         assert f"\n{name}" in printed
-    assert ("Profile mini: ready." in printed) == (not problems)
-    assert all(printed.count(problem) == 1 for problem in problems)
+    assert ("Profile mini is ready." in printed) == ok and ("Nothing was sampled" in printed) == (not ok)
+    assert asked == (["trainability"] if ok else []), "nothing is sampled where something stands in the way"
+
+
+@pytest.mark.parametrize(("options", "asked"), [
+    ([], []), (["--timing"], ["timing at None"]), (["--dollars-per-hour", "2.5"], ["timing at 2.5"]),
+    (["--trainability", "--timing"], ["trainability", "timing at None"])])
+def test_doctor_samples_and_times_what_is_asked_for(monkeypatch, options: list[str], asked: list[str]) -> None:
+    done = stand_in_for_the_doctor(monkeypatch)
+    assert cli.main(["doctor", *options]) == 0
+    assert done == asked
+
+
+def test_doctor_fails_where_there_is_no_signal(monkeypatch, capsys) -> None:
+    stand_in_for_the_doctor(monkeypatch, trainable=False)
+    assert cli.main(["doctor", "--trainability"]) == 1
+    assert "not ready" in capsys.readouterr().out
 
 
 def test_doctor_refuses_an_unknown_profile_before_it_looks(capsys) -> None:

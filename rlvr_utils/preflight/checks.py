@@ -1,0 +1,332 @@
+"""What can be known before the model is loaded: one check a function, one sentence a check.
+
+A check returns its sentence where all is well and raises ValueError with one that says what to do where it is not. None
+fails because there is no network: that is itself something to be told.
+"""
+
+from __future__ import annotations
+
+import netrc
+import os
+import platform
+import shutil
+import tomllib
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from urllib.parse import urlparse
+
+import psutil
+import torch
+from transformers import PretrainedConfig
+
+from .. import REPO
+from ..memory import GIB, estimate, parameter_count, plan
+from ..memory.estimate import trained
+from ..models import SHAPES, load_tokenizer, model_config
+from ..problems import load_problems
+from ..profiles import Profile, get_profile, resolve_model
+from ..rollouts import encode_prompts, prompts_for
+from ..tracking import wandb_mode
+
+#: Packages whose version decides whether a run works: their tested version is in requirements.lock.
+PACKAGES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "wandb")
+#: Beside checkpoints: what metrics, responses and W&B's files of a run take at most.
+RECORDS_GIB = 0.5
+#: Seconds to wait for a host that does not answer.
+PATIENCE = 8.0
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at: its name, whether it is well, and one sentence."""
+
+    name: str
+    ok: bool
+    sentence: str
+
+    def __str__(self) -> str:
+        return f"{'ok' if self.ok else '!!':<4}{self.name:<10}{self.sentence}"
+
+
+def checkup(profile: str | Profile = "mini", **overrides: object) -> list[Check]:
+    """Everything that can be known about a run before its model is loaded, one sentence each."""
+    p = profile if isinstance(profile, Profile) else get_profile(profile, **overrides)
+    return [attempt(name, check, p) for name, check in CHECKS.items()]
+
+
+def attempt(name: str, check: Callable[[Profile], str], p: Profile) -> Check:
+    """The result of one check."""
+    try:
+        return Check(name, True, check(p))
+    except ValueError as error:
+        return Check(name, False, str(error))
+
+
+def preflight(profile: str | Profile = "mini", **overrides: object) -> list[str]:
+    """What stands in the way of this run, one sentence each; empty where nothing does. Loads no weights."""
+    return list(dict.fromkeys(check.sentence for check in checkup(profile, **overrides) if not check.ok))
+
+
+# --- versions ---
+
+
+def check_versions(p: Profile) -> str:
+    """Every package is one that the code can use (pyproject.toml); others than the tested ones are named."""
+    from packaging.requirements import Requirement  # noqa: PLC0415
+
+    project = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]
+    if tuple(map(int, platform.python_version_tuple()[:2])) < (3, 11):
+        raise ValueError(f"Python {platform.python_version()} is too old: the course needs {project['requires-python']}.")
+    optional = project["optional-dependencies"]["gpu"] if p.use_vllm == "auto" else []
+    for need in map(Requirement, project["dependencies"] + optional):
+        found = installed(need.name)
+        if found is None and need.name != "vllm":
+            raise ValueError(f"{need.name} is not installed: run `make venv`, or `pip install '{need}'`.")
+        if found is not None and not need.specifier.contains(found, prereleases=True):
+            raise ValueError(f"{need.name} {found} is outside of {need.specifier}, which this code needs: "
+                             f"`pip install '{need}'`.")
+    other = [f"{name} {installed(name)} (tested: {tested})" for name, tested in locked().items()
+             if name in PACKAGES and installed(name).split("+")[0] != tested]
+    said = "the tested ones" if not other else "usable; not the tested ones: " + ", ".join(other)
+    return f"Python {platform.python_version()} and all packages are {said}."
+
+
+def installed(name: str) -> str | None:
+    """The version of an installed package, or None."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def locked() -> dict[str, str]:
+    """Name and version of every package in requirements.lock."""
+    lines = (REPO / "requirements.lock").read_text().splitlines()
+    return dict(line.split("==") for line in lines if "==" in line and not line.startswith("#"))
+
+
+# --- machine and disk ---
+
+
+def check_machine(p: Profile) -> str:
+    """The run fits the memory that is free now: of the GPU, or without one of the machine."""
+    if torch.cuda.is_available():
+        free, total = torch.cuda.mem_get_info()
+        return check_memory(p, f"{torch.cuda.get_device_name()} ({total / GIB:.0f} GiB)", free, gpu=True)
+    if p.dtype == "bfloat16":
+        needed = estimate(p, shape(p), gpu=80 * GIB).peak / GIB
+        raise ValueError(f"Profile {p.profile} needs an NVIDIA GPU with about {needed:.0f} GiB free and PyTorch sees none; "
+                         "profile mini runs on any laptop.")
+    return check_memory(p, f"{os.cpu_count()} CPU cores", psutil.virtual_memory().available, gpu=False)
+
+
+def check_memory(p: Profile, machine: str, free: float, gpu: bool) -> str:
+    """Hold the estimate against ``free`` bytes, and say what to change where it does not fit."""
+    prompt = longest_prompt(p)
+    needed = estimate(p, shape(p), gpu=free if gpu else None, prompt_tokens=prompt)
+    sentence = (f"{machine}: {free / GIB:.1f} GiB are free, and the run needs up to {needed.peak / GIB:.1f} GiB "
+                f"during {needed.peak_phase}.")
+    if needed.peak <= free:
+        return sentence
+    fitting = plan(p, free, shape(p), prompt_tokens=prompt)
+    changes = " ".join(f"{name}={value}" for name, value in fitting.changes.items())
+    raise ValueError(sentence + (f" It fits with {changes}; or end what else takes memory." if fitting.fits else
+                                 " No setting makes it fit: take a smaller model or a larger machine."))
+
+
+def check_disk(p: Profile) -> str:
+    """Room for the checkpoints where the course lies, and for the model's download where the hub's cache lies."""
+    config = shape(p)
+    count, size = trained(p, config)
+    checkpoints = 3 * 3 * count * size / GIB + RECORDS_GIB  # two and one being written: weights and AdamW's two moments
+    download = 0.0 if available_offline(p.model) else parameter_count(config) * 2 / GIB
+    needs = {REPO: checkpoints}
+    cache = existing(hub_cache())
+    same = os.stat(cache).st_dev == os.stat(REPO).st_dev
+    needs[REPO if same else cache] = needs.get(REPO if same else cache, 0.0) + download
+    for folder, needed in needs.items():
+        free = shutil.disk_usage(folder).free / GIB
+        if free < needed:
+            where = "where the course lies" if folder == REPO else "where the hub's cache lies (HF_HOME)"
+            raise ValueError(f"{free:.1f} GiB are free {where}, and profile {p.profile} needs {needed:.1f}: make room, or "
+                             "move it to a larger disk.")
+    return f"Room enough for checkpoints ({checkpoints:.1f} GiB) and downloads ({download:.1f} GiB)."
+
+
+def hub_cache() -> Path:
+    """Where models from the hub are kept."""
+    from huggingface_hub.constants import HF_HUB_CACHE  # noqa: PLC0415
+
+    return Path(HF_HUB_CACHE)
+
+
+def existing(folder: Path) -> Path:
+    """``folder``, or the nearest folder above it that exists."""
+    return folder if folder.exists() else existing(folder.parent)
+
+
+# --- problems and model ---
+
+
+def check_problems(p: Profile) -> str:
+    """Training and evaluation problems load, have ground truths, and their prompts fit."""
+    lengths = prompt_lengths(p)
+    counts = ", ".join(f"{len(tokens)} {split}" for split, tokens in lengths.items())
+    longest = max(map(max, lengths.values()))
+    return (f"{counts} problems, each with its ground truth; the longest prompt has {longest} of {p.max_prompt_length} "
+            "tokens.")
+
+
+def prompt_lengths(p: Profile) -> dict[str, list[int]]:
+    """Tokens of every prompt of the run, by split.
+
+    Raises:
+        ValueError: tokenizer or problems cannot be had, a ground truth is missing, or a prompt is too long.
+    """
+    access(p.model)
+    tokenizer = load_tokenizer(p)
+    lengths = {}
+    for dataset, split in [(p.dataset, "train")] + [(p.eval_dataset, split) for split in p.eval_splits]:
+        rows = load_problems(dataset, split)
+        missing = [row["id"] for row in rows if row["ground_truth"] is None]
+        if missing:
+            raise ValueError(f"{len(missing)} of {len(rows)} rows of {dataset} ({split}) have no ground truth, "
+                             f"the first is {missing[0]}: a verifier has nothing to compare with there.")
+        prompts = prompts_for(rows, tokenizer, p.dataset, p.shots, p.max_prompt_length)
+        lengths[split] = [len(ids) for ids in encode_prompts(tokenizer, prompts)]
+    return lengths
+
+
+def longest_prompt(p: Profile) -> int:
+    """Tokens of the run's longest prompt; the profile's limit where that cannot be known yet."""
+    try:
+        return max(map(max, prompt_lengths(p).values()))
+    except ValueError:
+        return p.max_prompt_length
+
+
+def check_model(p: Profile) -> str:
+    """The model can be had (on this disk, or from the hub with this account) and holds prompt and response."""
+    where = access(p.model)
+    config = model_config(p.model)
+    longest = p.max_prompt_length + p.max_completion_length
+    if getattr(config, "max_position_embeddings", longest) < longest:
+        raise ValueError(f"{p.model} reads {config.max_position_embeddings} tokens; max_prompt_length + "
+                         f"max_completion_length = {longest} is more. Lower one of them.")
+    return f"{p.model} is {where} and holds prompt and response."
+
+
+def shape(p: Profile) -> PretrainedConfig:
+    """The model's shape; the hub is asked only where it answers, since its own client tries again for a long time."""
+    if p.model not in SHAPES:
+        access(p.model)
+    return model_config(p.model)
+
+
+def access(model: str) -> str:
+    """Where the model is to be had.
+
+    Raises:
+        ValueError: nowhere, from here and with this account.
+    """
+    return "on this disk" if available_offline(model) else hub_access(model)
+
+
+def available_offline(model: str) -> bool:
+    """Whether the model is a local folder, or in the hub's cache already."""
+    from huggingface_hub import try_to_load_from_cache  # noqa: PLC0415
+
+    if Path(resolve_model(model)).is_dir():
+        return True
+    names = ("model.safetensors", "model.safetensors.index.json")
+    return model.count("/") == 1 and any(isinstance(try_to_load_from_cache(model, name), str) for name in names)
+
+
+def hub_access(model: str, endpoint: str | None = None) -> str:
+    """Ask the hub whether this account may have the model.
+
+    Raises:
+        ValueError: gated, unknown, or not to be asked; the sentence says what to click or to set.
+    """
+    from huggingface_hub import constants, get_token  # noqa: PLC0415
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError  # noqa: PLC0415
+    from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status  # noqa: PLC0415
+
+    if model.count("/") != 1 or model.startswith((".", "/")):
+        raise ValueError(f"There is no folder {model!r}: give the path of a local folder with the model's files, or the "
+                         "model's name on the hub, as in 'owner/name'.")
+    url = f"{endpoint or constants.ENDPOINT}/api/models/{model}/auth-check"
+    page = f"https://huggingface.co/{model}"
+    try:
+        hf_raise_for_status(get_session().get(url, headers=build_hf_headers(), timeout=PATIENCE))
+    except GatedRepoError as error:
+        raise ValueError(gated(model, page, bool(get_token()))) from error
+    except RepositoryNotFoundError as error:
+        raise ValueError(f"The hub has no model {model!r}, or does not show it to you. Check the name on {page}; if it is "
+                         "private, set HF_TOKEN.") from error
+    except HfHubHTTPError as error:
+        raise ValueError(f"The hub refused the question for {model} ({error.response.status_code}). If HF_TOKEN is set, "
+                         "make a new one on https://huggingface.co/settings/tokens; or try again later.") from error
+    except Exception as error:  # refused, no name server, a proxy, offline mode: all of them mean no hub
+        raise ValueError(f"The hub cannot be reached from here ({type(error).__name__}), and {model} is not on this disk. "
+                         "Check the network, or give the path of a local folder with the model's files.") from error
+    return "open to this account on the hub"
+
+
+def gated(model: str, page: str, has_token: bool) -> str:
+    """What to click for a gated model."""
+    ungated = "or set model='NousResearch/Meta-Llama-3.1-8B', an ungated copy." if "Llama-3.1-8B" in model else ""
+    if has_token:
+        return (f"{model} is gated, and the account of your token has no access yet: log in, open {page}, accept the "
+                f"licence and wait for the approval; {ungated}".rstrip(" ;") + ("" if ungated else "."))
+    return (f"{model} is gated, and no token is set: log in, open {page}, click 'Agree and access repository', make a "
+            f"token with read access on https://huggingface.co/settings/tokens and set HF_TOKEN to it; "
+            f"{ungated}".rstrip(" ;") + ("" if ungated else "."))
+
+
+# --- W&B ---
+
+
+def check_wandb(p: Profile) -> str:
+    """How the run will be recorded; a key is looked for and never read out."""
+    mode = wandb_mode(p)
+    if mode != "online":
+        return f"{mode}: " + ("the run is recorded in its folder only." if mode == "disabled" else
+                              "the run is recorded on this disk, and `wandb sync` sends it whenever you like.")
+    base = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")
+    if not has_wandb_key(base):
+        raise ValueError("wandb_mode is online and there is no key: copy yours from https://wandb.ai/authorize into "
+                         "WANDB_API_KEY, or set wandb_mode='offline'.")
+    if not answers(base):
+        return f"online with a key, but {base} does not answer: the run would be recorded offline, to be sent later."
+    return f"online with a key, and {base} answers."
+
+
+def has_wandb_key(base: str) -> bool:
+    """Whether there is a key, in the environment or where `wandb login` puts it."""
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    try:
+        return netrc.netrc(os.environ.get("NETRC")).authenticators(urlparse(base).hostname) is not None
+    except (OSError, netrc.NetrcParseError):
+        return False
+
+
+def answers(url: str) -> bool:
+    """Whether a host answers at all, whatever it says."""
+    try:
+        urllib.request.urlopen(url, timeout=PATIENCE).close()
+    except urllib.error.HTTPError:
+        return True
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+CHECKS: dict[str, Callable[[Profile], str]] = {
+    "versions": check_versions, "model": check_model, "problems": check_problems, "machine": check_machine,
+    "disk": check_disk, "W&B": check_wandb}

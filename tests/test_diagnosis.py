@@ -1,0 +1,207 @@
+"""Rules on runs that really have the illness they are about, and on healthy ones, which must raise nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from rlvr_utils import training
+from rlvr_utils.diagnosis import (
+    RULES,
+    STEPS,
+    Diagnosis,
+    Finding,
+    Record,
+    RunStopped,
+    diagnose,
+    findings,
+    prefixes,
+    record_of,
+)
+from rlvr_utils.models import load_tokenizer
+from rlvr_utils.profiles import get_profile
+from rlvr_utils.runs import load_run, reference_runs
+from rlvr_utils.training import recording, train
+
+ILL = {"prompts_per_step": 16, "group_size": 2, "max_steps": 30, "eval_problems": 2, "eval_samples": 1, "eval_every": 100,
+       "save_every": 100, "max_completion_length": 6, "train_subset": 32, "log_rollouts_every": 100,
+       "wandb_mode": "disabled"}
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory) -> str:
+    """A folder with a Llama of ten thousand parameters whose logits are large enough to collapse."""
+    folder = tmp_path_factory.mktemp("tiny")
+    tokenizer = load_tokenizer(get_profile("mini"))
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
+        num_key_value_heads=1, tie_word_embeddings=True, initializer_range=1.0, bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id))
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+def odd(completions, **columns):
+    """A reward that varies without any skill."""
+    return [float(sum(map(ord, text)) % 2) for text in completions]
+
+
+def one_half(completions, **columns):
+    """A reward function with a mistake: it gives everything the same."""
+    return [0.5] * len(completions)
+
+
+def dies(completions, trainer_state, **columns):
+    """A reward service that goes away after ten steps and is answered for with zeros."""
+    return odd(completions) if trainer_state.global_step < STEPS else [0.0] * len(completions)
+
+
+@pytest.fixture
+def ill(tiny, tmp_path, monkeypatch):
+    """Train with a reward and settings that make the run ill: (its folder, what was said, the sentence it ended with)."""
+    def run(reward, /, **settings) -> tuple[Path, list[str], str]:
+        monkeypatch.setattr(training.rewards, "boxed_reward", reward)
+        said: list[str] = []
+        monkeypatch.setattr("builtins.print", lambda *text, **_: said.append(" ".join(map(str, text))))
+        try:
+            train("mini", tmp_path / "ill", **({"model": tiny} | ILL | settings))
+        except RunStopped as stop:
+            return tmp_path / "ill", said, str(stop)
+        return tmp_path / "ill", said, ""
+
+    return run
+
+
+def severities(folder: Path) -> dict[str, str]:
+    """The worst severity of each finding of a run."""
+    return {finding.name: finding.severity for finding in diagnose(folder)}
+
+
+# --- healthy ---
+
+
+@pytest.mark.parametrize("folder", reference_runs(), ids=lambda folder: folder.name)
+def test_a_healthy_run_raises_nothing_at_any_step(folder: Path) -> None:
+    assert diagnose(folder) == []
+    assert len(record_of(load_run(folder)).metrics) >= 5 * STEPS, "the rules had something to look at"
+
+
+# --- ill ---
+
+
+def test_a_reward_that_never_varies_ends_the_run(ill) -> None:
+    folder, said, sentence = ill(one_half)
+    assert sentence.startswith("The run was stopped at step 10, no signal (stop): In 10 steps the reward never varied")
+    assert "0.50 on average" in sentence and "rlvr doctor --trainability" in sentence
+    assert sum("no signal" in line for line in said) == 1
+    assert severities(folder)["no signal"] == "stop"
+    assert (folder / "checkpoints" / "checkpoint-10").is_dir() and len(load_run(folder).metrics) == 10
+
+
+def test_a_stopped_run_goes_on_where_the_guard_only_warns(ill) -> None:
+    folder, _, _ = ill(one_half)
+    _, said, sentence = ill(one_half, guard="warn", max_steps=30)
+    assert sentence == "" and any("continuing from step 10" in line for line in said)
+    assert sum("no signal (stop)" in line for line in said) == 1, "said once, not at every step"
+    assert load_run(folder).environment["finished"] and len(load_run(folder).metrics) == 30
+
+
+def test_groups_that_become_equal_and_a_reward_that_falls(ill) -> None:
+    folder, _, sentence = ill(dies, guard="warn")
+    assert sentence == ""
+    assert {"groups equal": "stop", "reward falls": "stop"}.items() <= severities(folder).items()
+    first = next(finding for finding in diagnose(folder) if finding.name == "reward falls")
+    assert STEPS < first.step <= 2 * STEPS and "at its best to" in first.seen
+
+
+def test_responses_that_are_cut_off(ill) -> None:
+    folder, _, sentence = ill(training.rewards.boxed_reward, max_completion_length=3)
+    assert "cut off at 3 tokens" in sentence and "Raise max_completion_length" in sentence
+    assert severities(folder)["cut off"] == "stop"
+
+
+def test_a_gradient_that_is_no_number_ends_the_run_unsaved(ill) -> None:
+    folder, _, sentence = ill(odd, learning_rate=100.0, updates_per_generation=4)
+    assert "grad_norm became NaN or infinite at learning rate 100.0" in sentence
+    assert severities(folder)["not a number"] == "stop"
+    assert not list((folder / "checkpoints").glob("checkpoint-*"))
+
+
+def test_an_adapter_that_is_frozen(ill, monkeypatch) -> None:
+    begin = recording.Recorder.on_train_begin
+
+    def freeze(self, args, state, control, model=None, **kwargs):
+        model.requires_grad_(False)
+        begin(self, args, state, control, model=model, **kwargs)
+
+    monkeypatch.setattr(recording.Recorder, "on_train_begin", freeze)
+    folder, _, sentence = ill(odd, gradient_checkpointing=True)
+    assert "weights do not move" in sentence and "the gradient was exactly 0" in sentence
+    assert severities(folder)["weights do not move"] == "stop"
+
+
+def test_updates_at_random_until_entropy_collapses(ill) -> None:
+    folder, said, sentence = ill(training.rewards.boxed_reward, reward="random", learning_rate=1.0, max_steps=40)
+    assert sentence == "", "its groups still differ in reward, so it is told and not ended"
+    assert severities(folder)["entropy collapse"] == "warn"
+    assert sum("the model has stopped exploring" in line for line in said) == 1
+
+
+def test_a_policy_that_runs_away_from_its_base_model(ill) -> None:
+    folder, _, sentence = ill(odd, learning_rate=0.3, beta=1e-4, guard="warn", max_steps=12)
+    assert severities(folder)["KL runaway"] in ("warn", "stop")
+
+
+def test_a_run_that_learns_the_form_only(ill) -> None:
+    settings = {"model": "data/minillama", "reward": "format", "max_completion_length": 70, "max_steps": 13,
+                "eval_every": 12, "eval_problems": 60, "eval_samples": 4, "eval_splits": ["test"], "learning_rate": 3e-3,
+                "train_subset": 256}
+    folder, said, sentence = ill(training.rewards.boxed_reward, **settings)
+    assert sentence == "", "a run that earns its reward is not ended"
+    assert severities(folder)["format only"] == "warn"
+    assert sum("format only" in line for line in said) == 1
+
+
+# --- what the rules are made of ---
+
+
+def test_every_rule_can_be_asked_of_a_run_that_has_not_begun() -> None:
+    assert findings(Record([])) == [] and Record([]).step == 0
+    assert len(RULES) == 9
+
+
+def test_a_rule_sees_nothing_that_came_later(tmp_path) -> None:
+    record = record_of(load_run(reference_runs()[0]))
+    for part in list(prefixes(record))[:: len(record.metrics) // 4]:
+        assert max(row["step"] for row in part.metrics) == part.step
+        assert all(row["step"] <= part.step for row in part.evaluations)
+
+
+def test_the_window_holds_enough_groups() -> None:
+    assert Record([], config={"prompts_per_step": 16}).window == STEPS
+    assert Record([], config={"prompts_per_step": 2}).window == 64
+
+
+def test_a_dead_run_says_where_it_ended(tmp_path) -> None:
+    run = load_run(reference_runs()[0])
+    for name in ("config.yaml", "metrics.jsonl", "evaluations.jsonl"):
+        (tmp_path / name).write_bytes((run.path / name).read_bytes())
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    (tmp_path / "metrics.jsonl").write_text("\n".join(lines[:37]) + "\n" + lines[37][:50])
+    (found,) = diagnose(tmp_path)
+    assert (found.name, found.step) == ("unfinished", 37) and f"ends at step 37 of {len(lines)}" in found.seen
+    with pytest.raises(FileNotFoundError):
+        diagnose(tmp_path / "none")
+
+
+def test_findings_are_read_as_text_table_and_html() -> None:
+    ill = Diagnosis([Finding("cut off", "warn", 12, "Half <b> is gone.", "Raise the limit.")])
+    assert str(ill) == "- step 12, cut off (warn): Half <b> is gone. Raise the limit."
+    assert ill.table.loc[0, "step"] == 12 and list(ill.table.columns)[-1] == "advice"
+    assert "Half &lt;b&gt; is gone." in ill._repr_html_()
+    assert "No rule finds anything" in str(Diagnosis()) and "No rule" in Diagnosis()._repr_html_()

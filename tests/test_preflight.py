@@ -1,0 +1,262 @@
+"""Pre-flight: every obstacle is one sentence that says what to do, and no network is one of them."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from types import SimpleNamespace
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from rlvr_utils.memory import GIB
+from rlvr_utils.models import load_tokenizer
+from rlvr_utils.preflight import (
+    Timing,
+    Trainability,
+    checks,
+    checkup,
+    evaluation_responses,
+    preflight,
+    time_steps,
+    trainability,
+)
+from rlvr_utils.profiles import get_profile
+from rlvr_utils.runs import load_run
+from rlvr_utils.training import train
+
+SMALL = {"prompts_per_step": 2, "group_size": 2, "max_steps": 5, "eval_problems": 3, "eval_samples": 2, "eval_every": 2,
+         "max_completion_length": 6, "train_subset": 4, "wandb_mode": "disabled"}
+CLOSED = "http://127.0.0.1:9"  # nobody listens there
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory) -> str:
+    """A folder with an untrained Llama of a few thousand parameters."""
+    folder = tmp_path_factory.mktemp("tiny")
+    tokenizer = load_tokenizer(get_profile("mini"))
+    torch.manual_seed(0)
+    LlamaForCausalLM(LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
+        num_key_value_heads=1, tie_word_embeddings=True, bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture
+def no_keys(monkeypatch, tmp_path):
+    """An account with no key of any kind."""
+    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_BASE_URL", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / "token"))
+
+
+@pytest.fixture
+def no_hub(monkeypatch, no_keys):
+    """No way to the hub."""
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", CLOSED)
+
+
+@pytest.fixture
+def server():
+    """A web server on this machine that answers every question as told: ``server(status, **headers)`` gives its address."""
+    running = []
+
+    def start(status: int, **headers: str) -> str:
+        class Answer(BaseHTTPRequestHandler):
+            def do_GET(self):
+                self.send_response(status)
+                for name, value in headers.items():
+                    self.send_header(name.replace("_", "-"), value)
+                self.end_headers()
+                self.wfile.write(b"{}")
+
+            def log_message(self, *_):
+                """Say nothing."""
+
+        running.append(HTTPServer(("127.0.0.1", 0), Answer))
+        threading.Thread(target=running[-1].serve_forever, daemon=True).start()
+        return f"http://127.0.0.1:{running[-1].server_port}"
+
+    yield start
+    for one in running:
+        one.shutdown()
+        one.server_close()
+
+
+# --- checks ---
+
+
+def test_a_laptop_is_ready_for_mini(tiny, no_keys) -> None:
+    found = checkup("mini", model=tiny)
+    assert [check.name for check in found] == ["versions", "model", "problems", "machine", "disk", "W&B"]
+    assert all(check.ok for check in found), [check.sentence for check in found if not check.ok]
+    assert all(check.sentence.endswith(".") and str(check).startswith("ok") for check in found)
+    assert "500 test" in found[2].sentence and found[5].sentence.startswith("offline")
+    assert preflight("mini", model=tiny) == []
+
+
+def test_a_package_out_of_range_is_named_with_the_command(monkeypatch) -> None:
+    installed = checks.installed
+    monkeypatch.setattr(checks, "installed", lambda name: "1.2.0" if name == "trl" else installed(name))
+    with pytest.raises(ValueError, match=r"trl 1.2.0 is outside of >=1.16, .* `pip install 'trl>=1.16'`"):
+        checks.check_versions(get_profile("mini"))
+    monkeypatch.setattr(checks, "installed", lambda name: None if name == "peft" else installed(name))
+    with pytest.raises(ValueError, match="peft is not installed: run `make venv`"):
+        checks.check_versions(get_profile("mini"))
+    monkeypatch.setattr(checks, "installed", lambda name: "99.0" if name == "peft" else installed(name))
+    assert f"peft 99.0 (tested: {checks.locked()['peft']})" in checks.check_versions(get_profile("mini"))
+
+
+@pytest.mark.parametrize(("free", "sentence"), [
+    (24, r"24.0 GiB are free, and the run needs up to \d+.\d GiB during \w+. It fits with \w+=.*; or end what else"),
+    (8, "No setting makes it fit: take a smaller model or a larger machine")])
+def test_a_gpu_that_is_too_small_says_what_to_change(free: float, sentence: str, no_hub) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        checks.check_memory(get_profile("llama-8b"), "a GPU", free * GIB, gpu=True)
+
+
+def test_the_settings_that_are_proposed_do_fit(no_hub) -> None:
+    p = get_profile("llama-8b")
+    with pytest.raises(ValueError) as refused:
+        checks.check_memory(p, "a GPU", 40 * GIB, gpu=True)
+    words = str(refused.value).split("It fits with ")[1].split(";")[0].split()
+    p = get_profile("llama-8b", **dict(word.split("=") for word in words if not word.startswith("gradient")))
+    assert "are free" in checks.check_memory(p, "a GPU", 40 * GIB, gpu=True)
+
+
+def test_without_a_gpu_the_8b_is_refused_with_a_size(monkeypatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match=r"llama-8b needs an NVIDIA GPU with about \d\d GiB free and PyTorch sees none"):
+        checks.check_machine(get_profile("llama-8b"))
+
+
+def test_a_full_disk_is_told_in_numbers(monkeypatch, tiny) -> None:
+    monkeypatch.setattr(checks.shutil, "disk_usage", lambda folder: SimpleNamespace(free=0.1 * GIB))
+    with pytest.raises(ValueError, match=r"0.1 GiB are free where the course lies, and profile mini needs 0.5: make room"):
+        checks.check_disk(get_profile("mini", model=tiny))
+
+
+def test_problems_without_ground_truth_or_column_are_named(tmp_path, tiny) -> None:
+    rows = [{"problem": "What is $1 + 1$?", "ground_truth": "2"}, {"problem": "What is $1 + 2$?"}]
+    file = tmp_path / "mine.jsonl"
+    file.write_text("\n".join(map(json.dumps, rows)))
+    (sentence,) = preflight("mini", model=tiny, dataset=str(file))
+    assert "1 of 2 rows" in sentence and "the first is mine-1" in sentence
+    file.write_text(json.dumps({"question": "?"}))
+    (sentence,) = preflight("mini", model=tiny, dataset=str(file))
+    assert "neither `messages` (RLVR-MATH) nor `problem`" in sentence
+
+
+# --- the hub ---
+
+
+def test_a_gated_model_says_what_to_click(server, no_keys, monkeypatch) -> None:
+    hub = server(403, X_Error_Code="GatedRepo")
+    with pytest.raises(ValueError, match="no token is set: log in, open https://huggingface.co/meta-llama/Llama-3.1-8B, "
+                                         "click 'Agree and access repository'.* set HF_TOKEN to it; or set model="):
+        checks.hub_access("meta-llama/Llama-3.1-8B", hub)
+    monkeypatch.setenv("HF_TOKEN", "hf_not_a_real_one")
+    with pytest.raises(ValueError, match="the account of your token has no access yet") as refused:
+        checks.hub_access("some/gated", hub)
+    assert "hf_not" not in str(refused.value) and str(refused.value).endswith("approval.")
+
+
+def test_the_other_answers_of_a_hub(server, no_keys) -> None:
+    assert "open to this account" in checks.hub_access("some/model", server(200))
+    with pytest.raises(ValueError, match="The hub has no model 'some/modle'"):
+        checks.hub_access("some/modle", server(404, X_Error_Code="RepoNotFound"))
+    with pytest.raises(ValueError, match=r"refused the question for some/model \(503\)"):
+        checks.hub_access("some/model", server(503))
+
+
+def test_no_network_is_one_sentence(no_hub) -> None:
+    with pytest.raises(ValueError, match=r"The hub cannot be reached from here \(\w+\), and some/model is not on this disk"):
+        checks.hub_access("some/model", CLOSED)
+    found = checks.attempt("model", checks.check_model, get_profile("mini", model="some/model"))
+    assert not found.ok and "Check the network" in found.sentence and str(found).startswith("!!")
+
+
+# --- W&B ---
+
+
+def test_wandb_needs_a_key_only_online_and_never_shows_it(server, no_keys, monkeypatch) -> None:
+    assert checks.check_wandb(get_profile("mini", wandb_mode="disabled")).startswith("disabled: ")
+    online = get_profile("mini", wandb_mode="online")
+    with pytest.raises(ValueError, match="there is no key: copy yours from https://wandb.ai/authorize into WANDB_API_KEY"):
+        checks.check_wandb(online)
+    monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
+    for address, said in ((server(404), "answers."), (CLOSED, "does not answer: the run would be recorded offline")):
+        monkeypatch.setenv("WANDB_BASE_URL", address)
+        sentence = checks.check_wandb(online)
+        assert said in sentence and "kkk" not in sentence
+
+
+def test_a_key_that_wandb_login_left_is_found(no_keys, monkeypatch, tmp_path) -> None:
+    (tmp_path / "netrc").write_text("machine api.wandb.ai\n  login user\n  password " + "k" * 40 + "\n")
+    assert checks.has_wandb_key("https://api.wandb.ai") and not checks.has_wandb_key("https://wandb.example.org")
+
+
+# --- trainability ---
+
+
+def test_the_share_of_mixed_groups_and_pass_at_k() -> None:
+    found = Trainability([0, 3, 8, 1], 8, 16)
+    assert found.mixed == 2 and found.signal.mean == 0.5 and found.signal.low < 0.5 < found.signal.high
+    assert found.pass_at(1).mean == pytest.approx(12 / 32) and found.pass_at(8).mean == 0.75
+    assert "2 groups are mixed" in str(found) and "about 8.0 of the 16 in a step" in str(found)
+    assert "take harder ones" in str(Trainability([8] * 4, 8, 16))
+
+
+def test_a_model_that_never_succeeds_is_not_worth_the_hour(tiny) -> None:
+    found = trainability(get_profile("mini", model=tiny, **SMALL), 4, 2)
+    assert list(found.right) == [0, 0, 0, 0] and not found.trainable
+    assert "no signal, so do not rent the hour; take easier problems" in str(found)
+
+
+def test_minillama_is_trainable_and_asking_disturbs_nobody() -> None:
+    settings = {"max_completion_length": 60}
+    torch.manual_seed(1)
+    expected = torch.rand(2)
+    torch.manual_seed(1)
+    found = trainability("mini", 16, 8, **settings)
+    assert torch.equal(torch.rand(2), expected)
+    assert found.trainable and 0 < found.pass_at(1).mean < found.pass_at(8).mean <= 1
+    assert found.right == trainability("mini", 16, 8, **settings).right
+
+
+# --- timing ---
+
+
+def test_three_real_steps_are_projected_and_leave_nothing_behind(tiny, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    found = time_steps("mini", dollars_per_hour=2.0, model=tiny, **SMALL)
+    assert list(tmp_path.iterdir()) == []
+    assert len(found.steps) == 3 and all(seconds > 0 for seconds in found.steps) and found.per_response > 0
+    assert 1 <= found.mean_tokens <= SMALL["max_completion_length"]
+    assert found.hours == pytest.approx((sum(found.steps[1:]) / 2 * 4 + found.steps[0]
+                                         + evaluation_responses(found.profile) * found.per_response) / 3600)
+    assert found.dollars == pytest.approx(2 * found.hours) and "at $2.00 an hour" in str(found)
+    with pytest.raises(ValueError, match="steps=0: at least one"):
+        time_steps("mini", steps=0, model=tiny, **SMALL)
+
+
+def test_the_evaluations_that_are_projected_are_those_of_a_run(tiny, tmp_path) -> None:
+    run = train("mini", tmp_path / "run", model=tiny, quiet=True, **SMALL)
+    made = run.evaluations["n_problems"] * run.evaluations["n_samples"]
+    assert made.sum() == evaluation_responses(get_profile("mini", **SMALL))
+    assert len(load_run(run.path).metrics) == SMALL["max_steps"]
+
+
+def test_time_and_price_are_spelt_out() -> None:
+    mini = get_profile("mini")
+    found = Timing((5.0, 4.0, 4.0), 0.005, 20.0, None, mini)
+    assert found.dollars is None and "$" not in str(found)
+    assert f"{mini.max_steps} steps take about 6.7 min" in str(found)
+    long = Timing((60.0, 60.0), 1.0, 500.0, 40 * 2**30, get_profile("mini", max_steps=470), dollars_per_hour=2.5)
+    assert "7.8 h" in str(long) and "The GPU held 40.0 GiB at most." in str(long)
