@@ -19,7 +19,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from rlvr_utils.course import run_course
+from rlvr_utils.course import course_notebooks, notebook_parameters, run_course
 from rlvr_utils.models import lora_config, lora_parameter_count, model_config
 from rlvr_utils.profiles import MODELS_8B, PROFILES, get_profile
 from rlvr_utils.runs import load_run
@@ -38,7 +38,7 @@ CHAT_TEMPLATE = (
 SHORT = {"max_steps": 3, "prompts_per_step": 2, "group_size": 4, "micro_batch": 4, "eval_problems": 8, "eval_samples": 2,
          "eval_every": 2, "save_every": 2, "log_rollouts_every": 1, "max_completion_length": 16,
          "max_prompt_length": 2500, "dtype": "float32"}
-WORDS = {"n_problems": 8, "n_able": 2, "own_trainer_seconds": 1, "wandb_mode": "offline"}
+SHOWN = {"n_problems": 8, "n_able": 2, "own_trainer_seconds": 1, "wandb_mode": "offline"}
 
 
 @pytest.fixture(scope="session")
@@ -77,33 +77,50 @@ def write_stand_in(folder: Path, sample: str, chat: bool) -> str:
 
 @pytest.fixture(scope="session", params=["chat", "plain"])
 def executed(request, math_data, tmp_path_factory) -> Path:
-    """The six notebooks with ``profile=llama-8b``, executed on the stand-in; the run lies beside them."""
+    """The notebooks with ``profile=llama-8b``, executed on the stand-in; the run lies beside them.
+
+    The plain tokenizer takes only those in which a model is trained or its training is read: the others cannot tell.
+    """
     folder = tmp_path_factory.mktemp(f"llama-8b-{request.param}")
     model = write_stand_in(folder / "stand-in", math_data["dataset"], request.param == "chat")
     run = str(folder / "run")
-    run_course("llama-8b", folder / "course", log=print, parameters=WORDS | {
-        "model": model, "output_dir": run, "run": run, "run_path": run, "overrides": SHORT | math_data})
+    values = SHOWN | {"model": model, "output_dir": run, "run": run, "run_path": run, "overrides": SHORT | math_data}
+    notebooks = course_notebooks()[0 if request.param == "chat" else 3:]
+    known = set().union(*map(notebook_parameters, notebooks))
+    run_course("llama-8b", folder / "course", notebooks, {name: values[name] for name in values if name in known})
     return folder
 
 
-def outputs(folder: Path) -> list[tuple[str, nbformat.NotebookNode]]:
-    paths = sorted((folder / "course").glob("*.ipynb"))
-    assert len(paths) == 6
-    return [(path.stem, output) for path in paths for cell in nbformat.read(path, as_version=4).cells
-            for output in cell.get("outputs", [])]
+def shown(folder: Path) -> dict[str, str]:
+    """What each executed notebook shows, as text."""
+    found = {}
+    for path in sorted((folder / "course").glob("*.ipynb")):
+        outputs = [out for cell in nbformat.read(path, as_version=4).cells for out in cell.get("outputs", [])]
+        assert [out.text for out in outputs if out.get("name") == "stderr"] == [], path.stem
+        found[path.stem] = "\n".join(out.get("text", "") + out.get("data", {}).get("text/markdown", "")
+                                     + out.get("data", {}).get("text/plain", "") for out in outputs)
+    return found
 
 
-def test_all_six_notebooks_run_with_profile_llama_8b(executed: Path) -> None:
-    config = load_run(executed / "run").config
-    assert config["profile"] == "llama-8b" and config["shots"] == 4 and config["lora_rank"] == 32
-    assert load_run(executed / "run").metrics["step"].tolist() == [1, 2, 3]
+def test_the_notebooks_run_with_profile_llama_8b_and_warn_of_nothing(executed: Path) -> None:
+    run = load_run(executed / "run")
+    assert (run.config["profile"], run.config["shots"], run.config["lora_rank"]) == ("llama-8b", 4, 32)
+    assert run.metrics["step"].tolist() == [1, 2, 3] and run.environment["finished"]
+    prompts = run.rollouts["prompt"].dropna()
+    chat = (executed / "stand-in" / "chat_template.jinja").is_file()
+    assert prompts.map(lambda prompt: isinstance(prompt, list)).all() == chat
+    texts = shown(executed)
+    assert list(texts) == [path.stem for path in course_notebooks()][0 if chat else 3:]
 
 
-def test_no_notebook_warns_or_tells_what_is_no_number(executed: Path) -> None:
-    for name, output in outputs(executed):
-        assert output.get("name") != "stderr", f"{name}: {output.get('text', '')[:300]}"
-        shown = output.get("text", "") + str(output.get("data", {}).get("text/markdown", ""))
-        assert not re.search(r"\bnan\b", shown), f"{name}: {shown[:300]}"
+def test_no_notebook_says_of_an_8b_run_what_only_miniature_runs_are(executed: Path) -> None:
+    texts = shown(executed)
+    for name, text in texts.items():
+        assert not re.search(r"\bnan\b", re.sub(r"NaN", "", text)), f"{name} shows a number that is none"
+    claims = texts["05_results_analysis"]
+    assert "| this run |" in claims and "this miniature |" not in claims
+    assert "is too short to project" in claims and "Prompting alone was not measured" in claims
+    assert "reference runs ended at" not in claims
 
 
 def test_the_readme_counts_the_responses_of_the_profile() -> None:
