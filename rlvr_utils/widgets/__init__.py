@@ -20,7 +20,7 @@ module          view                         what moves
 Views are imported from their modules, so that a notebook without a model does not wait for PyTorch.
 """
 
-from .frame import Control, choice, interactive_or_static, slider, table, text
+from .frame import Control, Markup, as_written, choice, interactive_or_static, slider, table, text
 from .live import LiveReward
 
-__all__ = ["Control", "LiveReward", "choice", "interactive_or_static", "slider", "table", "text"]
+__all__ = ["Control", "LiveReward", "Markup", "as_written", "choice", "interactive_or_static", "slider", "table", "text"]

@@ -118,24 +118,8 @@ def drawn(draw: Callable[..., Output], values: dict) -> str:
         return f'<p role="alert"><strong>{html.escape(str(error))}</strong></p>'
 
 
-def table(headline: str, header: Sequence[str], rows: Sequence[Sequence[str]], note: str = "") -> Output:
-    """A table as output; every text is escaped, and ``code`` keeps formulas as they were written.
-
-    Args:
-        headline: a sentence above it, also its caption for those who hear it.
-        header: column names; rows: as many texts each, or :class:`Markup`, which is taken as it is.
-    """
-    cells = ["".join(f'<td style="text-align:left;vertical-align:top">{_cell(value)}</td>' for value in row) for row in rows]
-    head = "".join(f'<th scope="col" style="text-align:left">{html.escape(name)}</th>' for name in header)
-    page = (f'<table><caption style="text-align:left"><strong>{html.escape(headline)}</strong></caption>'
-            f"<thead><tr>{head}</tr></thead><tbody>{''.join(f'<tr>{row}</tr>' for row in cells)}</tbody></table>"
-            + (f"<p>{html.escape(note)}</p>" if note else ""))
-    lines = [headline, " | ".join(header), *(" | ".join(map(str, row)) for row in rows), *([note] if note else [])]
-    return {"text/html": page, "text/plain": "\n".join(lines)}, {}
-
-
 class Markup(NamedTuple):
-    """HTML that was made here from escaped parts, and the plain ``text`` beside it."""
+    """HTML that was made from escaped parts, and the plain ``text`` beside it."""
 
     html: str
     text: str
@@ -144,7 +128,28 @@ class Markup(NamedTuple):
         return self.text
 
 
+def as_written(text_of: str) -> Markup:
+    """Text as somebody wrote it, with its spaces and dollars: escaped, and never set as a formula."""
+    return Markup(f'<code style="white-space:pre-wrap;background:none">{html.escape(text_of)}</code>', text_of)
+
+
+def table(headline: str, header: Sequence[str], rows: Sequence[Sequence[str | Markup]], note: str = "") -> Output:
+    """A table as output; every text but :class:`Markup` is escaped here.
+
+    Args:
+        headline: a sentence above it, also its caption for those who hear it.
+        header: column names; rows: as many cells each.
+        note: a sentence below it.
+    """
+    place = "text-align:left;vertical-align:top;padding:3px 12px 3px 0"
+    head = "".join(f'<th scope="col" style="{place}">{html.escape(name)}</th>' for name in header)
+    body = "".join(f"<tr>{''.join(f'<td style={place!r}>{_cell(value)}</td>' for value in row)}</tr>" for row in rows)
+    caption = f'<caption style="{place}"><strong>{html.escape(headline)}</strong></caption>'
+    page = f'<table style="line-height:1.4">{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+    page += f"<p>{html.escape(note)}</p>" if note else ""
+    lines = [headline, " | ".join(header), *(" | ".join(map(str, row)) for row in rows), *([note] if note else [])]
+    return {"text/html": page, "text/plain": "\n".join(lines)}, {}
+
+
 def _cell(value: str | Markup) -> str:
-    if isinstance(value, Markup):
-        return value.html
-    return f'<code style="white-space:pre-wrap;background:none">{html.escape(value)}</code>'
+    return value.html if isinstance(value, Markup) else html.escape(value)

@@ -14,7 +14,7 @@ from ..profiles import Profile
 from ..prompts import build_prompt, exemplars
 from ..rollouts import Response, encode_prompts, sample_responses
 from ..verifier import verify
-from .frame import Markup, Output, choice, interactive_or_static, slider, table, text
+from .frame import Markup, Output, as_written, choice, interactive_or_static, slider, table, text
 
 #: Behind the tokens: the less likely, the darker (a blue that black text stays readable on).
 SHADE = (0, 114, 178)
@@ -93,7 +93,8 @@ def draw_answers(models: Mapping[str, PreTrainedModel], tokenizer: PreTrainedTok
     """A row a model: its answer, token by token, and the verdict."""
     prompt = problem_prompt(problem, tokenizer, p)
     answers = {name: ask(model, tokenizer, prompt, p, temperature, seed) for name, model in models.items()}
-    rows = [(name, answer.text, verdict_on(answer, problem, truth), shaded(answer)) for name, answer in answers.items()]
+    rows = [(name, as_written(answer.text), verdict_on(answer, problem, truth), shaded(answer))
+            for name, answer in answers.items()]
     return table(problem.strip(), ("model", "answer", "verifier", "token by token"), rows,
                  "Below each token: the percentage that the model gave it after all before it. The darker, the less likely.")
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from .frame import Output, choice, interactive_or_static, table
+from .frame import Output, as_written, choice, interactive_or_static, table
 
 ANY = "any"
 PER_PAGE = 5
@@ -48,9 +48,9 @@ def draw_responses(frame: pd.DataFrame, questions: dict[str, str], step: int, re
     pages = max(1, -(-len(found) // PER_PAGE))
     page = min(page, pages)
     shown = found.iloc[(page - 1) * PER_PAGE: page * PER_PAGE]
-    rows = [(f"{questions[row.problem_id]}\nright: {row.ground_truth}",
-             row.response_before.strip(), f"{int(row.correct_before)}, {row.category_before}",
-             row.response.strip(), f"{int(row.correct)}, {row.category}") for row in shown.itertuples()]
+    rows = [(as_written(f"{questions[row.problem_id]}\nright: {row.ground_truth}"),
+             as_written(row.response_before.strip()), f"{int(row.correct_before)}, {row.category_before}",
+             as_written(row.response.strip()), f"{int(row.correct)}, {row.category}") for row in shown.itertuples()]
     share = len(found) / len(pairs) if len(pairs) else 0
     headline = f"{len(found):,} of {len(pairs):,} responses at step {step} ({share:.1%}); page {page} of {pages}"
     return table(headline, ("problem", "base model", "reward", f"at step {step}", "reward"), rows,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from typing import NamedTuple
 
 from ..verifier import verify
@@ -9,7 +10,7 @@ from ..verifier.answers import is_words, readings, words
 from ..verifier.judge import plain_number
 from ..verifier.limits import MAX_CHARACTERS, Unreadable
 from ..verifier.normalize import normalize
-from .frame import Output, interactive_or_static, table, text
+from .frame import Markup, Output, as_written, interactive_or_static, table, text
 
 #: Each tier's name and the question that it asks, cheapest first.
 TIERS = (
@@ -90,8 +91,13 @@ def draw_tiers(response: str, truth: str) -> Output:
     verdict = verify(response, truth)
     headline = f"Reward {int(verdict.correct)}: {shortened(verdict.reason)}"
     note = f"Nodes and terms that the budget counted: {verdict.work:,}." if verdict.work else ""
-    return table(headline, ("tier", "asks", "sees in the answer", "sees in the ground truth", "outcome"),
-                 tiers(response, truth), note)
+    rows = [(row.name, row.asks, as_written(row.answer), as_written(row.truth), _marked(row.outcome))
+            for row in tiers(response, truth)]
+    return table(headline, ("tier", "asks", "sees in the answer", "sees in the ground truth", "outcome"), rows, note)
+
+
+def _marked(outcome: str) -> str | Markup:
+    return Markup(f"<strong>{html.escape(outcome)}</strong>", outcome) if outcome.startswith("decides") else outcome
 
 
 def verifier_explorer(response: str, truth: str) -> None:

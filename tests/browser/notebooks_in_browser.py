@@ -16,8 +16,7 @@ from lab import SCREENSHOTS, Notebook, View, chromium, missing, server
 SHORTER = {
     "02_grpo_on_toy_tensors": [("own_trainer_seconds = 40", "own_trainer_seconds = 5")],
     "04_training_run": [("max_steps = None", "max_steps = 4"), (
-        'overrides = {\\"seed\\": seed,',
-        'overrides = {\\"eval_problems\\": 16, \\"prompts_per_step\\": 4, \\"group_size\\": 4, \\"seed\\": seed,')]}
+        "overrides = {}", r"overrides = {\"eval_problems\": 16, \"prompts_per_step\": 4, \"group_size\": 4}")]}
 MINUTES = 60
 HOSTILE = '<img src="x" onerror="alert(1)">'
 
@@ -69,7 +68,7 @@ def move(view: View, name: str, *moves: tuple[Callable[[], None], str]) -> None:
 
 
 def test_01_the_verifier_answers_what_is_typed(lab, browser) -> None:
-    notebook = run(browser, lab, "01_boxed_answer_verifier", 15)
+    notebook = run(browser, lab, "01_boxed_answer_verifier", 30)
     view = notebook.view("verifier")
     assert "Reward 1" in view.page and "exact algebra" in view.page
     move(view, "verifier",
@@ -82,7 +81,7 @@ def test_01_the_verifier_answers_what_is_typed(lab, browser) -> None:
 
 
 def test_02_rewards_and_clip_can_be_dragged(lab, browser) -> None:
-    notebook = run(browser, lab, "02_grpo_on_toy_tensors", 30)
+    notebook = run(browser, lab, "02_grpo_on_toy_tensors", 60)
     view = notebook.view("advantages")
     move(view, "advantages",
          (lambda: view.choose("scale", "none"), "Scaling: none"),
@@ -99,7 +98,7 @@ def test_02_rewards_and_clip_can_be_dragged(lab, browser) -> None:
 
 
 def test_04_a_short_training_and_then_your_own_problem(lab, browser) -> None:
-    notebook = run(browser, lab, "04_training_run", 40)
+    notebook = run(browser, lab, "04_training_run", 90)
     view = notebook.view("playground")
     assert "trained" in view.page and 'title="probability' in view.page
 
