@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import re
 import shutil
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from exercise_cells import solve_folder, stubs
 
 from rlvr_utils.course import CourseError, run_course, write_report
 from rlvr_utils.course.progress import Progress, in_words
@@ -213,12 +215,16 @@ NOWHERE = "http://127.0.0.1:9"
 
 @pytest.fixture(scope="session")
 def course(tmp_path_factory) -> tuple[Path, str]:
-    """The course as a stranger runs it: on a copy of the tree, without a network. (folder, what was printed)"""
+    """The course as a stranger runs it, every exercise solved: on a copy of the tree, without a network.
+
+    Returns the folder and what was printed.
+    """
     if len(NAMES) < 6:
         pytest.fail(f"the course has six notebooks, and only {NAMES} are there")
     folder = tmp_path_factory.mktemp("course") / "repository"
     left_out = (".git", ".venv", "runs", "build", "dist", "__pycache__", ".*_cache", ".hypothesis", "*.egg-info")
     shutil.copytree(REPO, folder, ignore=shutil.ignore_patterns(*left_out))
+    solve_folder(folder / "notebooks")
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("WANDB_", "HF_"))}
     environment |= {"http_proxy": NOWHERE, "https_proxy": NOWHERE, "HTTP_PROXY": NOWHERE, "HTTPS_PROXY": NOWHERE}
     command = [sys.executable, "-m", "rlvr_utils", "course", "--set", f"max_steps={STEPS}"]
@@ -279,6 +285,15 @@ def test_course_every_cell_ran_without_a_warning(course) -> None:
             assert output.output_type != "error", name
             assert output.get("name") != "stderr", f"{name} shows a learner: {output.get('text', '')[:300]}"
             assert "Warning:" not in output.get("text", ""), name
+
+
+def test_course_every_exercise_is_right_with_its_solution(course) -> None:
+    states = json.loads((course[0] / "runs" / "exercises.json").read_text())
+    assert {name for name, state in states.items() if state != "right"} == set()
+    for name, notebook in executed(course).items():
+        for exercise, index in stubs(notebook):
+            (report,) = notebook.cells[index + 1].outputs
+            assert re.search(r"^Exercise .+: right\.", report["data"]["text/plain"]), f"{name}, {exercise}"
 
 
 def test_course_every_figure_is_there_with_alt_text_and_caption(course) -> None:

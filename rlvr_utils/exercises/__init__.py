@@ -21,7 +21,6 @@ from .lora import (
     check_memory,
     check_merge,
 )
-from .progress import progress
 from .results import (
     check_category,
     check_decomposition,
@@ -30,6 +29,7 @@ from .results import (
     check_projection,
     check_two_numbers,
 )
+from .states import progress
 from .training import (
     check_batch,
     check_length_reward,

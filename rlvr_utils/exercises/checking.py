@@ -14,7 +14,7 @@ from typing import NoReturn
 import numpy as np
 
 from .catalogue import BY_ID, Exercise
-from .progress import NOT_ATTEMPTED, NOT_YET, RIGHT, record
+from .states import NOT_ATTEMPTED, NOT_YET, RIGHT, record
 
 #: Longer lists and texts are shown by their beginning.
 LONGEST_LIST, LONGEST_TEXT = 8, 160
@@ -72,14 +72,16 @@ class Attempt:
         if not callable(function):
             raise Broken("the check is given the function itself", f"{brief(function)}, which cannot be called",
                          "the name of your function, without brackets behind it")
-        self.function, self.name = function, getattr(function, "__name__", "your function")
+        name = getattr(function, "__name__", "<none>")
+        self.function, self.name = function, name if name.isidentifier() else "your function"
         self.called_before = False
         self.held: dict[str, None] = {}  # in order, each once
-        self.calls: list[str] = []  # since the last property
+        self.calls: list[str] = []  # those that the next property is about
+        self.used = False  # whether a property has been tried on them
 
     def __call__(self, *args: object) -> object:
         """The function's result; raises Unattempted where it is the stub, Broken where it fails or returns nothing."""
-        self.calls.append(f"{self.name}({', '.join(map(brief, args))})")
+        self.note(args)
         try:
             result = self.function(*args)
         except NotImplementedError:
@@ -109,7 +111,7 @@ class Attempt:
 
     def refuses(self, *args: object) -> bool:
         """Whether the function raises ValueError on these arguments; any other error breaks a property."""
-        self.calls.append(f"{self.name}({', '.join(map(brief, args))})")
+        self.note(args)
         try:
             self.calls[-1] += f" -> {brief(self.function(*args))}"
         except ValueError:
@@ -118,12 +120,18 @@ class Attempt:
             self.fail("what is impossible is refused with a ValueError", f"{type(error).__name__}: {error}")
         return False
 
+    def note(self, args: tuple) -> None:
+        """Remember a call for the report; the first one after a property begins a new list."""
+        if self.used:
+            self.calls.clear()
+        self.used = False
+        self.calls.append(f"{self.name}({', '.join(map(brief, args))})")
+
     def must(self, name: str, holds: bool, saw: str = "", expected: str = "") -> None:
-        """A property, and whether it holds for the calls since the last one; Broken where it does not."""
+        """A property, and whether it holds for the calls just made; Broken where it does not."""
         if not holds:
             self.fail(name, saw, expected)
-        self.held[name] = None
-        self.calls.clear()
+        self.held[name], self.used = None, True
 
     def equals(self, name: str, found: object, wanted: object, tolerance: float = 1e-6) -> None:
         """A property that holds where two numbers or arrays agree."""

@@ -21,7 +21,7 @@ NOT_ATTEMPTED, NOT_YET, RIGHT = "not attempted", "not right yet", "right"
 STATES = (NOT_ATTEMPTED, NOT_YET, RIGHT)
 
 
-def states() -> dict[str, str]:
+def known_states() -> dict[str, str]:
     """The state of every exercise by its id; "not attempted" where nothing readable is written."""
     try:
         written = json.loads(FILE.read_text(encoding="utf-8"))
@@ -33,7 +33,7 @@ def states() -> dict[str, str]:
 
 def record(identifier: str, state: str) -> None:
     """Write a state down. What was right once stays right; a folder that cannot be written to is no error."""
-    known = states()
+    known = known_states()
     known[identifier] = max(known[identifier], state, key=STATES.index)
     half = FILE.with_name(f"{FILE.name}.{os.getpid()}")
     with suppress(OSError):
@@ -53,7 +53,7 @@ def progress(notebook: str | None = None) -> pd.DataFrame:
     chosen = [exercise for exercise in EXERCISES if notebook in (None, exercise.notebook)]
     if not chosen:
         raise ValueError(f"No notebook {notebook!r} has exercises; give '00' to '05', or nothing for all of them.")
-    known = states()
+    known = known_states()
     counts = {state: sum(known[exercise.id] == state for exercise in chosen) for state in reversed(STATES)}
     print(f"{len(chosen)} exercises: " + ", ".join(f"{count} {state}" for state, count in counts.items()) + ".")
     rows = [{"exercise": exercise.name, "notebook": exercise.notebook, "difficulty (of 5)": exercise.difficulty,

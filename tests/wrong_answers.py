@@ -1,0 +1,362 @@
+"""Typical wrong answers to each exercise: (the mistake, the function, words of the property that must catch it)."""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+
+import numpy as np
+import torch
+
+from rlvr_utils.problems import check_steps, find_steps
+from rlvr_utils.verifier import answers_match, boxed_reward, last_boxed
+
+
+def mean(values):
+    return sum(values) / len(values)
+
+
+# --- 01 ---
+
+
+def counts_every_brace(text, start=None):
+    start = text.rfind(r"\boxed{") if start is None else start
+    depth = 0
+    for index in range(start + len(r"\boxed"), len(text)) if start >= 0 else ():
+        depth += {"{": 1, "}": -1}.get(text[index], 0)
+        if depth == 0:
+            return text[start + len(r"\boxed{"):index] or None
+    return None
+
+
+def up_to_the_first_brace(text):
+    found = re.findall(r"\\boxed\{(.*?)\}", text)
+    return found[-1] if found else None
+
+
+def falls_back_to_an_earlier_box(text):
+    boxes = (last_boxed(text[:end]) for end in range(len(text), 0, -1))
+    return next((box for box in boxes if box), None)
+
+
+def spelled(answer, argument=r"(\d|\{[^{}]*\})"):
+    answer = re.sub(r"\\[dt]frac", r"\\frac", re.sub(r"\s+", "", answer))
+    return re.sub(rf"\\frac{argument}{argument}",
+                  lambda match: rf"\frac{{{match[1].strip('{}')}}}{{{match[2].strip('{}')}}}", answer)
+
+
+def value(text):
+    return Fraction(re.sub(r"\\frac\{(-?\d+)\}\{(\d+)\}", r"\1/\2", text).removeprefix("--"))
+
+
+def wald(successes, n, z=1.96):
+    p = successes / n
+    half = z * (p * (1 - p) / n) ** 0.5
+    return p - half, p + half
+
+
+def wilson_without_the_divisor(successes, n, z=1.96):
+    p, w = successes / n, z**2 / n
+    half = (w * p * (1 - p) + w**2 / 4) ** 0.5
+    return p + w / 2 - half, p + w / 2 + half
+
+
+# --- 02 ---
+
+
+def by_groups(rewards, size, centre=True, divide=True, floor=1e-4, unbiased=True):
+    groups = rewards.view(-1, size)
+    centred = groups - groups.mean(1, keepdim=True) * centre
+    return (centred / (groups.std(1, keepdim=True, unbiased=unbiased) + floor) if divide else centred).flatten()
+
+
+def ratio_of(logps, old):
+    return (logps - old).exp()
+
+
+def clipped(logps, old, advantages, epsilon):
+    return ratio_of(logps, old).clamp(1 - epsilon, 1 + epsilon) * advantages.unsqueeze(1)
+
+
+def whole_term(logps, old, advantages, epsilon):
+    return torch.min(ratio_of(logps, old) * advantages.unsqueeze(1), clipped(logps, old, advantages, epsilon))
+
+
+def logit_push(logits, action, advantage):
+    return torch.nn.functional.one_hot(torch.tensor(action), len(logits)) - logits.softmax(-1)
+
+
+# --- 03 ---
+
+
+def gradients(g, x, A, B, scale):
+    return scale * (g @ B).T @ x, scale * g.T @ (x @ A.T)
+
+
+def merged_in_place(W, A, B, alpha):
+    W += alpha / len(A) * B @ A
+    return W
+
+
+def count(hidden, inner, n_heads, n_kv_heads, n_blocks, rank):
+    keys = hidden * n_kv_heads // n_heads
+    return n_blocks * rank * (4 * hidden + 2 * (hidden + keys) + 3 * (hidden + inner))
+
+
+def first_change(A, g, x, alpha, lr):
+    return -alpha / len(A) * lr * torch.outer(g, A @ x).sign() @ A
+
+
+# --- 04 ---
+
+
+def batch(prompts, samples, micro, steps, n_problems):
+    responses = prompts * samples
+    if responses % micro:
+        raise ValueError("does not divide")
+    return {"responses a step": responses, "accumulation steps": responses // micro, "responses in all": steps * responses,
+            "epochs": steps * prompts / n_problems}
+
+
+def metrics(groups, still):
+    rewards = [reward for group in groups for reward in group]
+    return {"reward": mean(rewards), "frac_reward_zero_std": mean([bool(still(group)) for group in groups])}
+
+
+def in_groups(rewards, size):
+    return [rewards[i:i + size] for i in range(0, len(rewards), size)]
+
+
+def cuts_the_list_it_was_given(rows, checkpoints):
+    start = max((step for step, complete in checkpoints if complete), default=0)
+    del rows[start:]
+    return start, rows
+
+
+def resumed_at(start, rows, kept_until=0):
+    return start, [row for row in rows if row["step"] <= start + kept_until]
+
+
+def complete_ones(checkpoints):
+    return [step for step, complete in checkpoints if complete]
+
+
+def priced(texts, truths, price, **columns):
+    verdicts = boxed_reward(texts, truths)
+    return [verdict if verdict is None else price(verdict, len(text.split()))
+            for verdict, text in zip(verdicts, texts, strict=True)]
+
+
+def ignores_other_columns(completions, ground_truth):
+    return priced(completions, ground_truth, lambda v, n: v * 40 / max(40, n))
+
+
+# --- 05 ---
+
+
+def resampled(before, after, paired=True, quantiles=(0.025, 0.975)):
+    before, after, draw = np.asarray(before), np.asarray(after), np.random.default_rng(0)
+    rows = [draw.integers(len(before), size=(2000, len(before))) for _ in range(2)]
+    differences = after[rows[0]].mean(1) - before[rows[0 if paired else 1]].mean(1)
+    return (after - before).mean(), *np.quantile(differences, quantiles)
+
+
+def category(row, response, cut_off, truth=None, steps_checked=slice(None), know_cut_off=True):
+    steps = find_steps(response)
+    if last_boxed(response) is None:
+        return "cut_off" if cut_off and know_cut_off else "no_box"
+    if not steps:
+        return "blurted"
+    if not all(check_steps(row, response)[steps_checked]):
+        return "slipped_step"
+    return "right_work_wrong_box" if answers_match(steps[-1][1], truth or row["ground_truth"]) else "wrong_method"
+
+
+def shape_of(x, scale):
+    return 1 - np.exp(-np.asarray(x, float) / scale)
+
+
+def least_squares(steps, rewards, start, scale):
+    shape = shape_of(steps, scale)
+    return ((rewards - start) * shape).sum() / (shape**2).sum()
+
+
+WRONG = {
+    "00-two-numbers": [
+        ("pays without a box", lambda boxed, right: (mean(boxed), mean(right)), "without a box counts as wrong"),
+        ("divides by the boxed", lambda boxed, right: (mean(boxed), sum(r for b, r in zip(boxed, right, strict=True) if b)
+                                                       / max(1, sum(boxed))), "share of all responses"),
+        ("exchanges the two", lambda boxed, right: (mean([b and r for b, r in zip(boxed, right, strict=True)]), mean(boxed)),
+         "boxed rate is the share"),
+    ],
+    "01-last-box": [
+        ("stops at the first brace", up_to_the_first_brace, "may nest"),
+        ("takes the first box", lambda text: counts_every_brace(text, text.find(r"\boxed{")), "the last box counts"),
+        ("counts every brace", counts_every_brace, "an escaped brace"),
+        ("falls back to an earlier box", falls_back_to_an_earlier_box, "never closes is no answer"),
+        ("gives an empty text", lambda text: "" if text.endswith(r"\boxed{}") else last_boxed(text), "empty last box"),
+    ],
+    "01-one-spelling": [
+        ("leaves digits without braces", lambda a: re.sub(r"\s|(?<=\\)[dt](?=frac)", "", a), "without braces gets them"),
+        ("takes many digits", lambda a: spelled(a, r"(\d+|\{[^{}]*\})"), "different answers stay different"),
+        ("keeps spaces", lambda a: spelled(a) if " " not in a else a, "spaces are dropped"),
+        ("forgets \\tfrac", lambda a: a if "tfrac" in a else spelled(a), "become \\frac"),
+    ],
+    "01-same-number": [
+        ("a tolerance", lambda a, b: abs(value(a) - value(b)) < Fraction(1, 100), "near is not equal"),
+        ("floats", lambda a, b: float(value(a)) == float(value(b)), "near is not equal"),
+        ("texts", lambda a, b: a == b, "two spellings"),
+        ("raises on words", lambda a, b: value(a) == value(b), "runs without an error"),
+        ("drops the sign", lambda a, b: abs(value(a)) == abs(value(b)), "the sign counts"),
+    ],
+    "01-shotgun": [
+        ("boxes every number", lambda low, high: " ".join(rf"\boxed{{{n}}}" for n in range(low, high + 1)), "pays for none"),
+        ("leaves out the last", lambda low, high: " ".join(f"${n}$" for n in range(low, high)), "whatever the answer is"),
+        ("one long formula", lambda low, high: f"${', '.join(map(str, range(low, high + 1)))}$", "whatever the answer is"),
+        ("a list", lambda low, high: [f"${n}$" for n in range(low, high + 1)], "a response is a text"),
+    ],
+    "01-wilson": [
+        ("the interval one remembers", wald, "between 0 and 1"),
+        ("cut off at 0 and 1", lambda k, n, z=1.96: tuple(np.clip(wald(k, n, z), 0, 1)), "leaves room for doubt"),
+        ("forgets the divisor", wilson_without_the_divisor, "between 0 and 1"),
+    ],
+    "02-advantages": [
+        ("the mean of the batch", lambda r, size: (r - r.mean()) / (r.std() + 1e-4), "sum to 0"),
+        ("numpy's std", lambda r, size: by_groups(r, size, unbiased=False), "the std is the sample's"),
+        ("no small constant", lambda r, size: by_groups(r, size, floor=0), "NaN"),
+        ("no division", lambda r, size: by_groups(r, size, divide=False), "10 instead of 1"),
+        ("no baseline", lambda r, size: by_groups(r, size, centre=False), "sum to 0"),
+    ],
+    "02-clipped-term": [
+        ("only the clip", lambda *given: -clipped(*given), "pushed back"),
+        ("no clip", lambda logps, old, a, epsilon: -ratio_of(logps, old) * a.unsqueeze(1), "1 + epsilon more likely"),
+        ("to be maximised", whole_term, "minus its advantage"),
+        ("cut from the graph", lambda *given: -whole_term(*given).detach(), "flow back"),
+        ("a fixed epsilon", lambda logps, old, a, epsilon: -whole_term(logps, old, a, 0.2), "epsilon included"),
+    ],
+    "02-logit-gradient": [
+        ("the other sign", lambda logits, action, a: a * logit_push(logits, action, a), "raises the sampled token"),
+        ("only the sampled token", lambda logits, action, a: -a * logit_push(logits, action, a).relu(), "sum to 0"),
+        ("only the advantage's sign", lambda logits, action, a: -np.sign(a) * logit_push(logits, action, a), "proportional"),
+    ],
+    "02-averages": [
+        ("divides by the padding too", lambda term, mask, kind: (term * mask).mean(), "equal terms"),
+        ("dapo twice", lambda term, mask, kind: (term * mask).sum() / mask.sum(), "every response weighs the same"),
+        ("grpo twice", lambda term, mask, kind: ((term * mask).sum(1) / mask.sum(1)).mean(), "every token weighs the same"),
+        ("no mask", lambda term, mask, kind: term.mean(), "padding does not matter"),
+    ],
+    "02-k3": [
+        ("the other direction", lambda p, q: torch.expm1(p - q) - (p - q), "mean over the policy's own samples"),
+        ("k1", lambda p, q: p - q, "never negative"),
+        ("k2", lambda p, q: (p - q) ** 2 / 2, "mean over the policy's own samples"),
+        ("loses digits", lambda p, q: torch.exp(q - p) - (q - p) - 1, "keep their digits"),
+    ],
+    "03-first-gradients": [
+        ("no scale", lambda g, x, A, B, scale: gradients(g, x, A, B, 1.0), "twice the scale"),
+        ("the mean over rows", lambda g, x, A, B, scale: gradients(g, x, A, B, scale / len(g)), "the sum of theirs"),
+        ("exchanged", lambda *given: gradients(*given)[::-1], "shape of its matrix"),
+        ("both as if B were not there", lambda g, x, A, B, scale: (scale * A, scale * g.T @ (x @ A.T)), "A has no gradient"),
+    ],
+    "03-merge": [
+        ("the other order", lambda W, A, B, alpha: W + alpha / len(A) * A @ B, "runs without an error"),
+        ("no division by r", lambda W, A, B, alpha: W + alpha * B @ A, "alpha / r included"),
+        ("in place", merged_in_place, "W itself is not changed"),
+        ("only the change", lambda W, A, B, alpha: alpha / len(A) * B @ A, "the merged weight is W"),
+    ],
+    "03-count": [
+        ("k and v as wide as q", lambda h, i, n, kv, blocks, r: count(h, i, n, n, blocks, r), "key/value heads"),
+        ("attention only", lambda h, i, n, kv, blocks, r: count(h, 0, n, kv, blocks, r) - 3 * blocks * r * h, "inner width"),
+        ("one block", lambda h, i, n, kv, blocks, r: count(h, i, n, kv, 1, r), "proportion to the blocks"),
+        ("A only", lambda h, i, n, kv, blocks, r: blocks * r * (6 * h + i), "key/value heads"),
+    ],
+    "03-first-step": [
+        ("uphill", lambda *given: -first_change(*given), "lowers the loss"),
+        ("plain gradient descent", lambda A, g, x, alpha, lr: -lr * alpha / len(A) * torch.outer(g, A @ x) @ A, "signs"),
+        ("no division by r", lambda A, *given: len(A) * first_change(A, *given), "with alpha fixed"),
+        ("no alpha", lambda A, g, x, alpha, lr: first_change(A, g, x, len(A), lr), "twice alpha"),
+    ],
+    "03-memory": [
+        ("bfloat16 throughout", lambda n, lora: 8 * n if lora is None else 2 * n + 8 * lora, "16 bytes"),
+        ("moments of the frozen model", lambda n, lora: 8 * n if lora is None else 8 * n + 16 * lora, "without numbers"),
+        ("no moments", lambda n, lora: 4 * n if lora is None else 2 * n + 16 * lora, "in full fine-tuning"),
+        ("only LoRA", lambda n, lora: 2 * n + 16 * lora, "runs without an error"),
+    ],
+    "04-batch": [
+        ("epochs of samples", lambda p, s, m, steps, n: batch(p, s, m, steps, n) | {"epochs": steps * p * s / n},
+         "one pass"),
+        ("cuts what does not divide", lambda p, s, m, *rest: batch(p, s, 1, *rest) | {"accumulation steps": p * s // m},
+         "refused"),
+        ("a step is its prompts", lambda p, s, *rest: batch(p, s, *rest) | {"responses a step": p}, "prompts x samples"),
+        ("another key", lambda *given: {"responses": given[0] * given[1]}, "keys of the stub"),
+        ("refuses with another error", lambda p, s, m, *rest: batch(p, s, m, *rest) if p * s % m == 0 else [][0],
+         "refused with a ValueError"),
+    ],
+    "04-mixed-groups": [
+        ("at least one wrong", lambda p, size: 1 - p**size, "teaches nothing"),
+        ("at least one right", lambda p, size: 1 - (1 - p) ** size, "teaches nothing"),
+        ("pairs only", lambda p, size: 2 * p * (1 - p), "a larger group"),
+        ("exactly one right", lambda p, size: size * p * (1 - p) ** (size - 1), "right and wrong change places"),
+    ],
+    "04-metrics-row": [
+        ("only groups all wrong", lambda r, size: metrics(in_groups(r, size), lambda g: not any(g)),
+         "all right and all wrong"),
+        ("every other response", lambda r, size: metrics([r[i::len(r) // size] for i in range(len(r) // size)],
+                                                         lambda g: len(set(g)) == 1), "all right and all wrong"),
+        ("only 0 and 1", lambda r, size: metrics(in_groups(r, size), lambda g: set(g) in ({0}, {1})), "a partial reward"),
+        ("the share of mixed groups", lambda r, size: metrics(in_groups(r, size), lambda g: len(set(g)) > 1),
+         "one mixed group"),
+    ],
+    "04-resume": [
+        ("a half-written checkpoint", lambda rows, c: resumed_at(max((s for s, _ in c), default=0), rows),
+         "half written is skipped"),
+        ("keeps every row", lambda rows, c: (max(complete_ones(c), default=0), rows), "are cut"),
+        ("changes its input", cuts_the_list_it_was_given, "are not changed"),
+        ("the last of the list", lambda rows, c: resumed_at((complete_ones(c) or [0])[-1], rows), "any order"),
+        ("one row too few", lambda rows, c: resumed_at(max(complete_ones(c), default=0), rows, kept_until=-1),
+         "up to it stay"),
+        ("nothing complete", lambda rows, c: resumed_at(max(complete_ones(c)), rows), "runs without an error"),
+    ],
+    "04-length-reward": [
+        ("as in the notebook", lambda c, t, **k: priced(c, t, lambda v, n: v - 0.01 * max(0, n - 40)),
+         "a wrong answer earns 0"),
+        ("without a bound", lambda c, t, **k: priced(c, t, lambda v, n: v * (1 - 0.001 * max(0, n - 40))),
+         "even the longest"),
+        ("no length term", lambda c, t, **k: boxed_reward(c, t), "beyond 40 words"),
+        ("counts from the first word", lambda c, t, **k: priced(c, t, lambda v, n: v / n), "up to 40 words earns 1"),
+        ("no further columns", ignores_other_columns, "keywords"),
+    ],
+    "05-paired-bootstrap": [
+        ("not paired", lambda before, after: resampled(before, after, paired=False), "both of its columns"),
+        ("90 %", lambda before, after: resampled(before, after, quantiles=(0.05, 0.95)), "middle 95 %"),
+        ("before minus after", lambda before, after: resampled(after, before), "after minus before"),
+        ("the spread of problems", lambda before, after: (
+            (after - before).mean(), *np.quantile(after - before, (0.025, 0.975))), "more problems narrow it"),
+    ],
+    "05-decomposition": [
+        ("boxes first", lambda b, a: ((a[0] - b[0]) * b[1], (a[1] - b[1]) * a[0]), "exchanged"),
+        ("substance first", lambda b, a: ((a[0] - b[0]) * a[1], (a[1] - b[1]) * b[0]), "exchanged"),
+        ("the bare changes", lambda b, a: (a[0] - b[0], a[1] - b[1]), "add up"),
+        ("all of it format", lambda b, a: (a[0] * a[1] - b[0] * b[1], 0.0), "given a box moved"),
+    ],
+    "05-pass-at-k": [
+        ("the tempting estimate", lambda n, c, k: 1 - (1 - c / n) ** k, "one of them must be right"),
+        ("k times the share", lambda n, c, k: min(1.0, k * c / n), "no bias"),
+        ("any right at all", lambda n, c, k: float(c > 0), "with one try"),
+        ("the chance of none", lambda n, c, k: (1 - c / n) ** k, "with one try"),
+    ],
+    "05-category": [
+        ("looks at the last step", lambda *given: category(*given, steps_checked=slice(-1, None)), "one false step"),
+        ("no length limit", lambda *given: category(*given, know_cut_off=False), "length limit is cut_off"),
+        ("one ground truth for all", lambda *given: category(*given, truth="14"), "from the row"),
+        ("a name of its own", lambda *given: "wrong", "one of the table's names"),
+    ],
+    "05-projection": [
+        ("a line", lambda steps, rewards, at, start, scale: start + (rewards[-1] - start) * at / steps[-1], "found again"),
+        ("no bounds", lambda steps, rewards, at, start, scale: start + least_squares(steps, rewards, start, scale)
+         * shape_of(at, scale), "pass 1"),
+        ("through the last point", lambda steps, rewards, at, start, scale: start + shape_of(at, scale) * np.clip(
+            (rewards[-1] - start) / shape_of(steps[-1], scale), 0, 1 - start), "with noise"),
+        ("from 0", lambda steps, rewards, at, start, scale: shape_of(at, scale) * least_squares(steps, rewards, 0, scale),
+         "found again exactly"),
+    ],
+}
