@@ -8,7 +8,16 @@ from __future__ import annotations
 import pandas as pd
 
 from rlvr_utils import REPO
-from rlvr_utils.analysis import compare, endpoints, evaluation_responses, finished_runs, percent, points
+from rlvr_utils.analysis import (
+    arms_table,
+    as_markdown,
+    compare,
+    endpoints,
+    evaluation_responses,
+    finished_runs,
+    percent,
+    points,
+)
 from rlvr_utils.problems import check_steps, load_problems
 
 README = REPO / "README.md"
@@ -46,9 +55,17 @@ def results() -> str:
         lines.append(f"| {what} | {percent(c.before)} | {percent(c.after)} | {points(c.change)} |")
     minutes = [run.environment["training_seconds"] / 60 for run in runs]
     lines += ["", f"Training took {min(minutes):.1f} to {max(minutes):.1f} minutes on two CPU cores. The base model was "
-              "*built* able but unwilling, so these gains show the mechanism, not what RLVR gives a real model. "
-              "Full fine-tuning, random and format-only rewards and longer runs: not run yet."]
-    return "\n".join(lines)
+              "*built* able but unwilling, so these gains show the mechanism, not what RLVR gives a real model.", ""]
+    return "\n".join(lines + arms())
+
+
+def arms() -> list[str]:
+    """The other arms of the experiment: a table of those that were run, a sentence on the others."""
+    table = arms_table()
+    made, missing = table[table["seeds"] > 0], table[table["seeds"] == 0]
+    lines = ["Right and boxed at T = 1, by arm of the experiment (`make reference-runs ARGS=\"--tier A\"`, then B, C):",
+             "", as_markdown(made.drop(columns="tier")), ""]
+    return lines + ([f"Not run: {'; '.join(missing['arm'])}."] if len(missing) else [])
 
 
 def readme_with(text: str) -> str:

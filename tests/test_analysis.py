@@ -427,3 +427,14 @@ def test_no_arm_reads_the_runs_of_another():
     """Names are found by how they start, so no prefix may begin another."""
     prefixes = [arm.prefix for arm in analysis.EXPERIMENT]
     assert not [(a, b) for a in prefixes for b in prefixes if a != b and b.startswith(a)]
+
+
+def test_a_control_is_told_by_its_own_runs():
+    def went(low, mean, high):
+        return analysis.Comparison(Estimate(0.12, 0.11, 0.13), Estimate(0.12 + mean, 0, 1), Estimate(mean, low, high))
+
+    gain = Estimate(0.60, 0.58, 0.62)
+    assert "cannot tell from none" in analysis.control_sentence("coin", went(-0.02, 0.01, 0.04), gain)
+    assert "25% of what" in analysis.control_sentence("box", went(0.13, 0.15, 0.17), gain)
+    assert "lost" in analysis.control_sentence("coin", went(-0.05, -0.04, -0.03), gain)
+    assert analysis.control_sentence("box", None, gain) == "box: not run."

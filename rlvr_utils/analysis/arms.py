@@ -16,7 +16,7 @@ from rlvr_utils.runs import REFERENCE_RUNS, Run, load_run, reference_runs
 from rlvr_utils.stats import Estimate
 
 from .frames import endpoints, evaluation_responses
-from .rates import compare, gap
+from .rates import Comparison, compare, gap
 from .sentences import percent, points
 
 ABILITIES = REPO / "data" / "minillama" / "abilities.json"
@@ -116,6 +116,15 @@ def finished_runs(prefix: str, root: str | Path = REFERENCE_RUNS) -> list[Run]:
     """The shipped runs of that prefix that were evaluated before and after."""
     runs = [load_run(path) for path in reference_runs(prefix, root)]
     return [run for run in runs if run.evaluations["step"].nunique() > 1]
+
+
+def arm_comparison(name: str, root: str | Path = REFERENCE_RUNS) -> Comparison | None:
+    """Strict accuracy before and after of the arm of that name in ``EXPERIMENT``, or None where it was not run.
+
+    Raises KeyError for a name that is no arm.
+    """
+    runs = finished_runs({arm.name: arm for arm in EXPERIMENT}[name].prefix, root)
+    return compare(*endpoints(evaluation_responses(runs))) if runs else None
 
 
 def _measured(prefix: str, root: str | Path) -> dict:

@@ -118,6 +118,19 @@ def prompting_sentence(alone: Estimate, shots: int, after: Estimate) -> str:
     return f"{facts}. The intervals overlap: the prompt alone may do as well."
 
 
+def control_sentence(arm: str, control: Comparison | None, gain: Estimate) -> str:
+    """What a control arm gains, as a share of ``gain``, the change under the verifier's reward."""
+    if control is None:
+        return f"{arm}: not run."
+    facts = f"{arm}: {percent(control.before)} before, {percent(control.after)} after"
+    if control.change.low <= 0 <= control.change.high:
+        return f"{facts}, a change that these runs cannot tell from none ({points(control.change)} points)."
+    if control.change.mean < 0:
+        return f"{facts}: it lost {points(control.change)} points."
+    share = control.change.mean / gain.mean
+    return f"{facts}: {points(control.change)} points, {share:.0%} of what the verifier's reward gains."
+
+
 def length_sentence(change: LengthChange) -> str:
     """How length moved, and how much of it is working instead of blurting."""
     total = change.after - change.before

@@ -29,7 +29,8 @@ def wandb_metrics(folder: str | Path) -> pd.DataFrame:
             step = history.get("train/global_step")
             if step is not None:
                 metrics = {name.removeprefix("train/"): v for name, v in history.items() if name.startswith("train/")}
-                rows[int(step)] = rows.get(int(step), {}) | metrics
+                if len(metrics) > 1:  # evaluations and tables come with nothing but the step
+                    rows[int(step)] = rows.get(int(step), {}) | metrics
     columns = [{"step": step} | rows[step] for step in sorted(rows)]
     return pd.DataFrame(columns).drop(columns="global_step", errors="ignore")
 
