@@ -104,13 +104,18 @@ def generate_ids(model, tokenizer: PreTrainedTokenizerBase, prompt_ids: list[lis
         temperature: sampling temperature; 0 means greedy.
     """
     end_ids = end_token_ids(model, tokenizer) | {tokenizer.pad_token_id}
-    sample = _own_loop(model, tokenizer, prompt_ids, end_ids) if can_decode(model) else _stock(model, tokenizer)
+    if can_decode(model):
+        sample = own_loop(model, tokenizer, prompt_ids, end_ids)
+    else:
+        get_logger(__name__).warning_once(f"{type(model).__name__} keeps more than a plain key-value cache, so responses "
+                                          "come from model.generate: the same distribution, more slowly.")
+        sample = stock_loop(model, tokenizer)
     for start in range(0, len(prompt_ids), batch_size):
         rows = sample(prompt_ids[start:start + batch_size], max_new_tokens=max_new_tokens, temperature=temperature)
         yield [finish_response(row, tokenizer, end_ids) for row in rows]
 
 
-def _own_loop(model, tokenizer, prompt_ids: list[list[int]], end_ids: set[int]) -> Callable[..., list[list[int]]]:
+def own_loop(model, tokenizer, prompt_ids: list[list[int]], end_ids: set[int]) -> Callable[..., list[list[int]]]:
     """:func:`~rlvr_utils.decoding.decode` under the one stop rule."""
     stop, ends = StopAtNextQuestion(tokenizer, 0), torch.tensor(sorted(end_ids), device=model.device)
     return functools.partial(
@@ -118,10 +123,8 @@ def _own_loop(model, tokenizer, prompt_ids: list[list[int]], end_ids: set[int]) 
         ended=lambda new_ids: torch.isin(new_ids[:, -1], ends) | stop(new_ids, None))
 
 
-def _stock(model, tokenizer) -> Callable[..., list[list[int]]]:
+def stock_loop(model, tokenizer) -> Callable[..., list[list[int]]]:
     """``model.generate`` under the one stop rule, for models that our loop does not know."""
-    get_logger(__name__).warning_once(f"{type(model).__name__} keeps more than a plain key-value cache, so responses "
-                                      "come from model.generate: the same distribution, more slowly.")
 
     def sample(prompt_ids: list[list[int]], max_new_tokens: int, temperature: float) -> list[list[int]]:
         batch = tokenizer.pad({"input_ids": prompt_ids}, padding_side="left", return_tensors="pt").to(model.device)
