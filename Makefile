@@ -13,18 +13,23 @@ STAMP := $(VENV)/made-from-$(shell { cat requirements.lock pyproject.toml; pwd; 
 BASE  := $(if $(wildcard $(PY)),$(PY),$(PYTHON))
 OLD_PYTHON = The course needs Python 3.11 or newer, and '$(BASE)' is not. \
 	Install one and name it, as in 'make PYTHON=python3.12 $(or $(MAKECMDGOALS),venv)'.
-STUDIES := base-abilities reference-runs own-trainer shared-prefix verifier-pairs fuzz bench-verifier
+STUDIES := base-abilities reference-runs own-trainer shared-prefix verifier-pairs fuzz bench-verifier \
+	bench-mini-step
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv course lab test lint clean $(STUDIES)
+.PHONY: help venv course lab outputs slides figure test test-browser lint clean $(STUDIES)
 
 help:
 	@echo 'make course          run all six notebooks, training included; results in runs/course/report.html'
 	@echo 'make lab             open the notebooks in JupyterLab'
+	@echo 'make outputs         take the outputs of the executed course over into notebooks/'
+	@echo 'make slides          a short talk made from the executed course: runs/course/slides.html'
+	@echo 'make figure          draw the learning curve of the README from the reference runs'
 	@echo 'make test            everything CI runs: lint, tests, the course end to end'
+	@echo 'make test-browser    notebooks 01, 02 and 04 in JupyterLab and a headless Chromium (some ten minutes)'
 	@echo 'make venv            only make the environment, in $(VENV)/'
 	@echo 'make lint            only the linter'
 	@echo 'make clean           remove runs/course and caches (training runs and the environment stay)'
@@ -52,14 +57,31 @@ course: venv
 lab: venv
 	$(PY) -m jupyterlab $(LAB_FLAGS) notebooks
 
+outputs: venv
+	$(PY) -m rlvr_utils.course.outputs
+
+slides: venv
+	$(PY) -m rlvr_utils.course.slides
+
+figure: venv
+	$(PY) benchmarks/learning_curve.py
+
 lint: venv
 	$(PY) -m ruff check .
 
 test: lint
 	$(PY) -m pytest
 
+# Named by its file: pytest does not collect it by itself.
+test-browser: venv
+	$(PY) -m pip install --quiet --no-build-isolation -c requirements.lock -e '.[browser]'
+	$(PY) -m pytest tests/browser/notebooks_in_browser.py
+
 base-abilities reference-runs own-trainer shared-prefix verifier-pairs: venv
 	$(PY) benchmarks/$(subst -,_,$@).py $(ARGS)
+
+bench-mini-step: venv
+	$(PY) benchmarks/mini_step.py $(ARGS)
 
 fuzz: venv
 	$(PY) benchmarks/verifier_fuzz.py $(ARGS)

@@ -7,9 +7,12 @@ is one; without it they stay readable as LaTeX.
 from __future__ import annotations
 
 import html
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
+
+from rlvr_utils import REPO
 
 TEMPLATE = r"""
 {%- extends 'lab/index.html.j2' -%}
@@ -52,6 +55,7 @@ WIDGET = "application/vnd.jupyter.widget-view+json"
 _FENCE = re.compile(r"^\s*(```|~~~)")
 _HEADING = re.compile(r"^(#{1,2}) +(.+?) *#*$")
 _LINK = re.compile(r"\]\((?:\./)?(\d\d_\w+)\.ipynb(?:#[^)]*)?\)")
+_REPO_LINK = re.compile(r"\]\(\.\./(?=[^.)])")  # from a notebook to a file of the repository
 
 Entry = tuple[int, str, str]  # level, title, anchor
 
@@ -65,7 +69,7 @@ def write_report(notebooks: Sequence[Path], target: Path) -> Path:
     whole, entries = nbformat.v4.new_notebook(), []
     for path in notebooks:
         notebook = nbformat.read(path, as_version=4)
-        entries += _add_anchors(notebook, path.stem)
+        entries += _add_anchors(notebook, path.stem, os.path.relpath(REPO, target.parent))
         whole.cells += [_static(cell, path.stem) for cell in notebook.cells]
         whole.metadata.setdefault("language_info", notebook.metadata.get("language_info", {"name": "python"}))
     exporter = HTMLExporter(raw_template=TEMPLATE, mathjax_url=MATHJAX, embed_images=True)
@@ -76,14 +80,18 @@ def write_report(notebooks: Sequence[Path], target: Path) -> Path:
     return target
 
 
-def _add_anchors(notebook, name: str) -> list[Entry]:
-    """Put an anchor before every first- and second-level heading; return them for the table of contents."""
+def _add_anchors(notebook, name: str, home: str) -> list[Entry]:
+    """Put an anchor before every first- and second-level heading; return them for the table of contents.
+
+    Links to other notebooks become links inside the report, those to the repository's files lead to its ``home``.
+    """
     entries: list[Entry] = []
     for cell in notebook.cells:
         if cell.cell_type != "markdown":
             continue
         lines, fenced = [], False
-        for line in _LINK.sub(r"](#\1)", cell.source).split("\n"):
+        linked = _REPO_LINK.sub(f"]({home}/", _LINK.sub(r"](#\1)", cell.source))
+        for line in linked.split("\n"):
             fenced ^= bool(_FENCE.match(line))
             heading = None if fenced else _HEADING.match(line)
             if heading:

@@ -1,0 +1,61 @@
+"""Draw the README's learning curve from the shipped reference runs, and write its alt text beside it.
+
+Run:  make figure   (after `make reference-runs`)
+"""
+
+from __future__ import annotations
+
+import matplotlib
+
+matplotlib.use("svg")
+import matplotlib.pyplot as plt  # noqa: E402 - the backend comes first
+
+from rlvr_utils import REPO, plots  # noqa: E402
+from rlvr_utils.analysis import evaluation_responses, finished_runs, learning_curve  # noqa: E402
+
+PICTURE = REPO / "docs" / "learning_curve.svg"
+README = REPO / "README.md"
+MARKS = ("<!-- figure -->", "<!-- /figure -->")
+RATES = ((None, "right and boxed"), ("boxed", "right among the boxed"))
+
+
+def curves() -> dict:
+    """Rate over the training steps, with 95 % intervals over problems and seeds, by what is counted."""
+    responses = evaluation_responses(finished_runs("mini-seed-"))
+    found = {"boxed at all": learning_curve(responses, "boxed")}
+    return found | {label: learning_curve(responses, "correct", given) for given, label in RATES}
+
+
+def draw(found: dict, n_runs: int) -> None:
+    """The picture: a line, a marker and a dash pattern for each rate."""
+    plots.style()
+    matplotlib.rcParams["svg.hashsalt"] = "learning curve"  # the same data make the same file
+    figure, axes = plt.subplots(figsize=(7.2, 3.6))
+    for index, (label, table) in enumerate(found.items()):
+        plots.curve(axes, table["step"], table["mean"], table["low"], table["high"], label=label, index=index)
+    axes.set(xlabel=f"training step ({n_runs} seeds, 95 % intervals)", ylabel="share of responses", ylim=(0, 1.02))
+    axes.legend(loc="lower right")
+    PICTURE.parent.mkdir(exist_ok=True)
+    figure.savefig(PICTURE, metadata={"Date": None})
+    plt.close(figure)
+
+
+def block(found: dict) -> str:
+    """The README's picture with an alt text that holds its numbers."""
+    told = "; ".join(f"{label} from {table['mean'].iloc[0]:.0%} to {table['mean'].iloc[-1]:.0%}"
+                     for label, table in found.items())
+    steps = int(next(iter(found.values()))["step"].iloc[-1])
+    alt = f"Learning curve over {steps} training steps on test problems: {told}."
+    return f"![{alt}]({PICTURE.relative_to(REPO).as_posix()})"
+
+
+def readme_with(text: str) -> str:
+    """The README with ``text`` between its marks."""
+    head, rest = README.read_text(encoding="utf-8").split(MARKS[0])
+    return f"{head}{MARKS[0]}\n{text}\n{MARKS[1]}{rest.split(MARKS[1])[1]}"
+
+
+if __name__ == "__main__":
+    found = curves()
+    draw(found, len(finished_runs("mini-seed-")))
+    README.write_text(readme_with(block(found)), encoding="utf-8")
