@@ -84,10 +84,10 @@ def executed(request, math_data, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp(f"llama-8b-{request.param}")
     model = write_stand_in(folder / "stand-in", math_data["dataset"], request.param == "chat")
     run = str(folder / "run")
-    values = SHOWN | {"model": model, "output_dir": run, "run": run, "run_path": run, "overrides": SHORT | math_data}
+    values = SHOWN | {"model": model, "output_dir": run, "run": run, "run_path": run, "overrides": math_data}
     notebooks = course_notebooks()[0 if request.param == "chat" else 3:]
     known = set().union(*map(notebook_parameters, notebooks))
-    run_course("llama-8b", folder / "course", notebooks, {name: values[name] for name in values if name in known})
+    run_course("llama-8b", folder / "course", notebooks, {name: values[name] for name in values if name in known} | SHORT)
     return folder
 
 
@@ -105,6 +105,7 @@ def shown(folder: Path) -> dict[str, str]:
 def test_the_notebooks_run_with_profile_llama_8b_and_warn_of_nothing(executed: Path) -> None:
     run = load_run(executed / "run")
     assert (run.config["profile"], run.config["shots"], run.config["lora_rank"]) == ("llama-8b", 4, 32)
+    assert {name: run.config[name] for name in SHORT} == SHORT, "fields of the profile that are no notebook's parameter"
     assert run.metrics["step"].tolist() == [1, 2, 3] and run.environment["finished"]
     prompts = run.rollouts["prompt"].dropna()
     chat = (executed / "stand-in" / "chat_template.jinja").is_file()

@@ -35,7 +35,7 @@ def train(profile: str = "mini", output_dir: str | Path | None = None, *,
         output_dir: the run's folder; default ``runs/PROFILE-seedN``.
         live: called every few steps with the metrics so far, for a live plot.
         quiet: print no progress.
-        overrides: any field of the profile.
+        overrides: any field of the profile; ``train(**read_config("my.yaml"))`` takes them from a file.
 
     Returns:
         The finished run.
