@@ -18,6 +18,7 @@ from rlvr_utils.diagnosis import (
     RunStopped,
     diagnose,
     findings,
+    own_evaluations,
     prefixes,
     record_of,
 )
@@ -89,6 +90,20 @@ def severities(folder: Path) -> dict[str, str]:
 def test_a_healthy_run_raises_nothing_at_any_step(folder: Path) -> None:
     assert diagnose(folder) == []
     assert len(record_of(load_run(folder)).metrics) >= 5 * STEPS, "the rules had something to look at"
+
+
+@pytest.mark.parametrize("folder", reference_runs(), ids=lambda folder: folder.name)
+def test_healthy_runs_keep_the_distance_that_is_documented(folder: Path) -> None:
+    record = record_of(load_run(folder))
+    full = list(prefixes(record))[record.window - 1:]
+    rewards = [part.recent("reward") for part in full]
+    assert max(part.recent("frac_reward_zero_std") for part in full) <= 0.6
+    assert max(part.recent("completions/clipped_ratio") for part in full) <= 0.01
+    assert min(part.recent("entropy") for part in full) >= 0.08 * record.values("entropy")[0]
+    assert max(1 - reward / max(rewards[: n + 1]) for n, reward in enumerate(rewards)) <= 0.1
+    first, *_, last = own_evaluations(record)
+    assert last["boxed_rate"] - first["boxed_rate"] >= 0.5
+    assert last["accuracy_if_boxed"] - first["accuracy_if_boxed"] >= 0.3
 
 
 # --- ill ---
