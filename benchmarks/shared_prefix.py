@@ -17,7 +17,6 @@ import contextlib
 import json
 import platform
 import re
-import resource
 import subprocess
 import sys
 import time
@@ -35,6 +34,7 @@ from trl import GRPOTrainer
 from trl.trainer.utils import add_fused_lm_head
 
 from rlvr_utils import REPO, shared_prefix
+from rlvr_utils.memory.measure import peak_memory
 from rlvr_utils.models import load_tokenizer, lora_config
 from rlvr_utils.profiles import get_profile
 from rlvr_utils.rollouts import encode_prompts
@@ -176,18 +176,16 @@ def seconds(model, batch: tuple[Tensor, ...], repeats: int, clock) -> dict[str, 
 
 
 def peak_mib(case: Case, name: str) -> float:
-    """Peak resident memory that a pass adds to a process of its own, MiB."""
+    """Peak resident memory that a pass adds to a fresh process (:func:`measure_memory`), MiB."""
     command = [sys.executable, __file__, "--memory", name, "--cases", case.name]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
 
 
 def measure_memory(case: Case, name: str) -> float:
-    """In the child: the peak of a pass above what model and batch take, MiB."""
+    """In the child: the peak of a first pass above what model and batch take, MiB."""
     model = model_of(case)
     batch = batch_of(case, model.config.vocab_size)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    one_pass(model, PASSES[name], batch)
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    return peak_memory(lambda: one_pass(model, PASSES[name], batch)).bytes / 2**20
 
 
 def compare(case: Case, repeats: int, clock) -> dict:
