@@ -11,6 +11,7 @@ from rlvr_utils import REPO
 from rlvr_utils.problems import check_steps, load_problems
 from rlvr_utils.profiles import get_profile
 from rlvr_utils.runs import load_run, reference_runs
+from rlvr_utils.stats import wilson_interval
 
 DATA = REPO / "data"
 RUNS = reference_runs("mini-seed-")
@@ -89,13 +90,24 @@ def test_the_model_learned_to_reason_and_not_only_to_box(run):
     assert after.mean_tokens > before.mean_tokens
 
 
-def test_responses_whose_every_step_checks_become_common(run):
-    def share(step: int) -> float:
+def test_worked_responses_slip_less(run):
+    """Two readings, both: true ones among the worked, and worked-and-true ones among all."""
+    def checked(step: int) -> list[list[bool]]:
         frame = run.responses(step)
-        checked = [check_steps(PROBLEMS[i], text) for i, text in zip(frame.problem_id, frame.response, strict=True)]
-        return sum(bool(steps) and all(steps) for steps in checked) / len(checked)
+        return [check_steps(PROBLEMS[i], text) for i, text in zip(frame.problem_id, frame.response, strict=True)]
 
-    assert share(run.config["max_steps"]) - share(0) >= 0.20
+    def true_among_worked(step: int) -> tuple[float, float, float]:
+        worked = [steps for steps in checked(step) if steps]
+        right = sum(map(all, worked))
+        return right / len(worked), *wilson_interval(right, len(worked))
+
+    def true_among_all(step: int) -> float:
+        return sum(bool(steps) and all(steps) for steps in checked(step)) / len(checked(step))
+
+    last = run.config["max_steps"]
+    before, after = true_among_worked(0), true_among_worked(last)
+    assert after[0] - before[0] >= 0.20 and after[1] > before[2]
+    assert true_among_all(last) - true_among_all(0) >= 0.20
 
 
 def test_the_readme_states_what_the_shipped_runs_show():
