@@ -61,12 +61,12 @@ def odd(completions, **columns) -> list[float]:
 # --- killing ---
 
 
-def die() -> None:
+def die(*_: object) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def at_change(folder: Path, act: Callable[[], None]) -> None:
-    """Call ``act`` before every change of a file or folder under ``folder``."""
+def at_change(folder: Path, act: Callable[[str], None]) -> None:
+    """Call ``act`` with the path before every change of a file or folder under ``folder``."""
     def hook(event: str, arguments: tuple) -> None:
         if event == "open":
             path, mode, flags = arguments
@@ -75,7 +75,7 @@ def at_change(folder: Path, act: Callable[[], None]) -> None:
             changes = event in CHANGES
             path = arguments[0] if changes else ""
         if changes and (str(path).startswith(str(folder)) or not os.path.isabs(str(path))):
-            act()
+            act(str(path))
 
     sys.addaudithook(hook)
 
@@ -158,7 +158,7 @@ def uninterrupted(folder: Path, model: Path) -> tuple[float, dict[str, int]]:
         os.write(tally, (json.dumps(counts) + "\n").encode())
 
     def prepare() -> None:
-        at_change(folder, lambda: count("file"))
+        at_change(folder, lambda path: count("file"))
         at_write(lambda file, data: count("half"))
 
     tally = os.open(noted, os.O_WRONLY | os.O_CREAT | os.O_APPEND)

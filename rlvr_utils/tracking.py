@@ -18,7 +18,7 @@ import pandas as pd
 
 from . import REPO
 from .profiles import Profile
-from .runs import RunWriter
+from .runs import RunWriter, load_run
 
 PACKAGES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "wandb", "numpy")
 STEP = "train/global_step"  # in every row: what W&B draws its charts over, and what names a row that was sent twice
@@ -39,8 +39,8 @@ class Tracker:
         self.run, self.folder, self.say = run, folder, say
 
     def log(self, step: int, values: dict) -> None:
-        """Send numbers of ``step``; a step that is sent again (after a resume) replaces the first in every reader."""
-        self._attempt(lambda run: run.log({STEP: step} | values))
+        """Send numbers of ``step``, which is W&B's step too: what is sent again after a resume makes no second row."""
+        self._attempt(lambda run: run.log({STEP: step} | values, step=step))
 
     def log_table(self, name: str, step: int, rows: list[dict]) -> None:
         """Send rollouts as a table."""
@@ -48,7 +48,7 @@ class Tracker:
             import wandb  # noqa: PLC0415 - slow to import
 
             cells = [[_cell(row.get(column)) for column in TABLE_COLUMNS] for row in rows]
-            run.log({STEP: step, name: wandb.Table(columns=list(TABLE_COLUMNS), data=cells)})
+            run.log({STEP: step, name: wandb.Table(columns=list(TABLE_COLUMNS), data=cells)}, step=step)
 
         self._attempt(send)
 
@@ -87,7 +87,13 @@ class TrackedWriter(RunWriter):
 
     def log_metrics(self, row: dict) -> None:
         super().log_metrics(row)
-        self.tracker.log(row["step"], {f"train/{name}": value for name, value in row.items() if name != "step"})
+        self.tracker.log(row["step"], training_values(row))
+
+    def cut_back(self, step: int) -> None:
+        """As on disk; the last row is sent again, because W&B keeps a step's row back until the next one begins."""
+        super().cut_back(step)
+        for row in load_run(self.path).metrics.tail(1).to_dict("records"):
+            self.tracker.log(row["step"], training_values(row))
 
     def log_train_rollouts(self, rows: list[dict]) -> None:
         super().log_train_rollouts(rows)
@@ -96,6 +102,11 @@ class TrackedWriter(RunWriter):
     def log_evaluation(self, row: dict, responses: list[dict]) -> None:
         super().log_evaluation(row, responses)
         self.tracker.log(row["step"], evaluation_values(row))
+
+
+def training_values(row: dict) -> dict[str, float]:
+    """The numbers of a training step under W&B's names, as in ``train/reward``."""
+    return {f"train/{name}": value for name, value in row.items() if name != "step"}
 
 
 def evaluation_values(row: dict) -> dict[str, float]:

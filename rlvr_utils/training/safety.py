@@ -14,7 +14,8 @@ from .checkpoints import MARK, checkpoint_step, checkpoints
 from .processes import is_first
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-NO_ROOM_TEXTS = ("no space left", "disk quota", "file too large", "file write failed")  # safetensors' and PyTorch's words
+# the words of safetensors and of PyTorch, whose errors have no number
+NO_ROOM_TEXTS = ("no space left", "disk quota", "file too large", "file write failed", "iostream error", "unexpected pos")
 NO_ACCESS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.EIO)
 
 

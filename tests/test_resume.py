@@ -1,0 +1,184 @@
+"""A run that is killed, or that the machine fails, loses nothing and says so in one sentence."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rlvr_utils import runs, training
+from rlvr_utils.runs import load_run
+from rlvr_utils.training import safety, train
+from rlvr_utils.training.checkpoints import MARK, checkpoint_step, checkpoints, is_whole, mark_complete, newest_checkpoint
+
+BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
+sys.path.insert(0, str(BENCHMARKS))
+from resume import SETTINGS, differences, odd, tiny_model  # noqa: E402
+
+SHORT = SETTINGS | {"max_steps": 4, "eval_every": 2}
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory) -> str:
+    return str(tiny_model(tmp_path_factory.mktemp("tiny")))
+
+
+@pytest.fixture(autouse=True)
+def odd_reward(monkeypatch):
+    monkeypatch.setattr(training.rewards, "boxed_reward", odd)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tiny, tmp_path_factory) -> Path:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training.rewards, "boxed_reward", odd)
+        return train("mini", tmp_path_factory.mktemp("runs") / "whole", model=tiny, quiet=True, **SHORT).path
+
+
+@pytest.fixture
+def whole(uninterrupted, tmp_path) -> Path:
+    """A copy of that run that a test may damage."""
+    return Path(shutil.copytree(uninterrupted, tmp_path / "copy"))
+
+
+def test_killed_at_random_moments_it_ends_with_the_same_bits():
+    """Three times -9: before a change of a file, in the middle of a write, at any time. `make test-resume` does twenty."""
+    done = subprocess.run([sys.executable, str(BENCHMARKS / "resume.py"), "--kills", "3", "--seed", "1"],
+                          capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("killed after step") == 3 and "the same, bit for bit" in done.stdout
+
+
+# --- checkpoints ---
+
+
+def test_the_mark_knows_every_file(whole):
+    newest = checkpoints(whole)[0]
+    assert checkpoint_step(newest) == 4 and is_whole(newest)
+    names = {"adapter_model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json"}
+    assert names <= set(json.loads((newest / MARK).read_text()))
+
+
+@pytest.mark.parametrize("name", ["rng_state.pth", "scheduler.pt", "adapter_model.safetensors", MARK])
+def test_one_changed_byte_or_one_missing_file_is_enough(whole, name):
+    newest = checkpoints(whole)[0]
+    raw = bytearray((newest / name).read_bytes())
+    raw[len(raw) // 2] ^= 1
+    (newest / name).write_bytes(raw)
+    assert not is_whole(newest)
+    (newest / name).unlink()
+    assert not is_whole(newest)
+    said: list[str] = []
+    assert checkpoint_step(newest_checkpoint(whole, said.append)) == 2
+    assert "falling back to the one before" in said[0] and not newest.exists()
+
+
+def test_a_mark_is_whole_or_absent(tmp_path, monkeypatch):
+    checkpoint = tmp_path / "checkpoint-2"
+    checkpoint.mkdir()
+    (checkpoint / "optimizer.pt").write_bytes(b"numbers")
+
+    def cut(*names):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as killed, pytest.raises(KeyboardInterrupt):
+        killed.setattr(os, "replace", cut)
+        mark_complete(checkpoint)
+    assert not is_whole(checkpoint)
+    mark_complete(checkpoint)
+    assert is_whole(checkpoint)
+
+
+# --- the end of a run ---
+
+
+def test_a_half_made_final_evaluation_is_finished(whole, uninterrupted, tiny):
+    """Killed between the greedy evaluation of `test` and that of `ood`: `ood` must not be left out."""
+    (whole / "environment.json").unlink()
+    file = whole / "evaluations.jsonl"
+    rows = file.read_text().splitlines(keepends=True)
+    assert '"split":"ood"' in rows[-1] and '"decoding":"greedy"' in rows[-1]
+    file.write_text("".join(rows[:-1]) + rows[-1][:30])
+    shutil.rmtree(whole / "adapter")
+    (whole / "adapter.part").mkdir()
+    train("mini", whole, model=tiny, quiet=True, **SHORT)
+    assert differences(uninterrupted, whole) == []
+
+
+# --- failures in plain words ---
+
+
+def test_a_full_disk_stops_in_one_sentence_and_the_run_goes_on_later(uninterrupted, tiny, tmp_path):
+    """The system refuses any file larger than half of the optimizer's state, as a full disk would."""
+    folder = tmp_path / "run"
+    size = (checkpoints(uninterrupted)[0] / "optimizer.pt").stat().st_size
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, hard))
+    try:
+        with pytest.raises(OSError, match="full.*No checkpoint was made yet.*start the same call again"):
+            train("mini", folder, model=tiny, quiet=True, **SHORT)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert load_run(folder).metrics["step"].tolist() == [1, 2]
+    train("mini", folder, model=tiny, quiet=True, **SHORT)
+    assert differences(uninterrupted, folder) == []
+
+
+def test_no_room_for_the_metrics_names_what_is_kept(uninterrupted, tiny, tmp_path, monkeypatch):
+    folder, append = tmp_path / "run", runs._append
+
+    def full(file, data):
+        if file.name == "metrics.jsonl" and b'"step":3' in data:
+            append(file, data[:20])
+            raise OSError(28, "No space left on device", str(file))
+        append(file, data)
+
+    with monkeypatch.context() as disk, pytest.raises(safety.RunInterrupted, match="Everything up to step 2 is kept"):
+        disk.setattr(runs, "_append", full)
+        train("mini", folder, model=tiny, quiet=True, **SHORT)
+    train("mini", folder, model=tiny, quiet=True, **SHORT)
+    assert differences(uninterrupted, folder) == []
+
+
+def test_an_unreadable_folder_is_named(tmp_path, tiny, monkeypatch):
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(OSError, match="file.* cannot be read or written .*another output_dir"):
+        train("mini", tmp_path / "file", model=tiny, quiet=True, **SHORT)
+
+    def refuse(self, *arguments, **options):
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(OSError, match="Permission denied.*another output_dir"):
+        train("mini", tmp_path / "run", model=tiny, quiet=True, **SHORT)
+
+
+def test_a_damaged_config_is_named(whole, tiny):
+    (whole / "config.yaml").write_text("profile: [mini")
+    with pytest.raises(OSError, match="config.yaml is damaged.*Everything up to step 4 is kept"):
+        train("mini", whole, model=tiny, quiet=True, **SHORT)
+
+
+def test_other_errors_speak_for_themselves(tmp_path):
+    with pytest.raises(ZeroDivisionError), safety.in_plain_words(tmp_path):
+        print(1 / 0)
+
+
+def test_two_calls_do_not_train_in_one_folder(tmp_path):
+    with safety.only_one(tmp_path):
+        with pytest.raises(OSError, match="Another process is training"), safety.only_one(tmp_path):
+            raise AssertionError("the second call got in")
+    with safety.only_one(tmp_path):
+        assert (tmp_path / "checkpoints").is_dir()
+
+
+def test_a_model_that_cannot_be_had_leaves_the_folder_alone(tmp_path):
+    with pytest.raises(ValueError, match="Could not load './no-such-model'"):
+        train("mini", tmp_path / "run", model="./no-such-model", quiet=True, **SHORT)
+    assert not (tmp_path / "run" / "config.yaml").exists(), "a typing error must not claim the folder"
