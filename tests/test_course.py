@@ -16,6 +16,7 @@ import pytest
 from exercise_cells import solve_folder, stubs
 
 from rlvr_utils.course import CourseError, run_course, write_report
+from rlvr_utils.course.outputs import has_outputs, moved
 from rlvr_utils.course.progress import Progress, in_words
 
 REPO = Path(__file__).resolve().parent.parent
@@ -313,6 +314,15 @@ def test_course_outputs_name_no_place_of_this_machine(course) -> None:
     for name, notebook in executed(course).items():
         shown = "".join(output.get("text", "") for output in outputs(notebook))
         assert str(course[0]) not in shown and str(Path.home()) + "/" not in shown, name
+
+
+@pytest.mark.parametrize("name", NAMES[:4])  # what comes after depends on how long the training was
+def test_course_key_numbers_are_the_committed_ones(course, name: str) -> None:
+    """Every number with an interval that this run shows agrees with the one that is committed, interval to interval."""
+    committed = nbformat.read(REPO / "notebooks" / f"{name}.ipynb", as_version=4)
+    if not has_outputs(committed):
+        pytest.skip("no outputs committed: `make course outputs` puts them in")
+    assert moved(committed, executed(course)[name]) == []
 
 
 def test_course_report_and_closing_lines(course) -> None:

@@ -1,0 +1,124 @@
+"""Links lead somewhere: inside the repository, in both directions, and so do the paths and commands that prose names."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlparse
+
+import nbformat
+import pytest
+
+from rlvr_utils import REPO
+from rlvr_utils.cli import parser
+
+NOTEBOOKS = sorted((REPO / "notebooks").glob("*.ipynb"))
+PAGES = [*sorted(REPO.glob("*.md")), *sorted((REPO / "data").rglob("*.md")), *NOTEBOOKS]
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+CODE = re.compile(r"`([^`\n]+)`")
+NAMED_PATH = re.compile(r"(?:rlvr_utils|data|benchmarks|notebooks|tests|docs|scripts)/[\w./*-]*")
+MAKE = re.compile(r"\bmake ((?:[a-z]+-)*[a-z]+)")
+RLVR = re.compile(r"(?:^|[ /])rlvr ([a-z]+)\b")
+
+
+def prose(path: Path) -> str:
+    """Markdown of a page, or of a notebook's cells, without fenced blocks."""
+    if path.suffix == ".ipynb":
+        cells = nbformat.read(path, as_version=4).cells
+        text = "\n\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    else:
+        text = path.read_text(encoding="utf-8")
+    return re.sub(r"^```.*?^```", "", text, flags=re.S | re.M)
+
+
+def anchors(path: Path) -> set[str]:
+    """What GitHub makes of the headings of a page."""
+    titles = re.findall(r"^#{1,6} +(.+)$", prose(path), re.M)
+    return {re.sub(r"[^\w\- ]", "", re.sub(r"[*`]", "", title).lower()).strip().replace(" ", "-") for title in titles}
+
+
+def broken(path: Path) -> Iterator[str]:
+    """Links of a page that lead nowhere."""
+    for link in LINK.findall(prose(path)):
+        url = urlparse(link)
+        if url.scheme:
+            if url.scheme != "https" or not url.netloc:
+                yield f"{link}: not https"
+            continue
+        target = (path.parent / url.path).resolve() if url.path else path
+        if not target.exists() or not target.is_relative_to(REPO):
+            yield f"{link}: no such file"
+        elif url.fragment and target.suffix == ".md" and url.fragment not in anchors(target):
+            yield f"{link}: no such heading"
+
+
+def targets(path: Path) -> set[Path]:
+    return {(path.parent / urlparse(link).path).resolve() for link in LINK.findall(prose(path)) if not urlparse(link).scheme}
+
+
+def goals() -> set[str]:
+    """Targets of the Makefile, variables expanded by hand."""
+    makefile = (REPO / "Makefile").read_text(encoding="utf-8").replace("\\\n", " ")
+    studies = re.search(r"^STUDIES := (.+)$", makefile, re.M)[1].split()
+    return {*re.search(r"^\.PHONY: (.+)$", makefile, re.M)[1].split(), *studies}
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(REPO).as_posix())
+def test_links_resolve(path: Path) -> None:
+    assert list(broken(path)) == []
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(REPO).as_posix())
+def test_named_files_and_commands_exist(path: Path) -> None:
+    code = CODE.findall(prose(path))
+    gone = [name for name in code if NAMED_PATH.fullmatch(name) and not list(REPO.glob(name.rstrip("/")))]
+    commands = parser()._subparsers._group_actions[0].choices
+    unknown = [f"make {goal}" for part in code for goal in MAKE.findall(part) if goal not in goals()]
+    unknown += [f"rlvr {name}" for part in code for name in RLVR.findall(part) if name not in commands]
+    assert gone + unknown == []
+
+
+def test_ways_lead_in_both_directions() -> None:
+    readme, glossary = REPO / "README.md", REPO / "GLOSSARY.md"
+    help_pages = {glossary, REPO / "TROUBLESHOOTING.md"}
+    assert targets(readme) >= {*NOTEBOOKS, *help_pages} and targets(glossary) == set(NOTEBOOKS)
+    for i, path in enumerate(NOTEBOOKS):
+        neighbours = {*NOTEBOOKS[max(0, i - 1) : i], *NOTEBOOKS[i + 1 : i + 2]}
+        assert targets(path) >= neighbours | help_pages, path.stem
+
+
+def test_each_word_of_the_glossary_is_used_where_it_points() -> None:
+    rows = re.findall(r"^\| ([^|]+) \|.*\]\((notebooks/[^)]+)\) \|$", (REPO / "GLOSSARY.md").read_text(), re.M)
+    assert len(rows) >= 50
+    for words, target in rows:
+        text = (REPO / target).read_text(encoding="utf-8").lower()
+        names = re.findall(r"`([^`]+)`", words) or re.sub(r"\(.*\)|`", "", words).split(", ")
+        assert any(name.strip().lower() in text for name in names), f"{words} is not in {target}"
+
+
+def test_quoted_messages_are_messages_of_the_course() -> None:
+    """Each message of the troubleshooting tables stands in the package's own words (or in the Makefile's)."""
+    sources = [*(REPO / "rlvr_utils").rglob("*.py"), REPO / "Makefile"]
+    words = "".join(re.sub(r'"\s*\n\s*f?"', "", path.read_text(encoding="utf-8")) for path in sources)
+    page = (REPO / "TROUBLESHOOTING.md").read_text(encoding="utf-8")
+    tables = page.split("## Messages before a run")[1].split("## Installing")[0]
+    quoted = [part for row in re.findall(r"^\| (`[^|]+) \|", tables, re.M) for part in re.findall(r"`([^`]+)`", row)]
+    assert len(quoted) >= 15
+    assert [part for part in quoted if part not in words] == []
+
+
+def test_the_picture_of_the_readme_tells_what_the_shipped_runs_show() -> None:
+    sys.path.insert(0, str(REPO / "benchmarks"))
+    from learning_curve import README, block, curves, readme_with
+
+    assert README.read_text(encoding="utf-8") == readme_with(block(curves())), "run `make figure` again"
+
+
+def test_a_broken_link_is_told(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "REPO", tmp_path)
+    (tmp_path / "other.md").write_text("# A `heading`, here\n")
+    page = tmp_path / "page.md"
+    page.write_text("[a](other.md#a-heading-here) [b](gone.md) [c](other.md#gone) [d](http://x.org) [e](../out.md)\n")
+    assert [sentence.split(":")[0] for sentence in broken(page)] == ["gone.md", "other.md#gone", "http", "../out.md"]
