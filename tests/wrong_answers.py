@@ -323,7 +323,7 @@ WRONG = {
          "even the longest"),
         ("no length term", lambda c, t, **k: boxed_reward(c, t), "beyond 40 words"),
         ("counts from the first word", lambda c, t, **k: priced(c, t, lambda v, n: v / n), "up to 40 words earns 1"),
-        ("no further columns", ignores_other_columns, "keywords"),
+        ("no further columns", ignores_other_columns, "runs without an error"),
     ],
     "05-paired-bootstrap": [
         ("not paired", lambda before, after: resampled(before, after, paired=False), "both of its columns"),

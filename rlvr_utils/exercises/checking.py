@@ -79,11 +79,11 @@ class Attempt:
         self.calls: list[str] = []  # those that the next property is about
         self.used = False  # whether a property has been tried on them
 
-    def __call__(self, *args: object) -> object:
+    def __call__(self, *args: object, **keywords: object) -> object:
         """The function's result; raises Unattempted where it is the stub, Broken where it fails or returns nothing."""
-        self.note(args)
+        self.note(args, keywords)
         try:
-            result = self.function(*args)
+            result = self.function(*args, **keywords)
         except NotImplementedError:
             raise Unattempted from None
         except (Exception, SystemExit) as error:
@@ -111,7 +111,7 @@ class Attempt:
 
     def refuses(self, *args: object) -> bool:
         """Whether the function raises ValueError on these arguments; any other error breaks a property."""
-        self.note(args)
+        self.note(args, {})
         try:
             self.calls[-1] += f" -> {brief(self.function(*args))}"
         except ValueError:
@@ -120,12 +120,13 @@ class Attempt:
             self.fail("what is impossible is refused with a ValueError", f"{type(error).__name__}: {error}")
         return False
 
-    def note(self, args: tuple) -> None:
+    def note(self, args: tuple, keywords: dict) -> None:
         """Remember a call for the report; the first one after a property begins a new list."""
         if self.used:
             self.calls.clear()
         self.used = False
-        self.calls.append(f"{self.name}({', '.join(map(brief, args))})")
+        shown = [*map(brief, args), *(f"{name}={brief(value)}" for name, value in keywords.items())]
+        self.calls.append(f"{self.name}({', '.join(shown)})")
 
     def must(self, name: str, holds: bool, saw: str = "", expected: str = "") -> None:
         """A property, and whether it holds for the calls just made; Broken where it does not."""

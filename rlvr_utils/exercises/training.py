@@ -141,8 +141,5 @@ def check_length_reward(mine: Attempt) -> None:
     mine.must("even the longest right answer earns more than any wrong one", rewards[0] > rewards[1])
     mine.must("a row without a ground truth gets None, and the others their reward",
               paid(["no box", words(1, "5")], [None, "5"]) == [None, 1], expected="[None, 1]")
-    try:
-        extra = list(mine.function([words(1, "5")], ["5"], problem=["?"], dataset=["MATH"]))
-    except TypeError as error:
-        mine.fail("TRL passes further columns as keywords", str(error), "**columns in the signature")
-    mine.must("further columns change nothing", extra == [1], brief(extra), "[1]")
+    rewards = mine([words(1, "5")], ["5"], problem=["?"], dataset=["MATH"])  # TRL passes all columns as keywords
+    mine.must("further columns change nothing", list(rewards) == [1], expected="[1]")
