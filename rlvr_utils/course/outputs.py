@@ -19,9 +19,9 @@ from rlvr_utils import REPO
 from .runner import course_notebooks
 
 STAMP = "rlvr_outputs"
-#: A cell with this tag shows the reader's own machine: what it showed on another is of no use to anybody.
+#: A cell with this tag shows the reader's own machine or progress: what it showed elsewhere is of no use to anybody.
 VOLATILE = "volatile"
-ELSEWHERE = "(Differs from machine to machine: run the cell to see yours.)\n"
+ELSEWHERE = "(Not stored: run the cell to see yours.)\n"
 #: Data that a notebook may show; prose beside it does not count.
 SHOWN = ("data", "benchmarks/results")
 WIDGETS = "application/vnd.jupyter.widget-"
