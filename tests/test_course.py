@@ -141,6 +141,14 @@ def test_headings_in_fenced_code_are_not_contents(tmp_path: Path) -> None:
     assert re.findall(r">([^<]+)</a>", contents) == ["00. A", "B &amp; C"]
 
 
+def test_links_to_the_repositorys_files_lead_there_from_the_report(tmp_path: Path) -> None:
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# 00. A\n\n[words](../GLOSSARY.md)")])
+    nbformat.write(notebook, tmp_path / "00_a.ipynb")
+    report = write_report([tmp_path / "00_a.ipynb"], tmp_path / "report.html")
+    [link] = re.findall(r'href="([^"]*GLOSSARY.md)"', report.read_text())
+    assert (tmp_path / link).resolve() == REPO / "GLOSSARY.md"
+
+
 # --- progress ---------------------------------------------------------------------------------------------------------
 
 
