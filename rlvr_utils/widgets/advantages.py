@@ -60,5 +60,5 @@ def advantage_explorer(rewards: Sequence[float]) -> None:
     controls = {f"reward_{i}": slider(f"reward {i}", float(reward), 0, 1, 0.25) for i, reward in enumerate(rewards, 1)}
     counts = range(len(rewards) + 1)
     interactive_or_static("advantages", draw_advantages, controls | {
-        "neighbour": choice("right in the other group", len(rewards) // 2, counts, stepwise=True),
+        "neighbour": choice("right, other group", len(rewards) // 2, counts, stepwise=True),
         "scale": choice("scale", "group", SCALES)})

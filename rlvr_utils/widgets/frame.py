@@ -53,7 +53,7 @@ def text(label: str, value: str, rows: int = 1) -> Control:
     return Control(value, make)
 
 
-def _looks(width: str = "23em") -> dict:
+def _looks(width: str = "20em") -> dict:
     return {"style": {"description_width": "initial"}, "layout": {"width": width}}
 
 

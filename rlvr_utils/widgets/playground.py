@@ -96,7 +96,8 @@ def draw_answers(models: Mapping[str, PreTrainedModel], tokenizer: PreTrainedTok
     rows = [(name, as_written(answer.text), verdict_on(answer, problem, truth), shaded(answer))
             for name, answer in answers.items()]
     return table(problem.strip(), ("model", "answer", "verifier", "token by token"), rows,
-                 "Below each token: the percentage that the model gave it after all before it. The darker, the less likely.")
+                 "Below each token: the percentage that the model gave it after all before it, at temperature 1. The "
+                 "darker, the less likely. Temperature 0 takes the likeliest token each time.")
 
 
 def playground(models: Mapping[str, PreTrainedModel], tokenizer: PreTrainedTokenizerBase, p: Profile, problem: str,
@@ -112,5 +113,5 @@ def playground(models: Mapping[str, PreTrainedModel], tokenizer: PreTrainedToken
 
     interactive_or_static("playground", draw, {
         "problem": text("problem", problem, rows=3), "truth": text("ground truth", truth),
-        "temperature": slider("temperature (0: greedy)", 1.0, 0, 1.5, 0.25),
+        "temperature": slider("temperature", 1.0, 0, 1.5, 0.25),
         "seed": choice("seed", 0, range(10))}, button="Ask both models")

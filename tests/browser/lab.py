@@ -159,13 +159,11 @@ class View:
 
     def control(self, label: str, selector: str) -> WebElement:
         """The part of the control with this label that ``selector`` finds."""
-        for candidate in self.element.find_elements(By.CSS_SELECTOR, ".jupyter-widgets"):
-            names = candidate.find_elements(By.XPATH, "./label")
-            if names and names[0].text == label:
-                found = candidate.find_element(By.CSS_SELECTOR, selector)
-                self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", found)
-                return found
-        raise AssertionError(f"there is no control {label!r}")
+        named = f".//*[contains(@class, 'widget-label')][normalize-space(.) = '{label}']"
+        around = "ancestor::*[contains(@class, 'widget-inline-hbox')][1]"
+        found = self.element.find_element(By.XPATH, f"{named}/{around}").find_element(By.CSS_SELECTOR, selector)
+        self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", found)
+        return found
 
     def drag(self, label: str, steps: int) -> None:
         """Move a slider by so many steps, to the right where ``steps`` is positive."""

@@ -86,7 +86,7 @@ def test_02_rewards_and_clip_can_be_dragged(lab, browser) -> None:
     move(view, "advantages",
          (lambda: view.choose("scale", "none"), "Scaling: none"),
          (lambda: view.choose("scale", "batch"), "Scaling: batch"),
-         (lambda: view.drag("right in the other group", -3), "Scaling: batch"),
+         (lambda: view.drag("right, other group", -3), "Scaling: batch"),
          (lambda: view.drag("reward 1", 2), "reward is"),
          (lambda: view.drag("reward 1", -4), "reward is|rewards are"))
     view = notebook.view("clip")
