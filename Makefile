@@ -30,6 +30,7 @@ help:
 	@echo 'make figure          draw the learning curve of the README from the reference runs'
 	@echo 'make test            everything CI runs: lint, tests, the course end to end'
 	@echo 'make test-browser    notebooks 01, 02 and 04 in JupyterLab and a headless Chromium (some ten minutes)'
+	@echo 'make test-resume     kill a small training run 20 times and compare every bit with one that was not: some minutes'
 	@echo 'make venv            only make the environment, in $(VENV)/'
 	@echo 'make lint            only the linter'
 	@echo 'make clean           remove runs/course and caches (training runs and the environment stay)'
@@ -71,6 +72,9 @@ lint: venv
 
 test: lint
 	$(PY) -m pytest
+
+test-resume: venv
+	$(PY) benchmarks/resume.py $(ARGS)
 
 # Named by its file: pytest does not collect it by itself.
 test-browser: venv

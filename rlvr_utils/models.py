@@ -80,7 +80,8 @@ def _from_hub(load, name: str, **options):
         text = str(error)
         if "gated" in text or "401" in text or "403" in text:
             advice = (f"Open https://huggingface.co/{name} and accept its licence, then set HF_TOKEN to a token of "
-                      "that account; or set model='NousResearch/Meta-Llama-3.1-8B', an ungated copy.")
+                      "that account (a wrong or expired one is refused as none is); or set "
+                      "model='NousResearch/Meta-Llama-3.1-8B', an ungated copy.")
         else:
             advice = "Check the name and the network, or give the path of a local folder with the model's files."
         raise ValueError(f"Could not load {name!r}. {advice} ({type(error).__name__})") from error

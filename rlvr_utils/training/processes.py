@@ -17,7 +17,15 @@ T = TypeVar("T")
 
 
 def join_processes() -> None:
-    """Meet the other processes of this run, where a launcher started any; each takes its own GPU."""
+    """Meet the other processes of this run, where a launcher started any; each takes its own GPU.
+
+    Raises:
+        ValueError: the launcher divides the weights (FSDP, ZeRO stage 3), and responses are sampled from whole ones.
+    """
+    divided = os.environ.get("ACCELERATE_USE_FSDP") == "true" or os.environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE") == "3"
+    if divided:
+        raise ValueError("FSDP and ZeRO stage 3 divide the weights among the GPUs, and here responses are sampled from "
+                         "whole ones: launch with configs/accelerate-ddp.yaml or configs/accelerate-zero2.yaml.")
     if world_size() > 1:
         from accelerate import PartialState  # noqa: PLC0415
 
