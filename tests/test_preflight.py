@@ -233,10 +233,10 @@ def test_minillama_is_trainable_and_asking_disturbs_nobody() -> None:
 # --- timing ---
 
 
-def test_three_real_steps_are_projected_and_leave_nothing_behind(tiny, tmp_path, monkeypatch) -> None:
+def test_three_real_steps_are_projected_and_leave_nothing_behind(tiny, tmp_path, monkeypatch, capfd) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     found = time_steps("mini", dollars_per_hour=2.0, model=tiny, **SMALL)
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.iterdir()) == [] and "".join(capfd.readouterr()) == ""
     assert len(found.steps) == 3 and all(seconds > 0 for seconds in found.steps) and found.per_response > 0
     assert 1 <= found.mean_tokens <= SMALL["max_completion_length"]
     assert found.hours == pytest.approx((sum(found.steps[1:]) / 2 * 4 + found.steps[0]

@@ -8,6 +8,7 @@ import time
 from dataclasses import dataclass, replace
 
 import torch
+from transformers.utils import logging as hf_logging
 
 from ..memory import GIB
 from ..models import load_model, load_tokenizer
@@ -105,6 +106,7 @@ def time_steps(profile: str | Profile = "mini", *, steps: int = 3, dollars_per_h
     p = profile if isinstance(profile, Profile) else get_profile(profile, **overrides)
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
+    hf_logging.set_verbosity_error()  # as in the run itself: what TRL says about its settings is nothing to act on
     tokenizer, model = load_tokenizer(p), load_model(p)
     per_response = time_evaluation(p, model, tokenizer, responses or p.eval_batch)
     seconds, mean_tokens = time_training(p, model, tokenizer, steps)
