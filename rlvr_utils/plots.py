@@ -71,12 +71,15 @@ def figure_bundle(figure: Figure, *, alt: str, caption: str, dpi: int = DPI) -> 
 
 
 def png_of(figure: Figure, dpi: int = DPI) -> str:
-    """``figure`` as base64 PNG in 64 colours: a quarter of the bytes, with no difference that an eye sees."""
+    """``figure`` as base64 PNG in 128 colours: a third of the bytes, with no difference that an eye sees.
+
+    The colours are moved to the means of what they stand for; without that, thin lines lose theirs to wide bands.
+    """
     from PIL import Image
 
     full, small = io.BytesIO(), io.BytesIO()
     figure.savefig(full, format="png", dpi=dpi, bbox_inches="tight", facecolor="white")
-    Image.open(full).convert("RGB").quantize(64, dither=Image.Dither.NONE).save(small, format="png", optimize=True)
+    Image.open(full).convert("RGB").quantize(128, kmeans=2, dither=Image.Dither.NONE).save(small, format="png", optimize=True)
     return base64.b64encode(small.getvalue()).decode()
 
 
