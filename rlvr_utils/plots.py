@@ -79,7 +79,8 @@ def png_of(figure: Figure, dpi: int = DPI) -> str:
 
     full, small = io.BytesIO(), io.BytesIO()
     figure.savefig(full, format="png", dpi=dpi, bbox_inches="tight", facecolor="white")
-    Image.open(full).convert("RGB").quantize(128, kmeans=2, dither=Image.Dither.NONE).save(small, format="png", optimize=True)
+    picture = Image.open(full).convert("RGB").quantize(128, kmeans=2, dither=Image.Dither.NONE)
+    picture.save(small, format="png", optimize=True)
     return base64.b64encode(small.getvalue()).decode()
 
 
