@@ -16,7 +16,7 @@ from lab import SCREENSHOTS, Notebook, View, chromium, missing, server
 SHORTER = {
     "02_grpo_on_toy_tensors": [("own_trainer_seconds = 40", "own_trainer_seconds = 5")],
     "04_training_run": [("max_steps = None", "max_steps = 4"), (
-        "overrides = {}", r"overrides = {\"eval_problems\": 16, \"prompts_per_step\": 4, \"group_size\": 4}")]}
+        "overrides = {}", r"overrides = {\"eval_problems\": 8, \"prompts_per_step\": 4, \"group_size\": 4}")]}
 MINUTES = 60
 HOSTILE = '<img src="x" onerror="alert(1)">'
 
