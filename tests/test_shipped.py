@@ -8,9 +8,10 @@ import sys
 import pytest
 
 from rlvr_utils import REPO
+from rlvr_utils.analysis import EXPERIMENT, endpoints, evaluation_responses, finished_runs, gap
 from rlvr_utils.problems import check_steps, load_problems
 from rlvr_utils.profiles import get_profile
-from rlvr_utils.runs import load_run, reference_runs
+from rlvr_utils.runs import REFERENCE_RUNS, load_run, reference_runs
 from rlvr_utils.stats import wilson_interval
 
 DATA = REPO / "data"
@@ -115,3 +116,30 @@ def test_the_readme_states_what_the_shipped_runs_show():
     from readme_results import README, readme_with, results
 
     assert README.read_text(encoding="utf-8") == readme_with(results()), "run benchmarks/readme_results.py again"
+
+
+# --- the other arms -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module", params=[name for arm in EXPERIMENT for name in arm.runs if (REFERENCE_RUNS / name).is_dir()])
+def arm_run(request):
+    return load_run(REFERENCE_RUNS / request.param)
+
+
+def test_a_run_of_an_arm_was_made_with_the_settings_of_its_arm(arm_run):
+    settings = next(arm.runs[arm_run.path.name] for arm in EXPERIMENT if arm_run.path.name in arm.runs)
+    wanted = get_profile("mini", **settings).to_dict()
+    assert {k: v for k, v in arm_run.config.items() if k in wanted and not k.startswith("wandb")} == {
+        k: v for k, v in wanted.items() if not k.startswith("wandb")}
+    assert arm_run.environment["finished"] and not arm_run.environment["commit"].endswith("+")
+
+
+def test_sharing_the_prefix_does_not_change_what_is_learned():
+    """Three seeds each with sharing on and off: the whole interval of the difference lies within three points."""
+    on, off = [load_run(path) for path in RUNS[:3]], finished_runs("mini-unshared-seed-")
+    difference = gap(*(endpoints(evaluation_responses(runs))[1] for runs in (on, off)))
+    assert len(off) == 3 and -0.03 < difference.low < difference.high < 0.03
+
+
+def test_all_reference_runs_together_are_small():
+    assert size(DATA / "reference_runs") < 20 * 2**20
