@@ -10,6 +10,7 @@ from urllib.parse import urlparse
 
 import nbformat
 import pytest
+import yaml
 
 from rlvr_utils import REPO
 from rlvr_utils.cli import parser
@@ -107,6 +108,14 @@ def test_quoted_messages_are_messages_of_the_course() -> None:
     quoted = [part for row in re.findall(r"^\| (`[^|]+) \|", tables, re.M) for part in re.findall(r"`([^`]+)`", row)]
     assert len(quoted) >= 15
     assert [part for part in quoted if part not in words] == []
+
+
+def test_the_checks_before_a_commit_are_local_and_there() -> None:
+    config = yaml.safe_load((REPO / ".pre-commit-config.yaml").read_text(encoding="utf-8"))
+    assert [repo["repo"] for repo in config["repos"]] == ["local"], "nothing is fetched"
+    words = [word for hook in config["repos"][0]["hooks"] for word in hook["entry"].split()]
+    assert "ruff" in words
+    assert [word for word in words if word.startswith("tests/") and not (REPO / word).is_file()] == []
 
 
 def test_the_picture_of_the_readme_tells_what_the_shipped_runs_show() -> None:
