@@ -184,10 +184,9 @@ def measure(shots: int, rounds: int, steps: int, clock: Callable[[], float], run
     with tempfile.TemporaryDirectory() as folder:
         sides = [Side(name, replace(p, shared_prefix=shared), run, Path(folder) / name, clock)
                  for name, shared in SIDES.items()]
-        for number in range(rounds + 1):
+        for number in range(rounds):
             for side in sides:
-                done = side.block()
-                taken[side.name] += done if number else []  # the first round warms up
+                taken[side.name] += side.block()[number == 0:]  # the very first step warms up
                 rates.append(matrix_rate(clock))
     config = sides[1].trainer.model.config
     return row_of(shots, taken, median(rates), [operations(p, config, *lengths) for *_, lengths in taken["ours"]])
@@ -227,7 +226,7 @@ def table(row: dict) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shots", type=int, nargs="+", default=[0, 4])
-    parser.add_argument("--rounds", type=int, default=4, help="blocks of each side that count")
+    parser.add_argument("--rounds", type=int, default=4, help="blocks of each side")
     parser.add_argument("--steps", type=int, default=4, help="steps in a block")
     parser.add_argument("--clock", choices=CLOCKS, default="wall")
     parser.add_argument("--run", help="folder of a finished mini run to start from")
