@@ -174,7 +174,7 @@ def test_a_policy_that_runs_away_from_its_base_model(ill) -> None:
 
 def test_a_run_that_learns_the_form_only(ill) -> None:
     settings = {"model": "data/minillama", "reward": "format", "max_completion_length": 70, "max_steps": 13,
-                "eval_every": 12, "eval_problems": 60, "eval_samples": 4, "eval_splits": ["test"], "learning_rate": 3e-3,
+                "eval_every": 12, "eval_problems": 250, "eval_samples": 2, "eval_splits": ["test"], "learning_rate": 3e-3,
                 "train_subset": 256}
     folder, said, sentence = ill(training.rewards.boxed_reward, **settings)
     assert sentence == "", "a run that earns its reward is not ended"
