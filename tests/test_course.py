@@ -149,6 +149,22 @@ def test_links_to_the_repositorys_files_lead_there_from_the_report(tmp_path: Pat
     assert (tmp_path / link).resolve() == REPO / "GLOSSARY.md"
 
 
+def test_what_is_folded_stays_folded(tmp_path: Path) -> None:
+    notebook = nbformat.v4.new_notebook()
+    folded = "<details><summary>Answer</summary>\n\n<!-- solution: x -->\n```python\nhidden = 1\n```\n\n</details>\n\nafter"
+    notebook.cells = [nbformat.v4.new_markdown_cell(f"# 00. A\n\n{folded}")]
+    nbformat.write(notebook, tmp_path / "00_a.ipynb")
+    page = write_report([tmp_path / "00_a.ipynb"], tmp_path / "report.html").read_text()
+    inside = re.search(r"<details><summary>Answer</summary>(.*?)</details>", page, re.S)[1]
+    assert "hidden" in inside and "after" not in inside
+
+
+def test_the_prose_has_no_picture_that_the_report_would_have_to_fetch() -> None:
+    for path in (REPO / "notebooks").glob("*.ipynb"):
+        for cell in nbformat.read(path, as_version=4).cells:
+            assert cell.cell_type == "code" or not re.search(r"!\[|<img", cell.source), f"{path.name}: {cell.source[:40]}"
+
+
 # --- progress ---------------------------------------------------------------------------------------------------------
 
 

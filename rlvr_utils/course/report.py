@@ -72,7 +72,8 @@ def write_report(notebooks: Sequence[Path], target: Path) -> Path:
         entries += _add_anchors(notebook, path.stem, os.path.relpath(REPO, target.parent))
         whole.cells += [_static(cell, path.stem) for cell in notebook.cells]
         whole.metadata.setdefault("language_info", notebook.metadata.get("language_info", {"name": "python"}))
-    exporter = HTMLExporter(raw_template=TEMPLATE, mathjax_url=MATHJAX, embed_images=True)
+    # Without embed_images: it closes every <details> before its text. Outputs hold their pictures; the prose has none.
+    exporter = HTMLExporter(raw_template=TEMPLATE, mathjax_url=MATHJAX)
     exporter.register_preprocessor(CoalesceStreamsPreprocessor, enabled=True)  # a rewritten line: its last state
     about = {"name": "The RLVR course", "path": str(target.parent)}
     page, _ = exporter.from_notebook_node(whole, {"contents": _contents(entries), "metadata": about})
