@@ -180,7 +180,7 @@ def differences(whole: Path, other: Path) -> list[str]:
             if not (other / name).is_file() or (other / name).read_bytes() != path.read_bytes():
                 found.append(f"{name} differs")
     a, b = load_run(whole), load_run(other)
-    if not a.metrics.drop(columns=CLOCKS).equals(b.metrics.drop(columns=CLOCKS)):
+    if not a.metrics.drop(columns=CLOCKS, errors="ignore").equals(b.metrics.drop(columns=CLOCKS, errors="ignore")):
         found.append("metrics differ")
     if not a.rollouts.equals(b.rollouts):
         found.append("rollouts differ")

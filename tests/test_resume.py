@@ -182,3 +182,21 @@ def test_a_model_that_cannot_be_had_leaves_the_folder_alone(tmp_path):
     with pytest.raises(ValueError, match="Could not load './no-such-model'"):
         train("mini", tmp_path / "run", model="./no-such-model", quiet=True, **SHORT)
     assert not (tmp_path / "run" / "config.yaml").exists(), "a typing error must not claim the folder"
+
+
+def test_the_supervised_rival_resumes_to_the_same_bits(tiny, tmp_path, monkeypatch):
+    """It goes over its own right answers several times, so it dies in a later pass."""
+    def die(self, args, state, control, **kwargs):
+        if state.global_step == 5:
+            raise RuntimeError("power cut")
+
+    settings = SHORT | {"method": "rejection", "max_steps": 6}
+    straight = train("mini", tmp_path / "straight", model=tiny, quiet=True, **settings)
+    with monkeypatch.context() as cut, pytest.raises(RuntimeError, match="power cut"):
+        cut.setattr(training.recording.Recorder, "on_step_begin", die, raising=False)
+        train("mini", tmp_path / "died", model=tiny, quiet=True, **settings)
+    died = train("mini", tmp_path / "died", model=tiny, quiet=True, **settings)
+    assert set(differences(straight.path, died.path)) <= {"metrics differ"}
+    other = ["seconds", "num_tokens"]  # TRL's SFTTrainer counts its tokens from 0 again after a resume
+    assert died.metrics["step"].tolist() == [1, 2, 3, 4, 5, 6]
+    assert straight.metrics.drop(columns=other).equals(died.metrics.drop(columns=other))
