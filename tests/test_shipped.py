@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 
+import pandas as pd
 import pytest
 
 from rlvr_utils import REPO
@@ -12,7 +13,7 @@ from rlvr_utils.analysis import EXPERIMENT, endpoints, evaluation_responses, fin
 from rlvr_utils.problems import check_steps, load_problems
 from rlvr_utils.profiles import get_profile
 from rlvr_utils.runs import REFERENCE_RUNS, load_run, reference_runs
-from rlvr_utils.stats import wilson_interval
+from rlvr_utils.stats import t_interval, wilson_interval
 
 DATA = REPO / "data"
 RUNS = reference_runs("mini-seed-")
@@ -143,3 +144,15 @@ def test_sharing_the_prefix_does_not_change_what_is_learned():
 
 def test_all_reference_runs_together_are_small():
     assert size(DATA / "reference_runs") < 20 * 2**20
+
+
+def test_the_trainer_on_a_page_learns_like_trls():
+    """Three seeds each: at every quarter of the run the mean rewards differ by less than three seeds' own scatter."""
+    rows = pd.read_json(DATA / "reference_runs" / "own_trainer.jsonl", lines=True)
+    assert rows.groupby("trainer")["seed"].nunique().to_dict() == {"TRL": 3, "ours": 3}
+    quarter = (rows["step"] - 1) * 4 // rows["step"].max()
+    means = rows.groupby([quarter, "trainer", "seed"])["reward"].mean().unstack("seed")
+    for part in range(4):
+        ours, trl = (t_interval(means.loc[(part, trainer)]) for trainer in ("ours", "TRL"))
+        assert ours.low <= trl.high and trl.low <= ours.high, part
+        assert abs(ours.mean - trl.mean) < 0.03
