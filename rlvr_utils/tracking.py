@@ -75,7 +75,8 @@ class Tracker:
                      f"{self.folder}. What W&B has on disk can be sent with: {self._sync_command()}")
 
     def _sync_command(self) -> str:
-        return f"wandb sync {self.folder}/wandb/*run-*"
+        folder = self.folder.relative_to(REPO) if self.folder.is_relative_to(REPO) else self.folder
+        return f"wandb sync {folder}/wandb/*run-*"
 
 
 class TrackedWriter(RunWriter):

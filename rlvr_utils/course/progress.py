@@ -10,11 +10,11 @@ from typing import TextIO
 
 #: Seconds a notebook of profile ``mini`` takes on two cores, for the first estimate of the time left.
 EXPECTED_SECONDS = {
-    "00_start_here": 30,
+    "00_start_here": 20,
     "01_boxed_answer_verifier": 5,
     "02_grpo_on_toy_tensors": 60,
-    "03_lora_setup": 15,
-    "04_training_run": 350,
+    "03_lora_setup": 20,
+    "04_training_run": 210,
     "05_results_analysis": 15,
 }
 #: What an unknown notebook is taken for.
