@@ -84,7 +84,7 @@ def executed(request, math_data, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp(f"llama-8b-{request.param}")
     model = write_stand_in(folder / "stand-in", math_data["dataset"], request.param == "chat")
     run = str(folder / "run")
-    values = SHOWN | {"model": model, "output_dir": run, "run": run, "run_path": run, "overrides": math_data}
+    values = SHOWN | {"model": model, "output_dir": run, "run": run, "overrides": math_data}
     notebooks = course_notebooks()[0 if request.param == "chat" else 3:]
     known = set().union(*map(notebook_parameters, notebooks))
     run_course("llama-8b", folder / "course", notebooks, {name: values[name] for name in values if name in known} | SHORT)
