@@ -10,6 +10,7 @@ import pytest
 
 from rlvr_utils import REPO
 from rlvr_utils.course.outputs import (
+    SHOWN,
     STAMP,
     Estimate,
     commit_outputs,
@@ -202,3 +203,9 @@ def test_a_number_that_moved_out_of_its_interval_is_named() -> None:
     [sentence] = moved(old, numbers("0.70 [0.65, 0.75]", "0.31 [0.26, 0.36]"))
     assert sentence == "cell c1: committed 0.2 (0.15 to 0.25), now 0.31 (0.26 to 0.36)"
     assert "2 numbers with intervals are committed, 1 were shown" in moved(old, numbers("0.70 [0.65, 0.75]"))[0]
+
+
+def test_every_result_that_a_notebook_reads_is_in_the_stamp():
+    code = "".join(cell.source for path in PATHS for cell in read(path).cells if cell.cell_type == "code")
+    results = (REPO / "benchmarks" / "results").glob("*.json")
+    assert {f"benchmarks/results/{file.name}" for file in results if f'"{file.name}"' in code} <= set(SHOWN)

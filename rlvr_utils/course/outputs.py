@@ -22,8 +22,8 @@ STAMP = "rlvr_outputs"
 #: A cell with this tag shows the reader's own machine or progress: what it showed elsewhere is of no use to anybody.
 VOLATILE = "volatile"
 ELSEWHERE = "(Not stored: run the cell to see yours.)\n"
-#: Data that a notebook may show; prose beside it does not count.
-SHOWN = ("data", "benchmarks/results")
+#: Data that a notebook may show, folders and files; prose beside it does not count.
+SHOWN = ("data", "benchmarks/results/verifier.json")
 WIDGETS = "application/vnd.jupyter.widget-"
 
 # Pandas gives each styled table a random id; W&B names an offline run after time and chance.
@@ -76,7 +76,7 @@ def stamp(notebook, repo: Path = REPO) -> dict[str, str]:
     """Hashes of what outputs are made from: ``code`` (the code cells, in order) and ``data`` (files of :data:`SHOWN`)."""
     code = hashlib.sha256("\0".join(cell.source for cell in _code(notebook)).encode())
     data = hashlib.sha256()
-    for path in sorted(path for folder in SHOWN for path in (repo / folder).rglob("*")):
+    for path in sorted(path for name in SHOWN for path in (repo / name, *(repo / name).rglob("*"))):
         if path.is_file() and path.suffix != ".md":
             data.update(path.relative_to(repo).as_posix().encode() + b"\0" + path.read_bytes())
     return {"code": code.hexdigest()[:16], "data": data.hexdigest()[:16]}
