@@ -20,6 +20,16 @@ class Estimate(NamedTuple):
     high: float
 
 
+def percent(estimate: Estimate) -> str:
+    """``"62 % (59 to 65)"``: the estimate with its 95 % interval."""
+    if not np.isfinite(estimate.mean):
+        return "no value (nothing to count)"
+    if estimate.low == estimate.high and estimate.mean in (0, 1):
+        # Drawing the same zeros again gives zeros: the bootstrap's interval would pretend to be certain.
+        return "0 % (none seen)" if estimate.mean == 0 else "100 % (no exception seen)"
+    return f"{100 * estimate.mean:.0f} % ({100 * estimate.low:.0f} to {100 * estimate.high:.0f})"
+
+
 def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
     """Interval (low, high) for a proportion: ``successes`` out of ``n`` independent trials (Wilson 1927).
 

@@ -158,13 +158,14 @@ def environment_record() -> dict:
     """Versions, commit and hardware, without anything that names the machine or its owner."""
     import torch  # noqa: PLC0415
 
-    return {"versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
+    return {"versions": {"python": platform.python_version()} | {name: installed(name) for name in PACKAGES},
             "commit": git_commit(), "cpu_count": os.cpu_count(), "threads": torch.get_num_threads(),
             "machine": platform.machine(), "system": platform.system(),
             "gpu": torch.cuda.get_device_name(0) if torch.cuda.is_available() else None}
 
 
-def _version(name: str) -> str | None:
+def installed(name: str) -> str | None:
+    """The version of an installed package, or None."""
     try:
         return version(name)
     except PackageNotFoundError:

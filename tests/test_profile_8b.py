@@ -139,7 +139,7 @@ def test_every_profile_builds_its_complete_trl_and_peft_configuration(name, vllm
     monkeypatch.setattr(build, "use_vllm", lambda p: vllm and p.use_vllm == "auto")
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: SimpleNamespace(total_memory=80 * 10**9))
     p = get_profile(name)
-    config, lora = grpo_config(p, tmp_path, report_to=[]), lora_config(p)
+    config, lora = grpo_config(p, tmp_path), lora_config(p)
     assert config.per_device_train_batch_size * config.gradient_accumulation_steps == p.batch_size
     assert config.generation_batch_size == p.batch_size * p.updates_per_generation
     assert (lora.r, lora.lora_alpha, set(lora.target_modules)) == (p.lora_rank, p.lora_alpha, set(p.lora_targets))

@@ -98,18 +98,18 @@ def test_worked_responses_slip_less(run):
         frame = run.responses(step)
         return [check_steps(PROBLEMS[i], text) for i, text in zip(frame.problem_id, frame.response, strict=True)]
 
-    def true_among_worked(step: int) -> tuple[float, float, float]:
-        worked = [steps for steps in checked(step) if steps]
+    def true_among_worked(responses: list[list[bool]]) -> tuple[float, float, float]:
+        worked = [steps for steps in responses if steps]
         right = sum(map(all, worked))
         return right / len(worked), *wilson_interval(right, len(worked))
 
-    def true_among_all(step: int) -> float:
-        return sum(bool(steps) and all(steps) for steps in checked(step)) / len(checked(step))
+    def true_among_all(responses: list[list[bool]]) -> float:
+        return sum(bool(steps) and all(steps) for steps in responses) / len(responses)
 
-    last = run.config["max_steps"]
-    before, after = true_among_worked(0), true_among_worked(last)
+    first, last = checked(0), checked(run.config["max_steps"])
+    before, after = true_among_worked(first), true_among_worked(last)
     assert after[0] - before[0] >= 0.20 and after[1] > before[2]
-    assert true_among_all(last) - true_among_all(0) >= 0.20
+    assert true_among_all(last) - true_among_all(first) >= 0.20
 
 
 def test_the_readme_states_what_the_shipped_runs_show():

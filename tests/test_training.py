@@ -207,7 +207,7 @@ def test_end_tokens_put_in_for_the_stop_are_masked_from_the_loss(tiny, tmp_path)
 def test_every_profile_builds_its_trl_configuration(monkeypatch):
     for name in ("mini", "llama-8b", "small-gpu"):
         settings = get_profile(name)
-        config = training.grpo_config(settings, Path("checkpoints"), report_to=[])
+        config = training.grpo_config(settings, Path("checkpoints"))
         assert config.generation_batch_size == settings.batch_size
         assert config.num_generations == settings.group_size
         assert config.shuffle_dataset is False
@@ -225,7 +225,7 @@ def test_vllm_gets_the_stop_rule_room_and_memory(monkeypatch):
 
 def test_updates_per_generation_makes_larger_generations():
     settings = get_profile("mini", updates_per_generation=4)
-    config = training.grpo_config(settings, Path("checkpoints"), report_to=[])
+    config = training.grpo_config(settings, Path("checkpoints"))
     assert config.generation_batch_size == 4 * settings.batch_size
     assert config.save_steps % 4 == 0
 

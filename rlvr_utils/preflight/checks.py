@@ -15,7 +15,6 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from urllib.parse import urlparse
 
@@ -30,7 +29,7 @@ from ..models import SHAPES, load_tokenizer, model_config
 from ..problems import load_problems
 from ..profiles import Profile, get_profile, resolve_model
 from ..rollouts import encode_prompts, prompts_for
-from ..tracking import wandb_mode
+from ..tracking import installed, wandb_mode
 
 #: Packages whose version decides whether a run works: their tested version is in requirements.lock.
 PACKAGES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "wandb")
@@ -93,14 +92,6 @@ def check_versions(p: Profile) -> str:
              if name in PACKAGES and installed(name).split("+")[0] != tested]
     said = "the tested ones" if not other else "usable; not the tested ones: " + ", ".join(other)
     return f"Python {platform.python_version()} and all packages are {said}."
-
-
-def installed(name: str) -> str | None:
-    """The version of an installed package, or None."""
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def locked() -> dict[str, str]:

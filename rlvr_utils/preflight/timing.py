@@ -12,7 +12,7 @@ from transformers.utils import logging as hf_logging
 
 from ..memory import GIB
 from ..models import load_model, load_tokenizer
-from ..problems import load_problems
+from ..problems import evaluation_rows, load_problems
 from ..profiles import Profile, get_profile
 from ..rollouts import evaluate
 from ..runs import RunWriter, load_run
@@ -84,7 +84,7 @@ def spell(hours: float) -> str:
 
 def evaluation_responses(p: Profile) -> int:
     """Responses that all evaluations of a run sample: in full before and after, one a problem of one split between."""
-    sizes = [len(load_problems(p.eval_dataset, split)[: p.eval_problems]) for split in p.eval_splits]
+    sizes = [len(evaluation_rows(p, split)) for split in p.eval_splits]
     between = (p.max_steps - 1) // p.eval_every
     return 2 * sum(sizes) * (p.eval_samples + 1) + between * sizes[0]
 

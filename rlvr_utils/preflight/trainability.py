@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..models import load_model, load_tokenizer
-from ..problems import load_problems
+from ..problems import training_rows
 from ..profiles import Profile, get_profile
 from ..rollouts import prompts_for, sample_responses
-from ..stats import Estimate, bootstrap_over_problems, pass_at_k, wilson_interval
+from ..stats import Estimate, bootstrap_over_problems, pass_at_k, percent, wilson_interval
 from ..verifier import verify
 
 
@@ -51,21 +51,16 @@ class Trainability:
 
     def __str__(self) -> str:
         once, best, signal = self.pass_at(1), self.pass_at(self.k), self.signal
-        seen = (f"On {len(self.right)} training problems the base model is right in {interval(once)} of its responses "
-                f"(pass@1) and at least once in {self.k} on {interval(best)} of the problems (pass@{self.k}).")
+        seen = (f"On {len(self.right)} training problems the base model is right in {percent(once)} of its responses "
+                f"(pass@1) and at least once in {self.k} on {percent(best)} of the problems (pass@{self.k}).")
         if self.trainable:
             groups = signal.mean * self.prompts_per_step
-            return (f"{seen} {self.mixed} groups are mixed, so {interval(signal)} of all groups carry a learning signal, "
+            return (f"{seen} {self.mixed} groups are mixed, so {percent(signal)} of all groups carry a learning signal, "
                     f"about {groups:.1f} of the {self.prompts_per_step} in a step.")
         advice = ("the problems are solved already: take harder ones" if once.mean > 0.5 else
                   "take easier problems, exemplars in the prompt (shots), longer responses, or a model further on")
         return (f"{seen} No group is mixed (at most {signal.high:.0%} of all groups could be): no signal, so do not rent "
                 f"the hour; {advice}.")
-
-
-def interval(estimate: Estimate) -> str:
-    """``14 % (9 to 20)``."""
-    return f"{100 * estimate.mean:.0f} % ({100 * estimate.low:.0f} to {100 * estimate.high:.0f})"
 
 
 def trainability(profile: str | Profile = "mini", n_problems: int = 32, k: int | None = None, *, model=None,
@@ -83,7 +78,7 @@ def trainability(profile: str | Profile = "mini", n_problems: int = 32, k: int |
     p = profile if isinstance(profile, Profile) else get_profile(profile, **overrides)
     k = k or p.group_size
     tokenizer, model = tokenizer or load_tokenizer(p), model or load_model(p)
-    rows = load_problems(p.dataset, "train")[: p.train_subset]
+    rows = training_rows(p)
     rows = random.Random(p.seed).sample(rows, min(n_problems, len(rows)))
     prompts = prompts_for(rows, tokenizer, p.dataset, p.shots, p.max_prompt_length)
     groups = sample_responses(model, tokenizer, prompts, n_samples=k, max_new_tokens=p.max_completion_length,

@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 
 from .. import REPO
+from ..profiles import Profile
 from ..prompts import ANSWER, QUESTION, RLVR_MATH_EXEMPLARS, build_prompt
 from ..verifier import last_boxed
 
@@ -55,6 +56,16 @@ def load_problems(dataset: str = "minimath", split: str = "train") -> list[dict]
         return [dict(row) for row in _minimath(split)]
     rows = _local_rows(Path(dataset)) if Path(dataset).suffix in (".jsonl", ".parquet") else _hub_rows(dataset, split)
     return [math_row(row, index, Path(dataset).stem) for index, row in enumerate(rows)]
+
+
+def training_rows(p: Profile) -> list[dict]:
+    """A profile's training problems, cut to ``train_subset`` where that is set."""
+    return load_problems(p.dataset, "train")[: p.train_subset]
+
+
+def evaluation_rows(p: Profile, split: str) -> list[dict]:
+    """A profile's evaluation problems of one split, cut to ``eval_problems`` where that is set."""
+    return load_problems(p.eval_dataset, split)[: p.eval_problems]
 
 
 def _local_rows(path: Path) -> list[dict]:

@@ -17,8 +17,9 @@ os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # rollout_func is marked
 warnings.filterwarnings("ignore", message=".*gradient_checkpointing.* is deprecated", category=FutureWarning)
 
 from ..preflight import preflight  # noqa: E402
+from ..problems import training_rows  # noqa: E402
 from .attach import attach, is_going  # noqa: E402
-from .build import build_trainer, grpo_config, training_dataset, training_order, training_rows  # noqa: E402
+from .build import build_trainer, grpo_config, training_dataset, training_order  # noqa: E402
 from .evaluation import evaluate_all, evaluate_split  # noqa: E402
 from .rewards import format_reward, random_reward, reward_function  # noqa: E402
 from .run import evaluate_run, load_trained, profile_of, train  # noqa: E402

@@ -13,7 +13,7 @@ from trl import GRPOConfig, GRPOTrainer
 
 from ..memory.estimate import vllm_utilization
 from ..models import lora_config, model_config
-from ..problems import load_problems
+from ..problems import training_rows
 from ..profiles import Profile
 from ..prompts import STOP
 from ..rollouts import prompts_for, rollout
@@ -23,11 +23,6 @@ from .processes import world_size
 from .recording import Recorder
 from .rewards import recording, reward_function
 from .sharing import SharedPrefixTrainer
-
-
-def training_rows(p: Profile) -> list[dict]:
-    """The training problems, cut to ``train_subset`` where that is set."""
-    return load_problems(p.dataset, "train")[: p.train_subset]
 
 
 def training_order(n_problems: int, n_prompts: int, seed: int) -> list[int]:
@@ -54,9 +49,9 @@ def training_dataset(p: Profile, tokenizer, rows: list[dict] | None = None) -> D
                               "problem_id": [rows[i]["id"] for i in order]})
 
 
-def grpo_config(p: Profile, checkpoints: Path, report_to: list[str]) -> GRPOConfig:
+def grpo_config(p: Profile, checkpoints: Path) -> GRPOConfig:
     """Every TRL value of this profile; batch arithmetic is derived, never given."""
-    options = common_arguments(p, checkpoints, report_to)
+    options = common_arguments(p, checkpoints)
     return GRPOConfig(
         steps_per_generation=options["gradient_accumulation_steps"] * p.updates_per_generation,
         num_generations=p.group_size, loss_type=p.loss_type, scale_rewards=p.scale_rewards, beta=p.beta,
@@ -65,7 +60,7 @@ def grpo_config(p: Profile, checkpoints: Path, report_to: list[str]) -> GRPOConf
         **options | {"save_steps": p.save_every * p.updates_per_generation}, **vllm_options(p))
 
 
-def common_arguments(p: Profile, checkpoints: Path, report_to: list[str]) -> dict:
+def common_arguments(p: Profile, checkpoints: Path) -> dict:
     """What GRPO and its supervised rival share: batch, learning rate, precision, checkpoints."""
     cuda = torch.cuda.is_available()
     return {
@@ -74,7 +69,7 @@ def common_arguments(p: Profile, checkpoints: Path, report_to: list[str]) -> dic
         "learning_rate": p.learning_rate, "lr_scheduler_type": p.lr_schedule, "warmup_steps": 0,
         "gradient_checkpointing": p.gradient_checkpointing, "bf16": cuda and p.dtype == "bfloat16", "use_cpu": not cuda,
         "logging_steps": 1, "logging_nan_inf_filter": False, "save_strategy": "steps", "save_steps": p.save_every,
-        "save_total_limit": 2, "disable_tqdm": True, "report_to": report_to, "dataloader_pin_memory": False}
+        "save_total_limit": 2, "disable_tqdm": True, "report_to": [], "dataloader_pin_memory": False}
 
 
 def micro_batch_here(p: Profile) -> int:
@@ -113,15 +108,14 @@ def use_vllm(p: Profile) -> bool:
     return p.use_vllm == "auto" and torch.cuda.is_available() and importlib.util.find_spec("vllm") is not None
 
 
-def build_trainer(p: Profile, model, tokenizer, writer: RunWriter, live=None, say=print,
-                  report_to: list[str] | None = None) -> GRPOTrainer:
+def build_trainer(p: Profile, model, tokenizer, writer: RunWriter, live=None, say=print) -> GRPOTrainer:
     """TRL's trainer with our reward, our rollout (the one stop rule) and the callback that records the run."""
     set_seed(p.seed)
     rows = training_rows(p)
     recorder = Recorder(p, writer, len(rows), live, say)
     trainer = (SharedPrefixTrainer if p.shared_prefix else GRPOTrainer)(
         model=model, reward_funcs=recording(reward_function(p), writer, p.log_rollouts_every),
-        args=grpo_config(p, writer.path / "checkpoints", report_to or []),
+        args=grpo_config(p, writer.path / "checkpoints"),
         train_dataset=training_dataset(p, tokenizer, rows), processing_class=tokenizer, peft_config=lora_config(p),
         rollout_func=functools.partial(rollout, batch_size=p.eval_batch), callbacks=[recorder])
     trainer.remove_callback(PrinterCallback)

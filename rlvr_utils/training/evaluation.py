@@ -6,7 +6,7 @@ from pathlib import Path
 
 from trl import GRPOTrainer
 
-from ..problems import load_problems
+from ..problems import evaluation_rows
 from ..profiles import Profile
 from ..rollouts import evaluate
 from ..runs import RunWriter, load_run, summarise_evaluation
@@ -37,7 +37,7 @@ def evaluate_interim(trainer: GRPOTrainer, p: Profile, writer: RunWriter, step: 
 def evaluate_split(model, tokenizer, p: Profile, writer: RunWriter, step: int, split: str, decoding: str,
                    n_samples: int, say) -> dict:
     """Evaluate one split, write responses and summary, return the summary row. Processes share the problems."""
-    rows = share(load_problems(p.eval_dataset, split)[: p.eval_problems])
+    rows = share(evaluation_rows(p, split))
     responses = gather(evaluate(model, tokenizer, rows, dataset=p.dataset, shots=p.shots, decoding=decoding,
                                 n_samples=n_samples, max_prompt_length=p.max_prompt_length,
                                 max_new_tokens=p.max_completion_length, batch_size=p.eval_batch, seed=p.seed,

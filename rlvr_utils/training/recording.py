@@ -7,14 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from accelerate.utils import broadcast_object_list
 from transformers import TrainerCallback
 
 from ..diagnosis import NOT_A_NUMBER, Finding, Record, RunStopped, findings
 from ..profiles import Profile
 from ..runs import RunWriter, load_run
 from .checkpoints import mark_complete
-from .processes import wait
+from .processes import first_decides, wait
 
 
 class Recorder(TrainerCallback):
@@ -23,6 +22,7 @@ class Recorder(TrainerCallback):
     def __init__(self, p: Profile, writer: RunWriter, n_problems: int, live, say):
         self.p, self.writer, self.n_problems, self.live, self.say = p, writer, n_problems, live, say
         self.rows: list[dict] = []
+        self.evaluations: list[dict] = []  # read again only when one was made
         self.told: set[tuple[str, str]] = set()
         self.stop: Finding | None = None
         self.evaluate: Callable[[int], None] = lambda step: None
@@ -30,6 +30,7 @@ class Recorder(TrainerCallback):
 
     def on_train_begin(self, args, state, control, **kwargs):
         self.rows = load_run(self.writer.path).metrics.to_dict("records")
+        self.read_evaluations()
         self.began, self.first = time.monotonic(), state.global_step
         self.earlier = self.rows[-1]["seconds"] if self.rows else 0.0
 
@@ -61,16 +62,14 @@ class Recorder(TrainerCallback):
 
         Weights that are no numbers any more are not saved: the checkpoint before them is the one to go back to.
         """
-        stop = [self.ask_rules() if state.is_world_process_zero and self.p.guard != "off" else None]
-        self.stop = broadcast_object_list(stop)[0]  # all processes end at the same step, or none
+        self.stop = first_decides(self.ask_rules) if self.p.guard != "off" else None  # all end at the same step, or none
         if self.stop and state.global_step < self.p.max_steps:
             control.should_training_stop = True
             control.should_save = self.stop.name != NOT_A_NUMBER
 
     def ask_rules(self) -> Finding | None:
         """Say what is new; return what ends the run."""
-        run = load_run(self.writer.path)
-        found = findings(Record(self.rows, run.evaluations.to_dict("records"), self.p.to_dict()))
+        found = findings(Record(self.rows, self.evaluations, self.p.to_dict()))
         for finding in found:
             if (finding.name, finding.severity) not in self.told:
                 self.told.add((finding.name, finding.severity))
@@ -87,6 +86,11 @@ class Recorder(TrainerCallback):
         due = state.global_step % self.p.eval_every == 0 and state.global_step < self.p.max_steps
         if due and finite_weights(kwargs["model"]):  # a guard is about to end the run where they are not
             self.evaluate(state.global_step)
+            self.read_evaluations()
+
+    def read_evaluations(self) -> None:
+        """What the rules see of the evaluations made so far."""
+        self.evaluations = load_run(self.writer.path).evaluations.to_dict("records")
 
     def on_save(self, args, state, control, **kwargs):
         wait()  # every process has a part to save

@@ -13,10 +13,11 @@ from transformers import PrinterCallback, set_seed
 from trl import SFTConfig, SFTTrainer
 
 from ..models import lora_config
+from ..problems import training_rows
 from ..profiles import Profile
 from ..rollouts import encode_prompts, sample_responses
 from ..runs import RunWriter
-from .build import common_arguments, training_dataset, training_rows
+from .build import common_arguments, training_dataset
 from .evaluation import evaluate_interim
 from .recording import Recorder
 from .rewards import reward_function, train_rows
@@ -57,8 +58,7 @@ def own_right_answers(model, tokenizer, p: Profile, writer: RunWriter | None = N
                               "completion_mask": [[0] * len(prompt) + response.sampled for prompt, response in pairs]})
 
 
-def build_rejection_trainer(p: Profile, model, tokenizer, writer: RunWriter, live=None, say=print,
-                            report_to: list[str] | None = None) -> SFTTrainer:
+def build_rejection_trainer(p: Profile, model, tokenizer, writer: RunWriter, live=None, say=print) -> SFTTrainer:
     """TRL's SFT trainer on the base's own right answers: steps, batch, learning rate and adapter are the profile's."""
     data = own_right_answers(model, tokenizer, p, writer)
     samples = p.max_steps * p.batch_size
@@ -67,7 +67,7 @@ def build_rejection_trainer(p: Profile, model, tokenizer, writer: RunWriter, liv
     set_seed(p.seed)
     recorder = Recorder(p, writer, len(training_rows(p)), live, say)
     config = SFTConfig(packing=False, max_length=None, completion_only_loss=True,
-                       **common_arguments(p, writer.path / "checkpoints", report_to or []))
+                       **common_arguments(p, writer.path / "checkpoints"))
     trainer = SFTTrainer(model=model, args=config, train_dataset=data, processing_class=tokenizer,
                          peft_config=lora_config(p), callbacks=[recorder])
     trainer.remove_callback(PrinterCallback)
