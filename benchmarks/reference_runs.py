@@ -3,32 +3,91 @@
 Run:  make reference-runs                          the five of the default
       make reference-runs ARGS="--tier A"          a whole tier of the experiment (rlvr_utils.analysis.EXPERIMENT)
       make reference-runs ARGS="mini-format-seed-0 mini-long"      runs, or all whose name starts so
-Resumable: a finished run is skipped, an interrupted one goes on. Leaves out of the shipped copy: checkpoints, the
-adapter and the W&B files (sizes), all of which stay under ``runs/``.
+      make reference-runs ARGS="--many mini-seed mini-full"        32 samples a problem from their trained models
+Resumable: a finished run is skipped, an interrupted one goes on. ``--jobs 2`` makes two runs at a time, each in a
+process with its share of the cores, which is faster than one after the other (a model this small hardly uses two).
+
+Left out of the shipped copies, for their size: checkpoints, the adapter and the W&B files, which stay under ``runs/``;
+of every arm but the default also the training rollouts, digits of the metrics past the sixth, and the evaluations before
+training, which are links to those of the default run with the same seed: the same model, the same random numbers. What
+``--many`` makes lies in ``data/reference_runs/many/NAME``, the base model's samples once, in ``many/base``.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import os
 import shutil
+import subprocess
 import sys
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
 
 from rlvr_utils import REPO
-from rlvr_utils.analysis import EXPERIMENT
-from rlvr_utils.training import train
+from rlvr_utils.analysis import EXPERIMENT, MANY, MANY_SAMPLES
+from rlvr_utils.models import load_model, load_tokenizer
+from rlvr_utils.profiles import get_profile
+from rlvr_utils.runs import REFERENCE_RUNS, RunWriter, load_run
+from rlvr_utils.training import evaluate_split, load_trained, profile_of, train
 
 #: name of the run -> overrides of profile ``mini``
 RUNS: dict[str, dict] = {name: overrides for arm in EXPERIMENT for name, overrides in arm.runs.items()}
-LEFT_OUT = ("checkpoints", "adapter", "wandb", "wandb-run-id.txt")
+MADE = REPO / "runs" / "reference"
+LEFT_OUT = ("checkpoints", "adapter", "wandb", "wandb-run-id.txt", ".lock")
 
 
-def make(name: str) -> None:
+def make_run(name: str) -> None:
     """Train one run under ``runs/reference`` and copy what is shipped."""
-    shipped = REPO / "data" / "reference_runs" / name
-    run = train("mini", REPO / "runs" / "reference" / name, wandb_mode="disabled", **RUNS[name])
+    run = train("mini", MADE / name, wandb_mode="disabled", **RUNS[name])
+    shipped = REFERENCE_RUNS / name
     shutil.rmtree(shipped, ignore_errors=True)
     shutil.copytree(run.path, shipped, ignore=shutil.ignore_patterns(*LEFT_OUT))
+    if not name.startswith("mini-seed-"):
+        slim(shipped, REFERENCE_RUNS / f"mini-seed-{run.config['seed']}")
+
+
+def slim(shipped: Path, default: Path) -> None:
+    """What an arm need not ship (see above); ``default`` is the default's run of the same seed."""
+    (shipped / "rollouts" / "train.jsonl.gz").unlink(missing_ok=True)
+    metrics = [json.loads(line, parse_float=lambda digits: float(f"{float(digits):.6g}"))
+               for line in (shipped / "metrics.jsonl").read_text().splitlines()]
+    (shipped / "metrics.jsonl").write_text("".join(json.dumps(row, separators=(",", ":")) + "\n" for row in metrics))
+    for file in (shipped / "rollouts").glob("eval-0-*"):
+        same = default / "rollouts" / file.name
+        if same.is_file() and same.read_bytes() == file.read_bytes():
+            link(file, same)
+
+
+def link(file: Path, target: Path) -> None:
+    """Put a relative link to ``target`` in the place of ``file``."""
+    file.unlink(missing_ok=True)
+    file.symlink_to(os.path.relpath(target, file.parent))
+
+
+def make_many(name: str) -> None:
+    """Sample the test problems many times: from the base model for ``"base"``, else from what that run trained."""
+    folder = MANY / name
+    shutil.rmtree(folder, ignore_errors=True)
+    if name == "base":
+        p = get_profile("mini")
+        model, tokenizer, step = load_model(p), load_tokenizer(p), 0
+    else:
+        run = load_run(MADE / name)
+        model, tokenizer = load_trained(run)
+        p, step = profile_of(run), run.config["max_steps"]
+    writer = RunWriter(folder)
+    evaluate_split(model, tokenizer, p, writer, step, "test", "sampled", MANY_SAMPLES, print)
+    if name != "base":
+        for row in load_run(MANY / "base").evaluations.to_dict("records"):
+            writer.log_evaluation(row, [])
+        file = "rollouts/eval-0-test-0-sampled.jsonl.gz"
+        link(folder / file, MANY / "base" / file)
+        shutil.copy(MADE / name / "environment.json", folder)
+    writer.write_config(replace(p, eval_samples=MANY_SAMPLES, wandb_mode="disabled").to_dict())  # last: it is complete
 
 
 def chosen(names: list[str], tier: str | None) -> list[str]:
@@ -41,21 +100,50 @@ def chosen(names: list[str], tier: str | None) -> list[str]:
     return [name for name in RUNS if name.startswith(tuple(names or ["mini-seed-"]))]
 
 
+def is_there(name: str, many: bool) -> bool:
+    """Whether this is made and shipped already."""
+    return (MANY / name / "config.yaml" if many else REFERENCE_RUNS / name / "environment.json").is_file()
+
+
+def in_processes(names: list[str], many: bool, jobs: int, tell: Callable[[], None]) -> None:
+    """Make them ``jobs`` at a time, each in a process of its own with its share of the cores."""
+    environment = os.environ | {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // jobs))}
+
+    def make(name: str) -> None:
+        command = [sys.executable, __file__, "--here", *(["--many"] if many else []), name]
+        subprocess.run(command, env=environment, check=True)
+        tell()
+
+    with ThreadPoolExecutor(jobs) as pool:
+        list(pool.map(make, names))
+
+
 def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("names", nargs="*", help="names of runs, or beginnings of names")
     parser.add_argument("--tier", choices=sorted({arm.tier for arm in EXPERIMENT}), help="all runs of a tier")
+    parser.add_argument("--many", action="store_true", help=f"{MANY_SAMPLES} samples a problem from the trained models")
+    parser.add_argument("--jobs", type=int, default=1, help="runs made at the same time")
+    parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
-    wanted = chosen(options.names, options.tier)
-    missing = [n for n in wanted if not (REPO / "data" / "reference_runs" / n / "environment.json").is_file()]
-    print(f"{len(wanted) - len(missing)} of {len(wanted)} reference runs are there; {len(missing)} to make.")
-    began = time.monotonic()
-    for done, name in enumerate(missing):
-        print(f"== {name}", flush=True)
-        make(name)
+    make = make_many if options.many else make_run
+    if options.here:
+        return make(*options.names)
+    wanted = ["base"] * options.many + chosen(options.names, options.tier)
+    missing = [name for name in wanted if not is_there(name, options.many)]
+    print(f"{len(wanted) - len(missing)} of {len(wanted)} are there; {len(missing)} to make.", flush=True)
+    began, done = time.monotonic(), []
+
+    def tell() -> None:
+        done.append(None)
         minutes = (time.monotonic() - began) / 60
-        print(f"{done + 1} of {len(missing)} made in {minutes:.0f} min, about "
-              f"{minutes / (done + 1) * (len(missing) - done - 1):.0f} min left", flush=True)
+        print(f"{len(done)} of {len(missing)} made in {minutes:.0f} min, about "
+              f"{minutes / len(done) * (len(missing) - len(done)):.0f} min left", flush=True)
+
+    if "base" in missing:
+        missing.remove("base")
+        make("base")  # the others link to it
+    in_processes(missing, options.many, options.jobs, tell)
 
 
 if __name__ == "__main__":

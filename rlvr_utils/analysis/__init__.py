@@ -3,7 +3,16 @@
 ``evaluation_responses`` makes one long frame of what some runs answered; everything else takes such frames.
 """
 
-from .arms import EXPERIMENT, arm_comparison, arms_table, finished_runs, full_minus_lora, prompting_alone
+from .arms import (
+    EXPERIMENT,
+    MANY,
+    MANY_SAMPLES,
+    arm_comparison,
+    arms_table,
+    finished_runs,
+    full_minus_lora,
+    prompting_alone,
+)
 from .claims import SMALLEST_GAP, claims_table
 from .errors import COGENT, category_table, classified, examples, length_change
 from .frames import endpoints, evaluation_responses, evaluations_of, pooled_base, rescored, runs_to_analyse, training_curve
@@ -30,7 +39,8 @@ from .sentences import (
 from .wandb_log import wandb_metrics
 
 __all__ = [
-    "COGENT", "Comparison", "END_WINDOW", "EXPERIMENT", "SMALLEST_GAP", "arm_comparison", "arms_table", "as_markdown",
+    "COGENT", "Comparison", "END_WINDOW", "EXPERIMENT", "MANY", "MANY_SAMPLES", "SMALLEST_GAP",
+    "arm_comparison", "arms_table", "as_markdown",
     "beyond_sentence", "beyond_the_base", "by_group", "category_table", "claims_table", "classified",
     "cogent_sentence", "compare", "control_sentence", "endpoints", "evaluation_responses", "evaluations_of", "examples",
     "finished_runs", "full_minus_lora", "gap", "improved_sentence", "learning_curve", "length_change",

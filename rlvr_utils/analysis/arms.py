@@ -20,6 +20,8 @@ from .rates import Comparison, compare, gap
 from .sentences import percent, points
 
 ABILITIES = REPO / "data" / "minillama" / "abilities.json"
+#: Evaluations with many samples a problem, of the base model and of what the runs of tier A trained: a folder a run.
+MANY, MANY_SAMPLES = REFERENCE_RUNS / "many", 32
 #: For LoRA and for full fine-tuning the learning rate is chosen on this grid, with one seed each.
 LR_GRID = (1e-4, 3e-4, 1e-3, 3e-3)
 #: The best of the grid for full fine-tuning; None until the grid has been run.
@@ -125,15 +127,18 @@ def arm_comparison(name: str, root: str | Path = REFERENCE_RUNS) -> Comparison |
 
     Raises KeyError for a name that is no arm.
     """
-    runs = finished_runs({arm.name: arm for arm in EXPERIMENT}[name].prefix, root)
+    return _compared(finished_runs({arm.name: arm for arm in EXPERIMENT}[name].prefix, root))
+
+
+def _compared(runs: list[Run]) -> Comparison | None:
     return compare(*endpoints(evaluation_responses(runs))) if runs else None
 
 
 def _measured(prefix: str, root: str | Path) -> dict:
     runs = finished_runs(prefix, root)
-    if not runs:
+    result = _compared(runs)
+    if result is None:
         return {"seeds": 0} | dict.fromkeys(("before", "after", "change (points)"), "not run")
-    result = compare(*endpoints(evaluation_responses(runs)))
     return {
         "seeds": len(runs),
         "before": percent(result.before),
