@@ -45,8 +45,9 @@ HUGE = 1e15
 pytestmark = pytest.mark.filterwarnings("ignore:.*gradient_checkpointing.* is deprecated:FutureWarning")
 
 
-def trial_profile(rows: int, **overrides):
-    return get_profile("mini", prompts_per_step=1, group_size=rows, micro_batch=rows, eval_batch=rows, **overrides)
+def trial_profile(rows: int, prompts: int = 1, shared_prefix: bool = False, **overrides):
+    return get_profile("mini", prompts_per_step=prompts, group_size=rows // prompts, micro_batch=rows, eval_batch=rows,
+                       shared_prefix=shared_prefix, **overrides)
 
 
 def new_model(config: LlamaConfig, p):
@@ -86,6 +87,11 @@ MEASURED = [
     ("20 million", TWENTY_MILLION, 4, 64, 64, {}),
     ("20 million, checkpointing", TWENTY_MILLION, 6, 64, 64, {"gradient_checkpointing": True}),
     ("mini, attention only", MINI, 24, 60, 96, {"lora_targets": ("q_proj", "v_proj")}),
+    ("mini, one shared prompt", MINI, 32, 120, 60, {"shared_prefix": True}),
+    ("mini, four shared prompts", MINI, 32, 120, 60, {"shared_prefix": True, "prompts": 4}),
+    ("20 million, two shared prompts", TWENTY_MILLION, 8, 128, 64, {"shared_prefix": True, "prompts": 2}),
+    ("20 million, shared, checkpointing", TWENTY_MILLION, 8, 128, 64,
+     {"shared_prefix": True, "prompts": 2, "gradient_checkpointing": True}),
 ]
 
 

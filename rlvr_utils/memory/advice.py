@@ -84,18 +84,14 @@ def _relieve(p: Profile, gpu: float, config: PretrainedConfig, changes: dict[str
 def next_change(p: Profile, phase: str) -> dict[str, object]:
     """The next most harmless change that relieves ``phase``; empty where nothing is left.
 
-    Evaluating or back-propagating fewer rows at a time and gradient checkpointing cost time and change no result;
-    fewer prompts a step, the last resort, is another experiment.
+    Sampling or back-propagating fewer rows at a time and gradient checkpointing cost time and change no result.
     """
-    if phase == "evaluation" and p.eval_batch > 1:
+    if phase != "update" and p.eval_batch > 1:
         return {"eval_batch": p.eval_batch // 2}
     if phase == "update" and not p.gradient_checkpointing:
         return {"gradient_checkpointing": True}
     if phase == "update" and p.micro_batch > 1:
         return {"micro_batch": _divisor(p.batch_size, p.micro_batch // 2)}
-    if phase == "rollout" and p.use_vllm == "never" and p.prompts_per_step > 1:
-        fewer = p.prompts_per_step // 2
-        return {"prompts_per_step": fewer, "micro_batch": _divisor(fewer * p.group_size, p.micro_batch)}
     return {}
 
 

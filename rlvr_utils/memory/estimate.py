@@ -1,8 +1,8 @@
 """Bytes of every part of a run, by formula, in each of its three phases.
 
-* ``rollout``: the policy samples its responses (plain generation, or vLLM);
-* ``update``: forward and backward over one micro-batch, then the optimizer step;
-* ``evaluation``: plain generation again, ``eval_batch`` responses at a time.
+* ``rollout``: the policy samples its responses, ``eval_batch`` at a time (by :mod:`rlvr_utils.decoding`, or vLLM);
+* ``update``: forward and backward over one micro-batch, then the optimizer step; with ``shared_prefix`` each prompt once;
+* ``evaluation``: sampling again, ``eval_batch`` responses at a time.
 
 The phases come one after the other, so the largest of them decides what fits. Every count follows from a tensor that
 the code really makes: Llama's blocks (transformers, ``modeling_llama.py``), PEFT's LoRA layers
@@ -18,12 +18,13 @@ from dataclasses import dataclass
 
 from transformers import PretrainedConfig
 
+from ..decoding import ROOM
 from ..models import count_parameters, empty_model, linear_shapes, lora_parameter_count, model_config
 from ..profiles import Profile
 
 GIB = 2**30
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
-FLOAT32 = 4
+FLOAT32, FLOAT64 = 4, 8
 PHASES = ("rollout", "update", "evaluation")
 #: In the order in which they are stacked: what stays all the time first.
 PARTS = ("weights", "reference", "adapter", "optimizer", "vLLM", "gradients", "activations", "log-probs", "KV cache",
@@ -68,16 +69,33 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Load:
-    """What one phase has to hold: ``rows`` responses of ``prompt`` + ``completion`` tokens each."""
+    """What one phase has to hold: ``rows`` responses of ``prompt`` + ``completion`` tokens each.
+
+    ``prompts``: how many prompts are computed, each once for all its responses; None: one with every response.
+    """
 
     rows: int
     prompt: int
     completion: int
+    prompts: int | None = None
 
     @property
     def tokens(self) -> int:
-        """Padded tokens in all rows."""
-        return self.rows * (self.prompt + self.completion)
+        """Tokens that go through the layers."""
+        return (self.rows if self.prompts is None else self.prompts) * self.prompt + self.rows * self.completion
+
+    @property
+    def keys(self) -> int:
+        """Tokens that attention holds keys and values of: along every branch where prompts are shared."""
+        return self.rows * (self.prompt + self.completion) + (self.prompts or 0) * self.prompt
+
+    @property
+    def pairs(self) -> int:
+        """Entries of the attention's mask. Responses to a single prompt see the same, so one mask serves all of them."""
+        both = self.prompt + self.completion
+        if self.prompts is None:
+            return self.rows * both**2
+        return self.prompts * self.prompt**2 + (1 if self.prompts == 1 else self.rows) * self.completion * both
 
 
 def estimate(p: Profile, config: PretrainedConfig | None = None, *, gpu: float | None = None,
@@ -95,10 +113,12 @@ def estimate(p: Profile, config: PretrainedConfig | None = None, *, gpu: float |
     config = config or model_config(p.model)
     lengths = prompt_tokens or p.max_prompt_length, completion_tokens or p.max_completion_length
     always = resident(p, config) | vllm_share(p, config, gpu)
-    rollouts = Load(p.batch_size * p.updates_per_generation, *lengths)
+    rows = min(p.eval_batch, p.batch_size * p.updates_per_generation)
+    rollouts = Load(rows, *lengths, prompts=-(-rows // p.group_size))
+    once = -(-p.micro_batch // p.group_size) if p.shared_prefix else None
     phases = {
         "rollout": {} if "vLLM" in always else generation(p, config, rollouts),
-        "update": update(p, config, Load(p.micro_batch, *lengths), gpu is not None),
+        "update": update(p, config, Load(p.micro_batch, *lengths, prompts=once), gpu is not None),
         "evaluation": generation(p, config, Load(p.eval_batch, *lengths))}
     return Estimate({name: with_overhead(always | parts, gpu) for name, parts in phases.items()})
 
@@ -165,19 +185,29 @@ def vllm_share(p: Profile, config: PretrainedConfig, gpu: float | None) -> dict[
 
 
 def generation(p: Profile, config: PretrainedConfig, load: Load) -> dict[str, float]:
-    """KV cache and working memory of plain generation, at whichever moment needs more.
+    """KV cache and working memory of sampling, at whichever moment needs more.
 
-    First the prompts go through the model at once: the widest moment is inside one MLP. At the end the cache is full,
-    one layer of it is being copied to a place one token longer, and the sampler works on the last logits.
+    First the distinct prompts go through the model at once: the widest moment is inside one MLP. At the end the cache
+    is full. Then either one layer of it is repeated for the heads that share keys and values, or copied to a larger
+    place, or the sampler works on the last logits.
     """
     size, per_token = DTYPE_BYTES[p.dtype], kv_bytes_per_token(p, config)
-    prompts, everything = load.rows * load.prompt, load.tokens
-    prefill = {"KV cache": prompts * per_token, "generation": prompts * prefill_bytes(p, config)}
-    # The logits in the model's dtype, in float32, divided by the temperature, sorted out and as probabilities.
-    sampler = load.rows * config.vocab_size * (size + 4 * FLOAT32)
-    one_layer = everything * per_token / (2 * config.num_hidden_layers)
-    decode = {"KV cache": everything * per_token, "generation": sampler + one_layer}
+    prompts = load.rows if load.prompts is None else load.prompts
+    prefill = {"KV cache": prompts * (load.prompt + ROOM) * per_token,
+               "generation": prompts * load.prompt * prefill_bytes(p, config)}
+    cache = load.rows * room_for(load) * per_token
+    # The logits in the model's dtype; in float64 themselves, over the temperature, as probabilities, cumulated.
+    sampler = load.rows * config.vocab_size * (size + 4 * FLOAT64)
+    shapes, layer = linear_shapes(config), cache / config.num_hidden_layers
+    sharing = shapes["q_proj"][1] / shapes["k_proj"][1]
+    decode = {"KV cache": cache, "generation": max(sampler, layer * sharing if sharing > 1 else layer)}
     return max(prefill, decode, key=lambda parts: sum(parts.values()))
+
+
+def room_for(load: Load) -> int:
+    """Places in a row's cache at the end: :class:`~rlvr_utils.decoding.RoomyLayer` makes ``ROOM`` at a time."""
+    grown = -(-max(0, load.completion - 1 - ROOM) // (ROOM + 1))
+    return load.prompt + ROOM + grown * (ROOM + 1)
 
 
 def prefill_bytes(p: Profile, config: PretrainedConfig) -> float:
@@ -201,7 +231,7 @@ def update(p: Profile, config: PretrainedConfig, load: Load, on_gpu: bool) -> di
     count, size = trained(p, config)
     width, layers = DTYPE_BYTES[p.dtype], config.num_hidden_layers
     # Beside what the block saves: the mask of a padded batch, which every attention turns into numbers for itself.
-    block = load.tokens * (saved_per_token(p, config) + (load.prompt + load.completion) * width)
+    block = load.tokens * saved_per_token(p, config) + load.pairs * width + shared_attention(p, config, load)
     inputs = layers * load.tokens * config.hidden_size * width
     kept, again = (inputs, block) if p.gradient_checkpointing else (layers * block, 0)
     last_norm = 3 * load.tokens * config.hidden_size * FLOAT32  # its input, its output and its gradient
@@ -226,6 +256,17 @@ def saved_per_token(p: Profile, config: PretrainedConfig) -> float:
         return block + sum(shapes[name][0] + p.lora_rank for name in targets) * size
     sources = {READS[name]: shapes[name][0] for name in targets if READS[name] != "attention"}
     return block + sum(sources.values()) * size + (len(targets) * p.lora_rank * size if p.adapter == "lora" else 0)
+
+
+def shared_attention(p: Profile, config: PretrainedConfig, load: Load) -> float:
+    """What attention along branches keeps beyond :func:`saved_per_token`, in one block.
+
+    Keys and values of a prompt are gathered once for each of its responses, and what each branch's attention gave is
+    put together again, which is one more copy.
+    """
+    if load.prompts is None:
+        return 0
+    return (2 * (load.keys - load.tokens) + load.tokens) * linear_shapes(config)["q_proj"][1] * DTYPE_BYTES[p.dtype]
 
 
 def log_prob_bytes(p: Profile, config: PretrainedConfig, load: Load, on_gpu: bool) -> float:

@@ -102,11 +102,14 @@ def _new_llama(config: LlamaConfig, p: Profile) -> torch.nn.Module:
 
 
 def trial_update(model: torch.nn.Module, p: Profile, prompt_tokens: int, completion_tokens: int) -> float:
-    """One optimizer step on one micro-batch of random tokens, by the path that TRL takes; returns the loss.
+    """One optimizer step on one micro-batch of random tokens, by the path that the trainer takes; returns the loss.
 
-    ``model`` carries a LoRA already, or trains in full. One row is padded, as rows of a real batch are.
+    ``model`` carries a LoRA already, or trains in full. One prompt is padded, as prompts of a real batch are, and with
+    the profile's ``shared_prefix`` each is computed once for its group.
     """
     from trl.trainer.utils import add_fused_lm_head
+
+    from ..shared_prefix import enable, pack, token_logps
 
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     add_fused_lm_head(base, temperature=p.temperature, outputs=("log_probs", "entropy"))
@@ -115,27 +118,35 @@ def trial_update(model: torch.nn.Module, p: Profile, prompt_tokens: int, complet
         base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         base.enable_input_require_grads()
     optimizer = torch.optim.AdamW([q for q in model.parameters() if q.requires_grad], lr=p.learning_rate)
-    ids = _random_ids(base, p.micro_batch, prompt_tokens + completion_tokens)
-    mask = torch.ones_like(ids)
-    mask[0, : prompt_tokens // 2] = 0
-    labels = ids.masked_fill(mask == 0, -100)
-    labels[:, :prompt_tokens] = -100
-    with torch.autocast(ids.device.type, torch.bfloat16, enabled=p.dtype == "bfloat16"):
-        output = model(input_ids=ids, attention_mask=mask, labels=labels, fused_lm_head=True)
-    output.loss.backward()
+    group = min(p.group_size, p.micro_batch)
+    prompts = _random_ids(base, -(-p.micro_batch // group), prompt_tokens).repeat_interleave(group, 0)[: p.micro_batch]
+    completions = _random_ids(base, p.micro_batch, completion_tokens)
+    mask = torch.ones_like(torch.cat([prompts, completions], 1))
+    mask[:group, : prompt_tokens // 2] = 0
+    with torch.autocast(prompts.device.type, torch.bfloat16, enabled=p.dtype == "bfloat16"):
+        if p.shared_prefix:
+            enable(base)
+            packed = pack(prompts, mask[:, :prompt_tokens], completions, mask[:, prompt_tokens:])
+            loss = -token_logps(model, packed)[0].mean()
+        else:
+            labels = torch.cat([torch.full_like(prompts, -100), completions], 1)
+            loss = model(input_ids=torch.cat([prompts, completions], 1), attention_mask=mask, labels=labels,
+                         fused_lm_head=True).loss
+    loss.backward()
     optimizer.step()
     del base.forward  # the fused head was put on this very object: take it off again
-    return output.loss.item()
+    return loss.item()
 
 
-def trial_generation(model: torch.nn.Module, rows: int, prompt_tokens: int, completion_tokens: int) -> torch.Tensor:
-    """Sample ``rows`` responses of full length to random prompts, by the path that rollouts take; returns the ids."""
-    ids = _random_ids(model, rows, prompt_tokens)
-    model.eval()
-    with torch.no_grad():
-        return model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), do_sample=True, temperature=1.0,
-                              top_k=0, top_p=1.0, max_new_tokens=completion_tokens, min_new_tokens=completion_tokens,
-                              pad_token_id=0)
+def trial_generation(model: torch.nn.Module, rows: int, prompt_tokens: int, completion_tokens: int,
+                     samples: int = 1) -> list[list[int]]:
+    """Sample ``rows`` responses of full length, ``samples`` to each random prompt, by the path that rollouts take."""
+    from ..decoding import decode, sampling_mode
+
+    prompts = [ids for ids in _random_ids(model, -(-rows // samples), prompt_tokens).tolist() for _ in range(samples)]
+    with sampling_mode(model) as base:
+        return decode(base, prompts[:rows], [], max_new_tokens=completion_tokens, temperature=1.0, pad=0,
+                      ended=lambda new_ids: torch.zeros(len(new_ids), dtype=torch.bool, device=new_ids.device))
 
 
 def _random_ids(model: torch.nn.Module, rows: int, length: int) -> torch.Tensor:
