@@ -82,6 +82,7 @@ class Profile:
     dtype: str = "float32"  # of the base weights
     gradient_checkpointing: bool = False  # recompute activations: less memory, more time
     use_vllm: str = "never"  # "never", or "auto": colocated vLLM where it is installed
+    vllm_server: str | None = None  # address of a running `trl vllm-serve`; None: vLLM shares the training's GPU
     shared_prefix: bool = False  # compute a group's shared prompt once
     wandb_mode: str = "auto"  # "auto": online with a key, offline without; "offline", "online", "disabled"
     wandb_project: str = "rlvr-course"  # the W&B project that runs are recorded in
@@ -149,6 +150,9 @@ def check_batch(p: Profile) -> None:
                          f"({p.prompts_per_step} prompts x {p.group_size} samples); choose a divisor.")
     if p.train_subset is not None and p.train_subset < p.prompts_per_step:
         raise ValueError(f"train_subset={p.train_subset} is smaller than prompts_per_step={p.prompts_per_step}.")
+    if p.vllm_server is not None and not (p.use_vllm == "auto" and p.vllm_server.startswith(("http://", "https://"))):
+        raise ValueError(f"vllm_server={p.vllm_server!r}: give its address, as in http://localhost:8000, and set "
+                         "use_vllm='auto'.")
     if not p.eval_splits:
         raise ValueError("eval_splits is empty: name at least one split, or nothing would say what was learned.")
     if p.shared_prefix and p.loss_type == "bnpo" and p.gradient_accumulation_steps > 1:

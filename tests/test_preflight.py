@@ -94,10 +94,10 @@ def server():
 
 def test_a_laptop_is_ready_for_mini(tiny, no_keys) -> None:
     found = checkup("mini", model=tiny)
-    assert [check.name for check in found] == ["versions", "model", "problems", "machine", "disk", "W&B"]
+    assert [check.name for check in found] == ["versions", "model", "problems", "machine", "disk", "sampling", "W&B"]
     assert all(check.ok for check in found), [check.sentence for check in found if not check.ok]
     assert all(check.sentence.endswith(".") and str(check).startswith("ok") for check in found)
-    assert "500 test" in found[2].sentence and found[5].sentence.startswith("offline")
+    assert "500 test" in found[2].sentence and found[6].sentence.startswith("offline")
     assert preflight("mini", model=tiny) == []
 
 
@@ -260,3 +260,33 @@ def test_time_and_price_are_spelt_out() -> None:
     assert f"{mini.max_steps} steps take about 6.7 min" in str(found)
     long = Timing((60.0, 60.0), 1.0, 500.0, 40 * 2**30, get_profile("mini", max_steps=470), dollars_per_hour=2.5)
     assert "7.8 h" in str(long) and "The GPU held 40.0 GiB at most." in str(long)
+
+
+# --- vLLM ---
+
+
+def on_a_gpu_with_vllm(monkeypatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(checks, "installed", lambda name: "0.30.0")
+
+
+def test_a_vllm_server_has_to_answer(server, monkeypatch) -> None:
+    on_a_gpu_with_vllm(monkeypatch)
+    there = get_profile("llama-8b", vllm_server=server(200))
+    assert "answers" in checks.check_vllm(there)
+    with pytest.raises(ValueError, match="trl vllm-serve --model meta-llama/Llama-3.1-8B --max_model_len 3072"):
+        checks.check_vllm(get_profile("llama-8b", vllm_server=CLOSED))
+
+
+def test_how_responses_are_sampled_is_told(monkeypatch) -> None:
+    assert "not installed: slower" in checks.check_vllm(get_profile("llama-8b"))
+    assert "slower" not in checks.check_vllm(get_profile("mini"))
+    on_a_gpu_with_vllm(monkeypatch)
+    assert "in its share of this GPU" in checks.check_vllm(get_profile("llama-8b"))
+
+
+def test_memory_is_not_set_aside_for_a_vllm_that_is_not_there(monkeypatch) -> None:
+    monkeypatch.setattr(checks, "longest_prompt", lambda p: 900)
+    monkeypatch.setattr(checks, "installed", lambda name: None)
+    alone = checks.check_memory(get_profile("llama-8b"), "a GPU", 45 * GIB, gpu=True)
+    assert alone == checks.check_memory(get_profile("llama-8b", use_vllm="never"), "a GPU", 45 * GIB, gpu=True)

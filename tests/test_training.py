@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from rlvr_utils import training
+from rlvr_utils.memory import estimate
 from rlvr_utils.models import load_model, load_tokenizer
 from rlvr_utils.pretrain import HABIT, document_text, documents, train_tokenizer
 from rlvr_utils.profiles import get_profile
@@ -221,6 +222,16 @@ def test_vllm_gets_the_stop_rule_room_and_memory(monkeypatch):
     assert options["vllm_max_model_length"] == 2048 + 1024
     assert options["vllm_gpu_memory_utilization"] * 48 > 16.1, "vLLM's own copy of the 8B weights must fit"
     training.build.GRPOConfig(output_dir="x", bf16=False, use_cpu=True, **options)
+
+
+def test_a_vllm_server_is_asked_with_the_stop_rule_and_takes_no_memory_here(monkeypatch):
+    monkeypatch.setattr(training.build, "use_vllm", lambda p: True)
+    p = get_profile("llama-8b", vllm_server="http://10.0.0.2:8000")
+    config = training.grpo_config(p, Path("checkpoints"))
+    assert (config.vllm_mode, config.vllm_server_base_url) == ("server", "http://10.0.0.2:8000")
+    assert config.generation_kwargs == {"stop": ["\nQuestion:"]}
+    phases = estimate(p, gpu=80e9).phases
+    assert "vLLM" not in phases["update"] and "KV cache" not in phases["rollout"]
 
 
 def test_updates_per_generation_makes_larger_generations():

@@ -116,8 +116,9 @@ def estimate(p: Profile, config: PretrainedConfig | None = None, *, gpu: float |
     rows = min(p.eval_batch, p.batch_size * p.updates_per_generation)
     rollouts = Load(rows, *lengths, prompts=-(-rows // p.group_size))
     once = -(-p.micro_batch // p.group_size) if p.shared_prefix else None
+    elsewhere = gpu is not None and p.use_vllm != "never"  # vLLM samples, in its share of the GPU or on another machine
     phases = {
-        "rollout": {} if "vLLM" in always else generation(p, config, rollouts),
+        "rollout": {} if elsewhere else generation(p, config, rollouts),
         "update": update(p, config, Load(p.micro_batch, *lengths, prompts=once), gpu is not None),
         "evaluation": generation(p, config, Load(p.eval_batch, *lengths))}
     return Estimate({name: with_overhead(always | parts, gpu) for name, parts in phases.items()})
@@ -175,8 +176,8 @@ def vllm_utilization(p: Profile, config: PretrainedConfig, gpu: float) -> float:
 
 
 def vllm_share(p: Profile, config: PretrainedConfig, gpu: float | None) -> dict[str, float]:
-    """vLLM's part of the GPU where the profile uses it: taken at the start, kept until the end."""
-    if gpu is None or p.use_vllm == "never":
+    """vLLM's part of the GPU where the profile uses it there: taken at the start, kept until the end."""
+    if gpu is None or p.use_vllm == "never" or p.vllm_server:
         return {}
     return {"vLLM": vllm_utilization(p, config, gpu) * gpu}
 

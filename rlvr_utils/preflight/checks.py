@@ -14,7 +14,7 @@ import tomllib
 import urllib.error
 import urllib.request
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlparse
 
@@ -118,6 +118,8 @@ def check_machine(p: Profile) -> str:
 def check_memory(p: Profile, machine: str, free: float, gpu: bool) -> str:
     """Hold the estimate against ``free`` bytes, and say what to change where it does not fit."""
     prompt = longest_prompt(p)
+    if p.use_vllm == "auto" and installed("vllm") is None:
+        p = replace(p, use_vllm="never")  # then the model itself samples
     needed = estimate(p, shape(p), gpu=free if gpu else None, prompt_tokens=prompt)
     sentence = (f"{machine}: {free / GIB:.1f} GiB are free, and the run needs up to {needed.peak / GIB:.1f} GiB "
                 f"during {needed.peak_phase}.")
@@ -279,6 +281,20 @@ def gated(model: str, page: str, has_token: bool) -> str:
             f"{ungated}".rstrip(" ;") + ("" if ungated else "."))
 
 
+def check_vllm(p: Profile) -> str:
+    """How responses will be sampled; a vLLM server has to answer."""
+    if p.use_vllm == "never" or not torch.cuda.is_available() or installed("vllm") is None:
+        slow = p.use_vllm == "auto"
+        return "responses are sampled by the model itself" + (", since vLLM is not installed: slower." if slow else ".")
+    if p.vllm_server is None:
+        return f"vLLM {installed('vllm')} samples, in its share of this GPU."
+    if not answers(f"{p.vllm_server.rstrip('/')}/health"):
+        raise ValueError(f"No vLLM server answers on {p.vllm_server}: start one on another GPU with `trl vllm-serve --model "
+                         f"{p.model} --max_model_len {p.max_prompt_length + p.max_completion_length}`, or set "
+                         "vllm_server=None.")
+    return f"the vLLM server on {p.vllm_server} answers."
+
+
 # --- W&B ---
 
 
@@ -320,4 +336,4 @@ def answers(url: str) -> bool:
 
 CHECKS: dict[str, Callable[[Profile], str]] = {
     "versions": check_versions, "model": check_model, "problems": check_problems, "machine": check_machine,
-    "disk": check_disk, "W&B": check_wandb}
+    "disk": check_disk, "sampling": check_vllm, "W&B": check_wandb}

@@ -95,6 +95,9 @@ def vllm_options(p: Profile) -> dict:
     """TRL's vLLM settings: the one stop rule, room for prompt and response, and the memory that the estimator allots."""
     if not use_vllm(p):
         return {}
+    if p.vllm_server:
+        return {"use_vllm": True, "vllm_mode": "server", "vllm_server_base_url": p.vllm_server,
+                "generation_kwargs": {"stop": [STOP]}}
     total = torch.cuda.get_device_properties(0).total_memory
     return {"use_vllm": True, "vllm_mode": "colocate", "generation_kwargs": {"stop": [STOP]},
             "vllm_max_model_length": p.max_prompt_length + p.max_completion_length,
