@@ -24,10 +24,11 @@ ABILITIES = REPO / "data" / "minillama" / "abilities.json"
 MANY, MANY_SAMPLES = REFERENCE_RUNS / "many", 32
 #: For LoRA and for full fine-tuning the learning rate is chosen on this grid, with one seed each.
 LR_GRID = (1e-4, 3e-4, 1e-3, 3e-3)
-#: The best of the grid for full fine-tuning; None until the grid has been run.
-FULL_LEARNING_RATE: float | None = None
-#: Twelve passes over these problems, slow enough that a quarter of the run holds at most half of its gain.
-LONG = {"train_subset": 256, "max_steps": 192, "learning_rate": 3e-4, "eval_every": 48}
+#: The best of the grid by final accuracy; LoRA's is the default of ``mini``.
+BEST_RATE = {"lora": 1e-3, "none": 3e-4}
+#: Twelve passes over these problems, at rates so low that a quarter of the run holds at most half of its gain.
+LONG = {"train_subset": 256, "max_steps": 192, "eval_every": 48}
+LONG_RATE = {"lora": 3e-4, "none": 5e-5}
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Arm:
     key: str
     seeds: int
     question: str
-    overrides: dict | None = field(default_factory=dict)  #: of profile ``mini``; None: cannot be run yet
+    overrides: dict = field(default_factory=dict)  #: of profile ``mini``
 
     @property
     def prefix(self) -> str:
@@ -49,22 +50,27 @@ class Arm:
     @property
     def runs(self) -> dict[str, dict]:
         """Name of the run -> overrides of profile ``mini``."""
-        if self.overrides is None:
-            return {}
         return {f"{self.prefix}{seed}": {"seed": seed} | self.overrides for seed in range(self.seeds)}
 
 
+#: (adapter, learning rate) -> key of the arm that has this point of the grid already, as its seed 0.
+_ON_THE_GRID = {("lora", BEST_RATE["lora"]): "", ("none", BEST_RATE["none"]): "full",
+                ("lora", BEST_RATE["none"]): "lora-full-rate"}
+
+
+def _grid_key(adapter: str, rate: float) -> str:
+    return _ON_THE_GRID.get((adapter, rate), f"grid-{adapter}-{rate:g}")
+
+
 def _grid(adapter: str) -> list[Arm]:
-    return [Arm(f"{'LoRA' if adapter == 'lora' else 'full'} at {rate:g}", "A", f"grid-{adapter}-{rate:g}", 1,
-                "which learning rate?", {"adapter": adapter, "learning_rate": rate})
-            for rate in LR_GRID if (adapter, rate) != ("lora", 1e-3)]  # that one is mini-seed-0
+    name = "LoRA" if adapter == "lora" else "full fine-tuning"
+    return [Arm(f"{name}, learning rate {rate:g}", "A", _grid_key(adapter, rate), 1, "which learning rate?",
+                {"adapter": adapter, "learning_rate": rate})
+            for rate in LR_GRID if (adapter, rate) not in _ON_THE_GRID]
 
 
-def _full(**overrides) -> dict | None:
-    """Full fine-tuning at its own best learning rate; None before the grid has told it."""
-    if FULL_LEARNING_RATE is None:
-        return None
-    return overrides | {"adapter": "none", "learning_rate": FULL_LEARNING_RATE}
+def _long(adapter: str) -> dict:
+    return LONG | {"adapter": adapter, "learning_rate": LONG_RATE[adapter]}
 
 
 EXPERIMENT: tuple[Arm, ...] = (
@@ -73,9 +79,12 @@ EXPERIMENT: tuple[Arm, ...] = (
     Arm("random reward", "A", "random", 3, "how much comes from training on anything at all?", {"reward": "random"}),
     Arm("fine-tuned on its own right answers", "A", "rejection", 3, "why RL at all?", {"method": "rejection"}),
     *_grid("none"), *_grid("lora"),
-    Arm("full fine-tuning", "A", "full", 5, "is LoRA the reason for a gap?", _full()),
-    Arm("long, LoRA", "B", "long-lora", 3, "where does the curve really go?", LONG),
-    Arm("long, full fine-tuning", "B", "long-full", 3, "where does the curve really go?", _full(**LONG)),
+    Arm("full fine-tuning", "A", "full", 5, "is LoRA the reason for a gap?",
+        {"adapter": "none", "learning_rate": BEST_RATE["none"]}),
+    Arm("long, LoRA", "B", "long-lora", 3, "where does the curve really go?", _long("lora")),
+    Arm("long, full fine-tuning", "B", "long-full", 3, "where does the curve really go?", _long("none")),
+    Arm("LoRA at full fine-tuning's learning rate", "C", "lora-full-rate", 3, "what does the usual mistake cost?",
+        {"learning_rate": BEST_RATE["none"]}),
     *(Arm(f"LoRA rank {r}", "C", f"rank-{r}", 3, "does the rank matter?", {"lora_rank": r, "lora_alpha": 2 * r})
       for r in (1, 4, 64)),
     Arm("LoRA on attention only", "C", "attention", 3, "do the targets matter?",
