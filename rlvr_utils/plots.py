@@ -24,8 +24,15 @@ DPI = 84
 
 
 def style() -> None:
-    """Set the course's look for all figures made after it: palette with dashes, light grid, readable text."""
+    """Set the course's look for all figures made after it: palette with dashes, light grid, readable text.
+
+    Tables show LaTeX as it was written: in a course on answers in LaTeX the writing is what matters.
+    """
     import matplotlib as mpl
+    import pandas as pd
+
+    for option in ("display.html.use_mathjax", "styler.html.mathjax"):
+        pd.set_option(option, False)
 
     mpl.rcParams.update(
         {

@@ -85,8 +85,8 @@ EXPERIMENT: tuple[Arm, ...] = (
     Arm("long, full fine-tuning", "B", "long-full", 3, "where does the curve really go?", _long("none")),
     Arm("LoRA at full fine-tuning's learning rate", "C", "lora-full-rate", 3, "what does the usual mistake cost?",
         {"learning_rate": BEST_RATE["none"]}),
-    *(Arm(f"LoRA rank {r}", "C", f"rank-{r}", 3, "does the rank matter?", {"lora_rank": r, "lora_alpha": 2 * r})
-      for r in (1, 4, 64)),
+    *(Arm(f"LoRA rank {r}", "C", f"rank-{r}", 3, "does the rank matter?", {"lora_rank": r})
+      for r in (1, 4, 64)),  # alpha is kept: notebook 03
     Arm("LoRA on attention only", "C", "attention", 3, "do the targets matter?",
         {"lora_targets": ["q_proj", "k_proj", "v_proj", "o_proj"]}),
     Arm("prompts computed anew for each response", "C", "unshared", 3, "does sharing the prefix change what is learned?",

@@ -10,13 +10,17 @@ from typing import NamedTuple
 
 
 class Rule(NamedTuple):
-    """One row: the question, the decision, an accepted and a refused (answer, ground truth), and where it is from."""
+    """One row: the question, the decision, an accepted and a refused (answer, ground truth), and where it is from.
+
+    ``problem`` is the question that was asked, where the decision depends on it.
+    """
 
     question: str
     decision: str
     accepted: tuple[str, str]
     refused: tuple[str, str]
     source: str
+    problem: str | None = None
 
 
 POLICY = (
@@ -25,7 +29,7 @@ POLICY = (
     Rule("fraction not reduced, computation not done", "equal in value is equal; see echoes for copied computations",
          (r"\frac{6}{8}", r"\frac{3}{4}"), (r"\frac{6}{9}", r"\frac{3}{4}"), "the value; prm800k refuses it"),
     Rule("echo of the question", "refused where the question is given and the copy is not the ground truth word for word",
-         ("14", "14"), ("13", "14"), "this course"),
+         ("14", "14"), (r"2 + 3 \cdot 4", "14"), "this course", problem=r"Evaluate $2 + 3 \cdot 4$."),
     Rule("percent against number", "the sign may be dropped, or worked out: 30% is 30 and 0.3; 0.5% is not a bare 0.5",
          (r"30\%", "30"), (r"0.5\%", "0.5"), "MATH is_equiv; the value"),
     Rule("unit against bare number", "a unit on one side only is dropped", (r"25\text{ ft}", "25"),
@@ -77,7 +81,7 @@ POLICY = (
 
 def policy_table() -> str:
     """The policy as a Markdown table."""
-    lines = ["| where it is a matter of choice | decision | equal | not equal | after |", "|---|---|---|---|---|"]
+    lines = ["| where it is a matter of choice | decision | equal | not equal | follows |", "|---|---|---|---|---|"]
     for rule in POLICY:
         pairs = ("`{}` for `{}`".format(*(part.replace("|", "\\|") for part in pair))
                  for pair in (rule.accepted, rule.refused))
