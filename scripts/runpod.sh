@@ -2,11 +2,14 @@
 # The course on a rented GPU: from RunPod's official PyTorch template (Jupyter) to a training that needs no browser.
 #
 #   bash scripts/runpod.sh [--vllm]                        environment on the volume, kernel for the notebooks
+#   bash scripts/runpod.sh doctor [--vllm] [...]           the same, then `rlvr doctor`: what is missing, what it costs
 #   bash scripts/runpod.sh train [--vllm] [--stop] [...]   the same, a pre-flight, then the training, detached
 #   bash scripts/runpod.sh status                          is it going, and what did it say last
+#   bash scripts/runpod.sh stop                            end the training, not the pod; `train` goes on from there
 #
-# "..." goes to `rlvr train`: --profile (default llama-8b), --config, --seed, --set. --vllm installs vLLM for faster
-# sampling. --stop stops the pod when the training has ended, well or not: the volume is kept, an idle GPU is not paid.
+# "..." goes to `rlvr train` or `rlvr doctor`: --profile (default llama-8b), --config, --seed, --set. --vllm installs
+# vLLM for faster sampling, and once is enough: the environment keeps it. --stop stops the pod when the training has
+# ended, well or not: the volume is kept, an idle GPU is not paid. It can be asked for later too, by the same command.
 #
 # Every command can be given again at any time. After a restart of the pod the environment is still on the volume and
 # only the kernel is registered anew; a training that was cut off goes on from its last checkpoint. Left out: several
@@ -19,6 +22,8 @@ COURSE=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 ENVIRONMENT=$VOLUME/rlvr-env
 PYTHON=$ENVIRONMENT/bin/python
 LOG=$COURSE/runs/training.log
+STOP_AT_END=$COURSE/runs/stop-the-pod # there while the pod is to be stopped when the training has ended
+SOON=${RLVR_SOON:-120} # seconds: a training that ends sooner did not train, and somebody is there to read why
 POD_VARIABLES=${RP_ENVIRONMENT:-/etc/rp_environment} # where the template keeps the pod's variables for SSH sessions
 
 say() { printf '%s\n' "$*"; }
@@ -83,10 +88,14 @@ make_environment() { # $1: the vLLM to install, or nothing
     # vLLM comes first, because it brings the PyTorch that it was built for; without it the image's own is kept.
     [ -z "$1" ] || pip --python "$PYTHON" install --quiet "$1"
     pins "$PYTHON" >"$ENVIRONMENT/constraints.txt"
-    grep -vE '^(torch|torchvision|torchaudio|triton)==' "$COURSE/requirements.lock" >"$ENVIRONMENT/requirements.txt"
+    # vLLM has its own wishes for two packages that the lock pins for others.
+    local aside='torch|torchvision|torchaudio|triton'
+    [ -z "$1" ] || aside="$aside|lark|setuptools"
+    grep -vE "^($aside)==" "$COURSE/requirements.lock" >"$ENVIRONMENT/requirements.txt"
     pip --python "$PYTHON" install --quiet -c "$ENVIRONMENT/constraints.txt" -r "$ENVIRONMENT/requirements.txt"
     pip --python "$PYTHON" install --quiet --no-deps --no-build-isolation -e "$COURSE"
     pins "$PYTHON" | cmp -s - "$ENVIRONMENT/constraints.txt" || fail "pip replaced PyTorch; remove $ENVIRONMENT and try again."
+    [ -z "$1" ] || touch "$ENVIRONMENT/with-vllm"
     touch "$made" # last: an environment that was cut off is made again
 }
 
@@ -105,62 +114,105 @@ JSON
     say "Notebooks in $COURSE/notebooks open with the kernel 'RLVR course'."
 }
 
+lock() { # hold the lock (9) of a set-up or a training; it ends with the last process that has it
+    exec 9>"$COURSE/runs/training.lock"
+    flock --nonblock 9
+}
+
 set_up() { # $1: "yes" for vLLM
     local vllm=
-    check_place
-    use_the_volume
     check_image
-    [ "$1" = no ] || vllm=$(sed -n 's/^gpu = \["\(vllm[^"]*\)"\]$/\1/p' "$COURSE/pyproject.toml")
+    if [ "$1" = yes ] || [ -e "$ENVIRONMENT/with-vllm" ]; then
+        vllm=$(sed -n 's/^gpu = \["\(vllm[^"]*\)"\]$/\1/p' "$COURSE/pyproject.toml")
+    fi
     make_environment "$vllm"
     register_kernel
+    say "In a terminal: source $ENVIRONMENT/bin/activate, then rlvr, wandb and accelerate are commands."
+}
+
+check_gpu() {
+    nvidia-smi --query-gpu=name,memory.total --format=csv,noheader ||
+        fail "no GPU answers here, and this profile needs one: start the pod with a GPU."
+}
+
+arm_stop() { # $1: "yes" to stop the pod at the end of the training
+    if [ "$1" = yes ]; then
+        [ -n "${RUNPOD_POD_ID:-}" ] && command -v runpodctl >/dev/null ||
+            fail "--stop needs runpodctl and RUNPOD_POD_ID, and they are not here: leave --stop out."
+        touch "$STOP_AT_END"
+    fi
 }
 
 start_training() { # $1: "yes" to stop the pod at the end; the rest goes to `rlvr train`
     local stop=$1
     shift
-    nvidia-smi --query-gpu=name,memory.total --format=csv,noheader ||
-        fail "no GPU answers here, and this profile needs one: start the pod with a GPU."
-    exec 9>"$COURSE/runs/training.lock"
-    if ! flock --nonblock 9; then
-        say "A training is going already:"
-        status
-        return
-    fi
-    "$PYTHON" -m rlvr_utils doctor "$@" || fail "the pre-flight found what is listed above; nothing was started."
+    "$PYTHON" -m rlvr_utils doctor "$@" ||
+        fail "the pre-flight found what is listed above; nothing was started, and the pod is still on."
+    rm -f "$STOP_AT_END"
+    arm_stop "$stop"
     # A session of its own: closing the browser, the terminal or the laptop ends nothing. It holds the lock (9) to its end.
-    setsid nohup bash "${BASH_SOURCE[0]}" detached "$stop" "$@" >>"$LOG" 2>&1 </dev/null &
-    say "Training goes on without you. Watch it: tail -f $LOG, or notebook 04."
+    setsid nohup bash "${BASH_SOURCE[0]}" detached "$@" >>"$LOG" 2>&1 </dev/null &
+    echo $! >"$COURSE/runs/training.pid"
+    say "Training goes on without you. Watch it: bash scripts/runpod.sh status, or tail -f $LOG, or notebook 04."
 }
 
 detached() { # runs the training to its end; a resumed run continues by itself
-    local stop=$1 status=0
-    shift
+    local status=0
     say "--- $(date -u '+%F %T') UTC: rlvr train $*"
     # A key that some library prints in a message must not stay on the volume.
     "$PYTHON" -m rlvr_utils train "$@" 2>&1 | sed -uE 's/hf_[A-Za-z0-9]{8,}|[0-9a-f]{40,}/***/g' || status=$?
     say "--- $(date -u '+%F %T') UTC: ended with status $status; results are in $COURSE/runs."
     sync
-    [ "$stop" = no ] || stop_pod
+    [ -e "$STOP_AT_END" ] || return 0
+    if [ "$SECONDS" -lt "$SOON" ]; then
+        say "It ended so soon that the pod is left on: stop it on RunPod's page when you have read why."
+    else
+        stop_pod
+    fi
 }
 
 stop_pod() {
-    if [ -z "${RUNPOD_POD_ID:-}" ] || ! runpodctl stop pod "$RUNPOD_POD_ID"; then
-        say "The pod could not be stopped from here: stop it on RunPod's page, it is still being paid for."
-    fi
+    local try
+    for try in 1 2 3; do
+        [ "$try" = 1 ] || sleep 20
+        if runpodctl stop pod "$RUNPOD_POD_ID"; then return; fi
+    done
+    say "The pod could not be stopped from here: stop it on RunPod's page, it is still being paid for."
 }
 
 status() {
     if flock --nonblock --conflict-exit-code 9 "$COURSE/runs/training.lock" true; then
         say "No training is going."
     else
-        say "A training is going."
+        say "A training is going.$([ ! -e "$STOP_AT_END" ] || printf ' %s' 'The pod stops when it has ended.')"
     fi
     [ ! -f "$LOG" ] || tail -n 5 "$LOG"
 }
 
+end_training() {
+    if flock --nonblock --conflict-exit-code 9 "$COURSE/runs/training.lock" true; then
+        say "No training is going."
+    else
+        rm -f "$STOP_AT_END"
+        kill -TERM -- "-$(cat "$COURSE/runs/training.pid")"
+        say "The training is ended. The same train command goes on from its last checkpoint; the pod is still on."
+    fi
+}
+
+with_profile() { # prints the options with the profile that is meant where none is named, one a line
+    local word previous= named=no
+    for word in "$@"; do
+        case $word in --profile | --profile=*) named=yes ;; --config=*) previous=--config word=${word#*=} ;; esac
+        if [ "$previous" = --config ] && grep -qs '^profile:' "$word"; then named=yes; fi
+        previous=$word
+    done
+    [ "$named" = yes ] || printf '%s\n' --profile llama-8b
+    [ $# = 0 ] || printf '%s\n' "$@"
+}
+
 main() {
     local command=setup vllm=no stop=no rest=()
-    case ${1:-} in setup | train | status | detached) command=$1 && shift ;; esac
+    case ${1:-} in setup | doctor | train | status | stop | detached) command=$1 && shift ;; esac
     cd "$COURSE"
     mkdir -p runs
     if [ -z "${RUNPOD_POD_ID:-}" ] && [ -f "$POD_VARIABLES" ]; then . "$POD_VARIABLES"; fi
@@ -169,16 +221,37 @@ main() {
         return
     fi
     for word in "$@"; do
-        case $word in --vllm) vllm=yes ;; --stop) stop=yes ;; *) rest+=("$word") ;; esac
+        case $word in
+        --vllm) vllm=yes ;;
+        --stop) stop=yes ;;
+        --help | -h | help)
+            sed -n '2,/^set /s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+            return
+            ;;
+        *) rest+=("$word") ;;
+        esac
     done
-    [ "$command" = train ] || [ ${#rest[@]} = 0 ] || fail "'${rest[0]}' is not known: see the first lines of this file."
-    case " ${rest[*]} " in *" --profile"* | *" --config"*) ;; *) rest=(--profile llama-8b "${rest[@]}") ;; esac
-    if [ "$command" = status ]; then
+    case $command in
+    status) status && return ;;
+    stop) end_training && return ;;
+    setup) [ ${#rest[@]} = 0 ] || fail "'${rest[0]}' is not known: see bash scripts/runpod.sh --help." ;;
+    esac
+    check_place
+    use_the_volume
+    [ "$command" != train ] || check_gpu
+    if ! lock; then
+        arm_stop "$stop"
+        say "A training (or its set-up) is going already, and its environment is left as it is:"
         status
         return
     fi
+    mapfile -t rest < <(with_profile "${rest[@]}")
+    say "Stay until this says that the training goes on without you: setting up takes some minutes the first time."
     set_up "$vllm"
-    if [ "$command" = train ]; then start_training "$stop" "${rest[@]}"; fi
+    case $command in
+    doctor) "$PYTHON" -m rlvr_utils doctor "${rest[@]}" ;;
+    train) start_training "$stop" "${rest[@]}" ;;
+    esac
 }
 
 main "$@"

@@ -82,7 +82,7 @@ class Pod:
     def environment(self) -> dict[str, str]:
         return {"PATH": f"{self.commands}:/usr/bin:/bin", "HOME": str(self.root / "home"), "ROOT": str(self.root),
                 "RP_WORKSPACE": str(self.volume), "RP_ENVIRONMENT": str(self.root / "rp_environment"),
-                "PYTHONPATH": str(self.image), "RUNPOD_POD_ID": "pod123", "HF_TOKEN": TOKEN,
+                "PYTHONPATH": str(self.image), "RUNPOD_POD_ID": "pod123", "HF_TOKEN": TOKEN, "RLVR_SOON": "0",
                 "HF_HOME": str(self.volume / ".cache" / "huggingface")}
 
     def run(self, *words: str, **variables: str) -> subprocess.CompletedProcess:
@@ -153,9 +153,13 @@ def test_the_images_own_pytorch_is_kept(pod: Pod) -> None:
     assert str(pod.image) in seen.stdout
 
 
-def test_vllm_comes_first_and_brings_its_own(pod: Pod) -> None:
+def test_vllm_comes_first_brings_its_own_and_is_remembered(pod: Pod) -> None:
     assert pod.run("--vllm").returncode == 0
-    assert pod.read("pip.log").splitlines()[0].endswith("install --quiet vllm>=0.22,<=0.31")
+    installed = pod.read("pip.log")
+    assert installed.splitlines()[0].endswith("install --quiet vllm>=0.28,<=0.30")
+    names = {line.split("==")[0] for line in (pod.volume / "rlvr-env" / "requirements.txt").read_text().splitlines()}
+    assert "trl" in names and not names & {"torch", "lark", "setuptools"}, "vLLM has its own wishes for these"
+    assert "is ready." in pod.run().stdout and pod.read("pip.log") == installed
 
 
 def test_an_environment_that_was_cut_off_or_made_for_another_image_is_made_again(pod: Pod) -> None:
@@ -175,7 +179,7 @@ def test_training_outlives_the_terminal_starts_once_and_stops_the_pod(pod: Pod) 
     pod.wait_for("rlvr train --profile llama-8b --set max_steps=7 token")
     again = pod.run("train", "--stop")
     assert again.returncode == 0 and "going already" in again.stdout and pod.log.count("rlvr train --p") == 2
-    assert "A training is going." in pod.run("status").stdout and not pod.read("runpodctl.log")
+    assert "A training is going. The pod stops" in pod.run("status").stdout and not pod.read("runpodctl.log")
     (pod.root / "go-on").touch()
     pod.wait_for("ended with status 0")
     until = time.monotonic() + 60
@@ -188,11 +192,60 @@ def test_training_outlives_the_terminal_starts_once_and_stops_the_pod(pod: Pod) 
 def test_a_crash_is_told_and_stops_the_pod_only_if_asked(pod: Pod) -> None:
     for file in ("go-on", "crash"):
         (pod.root / file).touch()
+    (pod.course / "my.yaml").write_text("profile: llama-8b\n")
     assert pod.run("train", "--config", "my.yaml").returncode == 0
     pod.wait_for("ended with status 1")
     assert "rlvr train --config my.yaml" in pod.log and "--profile" not in pod.log
     assert "No training is going." in pod.run("status").stdout
     assert pod.read("runpodctl.log") == ""
+
+
+def test_a_going_training_keeps_its_environment_and_may_be_told_to_stop_the_pod(pod: Pod) -> None:
+    assert pod.run("train", "--vllm").returncode == 0
+    pod.wait_for("rlvr train --profile llama-8b token")
+    installed, mark = pod.read("pip.log"), pod.volume / "rlvr-env" / "mark"
+    mark.touch()
+    (pod.course / "requirements.lock").write_text("trl==9.9\n")  # as after a git pull
+    for words in ((), ("--vllm",), ("train",), ("doctor",), ("train", "--stop")):
+        said = pod.run(*words)
+        assert said.returncode == 0 and "going already" in said.stdout
+    assert mark.exists() and pod.read("pip.log") == installed
+    (pod.root / "go-on").touch()
+    pod.wait_for("ended with status 0")
+    until = time.monotonic() + 60
+    while not pod.read("runpodctl.log") and time.monotonic() < until:
+        time.sleep(0.05)
+    assert pod.read("runpodctl.log") == "stop pod pod123\n", "the last call asked for it"
+
+
+def test_a_training_can_be_ended_without_the_pod(pod: Pod) -> None:
+    assert "No training is going." in pod.run("stop").stdout
+    assert pod.run("train", "--stop").returncode == 0
+    pod.wait_for("rlvr train --profile llama-8b token")
+    assert "goes on from its last checkpoint" in pod.run("stop").stdout
+    until = time.monotonic() + 60
+    while "No training" not in pod.run("status").stdout and time.monotonic() < until:
+        time.sleep(0.05)
+    assert "No training is going." in pod.run("status").stdout and not pod.read("runpodctl.log")
+    (pod.course / "runs" / "training.log").unlink()  # nothing more will come
+
+
+def test_a_pod_is_left_on_where_nothing_was_trained_or_it_cannot_be_stopped(pod: Pod) -> None:
+    (pod.root / "go-on").touch()
+    assert pod.run("train", "--stop", RLVR_SOON="600").returncode == 0
+    pod.wait_for("the pod is left on")
+    assert not pod.read("runpodctl.log")
+    (pod.commands / "runpodctl").unlink()
+    missing = pod.run("train", "--stop")
+    assert missing.returncode == 1 and "--stop needs runpodctl" in missing.stdout
+
+
+def test_a_file_of_settings_means_the_8b_unless_it_names_a_profile(pod: Pod) -> None:
+    (pod.course / "my.yaml").write_text("learning_rate: 2e-5\n")
+    assert "rlvr doctor --profile llama-8b --config my.yaml --dollars-per-hour 2" in pod.run(
+        "doctor", "--config", "my.yaml", "--dollars-per-hour", "2").stdout
+    (pod.course / "my.yaml").write_text("profile: small-gpu\n")
+    assert "rlvr doctor --config=my.yaml" in pod.run("doctor", "--config=my.yaml").stdout
 
 
 def test_no_secret_is_written_anywhere(pod: Pod) -> None:
@@ -212,6 +265,7 @@ def test_what_is_wrong_is_said_before_anything_starts(pod: Pod) -> None:
     executable(pod.commands / "nvidia-smi", "exit 9")
     assert "no GPU answers here" in pod.run("train").stdout
     assert "'trian' is not known" in pod.run("trian").stdout
+    assert "status    " in pod.run("train", "--help").stdout and not pod.log
     pod.install("torch", "2.6.0+cu124")
     assert "no PyTorch 2.8 or newer" in pod.run().stdout
     assert "there is no volume at" in pod.run(RP_WORKSPACE=str(pod.root / "none")).stdout
