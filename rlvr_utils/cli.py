@@ -18,12 +18,15 @@ from rlvr_utils.course import CourseError, run_course
 from rlvr_utils.profiles import Profile, get_profile, read_config
 
 LIBRARIES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "wandb", "papermill")
+EVALUATION = ("split", "shots", "decoding", "n_samples", "eval_batch")
 WORDS = {"true": True, "false": False, "null": None}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand; return 0, or 1 after one sentence on stderr that says what is wrong."""
     arguments = parser().parse_args(argv)
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())  # where a reward of one's own lies: reward=my_module:my_function
     try:
         return arguments.run(arguments) or 0
     except (ValueError, OSError, CourseError) as error:
@@ -64,6 +67,7 @@ def parser() -> argparse.ArgumentParser:
                          help="sample the base model on training problems: is there anything to learn from?")
     doctor_.add_argument("--timing", action="store_true", help="run three real steps and project the hours of the whole run")
     doctor_.add_argument("--dollars-per-hour", type=float, metavar="X", help="what the machine costs: --timing with a price")
+    evaluate_.epilog = f"Settings: {', '.join(EVALUATION)}."
     evaluate_.add_argument("path", metavar="RUN", help="the run's folder, as in runs/mini-seed0")
     return top
 
@@ -92,8 +96,11 @@ def chosen(arguments: argparse.Namespace) -> tuple[str, dict]:
     seed = getattr(arguments, "seed", None)
     settings = read_config(arguments.config) if arguments.config else {}
     settings |= ({} if seed is None else {"seed": seed}) | dict(arguments.settings)
-    named = settings.pop("profile", "mini")
-    return arguments.profile or named, settings
+    named = settings.pop("profile", None)
+    asked = getattr(arguments, "profile", None)
+    if asked and named and asked != named:
+        raise ValueError(f"--profile says {asked} and {arguments.config} says {named}: leave one of them out.")
+    return asked or named or "mini", settings
 
 
 def profile(arguments: argparse.Namespace) -> None:
@@ -118,7 +125,11 @@ def train(arguments: argparse.Namespace) -> None:
 def evaluate(arguments: argparse.Namespace) -> None:
     from rlvr_utils.training import evaluate_run
 
-    evaluate_run(arguments.path, **dict(arguments.settings))
+    settings = dict(arguments.settings)
+    for name in settings:
+        if name not in EVALUATION:
+            raise ValueError(f"an evaluation has no setting {name!r}: there are {', '.join(EVALUATION)}.")
+    evaluate_run(arguments.path, **settings)
 
 
 def pretrain(arguments: argparse.Namespace) -> None:

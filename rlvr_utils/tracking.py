@@ -137,6 +137,8 @@ def start_wandb(p: Profile, folder: Path, say: Callable[[str], None] = print) ->
     except Exception as error:  # no network, a refused key, a missing service: none may stop the training
         say(f"W&B could not start {mode} ({type(error).__name__}); recording offline instead.")
         run = wandb.init(mode="offline", **options)
+    if run.url:
+        say(f"W&B: {run.url}")
     run.define_metric(STEP, hidden=True)
     run.define_metric("*", step_metric=STEP)
     return Tracker(run, folder, say)

@@ -64,9 +64,16 @@ def test_a_config_names_profile_and_settings_and_the_command_line_wins(monkeypat
     file = tmp_path / "my.yaml"
     file.write_text("profile: llama-8b\nseed: 1\nmax_steps: 7\nlearning_rate: 2e-5\n")
     assert cli.main(["train", "--config", str(file), "--set", "max_steps=9"]) == 0
-    assert cli.main(["train", "--config", str(file), "--profile", "small-gpu", "--seed", "4"]) == 0
+    assert cli.main(["train", "--config", str(file), "--profile", "llama-8b", "--seed", "4"]) == 0
+    assert cli.main(["train", "--config", str(file), "--profile", "small-gpu"]) == 1, "which of the two is meant?"
     assert calls == [("llama-8b", {"seed": 1, "max_steps": 9, "learning_rate": "2e-5"}),
-                     ("small-gpu", {"seed": 4, "max_steps": 7, "learning_rate": "2e-5"})]
+                     ("llama-8b", {"seed": 4, "max_steps": 7, "learning_rate": "2e-5"})]
+
+
+def test_an_evaluation_names_the_settings_that_it_has(capsys, tmp_path) -> None:
+    assert cli.main(["evaluate", str(tmp_path), "--set", "splits=ood"]) == 1
+    said = capsys.readouterr().err
+    assert "no setting 'splits'" in said and "split, shots, decoding, n_samples, eval_batch" in said
 
 
 def test_profile_prints_what_train_can_read_back(capsys, tmp_path) -> None:

@@ -27,6 +27,7 @@ from rlvr_utils.preflight import (
 from rlvr_utils.profiles import get_profile
 from rlvr_utils.runs import load_run
 from rlvr_utils.training import train
+from rlvr_utils.training.rewards import try_reward
 
 SMALL = {"prompts_per_step": 2, "group_size": 2, "max_steps": 5, "eval_problems": 3, "eval_samples": 2, "eval_every": 2,
          "max_completion_length": 6, "train_subset": 4, "wandb_mode": "disabled"}
@@ -94,10 +95,11 @@ def server():
 
 def test_a_laptop_is_ready_for_mini(tiny, no_keys) -> None:
     found = checkup("mini", model=tiny)
-    assert [check.name for check in found] == ["versions", "model", "problems", "machine", "disk", "sampling", "W&B"]
+    names = ["versions", "model", "problems", "reward", "machine", "disk", "sampling", "W&B"]
+    assert [check.name for check in found] == names
     assert all(check.ok for check in found), [check.sentence for check in found if not check.ok]
     assert all(check.sentence.endswith(".") and str(check).startswith("ok") for check in found)
-    assert "500 test" in found[2].sentence and found[6].sentence.startswith("offline")
+    assert "500 test" in found[2].sentence and found[7].sentence.startswith("offline")
     assert preflight("mini", model=tiny) == []
 
 
@@ -290,3 +292,24 @@ def test_memory_is_not_set_aside_for_a_vllm_that_is_not_there(monkeypatch) -> No
     monkeypatch.setattr(checks, "installed", lambda name: None)
     alone = checks.check_memory(get_profile("llama-8b"), "a GPU", 45 * GIB, gpu=True)
     assert alone == checks.check_memory(get_profile("llama-8b", use_vllm="never"), "a GPU", 45 * GIB, gpu=True)
+
+
+# --- a reward of one's own ---
+
+
+def test_a_reward_that_cannot_work_is_refused_at_minute_zero(tiny, no_keys, monkeypatch, tmp_path) -> None:
+    (tmp_path / "my_rewards.py").write_text(
+        "def good(completions, ground_truth, **columns):\n    return [1.0 for _ in completions]\n"
+        "def narrow(completions):\n    return [1.0 for _ in completions]\n"
+        "def short(completions, **columns):\n    return [1.0]\n"
+        "def words(completions, **columns):\n    return [len(c.split()) for c in completions]\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert preflight("mini", model=tiny, reward="my_rewards:good") == []
+    for name, said in (("narrow", "unexpected keyword argument"), ("short", "one number, or None, for each"),
+                       ("nowhere", "no attribute")):
+        with pytest.raises(ValueError, match=said):
+            checks.check_reward(get_profile("mini", model=tiny, reward=f"my_rewards:{name}"))
+    p = get_profile("mini", model=tiny, reward="my_rewards:words")
+    try_reward(p, chat=False)
+    with pytest.raises(ValueError, match="a completion is a list of messages"):
+        try_reward(p, chat=True)

@@ -11,8 +11,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from rlvr_utils import runs, training
+from rlvr_utils.diagnosis import Finding, RunStopped
 from rlvr_utils.runs import load_run
 from rlvr_utils.training import safety, train
 from rlvr_utils.training.checkpoints import MARK, checkpoint_step, checkpoints, is_whole, mark_complete, newest_checkpoint
@@ -200,3 +203,88 @@ def test_the_supervised_rival_resumes_to_the_same_bits(tiny, tmp_path, monkeypat
     other = ["seconds", "num_tokens"]  # TRL's SFTTrainer counts its tokens from 0 again after a resume
     assert died.metrics["step"].tolist() == [1, 2, 3, 4, 5, 6]
     assert straight.metrics.drop(columns=other).equals(died.metrics.drop(columns=other))
+
+
+# --- going on with other wishes ---
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return load_file(run / "adapter" / "adapter_model.safetensors")
+
+
+def same(one: Path, other: Path) -> bool:
+    a, b = weights(one), weights(other)
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def interrupted(folder: Path, tiny: str, step: int, monkeypatch, **overrides) -> Path:
+    """A run whose power is cut before the step after ``step``."""
+    def die(self, args, state, control, **kwargs):
+        if state.global_step == step:
+            raise RuntimeError("power cut")
+
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="power cut"):
+        patch.setattr(training.recording.Recorder, "on_step_begin", die, raising=False)
+        train("mini", folder, model=tiny, quiet=True, **SETTINGS | overrides)
+    return folder
+
+
+def test_a_finished_run_may_become_longer(whole, tiny, tmp_path):
+    longer = train("mini", whole, model=tiny, quiet=True, **SHORT | {"max_steps": 8})
+    at_once = train("mini", tmp_path / "at once", model=tiny, quiet=True, **SHORT | {"max_steps": 8})
+    assert same(longer.path, at_once.path)
+    assert longer.metrics["step"].tolist() == list(range(1, 9)) and longer.config["max_steps"] == 8
+    assert longer.metrics["reward"].tolist() == at_once.metrics["reward"].tolist()
+
+
+def test_a_run_may_end_at_its_newest_checkpoint(tiny, tmp_path, monkeypatch, capsys):
+    folder = interrupted(tmp_path / "run", tiny, 7, monkeypatch)
+    with pytest.raises(ValueError, match="has made 6 steps: ask for max_steps=6"):
+        train("mini", folder, model=tiny, quiet=True, **SETTINGS | {"max_steps": 4})
+    ended = train("mini", folder, model=tiny, **SETTINGS | {"max_steps": 6})
+    assert "max_steps is 6 from here on; it was 12." in capsys.readouterr().out
+    short = train("mini", tmp_path / "short", model=tiny, quiet=True, **SETTINGS | {"max_steps": 6})
+    assert same(ended.path, short.path) and ended.environment["finished"]
+    assert ended.evaluations["step"].max() == 6 and ended.metrics["step"].max() == 6
+
+
+def test_memory_may_be_saved_on_a_run_that_has_begun(tiny, tmp_path, monkeypatch):
+    folder = interrupted(tmp_path / "run", tiny, 3, monkeypatch, max_steps=4)
+    with pytest.raises(ValueError, match="learning_rate"):
+        train("mini", folder, model=tiny, quiet=True, **SETTINGS | {"max_steps": 4, "learning_rate": 1.0})
+    saved = train("mini", folder, model=tiny, quiet=True, micro_batch=4, eval_batch=2, **SETTINGS | {"max_steps": 4})
+    assert saved.environment["finished"] and saved.config["micro_batch"] == 4
+    assert saved.metrics["step"].tolist() == [1, 2, 3, 4]
+
+
+def test_without_its_checkpoints_a_finished_run_is_left_alone(whole, tiny):
+    shutil.rmtree(whole / "checkpoints")
+    with pytest.raises(ValueError, match="has made 4 steps"):
+        train("mini", whole, model=tiny, quiet=True, **SHORT | {"max_steps": 8})
+    assert load_run(whole).environment["finished"]
+
+
+def test_a_run_that_a_rule_ends_keeps_its_model(tiny, tmp_path, monkeypatch):
+    finding = Finding("ill", "stop", 3, "It is ill.", "Mend it.")
+    monkeypatch.setattr(training.recording.Recorder, "ask_rules", lambda self: finding if len(self.rows) >= 3 else None)
+    with pytest.raises(RunStopped, match="It is ill."):
+        train("mini", tmp_path / "run", model=tiny, quiet=True, **SETTINGS | {"guard": "stop"})
+    monkeypatch.undo()
+    monkeypatch.setattr(training.rewards, "boxed_reward", odd)
+    three = train("mini", tmp_path / "three", model=tiny, quiet=True, **SETTINGS | {"max_steps": 3})
+    assert same(tmp_path / "run", three.path)
+
+
+def test_what_cannot_be_built_fails_before_it_costs_an_evaluation(tiny, tmp_path, monkeypatch):
+    def refuse(*arguments, **options):
+        raise RuntimeError("vLLM says no")
+
+    monkeypatch.setattr(training.run, "build_trainer", refuse)
+    with pytest.raises(RuntimeError, match="vLLM says no"):
+        train("mini", tmp_path / "run", model=tiny, quiet=True, **SHORT)
+    assert load_run(tmp_path / "run").evaluations.empty
+
+
+def test_a_gpu_without_room_is_told_what_to_lower(tmp_path):
+    sentence = safety.explanation(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB"), tmp_path)
+    assert "Lower eval_batch" in sentence and "No checkpoint was made yet." in sentence

@@ -108,6 +108,10 @@ def check_machine(p: Profile) -> str:
     if torch.cuda.is_available():
         free, total = torch.cuda.mem_get_info()
         return check_memory(p, f"{torch.cuda.get_device_name()} ({total / GIB:.0f} GiB)", free, gpu=True)
+    if shutil.which("nvidia-smi") and p.dtype == "bfloat16":
+        raise ValueError(f"There is an NVIDIA driver, and PyTorch {torch.__version__} (made for CUDA {torch.version.cuda}) "
+                         "sees no GPU: the driver is older than that (`nvidia-smi` names the newest CUDA it knows). Take a "
+                         "machine with a newer driver, or a PyTorch made for an older CUDA.")
     if p.dtype == "bfloat16":
         needed = estimate(p, shape(p), gpu=80 * GIB).peak / GIB
         raise ValueError(f"Profile {p.profile} needs an NVIDIA GPU with about {needed:.0f} GiB free and PyTorch sees none; "
@@ -192,6 +196,19 @@ def prompt_lengths(p: Profile) -> dict[str, list[int]]:
         prompts = prompts_for(rows, tokenizer, p.dataset, p.shots, p.max_prompt_length)
         lengths[split] = [len(ids) for ids in encode_prompts(tokenizer, prompts)]
     return lengths
+
+
+def check_reward(p: Profile) -> str:
+    """The reward can be called as TRL will call it."""
+    from ..training.rewards import try_reward  # noqa: PLC0415 - the training asks this module first
+
+    try:
+        access(p.model)
+        chat = getattr(load_tokenizer(p), "chat_template", None) is not None
+    except ValueError:  # told by the model's own check
+        chat = False
+    try_reward(p, chat)
+    return f"the reward {p.reward} works on two made-up responses."
 
 
 def longest_prompt(p: Profile) -> int:
@@ -335,5 +352,5 @@ def answers(url: str) -> bool:
 
 
 CHECKS: dict[str, Callable[[Profile], str]] = {
-    "versions": check_versions, "model": check_model, "problems": check_problems, "machine": check_machine,
-    "disk": check_disk, "sampling": check_vllm, "W&B": check_wandb}
+    "versions": check_versions, "model": check_model, "problems": check_problems, "reward": check_reward,
+    "machine": check_machine, "disk": check_disk, "sampling": check_vllm, "W&B": check_wandb}

@@ -11,6 +11,7 @@ from ..profiles import Profile
 from ..rollouts import evaluate
 from ..runs import RunWriter, load_run, summarise_evaluation
 from .processes import first_decides, gather, share
+from .recording import paced
 
 
 def missing_evaluations(folder: Path, p: Profile, step: int) -> list[tuple[str, str]]:
@@ -41,7 +42,8 @@ def evaluate_split(model, tokenizer, p: Profile, writer: RunWriter, step: int, s
     responses = gather(evaluate(model, tokenizer, rows, dataset=p.dataset, shots=p.shots, decoding=decoding,
                                 n_samples=n_samples, max_prompt_length=p.max_prompt_length,
                                 max_new_tokens=p.max_completion_length, batch_size=p.eval_batch, seed=p.seed,
-                                step=step) if rows else [])
+                                step=step, progress=paced(say, f"evaluation at step {step}, {split}, {decoding}"))
+                       if rows else [])
     key = {"step": step, "split": split, "shots": p.shots, "decoding": decoding}
     row = key | {k: v for k, v in summarise_evaluation(responses).items() if k not in key}
     writer.log_evaluation(row, responses)

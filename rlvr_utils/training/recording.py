@@ -15,6 +15,9 @@ from ..runs import RunWriter, load_run
 from .checkpoints import mark_complete
 from .processes import first_decides, wait
 
+#: Seconds after which a line of progress is due, whatever the step.
+SILENCE = 60.0
+
 
 class Recorder(TrainerCallback):
     """Writes metrics as they come, tells the progress, evaluates on the way, marks finished checkpoints."""
@@ -24,6 +27,7 @@ class Recorder(TrainerCallback):
         self.rows: list[dict] = []
         self.evaluations: list[dict] = []  # read again only when one was made
         self.told: set[tuple[str, str]] = set()
+        self.told_at = 0.0  # when the last line of progress came
         self.stop: Finding | None = None
         self.evaluate: Callable[[int], None] = lambda step: None
         self.began, self.first, self.earlier = time.monotonic(), 0, 0.0  # earlier: seconds before it was resumed
@@ -31,7 +35,7 @@ class Recorder(TrainerCallback):
     def on_train_begin(self, args, state, control, **kwargs):
         self.rows = load_run(self.writer.path).metrics.to_dict("records")
         self.read_evaluations()
-        self.began, self.first = time.monotonic(), state.global_step
+        self.began, self.first, self.told_at = time.monotonic(), state.global_step, 0.0
         self.earlier = self.rows[-1]["seconds"] if self.rows else 0.0
 
     def on_log(self, args, state, control, logs=None, **kwargs):
@@ -49,7 +53,9 @@ class Recorder(TrainerCallback):
             "seconds": round(self.earlier + seconds, 2)}
         self.rows.append(row)
         self.writer.log_metrics(row)
-        if state.global_step % 10 == 0 or state.global_step == self.p.max_steps:
+        late = seconds - self.told_at > SILENCE
+        if state.global_step % 10 == 0 or state.global_step == self.p.max_steps or late:
+            self.told_at = seconds
             left = seconds / (state.global_step - self.first) * (self.p.max_steps - state.global_step)
             self.say(f"step {state.global_step}/{self.p.max_steps}  reward {recent(self.rows, 'reward'):.3f}  "
                      f"{recent(self.rows, 'completions/mean_length'):.1f} tokens  {clock(seconds)} gone, "
@@ -112,3 +118,17 @@ def recent(rows: list[dict], name: str, n: int = 10) -> float:
 def clock(seconds: float) -> str:
     """``75`` as ``1:15``."""
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+
+
+def paced(say: Callable[[str], None], what: str) -> Callable[[float], None]:
+    """For work that may take long: told the share done, says it at most once in :data:`SILENCE` seconds."""
+    began = told = time.monotonic()
+
+    def tell(share: float) -> None:
+        nonlocal told
+        now = time.monotonic()
+        if now - told > SILENCE:
+            told = now
+            say(f"{what}: {share:.0%} done, about {clock((now - began) * (1 - share) / share)} left")
+
+    return tell

@@ -6,6 +6,7 @@ import functools
 import importlib
 import random
 from collections.abc import Callable
+from types import SimpleNamespace
 
 from ..profiles import Profile
 from ..runs import RunWriter
@@ -25,7 +26,8 @@ def reward_function(p: Profile) -> Callable[..., list[float | None]]:
 
     @functools.wraps(reward)  # TRL names its metrics after the function
     def valued(completions, **columns):
-        return [None if r is None else r * p.reward_value for r in reward(completions, seed=p.seed, **columns)]
+        rewards = reward(completions, seed=p.seed, **columns)
+        return [None if r is None else r * p.reward_value for r in rewards]
 
     return valued
 
@@ -42,6 +44,30 @@ def own_reward(name: str) -> Callable[..., list[float | None]]:
     except (ImportError, AttributeError) as error:
         raise ValueError(f"reward={name!r}: {error}. Give module:function, where the module can be imported from here; "
                          "a function defined in this notebook is __main__:function.") from error
+
+
+def try_reward(p: Profile, chat: bool) -> None:
+    """Call the run's reward once, as TRL will, on two made-up responses: one that cannot work is refused at minute zero.
+
+    Args:
+        chat: whether the model's tokenizer has a chat template; responses are lists of messages then.
+
+    Raises:
+        ValueError: it fails, or does not return a number (or None) for each response.
+    """
+    texts = [r"$2 + 2 = 4$. The answer is $\boxed{4}$.", "That is hard to say."]
+    columns = {"problem": ["What is $2 + 2$?"] * 2, "ground_truth": ["4"] * 2, "completion_ids": [[1], [2]],
+               "trainer_state": SimpleNamespace(global_step=0, max_steps=p.max_steps),
+               "log_extra": lambda name, values: None, "log_metric": lambda name, value: None}
+    called = f"reward={p.reward!r}, called as TRL does on two made-up responses,"
+    try:
+        rewards = reward_function(p)([[{"role": "assistant", "content": t}] for t in texts] if chat else texts, **columns)
+    except Exception as error:  # whatever a function of the reader's own raises
+        form = ", and with this model's chat template a completion is a list of messages" if chat else ""
+        raise ValueError(f"{called} failed ({type(error).__name__}: {error}). It should begin like "
+                         f"`def f(completions, ground_truth, **columns)`{form}.") from error
+    if len(rewards) != 2 or not all(r is None or isinstance(r, (int, float)) for r in rewards):
+        raise ValueError(f"{called} gave {rewards!r}: it should give a list with one number, or None, for each response.")
 
 
 def format_reward(completions, **columns) -> list[float]:

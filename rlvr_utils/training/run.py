@@ -13,17 +13,22 @@ from pathlib import Path
 from transformers import Trainer
 from transformers.utils import logging as hf_logging
 
-from ..models import load_adapter, load_model, load_tokenizer, save_adapter
+from ..diagnosis import RunStopped
+from ..models import load_adapter, load_model, load_tokenizer, restore_base, save_adapter
 from ..profiles import Profile, get_profile
 from ..runs import Run, RunWriter, SilentWriter, load_run
 from ..tracking import TrackedWriter, Tracker, environment_record, evaluation_values, start_wandb
 from .build import build_trainer
-from .checkpoints import checkpoint_step, newest_checkpoint
+from .checkpoints import checkpoint_step, checkpoints, newest_checkpoint
 from .evaluation import evaluate_all, evaluate_split
 from .processes import first_decides, is_first, join_processes, wait, world_size
 from .rejection import build_rejection_trainer
-from .rewards import reward_function
+from .rewards import reward_function, try_reward
 from .safety import in_plain_words, only_one
+
+#: What may be changed on a run that has begun: memory, speed and records, but not what is learned.
+MAY_CHANGE = ("micro_batch", "eval_batch", "gradient_checkpointing", "use_vllm", "vllm_server", "shared_prefix",
+              "save_every", "eval_every", "log_rollouts_every", "guard", "wandb_mode", "wandb_project")
 
 
 def train(profile: str = "mini", output_dir: str | Path | None = None, *,
@@ -50,7 +55,7 @@ def train(profile: str = "mini", output_dir: str | Path | None = None, *,
     join_processes()
     say = functools.partial(print, flush=True) if is_first() and not quiet else (lambda text: None)
     with in_plain_words(folder):
-        if first_decides(lambda: refuse_other_run(folder, p)):
+        if first_decides(lambda: refuse_other_run(folder, p, say)):
             say(f"{folder.name} is finished already; delete its folder to train again.")
         else:
             with only_one(folder):
@@ -63,16 +68,18 @@ def start_or_continue(p: Profile, folder: Path, live, say) -> None:
     began = time.monotonic()
     hf_logging.set_verbosity_error()
     checkpoint = first_decides(lambda: newest_checkpoint(folder, say))
-    tokenizer, model = load_tokenizer(p), load_model(p)
+    tokenizer = load_tokenizer(p)
+    try_reward(p, chat=getattr(tokenizer, "chat_template", None) is not None)
+    model = load_model(p)
     with closing(start_wandb(p, folder, say) if is_first() else Tracker()) as tracker:
         writer = TrackedWriter(folder, tracker) if is_first() else SilentWriter(folder)
         writer.write_config(p.to_dict())
         writer.cut_back(checkpoint_step(checkpoint))
         wait()
-        evaluate_all(model, tokenizer, p, writer, 0, say)
         build = build_trainer if p.method == "grpo" else build_rejection_trainer
-        trainer = build(p, model, tokenizer, writer, live, say)
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        trainer = build(p, model, tokenizer, writer, live, say)  # first: what cannot be built fails before it costs an hour
+        evaluate_all(trainer.accelerator.unwrap_model(trainer.model), tokenizer, p, writer, 0, say)
+        train_from(trainer, p, folder, checkpoint)
         finish_run(trainer, p, writer, say)
         send_summary(tracker, folder, p.max_steps)
     writer.write_environment(environment_record() | {
@@ -81,21 +88,55 @@ def start_or_continue(p: Profile, folder: Path, live, say) -> None:
     wait()
 
 
-def refuse_other_run(folder: Path, p: Profile) -> bool:
+def refuse_other_run(folder: Path, p: Profile, say) -> bool:
     """Whether ``folder`` holds this very run, finished.
 
+    A run may go on with other settings of :data:`MAY_CHANGE`. With a constant learning rate it may also become longer, or
+    end at its newest checkpoint.
+
     Raises:
-        ValueError: it holds a run with other settings.
+        ValueError: it holds a run with other settings, or of more steps.
     """
     if not (folder / "config.yaml").is_file():
         return False
-    old, new = load_run(folder).config, p.to_dict()
-    changed = [k for k in new if k in old and old[k] != new[k] and not k.startswith(("wandb", "guard"))]
-    if changed:
-        k = changed[0]
-        raise ValueError(f"{folder} holds a run with {k}={old[k]!r}, not {new[k]!r}. "
-                         "Give another output_dir, or delete that folder.")
-    return bool(load_run(folder).environment.get("finished"))
+    run, new = load_run(folder), p.to_dict()
+    old, finished = run.config, bool(run.environment.get("finished"))
+    changed = [k for k in new if k in old and old[k] != new[k]]
+    free = MAY_CHANGE + (("max_steps",) if p.lr_schedule == "constant" else ())
+    for k in changed:
+        if k not in free:
+            raise ValueError(f"{folder} holds a run with {k}={old[k]!r}, not {new[k]!r}. "
+                             "Give another output_dir, or delete that folder.")
+    if finished and "max_steps" not in changed:
+        return True
+    there = checkpoint_step(next(iter(checkpoints(folder)), None))
+    if "max_steps" in changed and (p.max_steps < there or finished and not there):
+        there = there or old["max_steps"]
+        raise ValueError(f"{folder} holds a run that has made {there} steps: ask for max_steps={there}, or for more while "
+                         "its checkpoints are there; or give another output_dir.")
+    for k in changed:
+        say(f"{k} is {new[k]!r} from here on; it was {old[k]!r}.")
+    (folder / "environment.json").unlink(missing_ok=True)  # it is not finished any more
+    return False
+
+
+def train_from(trainer: Trainer, p: Profile, folder: Path, checkpoint: Path | None) -> None:
+    """Train to the end. A run that was shortened to its checkpoint is there already; one that a rule ends keeps its model.
+
+    Raises:
+        RunStopped: a rule ended it.
+    """
+    if checkpoint_step(checkpoint) >= p.max_steps:
+        trainer._load_from_checkpoint(str(checkpoint))
+        return
+    try:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    except RunStopped:
+        last = first_decides(lambda: newest_checkpoint(folder, lambda text: None))
+        if last and is_first():
+            trainer._load_from_checkpoint(str(last))
+            save_trained(trainer.accelerator.unwrap_model(trainer.model), p, folder / "adapter")
+        raise
 
 
 def finish_run(trainer: Trainer, p: Profile, writer: RunWriter, say) -> None:
@@ -103,6 +144,8 @@ def finish_run(trainer: Trainer, p: Profile, writer: RunWriter, say) -> None:
     model = trainer.accelerator.unwrap_model(trainer.model)
     if is_first():
         save_trained(model, p, writer.path / "adapter")
+    if getattr(trainer, "use_vllm", False) and p.adapter == "lora":
+        restore_base(model, p)  # each time vLLM got the adapter, merging and unmerging it rounded the base's weights
     evaluate_all(model, trainer.processing_class, p, writer, p.max_steps, say)
 
 
@@ -137,18 +180,27 @@ def profile_of(run: Run) -> Profile:
 
 
 def load_trained(run: Run) -> tuple:
-    """(model, tokenizer) of a finished run: its base model with its adapter, or its fully tuned model."""
+    """(model, tokenizer) of a finished run: its base model with its adapter, or its fully tuned model.
+
+    Raises:
+        ValueError: the run has not come to its end.
+    """
     p = profile_of(run)
+    if not (run.path / "adapter").is_dir():
+        raise ValueError(f"{run.path} has no trained model yet: start the same training again, it goes on to its end, or "
+                         "ends at its newest checkpoint with max_steps set to that.")
     if p.adapter == "none":
         return load_model(replace(p, model=str(run.path / "adapter"))), load_tokenizer(p)
     return load_adapter(load_model(p), run.path / "adapter"), load_tokenizer(p)
 
 
 def evaluate_run(path: str | Path, split: str = "test", shots: int | None = None, decoding: str = "sampled",
-                 n_samples: int = 4) -> dict:
-    """Evaluate a finished run's model once more, at any number of shots; the row joins the run's evaluations."""
+                 n_samples: int = 4, eval_batch: int | None = None) -> dict:
+    """Evaluate a finished run's model once more, at any number of shots; the row joins the run's evaluations, in W&B too."""
     run = load_run(path)
     p = profile_of(run)
     model, tokenizer = load_trained(run)
-    p = replace(p, shots=p.shots if shots is None else shots)
-    return evaluate_split(model, tokenizer, p, RunWriter(run.path), p.max_steps, split, decoding, n_samples, print)
+    p = replace(p, shots=p.shots if shots is None else shots, eval_batch=eval_batch or p.eval_batch)
+    with closing(start_wandb(p, run.path)) as tracker:
+        return evaluate_split(model, tokenizer, p, TrackedWriter(run.path, tracker), p.max_steps, split, decoding, n_samples,
+                              print)

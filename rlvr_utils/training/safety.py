@@ -48,6 +48,9 @@ def explanation(error: Exception, folder: Path) -> str | None:
     if code in NO_ACCESS and str(folder) in str(getattr(error, "filename", "")):
         return (f"{error.filename} cannot be read or written ({error.strerror}). Mend that, or give another output_dir. "
                 f"{again}")
+    if type(error).__name__ == "OutOfMemoryError":
+        return ("The GPU's memory ran out. Lower eval_batch where it was sampling or evaluating, else micro_batch: both may "
+                f"be changed on a run that has begun, and `rlvr doctor` names values that fit. {again}")
     if isinstance(error, yaml.YAMLError):
         return f"{folder / 'config.yaml'} is damaged and cannot be read. Delete that file. {again}"
     return None
