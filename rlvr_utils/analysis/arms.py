@@ -117,6 +117,28 @@ def prompting_alone(shots: int = 4, abilities: str | Path = ABILITIES) -> Estima
     return Estimate(*measured["accuracy"]) if measured else None
 
 
+def arms_made(root: str | Path = REFERENCE_RUNS) -> tuple[pd.DataFrame, list[str]]:
+    """The rows of :func:`arms_table` that were run, and the names of those that were not."""
+    table = arms_table(root)
+    return table[table["seeds"] > 0], list(table.loc[table["seeds"] == 0, "arm"])
+
+
+def learning_rate_grid(root: str | Path = REFERENCE_RUNS) -> pd.DataFrame:
+    """Final accuracy at each learning rate of the grid, one seed each: ``adapter, learning_rate, accuracy``.
+
+    ``accuracy`` is an Estimate over problems; a point that was not run is left out.
+    """
+    rows = []
+    for adapter in ("lora", "none"):
+        for rate in LR_GRID:
+            key = _grid_key(adapter, rate)
+            runs = finished_runs(f"mini-{key}-seed-0" if key else "mini-seed-0", root)
+            result = _compared(runs)
+            if result:
+                rows.append({"adapter": adapter, "learning_rate": rate, "accuracy": result.after})
+    return pd.DataFrame(rows, columns=["adapter", "learning_rate", "accuracy"])
+
+
 def full_minus_lora(root: str | Path = REFERENCE_RUNS) -> Estimate | None:
     """Final accuracy of full fine-tuning minus that of LoRA, or None where one of the two was not run."""
     arms = [finished_runs(f"mini-{key}seed-", root) for key in ("full-", "")]

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from rlvr_utils.runs import Run, load_run, reference_runs
-from rlvr_utils.stats import PROJECTIONS, project
+from rlvr_utils.stats import PROJECTIONS, project, wilson_interval
 
 from .frames import evaluations_of
 
@@ -87,3 +87,18 @@ def projection_table(
                 )  # fmt: skip
     names = ["run", "fraction", "kind", "projected", "low", "high", "realised", "error", "covered"]
     return pd.DataFrame(rows, columns=names)
+
+
+def projection_summary(table: pd.DataFrame) -> pd.DataFrame:
+    """One row a fraction and kind of ``projection_table``: mean error and its size in points, and how often it was covered.
+
+    The interval of the coverage is Wilson's, over runs.
+    """
+    rows = []
+    for (fraction, kind), group in table.groupby(["fraction", "kind"], sort=False):
+        held, n = int(group["covered"].sum()), len(group)
+        low, high = wilson_interval(held, n)
+        rows.append({"seen": f"{fraction:.0%}", "kind": kind, "mean error (points)": 100 * group["error"].mean(),
+                     "mean size of the error": 100 * group["error"].abs().mean(),
+                     "interval held the end": f"{held} of {n} ({100 * low:.0f} to {100 * high:.0f} %)"})
+    return pd.DataFrame(rows)

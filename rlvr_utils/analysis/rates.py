@@ -134,15 +134,16 @@ def beyond_the_base(before: pd.DataFrame, after: pd.DataFrame) -> tuple[int, int
     return len(unsolved), n_samples, rate(rest) if len(rest) else None
 
 
-def majority_vote(frame: pd.DataFrame) -> pd.DataFrame:
-    """One row a run and problem: is the answer that most samples box the right one?
+def majority_vote(frame: pd.DataFrame, of: int | None = None) -> pd.DataFrame:
+    """One row a vote: is the answer that most samples box the right one? Columns ``run, problem_id, correct``.
 
-    Samples without a box do not vote; ties go to the answer that came first. Columns ``run, problem_id, correct``.
+    ``of``: how many samples vote together, so that a problem with 32 has four votes of 8; None: all of a problem's. Samples
+    without a box do not vote; ties go to the answer that came first.
     """
-    rows = [
-        (run, problem, _winner_is_right(samples))
-        for (run, problem), samples in frame.groupby(["run", "problem_id"], sort=False)
-    ]
+    place = frame.groupby(["run", "problem_id"], sort=False).cumcount()
+    ballot = place // of if of else 0 * place
+    votes = frame.groupby([frame["run"], frame["problem_id"], ballot], sort=False)
+    rows = [(run, problem, _winner_is_right(samples)) for (run, problem, _), samples in votes if len(samples) >= (of or 1)]
     return pd.DataFrame(rows, columns=["run", "problem_id", "correct"])
 
 

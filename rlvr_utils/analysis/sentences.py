@@ -95,6 +95,44 @@ def beyond_sentence(n_unsolved: int, n_samples: int, after: Estimate | None) -> 
     )
 
 
+def learned_or_sharpened(before: pd.DataFrame, after: pd.DataFrame, beyond: Estimate | None) -> str:
+    """The verdict: how much of the gain lies within what more samples of the base reach, and what lies beyond.
+
+    ``before`` and ``after`` as from ``pass_at_k_curve``, ``beyond`` the third value of ``beyond_the_base``.
+    """
+    start, end, reach = before["mean"].iloc[0], after["mean"].iloc[0], before["mean"].iloc[-1]
+    k = int(before["k"].iloc[-1])
+    if end <= start:
+        return "Neither: a single sample did not get better."
+    share = min(1.0, (reach - start) / (end - start))
+    facts = (f"{share:.0%} of what one sample gained lies within what {k} samples of the base model reach: to that extent "
+             "training made likely what the model could already do")
+    if beyond is None or beyond.high < 0.05:
+        return f"{facts}, and nothing shows that it can do more."
+    return (f"{facts}. It is not all: on the problems that the base never solved, {percent(beyond)} of the samples are "
+            "right now, though some of these the base would have solved in more samples.")
+
+
+def grid_sentence(grid: pd.DataFrame) -> str:
+    """Which learning rate is best for each way of training, and how far apart (rows as from ``learning_rate_grid``)."""
+    if grid["adapter"].nunique() < 2:
+        return "The grid of learning rates was not run for both."
+    best = {adapter: rows.loc[rows["accuracy"].map(lambda e: e.mean).idxmax()] for adapter, rows in grid.groupby("adapter")}
+    lora, full = best["lora"], best["none"]
+    return (f"LoRA does best at {lora['learning_rate']:g} ({percent(lora['accuracy'])}), full fine-tuning at "
+            f"{full['learning_rate']:g} ({percent(full['accuracy'])}): {lora['learning_rate'] / full['learning_rate']:.2g} "
+            "times apart. One seed a point, so these are places to look, not results.")
+
+
+def mistake_sentence(mistake: Comparison | None, default: Comparison) -> str:
+    """What full fine-tuning's learning rate used with LoRA costs at equal samples."""
+    if mistake is None:
+        return "LoRA at full fine-tuning's learning rate: not run."
+    lost = default.after.mean - mistake.after.mean
+    return (f"LoRA at full fine-tuning's learning rate ends at {percent(mistake.after)} instead of "
+            f"{percent(default.after)}: {100 * lost:.0f} points that look like a limit of LoRA and are a setting.")
+
+
 def prompting_sentence(alone: Estimate, shots: int, after: Estimate) -> str:
     """Does RLVR add to what ``shots`` exemplars in the prompt get out of the base model for nothing?"""
     facts = (
