@@ -438,3 +438,58 @@ def test_a_control_is_told_by_its_own_runs():
     assert "25% of what" in analysis.control_sentence("box", went(0.13, 0.15, 0.17), gain)
     assert "lost" in analysis.control_sentence("coin", went(-0.05, -0.04, -0.03), gain)
     assert analysis.control_sentence("box", None, gain) == "box: not run."
+
+
+def test_votes_of_eight_are_taken_from_thirty_two_samples():
+    right, wrong = r"\boxed{1}", r"\boxed{2}"
+    answers = [right] * 5 + [wrong] * 3 + [wrong] * 8 + [right] * 8 + [right] * 4  # the last four are no full vote
+    frame = pd.DataFrame({"run": "a", "problem_id": "p", "response": answers, "correct": [a == right for a in answers]})
+    assert analysis.majority_vote(frame, of=8)["correct"].tolist() == [True, False, True]
+    assert analysis.majority_vote(frame)["correct"].tolist() == [True]
+
+
+def test_the_grid_of_learning_rates_is_read_from_its_runs(tmp_path):
+    assert analysis.learning_rate_grid(tmp_path).empty
+    assert "was not run" in analysis.grid_sentence(analysis.learning_rate_grid(tmp_path))
+    for name in ("mini-seed-0", "mini-full-seed-0", "mini-grid-none-0.0001-seed-0", "mini-grid-lora-0.0001-seed-0"):
+        made_up_run(tmp_path / name)
+    grid = analysis.learning_rate_grid(tmp_path)
+    assert set(zip(grid["adapter"], grid["learning_rate"], strict=True)) == {
+        ("lora", 1e-3), ("lora", 1e-4), ("none", 3e-4), ("none", 1e-4)}
+
+
+def test_the_grid_sentence_follows_the_best_points():
+    def grid(best_full):
+        rows = [("lora", 1e-3, 0.8), ("lora", 1e-4, 0.3), ("none", 1e-4, 0.7), ("none", 3e-4, best_full)]
+        return pd.DataFrame([(a, r, Estimate(m, m - 0.02, m + 0.02)) for a, r, m in rows],
+                            columns=["adapter", "learning_rate", "accuracy"])
+
+    assert "full fine-tuning at 0.0003 (75 % (73 to 77)): 3.3 times" in analysis.grid_sentence(grid(0.75))
+    assert "full fine-tuning at 0.0001 (70 % (68 to 72)): 10 times" in analysis.grid_sentence(grid(0.5))
+
+
+def test_the_verdict_tells_learned_from_sharpened():
+    sharpened = analysis.learned_or_sharpened(curve(0.1, 0.5, 0.8), curve(0.6, 0.7), Estimate(0.01, 0.0, 0.03))
+    assert "100% of what one sample gained" in sharpened and "nothing shows" in sharpened
+    both = analysis.learned_or_sharpened(curve(0.1, 0.2, 0.35), curve(0.6, 0.7), Estimate(0.4, 0.3, 0.5))
+    assert "50% of what" in both and "It is not all" in both and "40 % (30 to 50)" in both
+    assert "did not get better" in analysis.learned_or_sharpened(curve(0.6, 0.7), curve(0.5, 0.6), None)
+
+
+def test_the_usual_mistake_is_told_by_its_cost():
+    good, bad = (result((0.1,) * 3, (end, end, end), (0.2,) * 3) for end in (0.8, 0.3))
+    assert "50 points that look like" in analysis.mistake_sentence(bad, good)
+    assert analysis.mistake_sentence(None, good).endswith("not run.")
+
+
+def test_arms_are_parted_into_those_that_were_run_and_the_others(runs):
+    made, missing = analysis.arms_made(runs[0].path.parent)
+    assert made["arm"].tolist() == ["LoRA (the default)"] and len(missing) == len(analysis.EXPERIMENT) - 1
+
+
+def test_a_summary_of_projections_has_an_interval_on_its_coverage():
+    table = pd.DataFrame({"run": ["a", "b"], "fraction": 0.25, "kind": "line", "error": [0.1, -0.2],
+                          "covered": [True, False]})
+    (row,) = analysis.projection_summary(table).to_dict("records")
+    assert row["mean error (points)"] == pytest.approx(-5) and row["mean size of the error"] == pytest.approx(15)
+    assert row["seen"] == "25%" and row["interval held the end"] == "1 of 2 (9 to 91 %)"

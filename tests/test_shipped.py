@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from rlvr_utils import REPO
-from rlvr_utils.analysis import EXPERIMENT, endpoints, evaluation_responses, finished_runs, gap
+from rlvr_utils.analysis import EXPERIMENT, MANY, MANY_SAMPLES, endpoints, evaluation_responses, finished_runs, gap
 from rlvr_utils.problems import check_steps, load_problems
 from rlvr_utils.profiles import get_profile
 from rlvr_utils.runs import REFERENCE_RUNS, load_run, reference_runs
@@ -21,7 +21,7 @@ PROBLEMS = {row["id"]: row for row in load_problems("minimath", "test")}
 
 
 def size(folder) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file())  # a link is no second copy
 
 
 @pytest.fixture(scope="module")
@@ -159,3 +159,38 @@ def test_the_trainer_on_a_page_learns_like_trls():
         ours, trl = (t_interval(means.loc[(part, trainer)]) for trainer in ("ours", "TRL"))
         assert ours.low <= trl.high and trl.low <= ours.high, part
         assert abs(ours.mean - trl.mean) < 0.03
+
+
+LONG = [load_run(path) for path in reference_runs("mini-long-")]
+
+
+@pytest.mark.parametrize("run", LONG, ids=lambda run: run.path.name)
+def test_a_quarter_of_a_long_run_holds_at_most_half_of_its_gain(run):
+    """Else projecting from there would be no test of anything."""
+    reward, last = run.metrics.set_index("step")["reward"], run.config["max_steps"]
+    start = row_of(run, 0).accuracy
+    at_quarter, at_end = reward[last // 4 - 5:last // 4 + 5].mean(), reward[-10:].mean()
+    assert run.metrics["epoch"].iloc[-1] == 12
+    assert at_quarter - start <= 0.5 * (at_end - start)
+
+
+MANY_RUNS = reference_runs("mini-", MANY)
+
+
+@pytest.mark.parametrize("path", MANY_RUNS, ids=lambda path: path.name)
+def test_many_samples_come_from_the_model_of_that_run(path):
+    many, run = load_run(path), load_run(REFERENCE_RUNS / path.name)
+    first, last = many.evaluations.iloc[0], many.evaluations.iloc[-1]
+    assert (first.step, last.step) == (0, run.config["max_steps"])
+    assert first.n_samples == last.n_samples == MANY_SAMPLES and first.n_problems == last.n_problems == 500
+    assert many.config["seed"] == run.config["seed"]
+    four = row_of(run, last.step)
+    assert abs(last.accuracy - four.accuracy) < 0.02, "32 samples a problem and 4 of them tell the same"
+    assert last.accuracy == pytest.approx(many.responses(last.step)["correct"].mean())
+
+
+def test_only_links_stand_in_the_place_of_the_bases_answers():
+    """An arm ships no second copy of what the base model wrote, and no link leads out of the shipped runs."""
+    root = REFERENCE_RUNS.resolve()
+    links = [path for path in root.rglob("*") if path.is_symlink()]
+    assert links and all(path.resolve().is_relative_to(root) and path.resolve().is_file() for path in links)
