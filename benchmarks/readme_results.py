@@ -1,27 +1,34 @@
-"""Write the README's results from the shipped reference runs: numbers in prose cannot go stale.
+"""Write the README's results from the shipped runs and the benchmarks' files: numbers in prose cannot go stale.
 
-Run:  python benchmarks/readme_results.py   (after `make reference-runs`)
+Run:  python benchmarks/readme_results.py   (after `make reference-runs`, `make shared-prefix` or `make bench-mini-step`)
 """
 
 from __future__ import annotations
+
+import json
+from pathlib import Path
+from statistics import mean
 
 import pandas as pd
 
 from rlvr_utils import REPO
 from rlvr_utils.analysis import (
-    arms_table,
+    SMALLEST_GAP,
+    arms_made,
     as_markdown,
     compare,
     endpoints,
     evaluation_responses,
     finished_runs,
+    full_minus_lora,
+    lora_sentence,
     percent,
     points,
 )
 from rlvr_utils.problems import check_steps, load_problems
 
 README = REPO / "README.md"
-MARKS = ("<!-- results -->", "<!-- /results -->")
+MEASURED = Path(__file__).parent / "results"
 ROWS = (  # (what, split, decoding, column, condition)
     ("right and boxed, T = 1", "test", "sampled", "correct", None),
     ("right and boxed, greedy", "test", "greedy", "correct", None),
@@ -60,19 +67,45 @@ def results() -> str:
 
 
 def arms() -> list[str]:
-    """The other arms of the experiment: a table of those that were run, a sentence on the others."""
-    table = arms_table()
-    made, missing = table[table["seeds"] > 0], table[table["seeds"] == 0]
+    """The arms of the experiment: a table of those that were run, a sentence on the others, what they say about LoRA."""
+    made, missing = arms_made()
     lines = ["Right and boxed at T = 1, by arm of the experiment (`make reference-runs ARGS=\"--tier A\"`, then B, C):",
-             "", as_markdown(made.drop(columns="tier")), ""]
-    return lines + ([f"Not run: {'; '.join(missing['arm'])}."] if len(missing) else [])
+             "", as_markdown(made.drop(columns="tier")), "", lora_sentence(full_minus_lora(), SMALLEST_GAP) or "", ""]
+    return lines + ([f"Not run: {'; '.join(missing)}."] if missing else [])
 
 
-def readme_with(text: str) -> str:
-    """The README with ``text`` between its marks."""
-    head, rest = README.read_text(encoding="utf-8").split(MARKS[0])
-    return f"{head}{MARKS[0]}\n{text}\n{MARKS[1]}{rest.split(MARKS[1])[1]}"
+def speed() -> str:
+    """What sharing prompts buys, from the files of two benchmarks: a table and a sentence on the floor."""
+    passes, steps = (json.loads((MEASURED / f"{name}.json").read_text()) for name in ("shared_prefix", "mini_step"))
+    rows = [(row["case"], f"{row['times_as_fast']:.2f}", f"{row['token_bound']:.2f}", f"{row['memory_ratio']:.2f}")
+            for row in passes["passes"]]
+    table = pd.DataFrame(rows, columns=["training pass", "times as fast", "token bound", "peak memory"])
+    whole = pd.DataFrame([
+        (f"{row['shots']} shots", f"{mean(row['seconds']['stock']):.2f} s", f"{mean(row['seconds']['ours']):.2f} s",
+         "{:.2f} ({:.2f} to {:.2f})".format(*row["times_as_fast"]), f"{row['floor']['step_over_floor']:.1f}",
+         f"{row['attributed']['ours']:.0%}") for row in steps["steps"]],
+        columns=["whole step of `mini`", "stock TRL", "ours", "times as fast", "over the floor", "attributed"])
+    where = "{cpu}, {threads} threads, torch {versions[torch]}, TRL {versions[trl]}".format(**steps["environment"])
+    return "\n".join([
+        "Each prompt is computed once for all its responses, and exemplars once for a whole batch, in training and in "
+        f"sampling; log-probabilities and gradients are TRL's. Beside stock TRL in one run ({where}):", "",
+        as_markdown(table), "", as_markdown(whole), "",
+        "*Token bound*: tokens that stock TRL computes over those computed here. *Peak memory*: ours over stock's. *Over "
+        "the floor*: time over that of the step's floating-point operations at the measured matrix rate. *Attributed*: share of "
+        "the step that the benchmark's profile names. By `make shared-prefix` and `make bench-mini-step`. GPU: not run."])
+
+
+def put(text: str, mark: str, content: str) -> str:
+    """``text`` with ``content`` between its marks."""
+    head, rest = text.split(f"<!-- {mark} -->")
+    return f"{head}<!-- {mark} -->\n{content}\n<!-- /{mark} -->{rest.split(f'<!-- /{mark} -->')[1]}"
+
+
+def readme() -> str:
+    """The README as it should be."""
+    text = README.read_text(encoding="utf-8")
+    return put(put(text, "results", results()), "speed", speed())
 
 
 if __name__ == "__main__":
-    README.write_text(readme_with(results()), encoding="utf-8")
+    README.write_text(readme(), encoding="utf-8")

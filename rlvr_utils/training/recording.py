@@ -57,9 +57,11 @@ class Recorder(TrainerCallback):
         if state.global_step % 10 == 0 or state.global_step == self.p.max_steps or late:
             self.told_at = seconds
             left = seconds / (state.global_step - self.first) * (self.p.max_steps - state.global_step)
-            self.say(f"step {state.global_step}/{self.p.max_steps}  reward {recent(self.rows, 'reward'):.3f}  "
-                     f"{recent(self.rows, 'completions/mean_length'):.1f} tokens  {clock(seconds)} gone, "
-                     f"about {clock(left)} left")
+            reward, length = (recent(self.rows, name) for name in ("reward", "completions/mean_length"))
+            level = f"reward {reward:.3f}  {length:.1f} tokens"
+            if "reward" not in row:  # the supervised rival has none
+                level = f"loss {recent(self.rows, 'loss'):.3f}"
+            self.say(f"step {state.global_step}/{self.p.max_steps}  {level}  {clock(seconds)} gone, about {clock(left)} left")
         if self.live and state.global_step % 5 == 0:
             self.live(self.rows)
 

@@ -97,6 +97,16 @@ def test_02_rewards_and_clip_can_be_dragged(lab, browser) -> None:
     assert notebook.errors() == []
 
 
+def test_03_rank_targets_and_gpu_change_what_fits(lab, browser) -> None:
+    notebook = run(browser, lab, "03_lora_setup", 30)
+    view = notebook.view("lora")
+    move(view, "lora",
+         (lambda: view.drag("rank", -2), "rank 8 on all linear layers"),
+         (lambda: view.choose("GPU", "24 GB (RTX 4090)"), r"On a GPU with 23\.6 it fits with"),
+         (lambda: view.choose("trained", "everything (no LoRA)"), "Trained: everything"))
+    assert notebook.errors() == []
+
+
 def test_04_a_short_training_and_then_your_own_problem(lab, browser) -> None:
     notebook = run(browser, lab, "04_training_run", 90)
     view = notebook.view("playground")
@@ -111,4 +121,19 @@ def test_04_a_short_training_and_then_your_own_problem(lab, browser) -> None:
          (lambda: ask(HOSTILE), "&lt;img"),
          (lambda: ask(" "), "There is no problem yet"))
     assert "<img" not in view.page
+    assert notebook.errors() == []
+
+
+def test_05_projections_move_and_responses_are_filtered(lab, browser) -> None:
+    notebook = run(browser, lab, "05_results_analysis", 60)
+    view = notebook.view("projection")
+    move(view, "projection",
+         (lambda: view.drag("fitted part", 5), "from the first"),
+         (lambda: view.drag("fitted part", -7), "from the first"))
+    view = notebook.view("responses")
+    move(view, "responses",
+         (lambda: view.choose("verdict", "any"), "responses at step"),
+         (lambda: view.choose("reward", "1"), "responses at step"),
+         (lambda: view.choose("subject", "Geometry"), "responses at step"),
+         (lambda: view.drag("page", 2), "page 3 of"))
     assert notebook.errors() == []
