@@ -61,7 +61,8 @@ class Recorder(TrainerCallback):
             level = f"reward {reward:.3f}  {length:.1f} tokens"
             if "reward" not in row:  # the supervised rival has none
                 level = f"loss {recent(self.rows, 'loss'):.3f}"
-            self.say(f"step {state.global_step}/{self.p.max_steps}  {level}  {clock(seconds)} gone, about {clock(left)} left")
+            where = f"step {state.global_step}/{self.p.max_steps}"
+            self.say(f"{where}  {level}  {clock(seconds)} gone, about {clock(left)} left")
         if self.live and state.global_step % 5 == 0:
             self.live(self.rows)
 

@@ -103,7 +103,7 @@ def test_03_rank_targets_and_gpu_change_what_fits(lab, browser) -> None:
     move(view, "lora",
          (lambda: view.drag("rank", -2), "rank 8 on all linear layers"),
          (lambda: view.choose("GPU", "24 GB (RTX 4090)"), r"On a GPU with 23\.6 it fits with"),
-         (lambda: view.choose("trained", "everything (no LoRA)"), "Trained: everything"))
+         (lambda: view.choose("trained", "no LoRA: train everything"), "Trained: everything"))
     assert notebook.errors() == []
 
 
