@@ -91,8 +91,8 @@ def speed() -> str:
         f"sampling; log-probabilities and gradients are TRL's. Beside stock TRL in one run ({where}):", "",
         as_markdown(table), "", as_markdown(whole), "",
         "*Token bound*: tokens that stock TRL computes over those computed here. *Peak memory*: ours over stock's. *Over "
-        "the floor*: time over that of the step's floating-point operations at the measured matrix rate. *Attributed*: share "
-        "of the step that the benchmark's profile names. By `make shared-prefix` and `make bench-mini-step`. GPU: not run."])
+        "the floor*: time over that of the step's floating-point operations at the measured matrix rate. *Attributed*: "
+        "share of the step that the benchmark's profile names. By `make shared-prefix`, `make bench-mini-step`. GPU: not run."])
 
 
 def put(text: str, mark: str, content: str) -> str:
