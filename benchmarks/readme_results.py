@@ -92,7 +92,7 @@ def speed() -> str:
         as_markdown(table), "", as_markdown(whole), "",
         "*Token bound*: tokens that stock TRL computes over those computed here. *Peak memory*: ours over stock's. *Over "
         "the floor*: time over that of the step's floating-point operations at the measured matrix rate. *Attributed*: "
-        "share of the step that the benchmark's profile names. By `make shared-prefix`, `make bench-mini-step`. GPU: not run."])
+        "share of the step that its profile names. (`make shared-prefix`, `make bench-mini-step`; GPU: not run.)"])
 
 
 def put(text: str, mark: str, content: str) -> str:
