@@ -134,11 +134,12 @@ class Attempt:
             self.fail(name, saw, expected)
         self.held[name], self.used = None, True
 
-    def equals(self, name: str, found: object, wanted: object, tolerance: float = 1e-6) -> None:
-        """A property that holds where two numbers or arrays agree."""
+    def equals(self, name: str, found: object, wanted: object, tolerance: float = 1e-6, what: str = "") -> None:
+        """A property that holds where two numbers or arrays agree; ``what`` says what they are, if not the result."""
         saw = brief(found)
-        shown = bool(self.calls) and self.calls[-1].endswith(saw)
-        self.must(name, close(found, wanted, tolerance), "" if shown else saw, brief(wanted))
+        shown = bool(self.calls) and self.calls[-1].endswith(saw) and not what
+        self.must(name, close(found, wanted, tolerance), "" if shown else f"{what} {saw}".strip(),
+                  f"{what} {brief(wanted)}".strip())
 
     def fail(self, name: str, saw: str = "", expected: str = "") -> NoReturn:
         self.held.pop(name, None)

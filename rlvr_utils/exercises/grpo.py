@@ -68,14 +68,15 @@ def check_clipped_term(mine: Attempt) -> None:
     mine.equals("at ratio 1 each token's term is minus its advantage", found, -advantages.unsqueeze(1).expand(3, 4))
     for advantage in (1.0, -2.0):
         found = slope(mine, 1.0, advantage)
-        mine.equals("at ratio 1 the slope on log p is minus the advantage", found, -advantage)
+        mine.equals("at ratio 1 the slope on log p is minus the advantage", found, -advantage, what="slope")
     found = slope(mine, 1.5, 1.0)
-    mine.equals("a right response that is already 1 + epsilon more likely gets no push", found, 0)
+    mine.equals("a right response that is already 1 + epsilon more likely gets no push", found, 0, what="slope")
     found = slope(mine, 0.5, -1.0)
-    mine.equals("a wrong response that is already 1 - epsilon less likely gets no push", found, 0)
+    mine.equals("a wrong response that is already 1 - epsilon less likely gets no push", found, 0, what="slope")
     for ratio, advantage in ((1.5, -1.0), (0.5, 1.0)):
         found = slope(mine, ratio, advantage)
-        mine.equals("a move the wrong way is always pushed back: min, not the clip alone", found, -advantage * ratio)
+        mine.equals("a move the wrong way is always pushed back: min, not the clip alone", found, -advantage * ratio,
+                    what="slope")
     wanted = clipped_term((logps - old).exp(), advantages.unsqueeze(1), 0.3, 0.3)
     mine.equals("it agrees with the course's term, epsilon included", mine.numbers(logps, old, advantages, 0.3), wanted)
 

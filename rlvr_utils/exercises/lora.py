@@ -121,7 +121,7 @@ def check_first_step(mine: Attempt) -> None:
     uphill = float((found * torch.outer(g, x).numpy()).sum())
     mine.must("the change lowers the loss", uphill < 0, f"the loss changes by {uphill:.6g}", "a fall")
     mine.equals("Adam looks at signs: a gradient ten times as large changes nothing",
-                mine.numbers(A, 10 * g, x, 32, 1e-3), found)
+                mine.numbers(A, 10 * g, x, 32, 1e-3), found, what="for the larger gradient")
     mine.must("twice alpha is twice the learning rate",
               close(mine.numbers(A, g, x, 64, 1e-3), mine.numbers(A, g, x, 32, 2e-3)))
     mine.equals("twice the learning rate, twice the change", mine.numbers(A, g, x, 32, 2e-3), 2 * found)

@@ -67,6 +67,9 @@ def check_one_spelling(mine: Attempt) -> None:
     spellings = {text: mine(text) for text in different}
     for text, spelling in spellings.items():
         same = [other for other in different if other != text and spellings[other] == spelling]
+        if same:  # the report shows the pair that became one
+            mine.used = True
+            mine(text), mine(same[0])
         mine.must("different answers stay different", not same, f"{text} and {', '.join(same)} both become {spelling!r}")
     for text in ("x^2-1", "(3,4)", r"\sqrt{2}", r"\frac{10}{3}"):
         mine.must("what needs no change is left alone", mine(text) == text, expected=brief(text))
