@@ -22,6 +22,7 @@ from rlvr_utils.preflight import (
     evaluation_responses,
     preflight,
     time_steps,
+    timing,
     trainability,
 )
 from rlvr_utils.profiles import get_profile
@@ -313,3 +314,11 @@ def test_a_reward_that_cannot_work_is_refused_at_minute_zero(tiny, no_keys, monk
     try_reward(p, chat=False)
     with pytest.raises(ValueError, match="a completion is a list of messages"):
         try_reward(p, chat=True)
+
+
+def test_what_keeps_memory_is_timed_in_a_process_of_its_own(tiny, monkeypatch) -> None:
+    assert not timing.keeps_memory(get_profile("llama-8b"))
+    monkeypatch.setattr(timing, "keeps_memory", lambda p: True)
+    monkeypatch.setattr(timing, "time_training", None)  # here it would fail; the other process does not know
+    found = time_steps("mini", model=tiny, **SMALL)
+    assert len(found.steps) == 3 and found.per_response > 0

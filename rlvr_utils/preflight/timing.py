@@ -5,7 +5,9 @@ from __future__ import annotations
 import gc
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from multiprocessing import get_context
 
 import torch
 from transformers.utils import logging as hf_logging
@@ -16,6 +18,7 @@ from ..problems import evaluation_rows, load_problems
 from ..profiles import Profile, get_profile
 from ..rollouts import evaluate
 from ..runs import RunWriter, load_run
+from ..tracking import installed
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,20 @@ def time_steps(profile: str | Profile = "mini", *, steps: int = 3, dollars_per_h
     if steps < 1:
         raise ValueError(f"steps={steps}: at least one step has to be run to be timed.")
     p = profile if isinstance(profile, Profile) else get_profile(profile, **overrides)
+    if keeps_memory(p):
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+            return process.submit(time_here, p, steps, dollars_per_hour, responses).result()
+    return time_here(p, steps, dollars_per_hour, responses)
+
+
+def keeps_memory(p: Profile) -> bool:
+    """Whether steps are timed in a process of their own: vLLM keeps its share of the GPU until its process ends."""
+    shared = p.use_vllm == "auto" and p.vllm_server is None and not p.reward.startswith("__main__:")
+    return shared and torch.cuda.is_available() and installed("vllm") is not None
+
+
+def time_here(p: Profile, steps: int, dollars_per_hour: float | None, responses: int | None) -> Timing:
+    """:func:`time_steps` in this process."""
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     hf_logging.set_verbosity_error()  # as in the run itself: what TRL says about its settings is nothing to act on
