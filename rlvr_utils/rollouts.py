@@ -19,6 +19,9 @@ from .decoding import can_decode, decode, read_beginning, sampling_mode
 from .prompts import STOP, build_prompt, cut_at_stop, exemplars, refuse_long_prompts
 from .verifier import verify
 
+#: Another way of sampling than the model's own: prompt ids and temperature to one response a prompt.
+Engine = Callable[[list[list[int]], float], "list[Response]"]
+
 
 @dataclass(frozen=True)
 class Response:
@@ -150,7 +153,8 @@ def encode_prompts(tokenizer: PreTrainedTokenizerBase, prompts: list) -> list[li
 
 def sample_responses(model, tokenizer: PreTrainedTokenizerBase, prompts: list, *, n_samples: int = 1,
                      max_new_tokens: int = 96, temperature: float = 1.0, seed: int | None = None,
-                     batch_size: int = 512, progress: Callable[[float], None] | None = None) -> list[list[Response]]:
+                     batch_size: int = 512, progress: Callable[[float], None] | None = None,
+                     engine: Engine | None = None) -> list[list[Response]]:
     """``n_samples`` responses to each prompt, without disturbing anyone's random numbers.
 
     Args:
@@ -158,11 +162,15 @@ def sample_responses(model, tokenizer: PreTrainedTokenizerBase, prompts: list, *
         temperature: 0 means greedy.
         seed: makes the samples repeatable; None draws on the current random state.
         progress: called with the share done, 0 to 1.
+        engine: samples in the model's place, all at once and with random numbers of its own: :func:`vllm_engine`.
 
     Returns:
         One list of :class:`Response` a prompt, in order.
     """
     ids = [p for p in encode_prompts(tokenizer, prompts) for _ in range(n_samples)]
+    if engine:
+        responses = engine(ids, temperature)
+        return [responses[i:i + n_samples] for i in range(0, len(responses), n_samples)]
     order = sorted(range(len(ids)), key=lambda i: len(ids[i]))  # similar lengths together: little padding
     done: list[Response] = []
     devices = [model.device] if model.device.type == "cuda" else []
@@ -202,14 +210,14 @@ def score(row: dict, prompt: object, response: Response, sample: int, step: int)
 
 def evaluate(model, tokenizer: PreTrainedTokenizerBase, rows: list[dict], *, dataset: str = "minimath", shots: int = 0,
              decoding: str = "sampled", n_samples: int = 4, max_prompt_length: int = 512, max_new_tokens: int = 96,
-             batch_size: int = 512, seed: int = 0, step: int = 0,
-             progress: Callable[[float], None] | None = None) -> list[dict]:
+             batch_size: int = 512, seed: int = 0, step: int = 0, progress: Callable[[float], None] | None = None,
+             engine: Engine | None = None) -> list[dict]:
     """Every response of one evaluation in the run format: ``"sampled"`` at T = 1, or ``"greedy"`` once."""
     prompts = prompts_for(rows, tokenizer, dataset, shots, max_prompt_length)
     greedy = decoding == "greedy"
     groups = sample_responses(model, tokenizer, prompts, n_samples=1 if greedy else n_samples,
                               temperature=0.0 if greedy else 1.0, max_new_tokens=max_new_tokens,
-                              batch_size=batch_size, seed=seed, progress=progress)
+                              batch_size=batch_size, seed=seed, progress=progress, engine=engine)
     return [score(row, prompt, response, sample, step)
             for row, prompt, group in zip(rows, prompts, groups, strict=True)
             for sample, response in enumerate(group)]
@@ -249,3 +257,23 @@ def _vllm_responses(trainer, tokenizer, prompt_ids: list[list[int]]) -> tuple[li
     return responses, [row + [0.0] * (len(r.ids) - len(row)) for row, r in zip(sampled, responses, strict=True)]
 
 
+def vllm_engine(trainer) -> Engine | None:
+    """For evaluations: the trainer's vLLM with the weights as they are now, or None where the model itself samples.
+
+    A server is not asked by several processes, whose parts of an evaluation differ in length. Not run on a GPU yet.
+    """
+    if not getattr(trainer, "use_vllm", False) or trainer.vllm_mode == "server" and trainer.accelerator.num_processes > 1:
+        return None
+    vllm, tokenizer = trainer.vllm_generation, trainer.processing_class
+    end_ids = end_token_ids(trainer.accelerator.unwrap_model(trainer.model), tokenizer)
+    vllm.sync_weights()
+
+    def sample(prompt_ids: list[list[int]], temperature: float) -> list[Response]:
+        usual, vllm.temperature = vllm.temperature, temperature
+        try:
+            _, completion_ids, *_ = vllm.generate(prompts=prompt_ids, images=None, num_generations=1)
+        finally:
+            vllm.temperature = usual
+        return [finish_response(list(ids), tokenizer, end_ids) for ids in completion_ids]
+
+    return sample

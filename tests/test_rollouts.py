@@ -28,6 +28,7 @@ from rlvr_utils.rollouts import (
     prompts_for,
     rollout,
     sample_responses,
+    vllm_engine,
 )
 from rlvr_utils.verifier import verify
 
@@ -413,3 +414,29 @@ def test_vllm_rows_end_by_the_same_rule_and_keep_one_log_probability_a_token(mod
     assert [mask[-1] for mask in out["env_mask"]] == [0, 1]
     for row, kept in zip(out["logprobs"], out["completion_ids"], strict=True):
         assert len(row) == len(kept) and row[:3] == [-0.5, -1.5, -2.5]
+
+
+def test_an_evaluation_through_vllm_takes_todays_weights_and_gives_the_temperature_back(model, tokenizer):
+    answered = tokenizer(ANSWERED + INVENTED, add_special_tokens=False)["input_ids"]
+    asked = []
+
+    def generate(prompts, images, num_generations):
+        asked.append((len(prompts), engine.temperature, num_generations, engine.synced))
+        return None, [answered] * len(prompts), None, None
+
+    engine = SimpleNamespace(generate=generate, temperature=1.0, synced=0)
+    engine.sync_weights = lambda: setattr(engine, "synced", engine.synced + 1)
+    trainer = trainer_of(model, tokenizer, use_vllm=True, vllm_mode="colocate", vllm_generation=engine)
+    rows = load_problems("minimath", "test")[:3]
+    made = evaluate(model, tokenizer, rows, n_samples=2, engine=vllm_engine(trainer))
+    assert [row["problem_id"] for row in made] == [row["id"] for row in rows for _ in range(2)]
+    assert [row["sample"] for row in made] == [0, 1] * 3 and {row["response"] for row in made} == {ANSWERED}
+    evaluate(model, tokenizer, rows, decoding="greedy", engine=vllm_engine(trainer))
+    assert asked == [(6, 1.0, 1, 1), (3, 0.0, 1, 2)] and engine.temperature == 1.0
+
+
+def test_without_vllm_or_with_a_server_and_several_processes_the_model_itself_is_evaluated(model, tokenizer):
+    assert vllm_engine(trainer_of(model, tokenizer)) is None
+    trainer = trainer_of(model, tokenizer, use_vllm=True, vllm_mode="server")
+    trainer.accelerator.num_processes = 2
+    assert vllm_engine(trainer) is None

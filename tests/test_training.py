@@ -156,7 +156,8 @@ def test_evaluation_leaves_the_random_state_alone(tiny, tmp_path):
     torch.manual_seed(1)
     expected = torch.rand(3)
     torch.manual_seed(1)
-    training.evaluate_all(model, tokenizer, settings, RunWriter(tmp_path), 0, lambda text: None)
+    trainer = SimpleNamespace(model=model, processing_class=tokenizer, accelerator=SimpleNamespace(unwrap_model=lambda m: m))
+    training.evaluate_all(trainer, settings, RunWriter(tmp_path), 0, lambda text: None)
     assert torch.equal(torch.rand(3), expected)
 
 

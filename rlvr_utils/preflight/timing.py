@@ -16,7 +16,7 @@ from ..memory import GIB
 from ..models import load_model, load_tokenizer
 from ..problems import evaluation_rows, load_problems
 from ..profiles import Profile, get_profile
-from ..rollouts import evaluate
+from ..rollouts import evaluate, vllm_engine
 from ..runs import RunWriter, load_run
 from ..tracking import installed
 
@@ -125,8 +125,7 @@ def time_here(p: Profile, steps: int, dollars_per_hour: float | None, responses:
         torch.cuda.reset_peak_memory_stats()
     hf_logging.set_verbosity_error()  # as in the run itself: what TRL says about its settings is nothing to act on
     tokenizer, model = load_tokenizer(p), load_model(p)
-    per_response = time_evaluation(p, model, tokenizer, responses or p.eval_batch)
-    seconds, mean_tokens = time_training(p, model, tokenizer, steps)
+    seconds, mean_tokens, per_response = time_training(p, model, tokenizer, steps, responses or p.eval_batch)
     peak = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None
     del model
     gc.collect()
@@ -134,24 +133,28 @@ def time_here(p: Profile, steps: int, dollars_per_hour: float | None, responses:
     return Timing(tuple(seconds), per_response, mean_tokens, peak, p, dollars_per_hour)
 
 
-def time_evaluation(p: Profile, model, tokenizer, n: int) -> float:
-    """Seconds for each of ``n`` sampled evaluation responses, scored as in the run."""
+def time_evaluation(p: Profile, trainer, n: int) -> float:
+    """Seconds for each of ``n`` sampled evaluation responses, sampled and scored as in the run."""
+    model, tokenizer = trainer.accelerator.unwrap_model(trainer.model), trainer.processing_class
+    engine = vllm_engine(trainer)
     rows = load_problems(p.eval_dataset, p.eval_splits[0])[: max(1, n // p.eval_samples)]
     began = time.perf_counter()
     made = evaluate(model, tokenizer, rows, dataset=p.dataset, shots=p.shots, n_samples=p.eval_samples,
                     max_prompt_length=p.max_prompt_length, max_new_tokens=p.max_completion_length,
-                    batch_size=p.eval_batch, seed=p.seed)
+                    batch_size=p.eval_batch, seed=p.seed, engine=engine)
     return (time.perf_counter() - began) / len(made)
 
 
-def time_training(p: Profile, model, tokenizer, steps: int) -> tuple[list[float], float]:
-    """Seconds of each step and the mean response length, measured by the run's own trainer in a scratch folder."""
+def time_training(p: Profile, model, tokenizer, steps: int, responses: int) -> tuple[list[float], float, float]:
+    """Seconds of each step, mean response length, and seconds an evaluation response, by the run's own trainer."""
     from ..training.build import build_trainer  # noqa: PLC0415 - the training looks at preflight first
 
     short = replace(p, max_steps=steps, eval_every=steps + 1, save_every=steps + 1, guard="off", wandb_mode="disabled")
     with tempfile.TemporaryDirectory() as folder, torch.random.fork_rng():
         writer = RunWriter(folder)
-        build_trainer(short, model, tokenizer, writer, say=lambda text: None).train()
+        trainer = build_trainer(short, model, tokenizer, writer, say=lambda text: None)
+        per_response = time_evaluation(p, trainer, responses)
+        trainer.train()
         metrics = load_run(folder).metrics
-    return metrics["seconds"].diff().fillna(metrics["seconds"]).tolist(), float(
-        metrics["completions/mean_length"].mean())
+    seconds = metrics["seconds"].diff().fillna(metrics["seconds"]).tolist()
+    return seconds, float(metrics["completions/mean_length"].mean()), per_response

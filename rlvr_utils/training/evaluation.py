@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from trl import GRPOTrainer
+from transformers import Trainer
 
 from ..problems import evaluation_rows
 from ..profiles import Profile
-from ..rollouts import evaluate
+from ..rollouts import Engine, evaluate, vllm_engine
 from ..runs import RunWriter, load_run, summarise_evaluation
 from .processes import first_decides, gather, share
 from .recording import paced
@@ -23,27 +23,34 @@ def missing_evaluations(folder: Path, p: Profile, step: int) -> list[tuple[str, 
             if (split, decoding) not in done]
 
 
-def evaluate_all(model, tokenizer, p: Profile, writer: RunWriter, step: int, say) -> None:
+def evaluate_all(trainer: Trainer, p: Profile, writer: RunWriter, step: int, say) -> None:
     """The full evaluation, before and after training: every split, sampled at T = 1 and greedy; made parts are kept."""
-    for split, decoding in first_decides(lambda: missing_evaluations(writer.path, p, step)):
-        evaluate_split(model, tokenizer, p, writer, step, split, decoding, p.eval_samples, say)
+    parts = first_decides(lambda: missing_evaluations(writer.path, p, step))
+    evaluate_parts(trainer, p, writer, step, parts, p.eval_samples, say)
 
 
-def evaluate_interim(trainer: GRPOTrainer, p: Profile, writer: RunWriter, step: int, say) -> None:
+def evaluate_interim(trainer: Trainer, p: Profile, writer: RunWriter, step: int, say) -> None:
     """On the way: the first split, one sample a problem; the random state of the training is left as it was."""
-    model = trainer.accelerator.unwrap_model(trainer.model)
-    evaluate_split(model, trainer.processing_class, p, writer, step, p.eval_splits[0], "sampled", 1, say)
+    evaluate_parts(trainer, p, writer, step, [(p.eval_splits[0], "sampled")], 1, say)
+
+
+def evaluate_parts(trainer: Trainer, p: Profile, writer: RunWriter, step: int, parts: list[tuple[str, str]], n_samples: int,
+                   say) -> None:
+    """Evaluate (split, decoding) parts with the trainer's model as it is now, through its vLLM where it has one."""
+    model, engine = trainer.accelerator.unwrap_model(trainer.model), vllm_engine(trainer) if parts else None
+    for split, decoding in parts:
+        evaluate_split(model, trainer.processing_class, p, writer, step, split, decoding, n_samples, say, engine)
 
 
 def evaluate_split(model, tokenizer, p: Profile, writer: RunWriter, step: int, split: str, decoding: str,
-                   n_samples: int, say) -> dict:
+                   n_samples: int, say, engine: Engine | None = None) -> dict:
     """Evaluate one split, write responses and summary, return the summary row. Processes share the problems."""
     rows = share(evaluation_rows(p, split))
     responses = gather(evaluate(model, tokenizer, rows, dataset=p.dataset, shots=p.shots, decoding=decoding,
                                 n_samples=n_samples, max_prompt_length=p.max_prompt_length,
                                 max_new_tokens=p.max_completion_length, batch_size=p.eval_batch, seed=p.seed,
-                                step=step, progress=paced(say, f"evaluation at step {step}, {split}, {decoding}"))
-                       if rows else [])
+                                step=step, engine=engine,
+                                progress=paced(say, f"evaluation at step {step}, {split}, {decoding}")) if rows else [])
     key = {"step": step, "split": split, "shots": p.shots, "decoding": decoding}
     row = key | {k: v for k, v in summarise_evaluation(responses).items() if k not in key}
     writer.log_evaluation(row, responses)

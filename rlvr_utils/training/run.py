@@ -78,7 +78,7 @@ def start_or_continue(p: Profile, folder: Path, live, say) -> None:
         wait()
         build = build_trainer if p.method == "grpo" else build_rejection_trainer
         trainer = build(p, model, tokenizer, writer, live, say)  # first: what cannot be built fails before it costs an hour
-        evaluate_all(trainer.accelerator.unwrap_model(trainer.model), tokenizer, p, writer, 0, say)
+        evaluate_all(trainer, p, writer, 0, say)
         train_from(trainer, p, folder, checkpoint)
         finish_run(trainer, p, writer, say)
         send_summary(tracker, folder, p.max_steps)
@@ -146,7 +146,7 @@ def finish_run(trainer: Trainer, p: Profile, writer: RunWriter, say) -> None:
         save_trained(model, p, writer.path / "adapter")
     if getattr(trainer, "use_vllm", False) and p.adapter == "lora":
         restore_base(model, p)  # each time vLLM got the adapter, merging and unmerging it rounded the base's weights
-    evaluate_all(model, trainer.processing_class, p, writer, p.max_steps, say)
+    evaluate_all(trainer, p, writer, p.max_steps, say)
 
 
 def save_trained(model, p: Profile, folder: Path) -> None:
