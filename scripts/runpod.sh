@@ -60,6 +60,14 @@ for name in ("torch", "torchvision", "torchaudio", "triton", "vllm"):
 PY
 }
 
+dependencies() { # of the course, as ranges, one a line
+    python3 - "$COURSE/pyproject.toml" <<'PY'
+import sys, tomllib
+
+print(*tomllib.load(open(sys.argv[1], "rb"))["project"]["dependencies"], sep="\n")
+PY
+}
+
 check_image() {
     python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
         fail "python3 is older than 3.11: choose a template with Ubuntu 24.04, such as runpod/pytorch:1.0.2-cu1281-torch280-ubuntu2404."
@@ -85,16 +93,20 @@ make_environment() { # $1: the vLLM to install, or nothing
     fi
     say "Making the environment in $ENVIRONMENT: some minutes, once."
     python3 -m venv --clear --without-pip --system-site-packages "$ENVIRONMENT"
-    # vLLM comes first, because it brings the PyTorch that it was built for; without it the image's own is kept.
-    [ -z "$1" ] || pip --python "$PYTHON" install --quiet "$1"
-    pins "$PYTHON" >"$ENVIRONMENT/constraints.txt"
-    # vLLM has its own wishes for two packages that the lock pins for others.
-    local aside='torch|torchvision|torchaudio|triton'
-    [ -z "$1" ] || aside="$aside|lark|setuptools"
-    grep -vE "^($aside)==" "$COURSE/requirements.lock" >"$ENVIRONMENT/requirements.txt"
+    if [ -n "$1" ]; then
+        # vLLM brings the PyTorch that it was built for and has wishes of its own. One resolution finds what suits both: of
+        # the lock it has to keep what decides a run, and the rest of the course follows its ranges.
+        : >"$ENVIRONMENT/constraints.txt"
+        { echo "$1"; grep -E '^(transformers|tokenizers|trl|peft|datasets|accelerate|safetensors|wandb)==' \
+            "$COURSE/requirements.lock"; dependencies; } >"$ENVIRONMENT/requirements.txt"
+    else
+        pins "$PYTHON" >"$ENVIRONMENT/constraints.txt" # the image's own PyTorch is kept
+        grep -vE '^(torch|torchvision|torchaudio|triton)==' "$COURSE/requirements.lock" >"$ENVIRONMENT/requirements.txt"
+    fi
     pip --python "$PYTHON" install --quiet -c "$ENVIRONMENT/constraints.txt" -r "$ENVIRONMENT/requirements.txt"
     pip --python "$PYTHON" install --quiet --no-deps --no-build-isolation -e "$COURSE"
-    pins "$PYTHON" | cmp -s - "$ENVIRONMENT/constraints.txt" || fail "pip replaced PyTorch; remove $ENVIRONMENT and try again."
+    [ -n "$1" ] || pins "$PYTHON" | cmp -s - "$ENVIRONMENT/constraints.txt" ||
+        fail "pip replaced PyTorch; remove $ENVIRONMENT and try again."
     [ -z "$1" ] || touch "$ENVIRONMENT/with-vllm"
     touch "$made" # last: an environment that was cut off is made again
 }
