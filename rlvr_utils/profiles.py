@@ -235,6 +235,8 @@ def typed(name: str, kind: str, value: object) -> object:
         "int": (whole_number, "a whole number"), "float": (float, "a number"), "bool": (truth, "true or false"),
         "str": (text, "a word or a path"), "tuple[str, ...]": (words, "a list of words"),
     }[kind]
+    if name in CHOICES:
+        expected = f"one of {', '.join(CHOICES[name])}"
     try:
         return convert(value)
     except (TypeError, ValueError, OverflowError):
