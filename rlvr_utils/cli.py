@@ -1,4 +1,4 @@
-"""The command ``rlvr``: profile, doctor, course, pretrain, train, evaluate; each calls one function of the package."""
+"""The command ``rlvr``: profile, doctor, course, pretrain, train, evaluate, export; each calls one function."""
 
 from __future__ import annotations
 
@@ -50,6 +50,8 @@ def parser() -> argparse.ArgumentParser:
     train_ = _add(commands, "train", train, "train with GRPO; the same command again resumes")
     evaluate_ = _add(commands, "evaluate", evaluate, "sample answers of a trained model and score them")
 
+    export_ = _add(commands, "export", export, "write a trained model, adapter merged, as an ordinary model folder")
+
     profile_.add_argument("profile", nargs="?", metavar="NAME", help="mini (the default), llama-8b or small-gpu")
     for command in (doctor_, course_, train_):
         command.add_argument("--profile", help="what to run and where (default: mini)")
@@ -69,6 +71,8 @@ def parser() -> argparse.ArgumentParser:
     doctor_.add_argument("--dollars-per-hour", type=float, metavar="X", help="what the machine costs: --timing with a price")
     evaluate_.epilog = f"Settings: {', '.join(EVALUATION)}."
     evaluate_.add_argument("path", metavar="RUN", help="the run's folder, as in runs/mini-seed0")
+    export_.add_argument("path", metavar="RUN", help="the run's folder, as in runs/llama-8b-seed0")
+    export_.add_argument("folder", metavar="FOLDER", help="a new folder; as large as the base model")
     return top
 
 
@@ -130,6 +134,12 @@ def evaluate(arguments: argparse.Namespace) -> None:
         if name not in EVALUATION:
             raise ValueError(f"an evaluation has no setting {name!r}: there are {', '.join(EVALUATION)}.")
     evaluate_run(arguments.path, **settings)
+
+
+def export(arguments: argparse.Namespace) -> None:
+    from rlvr_utils.training import export_run
+
+    print(f"The model is in {export_run(arguments.path, arguments.folder)}.")
 
 
 def pretrain(arguments: argparse.Namespace) -> None:

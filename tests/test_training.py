@@ -280,3 +280,16 @@ def test_the_supervised_rival_needs_a_right_answer(tiny, monkeypatch):
     settings = get_profile("mini", model=tiny, method="rejection", **TINY)
     with pytest.raises(ValueError, match="nothing to imitate"):
         training.rejection.own_right_answers(load_model(settings), load_tokenizer(settings), settings)
+
+
+def test_an_exported_model_needs_nothing_of_the_course(whole, tmp_path):
+    folder = training.export_run(whole.path, tmp_path / "model")
+    plain, (model, tokenizer) = LlamaForCausalLM.from_pretrained(folder), training.load_trained(whole)
+    ids = torch.tensor([tokenizer("Question: What is $2 + 2$?")["input_ids"]])
+    assert torch.allclose(plain(ids).logits, model(ids).logits, atol=1e-5)
+    with pytest.raises(ValueError, match="name a new folder"):
+        training.export_run(whole.path, folder)
+    (tmp_path / "unfinished").mkdir()
+    shutil.copy(whole.path / "config.yaml", tmp_path / "unfinished")
+    with pytest.raises(ValueError, match="has no trained model yet"):
+        training.export_run(tmp_path / "unfinished", tmp_path / "another")

@@ -14,7 +14,7 @@ from transformers import Trainer
 from transformers.utils import logging as hf_logging
 
 from ..diagnosis import RunStopped
-from ..models import load_adapter, load_model, load_tokenizer, restore_base, save_adapter
+from ..models import export_merged, load_adapter, load_model, load_tokenizer, restore_base, save_adapter
 from ..profiles import Profile, get_profile
 from ..runs import Run, RunWriter, SilentWriter, load_run
 from ..tracking import TrackedWriter, Tracker, environment_record, evaluation_values, start_wandb
@@ -192,6 +192,22 @@ def load_trained(run: Run) -> tuple:
     if p.adapter == "none":
         return load_model(replace(p, model=str(run.path / "adapter"))), load_tokenizer(p)
     return load_adapter(load_model(p), run.path / "adapter"), load_tokenizer(p)
+
+
+def export_run(path: str | Path, folder: str | Path) -> Path:
+    """Write a finished run's model as an ordinary model folder, its adapter merged in; any program reads such folders.
+
+    Raises:
+        ValueError: the run has not come to its end, or ``folder`` holds something already.
+    """
+    if Path(folder).exists() and any(Path(folder).iterdir()):
+        raise ValueError(f"{folder} holds something already: name a new folder.")
+    model, tokenizer = load_trained(load_run(path))
+    if hasattr(model, "merge_and_unload"):
+        return export_merged(model, tokenizer, folder)
+    model.save_pretrained(str(folder))
+    tokenizer.save_pretrained(str(folder))
+    return Path(folder)
 
 
 def evaluate_run(path: str | Path, split: str = "test", shots: int | None = None, decoding: str = "sampled",
