@@ -493,3 +493,10 @@ def test_a_summary_of_projections_has_an_interval_on_its_coverage():
     (row,) = analysis.projection_summary(table).to_dict("records")
     assert row["mean error (points)"] == pytest.approx(-5) and row["mean size of the error"] == pytest.approx(15)
     assert row["seen"] == "25%" and row["interval held the end"] == "1 of 2 (9 to 91 %)"
+
+
+def test_a_projection_carries_a_gap_only_where_its_own_error_is_smaller():
+    table = pd.DataFrame({"run": ["a", "a"], "fraction": 0.25, "kind": ["line", "sigmoid"], "error": [0.2, -0.07]})
+    assert "the sigmoid, misses the end by 7 points" in analysis.projection_gap_sentence(table, 0.25, 0.08)
+    assert "needs no explanation yet" in analysis.projection_gap_sentence(table, 0.25, 0.08)
+    assert "small enough" in analysis.projection_gap_sentence(table.assign(error=0.01), 0.25, 0.08)
