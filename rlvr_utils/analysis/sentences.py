@@ -251,11 +251,12 @@ def projection_sentence(table: pd.DataFrame, fraction: float) -> str:
 
 def projection_gap_sentence(table: pd.DataFrame, fraction: float, gap: float) -> str:
     """Can a projection from the first ``fraction`` carry a claim about a ``gap``? (rows as from ``projection_table``)"""
-    errors = table[np.isclose(table["fraction"], fraction)].groupby("kind", sort=False)["error"].agg(lambda e: e.abs().mean())
+    rows = table[np.isclose(table["fraction"], fraction)]
+    errors = rows["error"].abs().groupby(rows["kind"], sort=False).mean()
     kind, error = errors.idxmin(), errors.min()
-    facts = (f"From the first {100 * fraction:.0f} % the best family, the {kind}, misses the end by {100 * error:.0f} points "
-             f"on average")
+    facts = (f"From the first {100 * fraction:.0f} % the best family, the {kind}, misses the end by {100 * error:.0f} "
+             "points on average")
     if error >= gap / 2:
-        return (f"{facts}. A gap of {100 * gap:.0f} points between such a projection and another number needs no explanation "
-                "yet: the projection's own error is of that size.")
+        return (f"{facts}. A gap of {100 * gap:.0f} points between such a projection and another number needs no "
+                "explanation yet: the projection's own error is of that size.")
     return f"{facts}: small enough to see a gap of {100 * gap:.0f} points, as far as other curves are like these."
