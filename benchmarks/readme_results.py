@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from statistics import mean
+from statistics import mean, median
 
 import pandas as pd
 
@@ -61,7 +61,7 @@ def results() -> str:
         c = compare(*frames[split, decoding], column, condition)
         lines.append(f"| {what} | {percent(c.before)} | {percent(c.after)} | {points(c.change)} |")
     minutes = [run.environment["training_seconds"] / 60 for run in runs]
-    lines += ["", f"Training took {min(minutes):.1f} to {max(minutes):.1f} minutes on two CPU cores. The base model was "
+    lines += ["", f"Training took {median(minutes):.1f} minutes (median) on two CPU cores. The base model was "
               "*built* able but unwilling, so these gains show the mechanism, not what RLVR gives a real model.", ""]
     return "\n".join(lines + arms())
 
