@@ -37,7 +37,7 @@ from rlvr_utils.training import evaluate_split, load_trained, profile_of, train
 #: name of the run -> overrides of profile ``mini``
 RUNS: dict[str, dict] = {name: overrides for arm in EXPERIMENT for name, overrides in arm.runs.items()}
 MADE = REPO / "runs" / "reference"
-LEFT_OUT = ("checkpoints", "adapter", "wandb", "wandb-run-id.txt", ".lock")
+LEFT_OUT = ("checkpoints", "adapter", "wandb", "wandb-run-id.txt")
 
 
 def make_run(name: str) -> None:

@@ -138,14 +138,13 @@ def trial_update(model: torch.nn.Module, p: Profile, prompt_tokens: int, complet
     return loss.item()
 
 
-def trial_generation(model: torch.nn.Module, rows: int, prompt_tokens: int, completion_tokens: int,
-                     samples: int = 1) -> list[list[int]]:
-    """Sample ``rows`` responses of full length, ``samples`` to each random prompt, by the path that rollouts take."""
+def trial_generation(model: torch.nn.Module, rows: int, prompt_tokens: int, completion_tokens: int) -> list[list[int]]:
+    """Sample ``rows`` responses of full length, each to a random prompt of its own, by the path that rollouts take."""
     from ..decoding import decode, sampling_mode
 
-    prompts = [ids for ids in _random_ids(model, -(-rows // samples), prompt_tokens).tolist() for _ in range(samples)]
+    prompts = _random_ids(model, rows, prompt_tokens).tolist()
     with sampling_mode(model) as base:
-        return decode(base, prompts[:rows], [], max_new_tokens=completion_tokens, temperature=1.0, pad=0,
+        return decode(base, prompts, [], max_new_tokens=completion_tokens, temperature=1.0, pad=0,
                       ended=lambda new_ids: torch.zeros(len(new_ids), dtype=torch.bool, device=new_ids.device))
 
 
