@@ -159,17 +159,28 @@ def tree_attention(module: torch.nn.Module, query: Tensor, key: Tensor, value: T
     if options.get("sliding_window"):
         raise ValueError("This model's attention has a sliding window, which the shared prefix does not know; "
                          "set shared_prefix=False.")
-    outputs = []
-    for branches in tree:
-        out, _ = sdpa_attention_forward(module, gather(query, branches.queries), gather(key, branches.keys),
-                                        gather(value, branches.keys), branches.mask, **options)
-        outputs.append(out.flatten(0, 1).index_select(0, branches.real))
-    return torch.cat(outputs)[None], None
+    scaling, dropout = options.get("scaling"), options.get("dropout", 0.0)
+    return torch.cat([along(branches, query, key, value, scaling, dropout) for branches in tree])[None], None
+
+
+def along(branches: Branches, query: Tensor, key: Tensor, value: Tensor, scaling: float | None, dropout: float) -> Tensor:
+    """Attention of some branches: (tokens, heads, size).
+
+    Query heads that share keys go as further queries of one head: keys, the bulk of what backward keeps, are not repeated.
+    """
+    heads_of_key = query.shape[1] // key.shape[1]
+    asking = gather(query, branches.queries).unflatten(2, (-1, heads_of_key))  # (branches, length, key heads, of each, size)
+    keys, values = (gather(x, branches.keys).transpose(1, 2) for x in (key, value))
+    out = torch.nn.functional.scaled_dot_product_attention(
+        asking.transpose(1, 2).flatten(2, 3), keys, values, attn_mask=branches.mask.repeat_interleave(heads_of_key, 2),
+        dropout_p=dropout, scale=scaling)
+    out = out.unflatten(2, (-1, heads_of_key)).transpose(1, 2)  # (branches, length, key heads, of each, size)
+    return out.flatten(2, 3).flatten(0, 1).index_select(0, branches.real)
 
 
 def gather(x: Tensor, places: Tensor) -> Tensor:
-    """(1, heads, T, size) at (branches, length) places: (branches, heads, length, size)."""
-    return x[0].transpose(0, 1).index_select(0, places.flatten()).unflatten(0, places.shape).transpose(1, 2)
+    """(1, heads, T, size) at (branches, length) places: (branches, length, heads, size)."""
+    return x[0].transpose(0, 1).index_select(0, places.flatten()).unflatten(0, places.shape)
 
 
 AttentionInterface.register(ATTENTION, tree_attention)
