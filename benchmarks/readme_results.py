@@ -20,8 +20,8 @@ from rlvr_utils.analysis import (
     endpoints,
     evaluation_responses,
     finished_runs,
-    full_minus_lora,
     lora_sentence,
+    minus_default,
     percent,
     points,
 )
@@ -70,8 +70,21 @@ def arms() -> list[str]:
     """The arms of the experiment: a table of those that were run, a sentence on the others, what they say about LoRA."""
     made, missing = arms_made()
     lines = ["Right and boxed at T = 1, by arm of the experiment (`make reference-runs ARGS=\"--tier A\"`, then B, C):",
-             "", as_markdown(made.drop(columns="tier")), "", lora_sentence(full_minus_lora(), SMALLEST_GAP) or "", ""]
-    return lines + ([f"Not run: {'; '.join(missing)}."] if missing else [])
+             "", as_markdown(made.drop(columns="tier")), ""]
+    lines += [lora_sentence(minus_default("full fine-tuning"), SMALLEST_GAP) or "", ""]
+    return lines + ([f"Not run: {'; '.join(missing)}.", ""] if missing else []) + [coverage()]
+
+
+def coverage() -> str:
+    """How often the intervals hold a known truth where seeds differ most, from the file of that benchmark."""
+    rows = json.loads((MEASURED / "coverage.json").read_text())["coverage"]
+    hardest = [max((row for row in rows if row["seeds"] == n), key=lambda row: row["seeds_scatter_by"]) for n in (3, 5)]
+    told = [f"with {row['seeds']} seeds in {row['held']['one arm'] / row['experiments']:.0%} (differences of two arms: "
+            f"{row['held']['two arms'] / row['experiments']:.0%}; a bootstrap alone: "
+            f"{row['held']['one arm, bootstrap alone'] / row['experiments']:.0%})" for row in hardest]
+    return (f"Intervals are 95 %, over problems and seeds. In {hardest[0]['experiments']:,} invented experiments whose seeds "
+            f"scatter by {100 * hardest[0]['seeds_scatter_by']:.0f} points they hold the truth {' and '.join(told)} "
+            "(`python benchmarks/coverage.py`).")
 
 
 def speed() -> str:

@@ -335,10 +335,10 @@ def test_own_run_first_reference_runs_otherwise(tmp_path, monkeypatch):
 
 def test_a_gap_between_arms_is_an_equivalence_claim_only_inside_the_margin(tmp_path):
     runs = [made_up_run(tmp_path / f"mini-seed-{seed}", seed) for seed in range(3)]
-    assert analysis.full_minus_lora(tmp_path) is None and analysis.lora_sentence(None, 0.08) is None
+    assert analysis.minus_default("full fine-tuning", tmp_path) is None and analysis.lora_sentence(None, 0.08) is None
     for seed in range(3):
         made_up_run(tmp_path / f"mini-full-seed-{seed}", seed + 10)
-    same = analysis.full_minus_lora(tmp_path)
+    same = analysis.minus_default("full fine-tuning", tmp_path)
     assert same.low < 0 < same.high
     lora = analysis.endpoints(analysis.evaluation_responses(runs))[1]
     assert analysis.gap(lora, lora.assign(correct=False)).mean == pytest.approx(lora["correct"].mean())
@@ -477,9 +477,20 @@ def test_the_verdict_tells_learned_from_sharpened():
 
 
 def test_the_usual_mistake_is_told_by_its_cost():
-    good, bad = (result((0.1,) * 3, (end, end, end), (0.2,) * 3) for end in (0.8, 0.3))
-    assert "50 points that look like" in analysis.mistake_sentence(bad, good)
-    assert analysis.mistake_sentence(None, good).endswith("not run.")
+    bad = result((0.1,) * 3, (0.3, 0.28, 0.32), (0.2,) * 3)
+    costly = analysis.mistake_sentence(bad, Estimate(-0.5, -0.6, -0.4))
+    assert "-50 (-60 to -40) points" in costly and "a setting" in costly
+    assert "do not show" in analysis.mistake_sentence(bad, Estimate(-0.01, -0.03, 0.01))
+    assert analysis.mistake_sentence(None, None).endswith("not run.")
+
+
+def test_choices_are_sorted_by_what_their_intervals_allow():
+    said = analysis.choices_sentence({
+        "a": Estimate(0.01, -0.02, 0.04), "b": Estimate(-0.05, -0.07, -0.03), "c": Estimate(-0.1, -0.15, -0.05),
+        "d": Estimate(0.2, 0.1, 0.3), "e": Estimate(0.0, -0.1, 0.1)}, 0.08)
+    assert said == ("Of 5 choices: 2 surely within 8 points of the default (a, b); 1 better (d); 1 worse (c); "
+                    "1 too uncertain to tell from none or from 8 points (e).")
+    assert analysis.choices_sentence({}, 0.08) == "None of these arms was run."
 
 
 def test_arms_are_parted_into_those_that_were_run_and_the_others(runs):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import ttest_ind
 
 from rlvr_utils import stats
 
@@ -89,6 +90,27 @@ def test_seeds_that_differ_widen_the_interval():
     assert apart.high - apart.low > 2 * (alike.high - alike.low)
     single = stats.bootstrap_over_problems(problems)
     assert (alike.low, alike.high) == pytest.approx((single.low, single.high), abs=0.01)
+
+
+def test_three_seeds_that_scatter_do_not_promise_too_much():
+    """With seeds alone as the source of luck the interval is Student's t, one arm or two (Welch), against scipy."""
+    generator = np.random.default_rng(0)
+    held = {"alone": 0, "wider": 0}
+    for _ in range(200):
+        table = np.repeat(0.5 + generator.normal(0, 0.1, (3, 1)), 20, axis=1)
+        weights = stats.two_way_weights(*table.shape, n_resamples=200, seed=int(generator.integers(1000)))
+        alone = stats.percentile_interval(table.mean(), stats.resampled_means(table, weights))
+        wider = stats.hold_seeds(alone, table.mean(axis=1))
+        held["alone"] += alone.low <= 0.5 <= alone.high
+        held["wider"] += wider.low <= 0.5 <= wider.high
+    assert held["alone"] < 170 and 182 <= held["wider"] <= 198, held
+
+    one, two = generator.normal(0, 1, 3), generator.normal(1, 2, 5)
+    narrow = stats.Estimate(one.mean() - two.mean(), 0.0, 0.0)
+    welch = ttest_ind(one, two, equal_var=False).confidence_interval()
+    assert stats.hold_seeds(narrow, one, two)[1:] == pytest.approx((min(0, welch.low), max(0, welch.high)))
+    assert stats.hold_seeds(stats.Estimate(1.0, 0.9, 1.1), one[:1]) == (1.0, 0.9, 1.1)  # one seed has no scatter
+    assert stats.hold_seeds(stats.Estimate(1.0, 0.9, 1.1), one, [np.nan, 1.0]) == (1.0, 0.9, 1.1)
 
 
 @pytest.mark.parametrize("n, c, k", [(5, 2, 1), (6, 3, 2), (6, 0, 3), (6, 5, 2), (7, 1, 7)])

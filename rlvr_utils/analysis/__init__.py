@@ -11,8 +11,8 @@ from .arms import (
     arms_made,
     arms_table,
     finished_runs,
-    full_minus_lora,
     learning_rate_grid,
+    minus_default,
     prompting_alone,
 )
 from .claims import SMALLEST_GAP, claims_table
@@ -23,6 +23,7 @@ from .rates import Comparison, beyond_the_base, by_group, compare, gap, learning
 from .sentences import (
     as_markdown,
     beyond_sentence,
+    choices_sentence,
     cogent_sentence,
     control_sentence,
     grid_sentence,
@@ -47,12 +48,12 @@ from .wandb_log import wandb_metrics
 __all__ = [
     "COGENT", "Comparison", "END_WINDOW", "EXPERIMENT", "MANY", "MANY_SAMPLES", "SMALLEST_GAP", "arm_comparison",
     "arms_made", "arms_table", "as_markdown", "beyond_sentence", "beyond_the_base", "by_group", "category_table",
-    "claims_table", "classified", "cogent_sentence", "compare", "control_sentence", "endpoints", "evaluation_responses",
-    "evaluations_of", "examples", "finished_runs", "full_minus_lora", "gap", "grid_sentence", "improved_sentence",
+    "choices_sentence", "claims_table", "classified", "cogent_sentence", "compare", "control_sentence", "endpoints",
+    "evaluation_responses", "evaluations_of", "examples", "finished_runs", "gap", "grid_sentence", "improved_sentence",
     "learned_or_sharpened", "learning_curve", "learning_rate_grid", "length_change", "length_sentence", "lora_sentence",
-    "majority_vote", "mistake_sentence", "pass_at_k_curve", "pass_at_k_sentence", "percent", "points", "pooled_base",
-    "projection_gap_sentence", "projection_sentence", "projection_summary", "projection_table", "prompting_alone",
-    "prompting_sentence", "rate", "readable", "rescored", "runs_to_analyse", "runs_to_project",
+    "majority_vote", "minus_default", "mistake_sentence", "pass_at_k_curve", "pass_at_k_sentence", "percent", "points",
+    "pooled_base", "projection_gap_sentence", "projection_sentence", "projection_summary", "projection_table",
+    "prompting_alone", "prompting_sentence", "rate", "readable", "rescored", "runs_to_analyse", "runs_to_project",
     "samples_needed_sentence", "split_sentence", "spread_sentence", "training_curve", "wandb_metrics",
     "worked_projection",
 ]  # fmt: skip

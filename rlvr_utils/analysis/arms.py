@@ -75,8 +75,8 @@ def _long(adapter: str) -> dict:
 
 EXPERIMENT: tuple[Arm, ...] = (
     Arm("LoRA (the default)", "A", "", 5, "how sure is the gain?"),
-    Arm("format-only reward", "A", "format", 3, "how much of the gain is the box?", {"reward": "format"}),
-    Arm("random reward", "A", "random", 3, "how much comes from training on anything at all?", {"reward": "random"}),
+    Arm("format-only reward", "A", "format", 5, "how much of the gain is the box?", {"reward": "format"}),
+    Arm("random reward", "A", "random", 5, "how much comes from training on anything at all?", {"reward": "random"}),
     Arm("fine-tuned on its own right answers", "A", "rejection", 3, "why RL at all?", {"method": "rejection"}),
     *_grid("none"), *_grid("lora"),
     Arm("full fine-tuning", "A", "full", 5, "is LoRA the reason for a gap?",
@@ -89,7 +89,7 @@ EXPERIMENT: tuple[Arm, ...] = (
       for r in (1, 4, 64)),  # alpha is kept: notebook 03
     Arm("LoRA on attention only", "C", "attention", 3, "do the targets matter?",
         {"lora_targets": ["q_proj", "k_proj", "v_proj", "o_proj"]}),
-    Arm("prompts computed anew for each response", "C", "unshared", 3, "does sharing the prefix change what is learned?",
+    Arm("prompts computed anew for each response", "C", "unshared", 5, "does sharing the prefix change what is learned?",
         {"shared_prefix": False}),
     Arm("trained at 4 shots", "C", "4shot", 3, "what is left when the prompt supplies the format?", {"shots": 4}),
     *(Arm(f"groups of {g}", "C", f"group-{g}", 3, "many problems or many samples?",
@@ -139,12 +139,13 @@ def learning_rate_grid(root: str | Path = REFERENCE_RUNS) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["adapter", "learning_rate", "accuracy"])
 
 
-def full_minus_lora(root: str | Path = REFERENCE_RUNS) -> Estimate | None:
-    """Final accuracy of full fine-tuning minus that of LoRA, or None where one of the two was not run."""
-    arms = [finished_runs(f"mini-{key}seed-", root) for key in ("full-", "")]
-    if not all(arms):
-        return None
-    return gap(*(endpoints(evaluation_responses(runs))[1] for runs in arms))
+def minus_default(name: str, root: str | Path = REFERENCE_RUNS) -> Estimate | None:
+    """Final accuracy of the arm of that name in ``EXPERIMENT`` minus that of the default, or None where one was not run.
+
+    Raises KeyError for a name that is no arm.
+    """
+    arms = [finished_runs(prefix, root) for prefix in (_prefix_of(name), "mini-seed-")]
+    return gap(*(endpoints(evaluation_responses(runs))[1] for runs in arms)) if all(arms) else None
 
 
 def finished_runs(prefix: str, root: str | Path = REFERENCE_RUNS) -> list[Run]:
@@ -158,7 +159,11 @@ def arm_comparison(name: str, root: str | Path = REFERENCE_RUNS) -> Comparison |
 
     Raises KeyError for a name that is no arm.
     """
-    return _compared(finished_runs({arm.name: arm for arm in EXPERIMENT}[name].prefix, root))
+    return _compared(finished_runs(_prefix_of(name), root))
+
+
+def _prefix_of(name: str) -> str:
+    return {arm.name: arm for arm in EXPERIMENT}[name].prefix
 
 
 def _compared(runs: list[Run]) -> Comparison | None:

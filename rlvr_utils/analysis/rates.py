@@ -28,22 +28,20 @@ def compare(before: pd.DataFrame, after: pd.DataFrame, value: str = "correct", g
 
     ``given`` names a boolean column: then only responses where it is true count ("right, given a box"). Both
     frames as from ``endpoints``. The same problems and runs are drawn for both, so that the change is a
-    paired one. With one run the interval speaks about other problems, not about other seeds.
+    paired one. With one run the interval speaks about other problems, not about other seeds; with several it is never
+    narrower than Student's t over the runs (``stats.hold_seeds``).
     """
-    old, new = _tables(before, value, given), _tables(after, value, given)
-    weights = stats.two_way_weights(*old[0].shape, N_RESAMPLES)
-    (old_mean, old_draws), (new_mean, new_draws) = _ratio(old, weights), _ratio(new, weights)
-    return Comparison(
-        _interval(old_mean, old_draws),
-        _interval(new_mean, new_draws),
-        _interval(new_mean - old_mean, new_draws - old_draws),
-    )
+    tables = [_tables(frame, value, given) for frame in (before, after)]
+    weights = stats.two_way_weights(*tables[0][0].shape, N_RESAMPLES)
+    old, new = (_ratio(table, weights) for table in tables)
+    change = Ratio(*(b - a for a, b in zip(old, new, strict=True)))
+    return Comparison(_interval(old, after[value]), _interval(new, after[value]), _interval(change))
 
 
 def rate(frame: pd.DataFrame, value: str = "correct", given: str | None = None) -> Estimate:
     """The mean of ``value`` (where ``given`` is true), with its interval over problems and runs."""
     tables = _tables(frame, value, given)
-    return _interval(*_ratio(tables, stats.two_way_weights(*tables[0].shape, N_RESAMPLES)))
+    return _interval(_ratio(tables, stats.two_way_weights(*tables[0].shape, N_RESAMPLES)), frame[value])
 
 
 def gap(first: pd.DataFrame, second: pd.DataFrame, value: str = "correct") -> Estimate:
@@ -55,9 +53,9 @@ def gap(first: pd.DataFrame, second: pd.DataFrame, value: str = "correct") -> Es
     tables = [_tables(frame[frame["problem_id"].isin(shared)], value, None)[0] for frame in (first, second)]
     runs_a, problems = stats.two_way_weights(*tables[0].shape, N_RESAMPLES, seed=0)
     runs_b, _ = stats.two_way_weights(*tables[1].shape, N_RESAMPLES, seed=1)
-    draws_a = stats.resampled_means(tables[0], (runs_a, problems))
-    draws_b = stats.resampled_means(tables[1], (runs_b, problems))
-    return _interval(tables[0].mean() - tables[1].mean(), draws_a - draws_b)
+    draws = stats.resampled_means(tables[0], (runs_a, problems)) - stats.resampled_means(tables[1], (runs_b, problems))
+    drawn = stats.percentile_interval(tables[0].mean() - tables[1].mean(), draws)
+    return stats.hold_seeds(drawn, *(table.mean(axis=1) for table in tables))
 
 
 def _tables(frame: pd.DataFrame, value: str, given: str | None) -> tuple[np.ndarray, np.ndarray]:
@@ -77,17 +75,33 @@ def _tables(frame: pd.DataFrame, value: str, given: str | None) -> tuple[np.ndar
     return table["value"].to_numpy(), table["given"].to_numpy()
 
 
-def _ratio(tables: tuple[np.ndarray, np.ndarray], weights: tuple) -> tuple[float, np.ndarray]:
+class Ratio(NamedTuple):
+    """A rate: over everything, in every resample, and in every run."""
+
+    mean: float
+    draws: np.ndarray
+    by_run: np.ndarray
+
+
+def _ratio(tables: tuple[np.ndarray, np.ndarray], weights: tuple) -> Ratio:
     above, below = tables
     with np.errstate(invalid="ignore", divide="ignore"):
         draws = stats.resampled_means(above, weights) / stats.resampled_means(below, weights)
-        return above.mean() / below.mean(), draws
+        return Ratio(above.mean() / below.mean(), draws, above.mean(axis=1) / below.mean(axis=1))
 
 
-def _interval(mean: float, draws: np.ndarray) -> Estimate:
-    """Interval of the draws that have a value: without a single box, "right given a box" has none."""
-    kept = draws[np.isfinite(draws)]
-    return stats.percentile_interval(mean, kept) if len(kept) else Estimate(np.nan, np.nan, np.nan)
+def _interval(rate: Ratio, values: pd.Series | None = None) -> Estimate:
+    """Interval of the draws that have a value (without a single box, "right given a box" has none) and of the seeds.
+
+    Where ``values`` are yes or no, the rate stays between 0 and 1.
+    """
+    kept = rate.draws[np.isfinite(rate.draws)]
+    if not len(kept):
+        return Estimate(np.nan, np.nan, np.nan)
+    estimate = stats.hold_seeds(stats.percentile_interval(rate.mean, kept), rate.by_run)
+    if values is not None and values.dtype == bool:
+        return Estimate(estimate.mean, max(estimate.low, 0.0), min(estimate.high, 1.0))
+    return estimate
 
 
 def learning_curve(frame: pd.DataFrame, value: str = "correct", given: str | None = None) -> pd.DataFrame:
@@ -117,7 +131,8 @@ def pass_at_k_curve(frame: pd.DataFrame, ks: Iterable[int] | None = None) -> pd.
     rows = []
     for k in ks or range(1, n + 1):
         table = stats.pass_at_k(n, counts.to_numpy().astype(int), k)
-        rows.append((k, *stats.bootstrap_seeds_and_problems(table, N_RESAMPLES)))
+        mean, low, high = stats.bootstrap_seeds_and_problems(table, N_RESAMPLES)
+        rows.append((k, mean, max(low, 0.0), min(high, 1.0)))
     return pd.DataFrame(rows, columns=["k", "mean", "low", "high"])
 
 

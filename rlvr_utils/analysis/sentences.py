@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -124,13 +124,35 @@ def grid_sentence(grid: pd.DataFrame) -> str:
             "times apart. One seed a point, so these are places to look, not results.")
 
 
-def mistake_sentence(mistake: Comparison | None, default: Comparison) -> str:
-    """What full fine-tuning's learning rate used with LoRA costs at equal samples."""
-    if mistake is None:
+def mistake_sentence(mistake: Comparison | None, difference: Estimate | None) -> str:
+    """What full fine-tuning's learning rate used with LoRA costs at equal samples (``difference``: minus the default)."""
+    if mistake is None or difference is None:
         return "LoRA at full fine-tuning's learning rate: not run."
-    lost = default.after.mean - mistake.after.mean
-    return (f"LoRA at full fine-tuning's learning rate ends at {percent(mistake.after)} instead of "
-            f"{percent(default.after)}: {100 * lost:.0f} points that look like a limit of LoRA and are a setting.")
+    facts = (f"LoRA at full fine-tuning's learning rate ends at {percent(mistake.after)}, which is "
+             f"{points(difference)} points from LoRA at its own")
+    if difference.high < 0:
+        return f"{facts}: a loss that looks like a limit of LoRA and is a setting."
+    return f"{facts}: these runs do not show that the mistake costs anything."
+
+
+def choices_sentence(differences: Mapping[str, Estimate], smallest_gap: float) -> str:
+    """Which choices matter? Each arm's final accuracy minus the default's, against the smallest gap of interest."""
+    if not differences:
+        return "None of these arms was run."
+    verdicts: dict[str, list[str]] = {}
+    for name, change in differences.items():
+        verdicts.setdefault(_place(change, smallest_gap), []).append(name)
+    margin = f"{100 * smallest_gap:.0f} points"
+    words = {"same": f"surely within {margin} of the default", "better": "better", "worse": "worse",
+             "open": f"too uncertain to tell from none or from {margin}"}
+    parts = [f"{len(verdicts[place])} {words[place]} ({', '.join(verdicts[place])})" for place in words if place in verdicts]
+    return f"Of {len(differences)} choices: {'; '.join(parts)}."
+
+
+def _place(change: Estimate, smallest_gap: float) -> str:
+    if max(abs(change.low), abs(change.high)) < smallest_gap:
+        return "same"
+    return {"rose": "better", "fell": "worse"}.get(_direction(change), "open")
 
 
 def prompting_sentence(alone: Estimate, shots: int, after: Estimate) -> str:

@@ -1,0 +1,70 @@
+"""Do 95 % intervals over seeds and problems hold the truth in 95 of 100 experiments? Experiments whose truth is known.
+
+Each experiment draws new seeds and new problems, four samples each: a seed moves the rate of all its responses, a problem
+its own, and one seed on one problem a little more. Counted is how often the interval holds the rate that all was drawn
+around: of one arm, and of the difference of two arms that are alike. "bootstrap alone" is the interval before
+``stats.hold_seeds``.
+
+    python benchmarks/coverage.py [--experiments 1000]
+
+Half a minute on one core. Writes benchmarks/results/coverage.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+
+from rlvr_utils import stats
+from rlvr_utils.tracking import git_commit
+
+RESULT = Path(__file__).parent / "results" / "coverage.json"
+TRUTH, BY_PROBLEM, BY_CELL = 0.5, 0.15, 0.1  # the rate; standard deviations of the parts that are no seed's
+N_PROBLEMS, N_SAMPLES, N_RESAMPLES = 250, 4, 300
+
+
+def responses(generator: np.random.Generator, n_seeds: int, by_seed: float, problems: np.ndarray) -> np.ndarray:
+    """Share of right samples, (n_seeds, n_problems)."""
+    seeds = generator.normal(0, by_seed, (n_seeds, 1))
+    rates = TRUTH + seeds + problems + generator.normal(0, BY_CELL, (n_seeds, N_PROBLEMS))
+    return generator.binomial(N_SAMPLES, rates.clip(0, 1)) / N_SAMPLES
+
+
+def experiment(generator: np.random.Generator, n_seeds: int, by_seed: float) -> dict[str, bool]:
+    """Which intervals hold the truth this time."""
+    problems = generator.normal(0, BY_PROBLEM, N_PROBLEMS)
+    arms = [responses(generator, n_seeds, by_seed, problems) for _ in range(2)]
+    seed, by_problem = int(generator.integers(2**31)), None
+    draws = []
+    for number, arm in enumerate(arms):
+        by_arm, drawn = stats.two_way_weights(*arm.shape, N_RESAMPLES, seed + number)
+        by_problem = drawn if by_problem is None else by_problem
+        draws.append(stats.resampled_means(arm, (by_arm, by_problem)))
+    one = stats.percentile_interval(arms[0].mean(), draws[0])
+    two = stats.percentile_interval(arms[0].mean() - arms[1].mean(), draws[0] - draws[1])
+    means = [arm.mean(axis=1) for arm in arms]
+    held = {"one arm, bootstrap alone": (one, TRUTH), "one arm": (stats.hold_seeds(one, means[0]), TRUTH),
+            "two arms, bootstrap alone": (two, 0.0), "two arms": (stats.hold_seeds(two, *means), 0.0)}
+    return {name: interval.low <= truth <= interval.high for name, (interval, truth) in held.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--experiments", type=int, default=1000)
+    n = parser.parse_args().experiments
+    generator, rows = np.random.default_rng(0), []
+    for n_seeds in (3, 5):
+        for by_seed in (0.0, 0.01, 0.03, 0.06):
+            held = [experiment(generator, n_seeds, by_seed) for _ in range(n)]
+            counts = {name: sum(one[name] for one in held) for name in held[0]}
+            rows.append({"seeds": n_seeds, "seeds_scatter_by": by_seed, "experiments": n, "held": counts})
+            print(f"{n_seeds} seeds that scatter by {100 * by_seed:.0f} points: "
+                  + ", ".join(f"{name} {count / n:.1%}" for name, count in counts.items()), flush=True)
+    RESULT.write_text(json.dumps({"commit": git_commit(), "coverage": rows}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
