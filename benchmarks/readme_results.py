@@ -82,8 +82,8 @@ def coverage() -> str:
     told = [f"with {row['seeds']} seeds in {row['held']['one arm'] / row['experiments']:.0%} (differences of two arms: "
             f"{row['held']['two arms'] / row['experiments']:.0%}; a bootstrap alone: "
             f"{row['held']['one arm, bootstrap alone'] / row['experiments']:.0%})" for row in hardest]
-    return (f"Intervals are 95 %, over problems and seeds. In {hardest[0]['experiments']:,} invented experiments whose seeds "
-            f"scatter by {100 * hardest[0]['seeds_scatter_by']:.0f} points they hold the truth {' and '.join(told)} "
+    return (f"Intervals are 95 %, over problems and seeds. In {hardest[0]['experiments']:,} invented experiments, seeds "
+            f"scattering by {100 * hardest[0]['seeds_scatter_by']:.0f} points they hold the truth {' and '.join(told)} "
             "(`python benchmarks/coverage.py`).")
 
 

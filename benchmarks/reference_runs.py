@@ -8,14 +8,16 @@ Resumable: a finished run is skipped, an interrupted one goes on. ``--jobs 2`` m
 process with its share of the cores, which is faster than one after the other (a model this small hardly uses two).
 
 Left out of the shipped copies, for their size: checkpoints, the adapter and the W&B files, which stay under ``runs/``;
-of every arm but the default also the training rollouts, digits of the metrics past the sixth, and the evaluations before
-training, which are links to those of the default run with the same seed: the same model, the same random numbers. What
-``--many`` makes lies in ``data/reference_runs/many/NAME``, the base model's samples once, in ``many/base``.
+of every arm but the default also the training rollouts, digits of the metrics past the sixth (and these are compressed),
+and the evaluations before training, which are links to those of the default run with the same seed: the same model, the
+same random numbers. What ``--many`` makes lies in ``data/reference_runs/many/NAME``, the base model's samples once, in
+``many/base``.
 """
 
 from __future__ import annotations
 
 import argparse
+import gzip
 import json
 import os
 import shutil
@@ -58,9 +60,13 @@ def make_run(name: str) -> None:
 def slim(shipped: Path, default: Path) -> None:
     """What an arm need not ship (see above); ``default`` is the default's run of the same seed."""
     (shipped / "rollouts" / "train.jsonl.gz").unlink(missing_ok=True)
-    metrics = [json.loads(line, parse_float=lambda digits: float(f"{float(digits):.6g}"))
-               for line in (shipped / "metrics.jsonl").read_text().splitlines()]
-    (shipped / "metrics.jsonl").write_text("".join(json.dumps(row, separators=(",", ":")) + "\n" for row in metrics))
+    plain = shipped / "metrics.jsonl"
+    if plain.exists():
+        metrics = [json.loads(line, parse_float=lambda digits: float(f"{float(digits):.6g}"))
+                   for line in plain.read_text().splitlines()]
+        lines = "".join(json.dumps(row, separators=(",", ":")) + "\n" for row in metrics)
+        plain.with_suffix(".jsonl.gz").write_bytes(gzip.compress(lines.encode(), mtime=0))
+        plain.unlink()
     for file in (shipped / "rollouts").glob("eval-0-*"):
         same = default / "rollouts" / file.name
         if same.is_file() and same.read_bytes() == file.read_bytes():

@@ -185,6 +185,11 @@ def sample_responses(model, tokenizer: PreTrainedTokenizerBase, prompts: list, *
     return [responses[i:i + n_samples] for i in range(0, len(responses), n_samples)]
 
 
+def has_chat_template(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether prompts are chat messages to this tokenizer, or plain text."""
+    return getattr(tokenizer, "chat_template", None) is not None
+
+
 def prompts_for(rows: list[dict], tokenizer: PreTrainedTokenizerBase, dataset: str, shots: int,
                 max_prompt_length: int) -> list:
     """The prompts of problem rows, chat messages where the tokenizer has a chat template; too long ones are refused.
@@ -192,9 +197,8 @@ def prompts_for(rows: list[dict], tokenizer: PreTrainedTokenizerBase, dataset: s
     Raises:
         ValueError: names the prompts that are too long.
     """
-    chat = getattr(tokenizer, "chat_template", None) is not None
     pairs = exemplars(dataset, shots)
-    prompts = [build_prompt(row["problem"], pairs, chat) for row in rows]
+    prompts = [build_prompt(row["problem"], pairs, has_chat_template(tokenizer)) for row in rows]
     refuse_long_prompts([len(ids) for ids in encode_prompts(tokenizer, prompts)], [row["id"] for row in rows],
                         max_prompt_length)
     return prompts

@@ -1,7 +1,7 @@
 """A run on disk: written as it goes, read while it is still going, cut back when it resumes.
 
     config.yaml                        what was asked for
-    metrics.jsonl                      one row a training step, TRL's metric names
+    metrics.jsonl                      one row a training step, TRL's metric names (of some shipped runs: .gz)
     evaluations.jsonl                  one row an evaluation, the first before any training
     rollouts/train.jsonl.gz            sampled training responses, every 10th step
     rollouts/eval-STEP-SPLIT-SHOTS-DECODING.jsonl.gz    every response of that evaluation
@@ -78,7 +78,8 @@ class Run:
     @cached_property
     def metrics(self) -> pd.DataFrame:
         """One row a training step: ``step`` and TRL's metric names."""
-        return _frame(_read_jsonl(self.path / "metrics.jsonl"), ("step",))
+        file = self.path / "metrics.jsonl"
+        return _frame(_read_jsonl(file) or _read_jsonl_gz(file.with_suffix(".jsonl.gz")), ("step",))
 
     @cached_property
     def evaluations(self) -> pd.DataFrame:

@@ -30,6 +30,12 @@ def percent(estimate: Estimate) -> str:
     return f"{100 * estimate.mean:.0f} % ({100 * estimate.low:.0f} to {100 * estimate.high:.0f})"
 
 
+def out_of(successes: int, n: int) -> str:
+    """``"3 of 6 (19 to 81 %)"``: a count with Wilson's 95 % interval."""
+    low, high = wilson_interval(successes, n)
+    return f"{successes} of {n} ({100 * low:.0f} to {100 * high:.0f} %)"
+
+
 def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
     """Interval (low, high) for a proportion: ``successes`` out of ``n`` independent trials (Wilson 1927).
 

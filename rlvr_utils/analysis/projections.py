@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from rlvr_utils.runs import Run, load_run, reference_runs
-from rlvr_utils.stats import PROJECTIONS, project, wilson_interval
+from rlvr_utils.stats import PROJECTIONS, out_of, project
 
 from .frames import evaluations_of
 
@@ -96,9 +96,7 @@ def projection_summary(table: pd.DataFrame) -> pd.DataFrame:
     """
     rows = []
     for (fraction, kind), group in table.groupby(["fraction", "kind"], sort=False):
-        held, n = int(group["covered"].sum()), len(group)
-        low, high = wilson_interval(held, n)
         rows.append({"seen": f"{fraction:.0%}", "kind": kind, "mean error (points)": 100 * group["error"].mean(),
                      "mean size of the error": 100 * group["error"].abs().mean(),
-                     "interval held the end": f"{held} of {n} ({100 * low:.0f} to {100 * high:.0f} %)"})
+                     "interval held the end": out_of(int(group["covered"].sum()), len(group))})
     return pd.DataFrame(rows)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from rlvr_utils.stats import Estimate, percent, wilson_interval
+from rlvr_utils.stats import Estimate, out_of, percent
 
 from .errors import LengthChange
 from .rates import Comparison
@@ -259,14 +259,8 @@ def as_markdown(table: pd.DataFrame) -> str:
 def projection_sentence(table: pd.DataFrame, fraction: float) -> str:
     """What projecting from the first ``fraction`` was worth (rows as from ``projection_table``)."""
     rows = table[np.isclose(table["fraction"], fraction)]
-    parts = []
-    for kind, group in rows.groupby("kind", sort=False):
-        held, error = int(group["covered"].sum()), group["error"].abs().mean()
-        low, high = wilson_interval(held, len(group))
-        parts.append(
-            f"the {kind} missed the end by {100 * error:.0f} points on average and its interval held it "
-            f"in {held} of {len(group)} ({100 * low:.0f} to {100 * high:.0f} %)"
-        )
+    parts = [f"the {kind} missed the end by {100 * group['error'].abs().mean():.0f} points on average and its interval held "
+             f"it in {out_of(int(group['covered'].sum()), len(group))}" for kind, group in rows.groupby("kind", sort=False)]
     n_runs = rows["run"].nunique()
     return f"From the first {100 * fraction:.0f} % of {n_runs} run{'s' * (n_runs != 1)}: {'; '.join(parts)}."
 

@@ -28,7 +28,7 @@ from ..memory.estimate import trained
 from ..models import SHAPES, load_tokenizer, model_config
 from ..problems import load_problems
 from ..profiles import Profile, get_profile, resolve_model
-from ..rollouts import encode_prompts, prompts_for
+from ..rollouts import encode_prompts, has_chat_template, prompts_for
 from ..tracking import installed, wandb_mode
 
 #: Packages whose version decides whether a run works: their tested version is in requirements.lock.
@@ -204,7 +204,7 @@ def check_reward(p: Profile) -> str:
 
     try:
         access(p.model)
-        chat = getattr(load_tokenizer(p), "chat_template", None) is not None
+        chat = has_chat_template(load_tokenizer(p))
     except ValueError:  # told by the model's own check
         chat = False
     try_reward(p, chat)

@@ -16,6 +16,7 @@ from transformers.utils import logging as hf_logging
 from ..diagnosis import RunStopped
 from ..models import export_merged, load_adapter, load_model, load_tokenizer, restore_base, save_adapter
 from ..profiles import Profile, get_profile
+from ..rollouts import has_chat_template
 from ..runs import Run, RunWriter, SilentWriter, load_run
 from ..tracking import TrackedWriter, Tracker, environment_record, evaluation_values, start_wandb
 from .build import build_trainer
@@ -69,7 +70,7 @@ def start_or_continue(p: Profile, folder: Path, live, say) -> None:
     hf_logging.set_verbosity_error()
     checkpoint = first_decides(lambda: newest_checkpoint(folder, say))
     tokenizer = load_tokenizer(p)
-    try_reward(p, chat=getattr(tokenizer, "chat_template", None) is not None)
+    try_reward(p, has_chat_template(tokenizer))
     model = load_model(p)
     with closing(start_wandb(p, folder, say) if is_first() else Tracker()) as tracker:
         writer = TrackedWriter(folder, tracker) if is_first() else SilentWriter(folder)

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ..grpo import selected_logps
 from ..profiles import Profile
 from ..prompts import build_prompt, exemplars
-from ..rollouts import Response, encode_prompts, sample_responses
+from ..rollouts import Response, encode_prompts, has_chat_template, sample_responses
 from ..verifier import verify
 from .frame import Markup, Output, as_written, choice, interactive_or_static, slider, table, text
 
@@ -38,7 +38,7 @@ def problem_prompt(problem: str, tokenizer: PreTrainedTokenizerBase, p: Profile)
     problem = problem.strip()
     if not problem:
         raise ValueError("There is no problem yet: type one, such as What is 3 + 4?")
-    prompt = build_prompt(problem, exemplars(p.dataset, p.shots), getattr(tokenizer, "chat_template", None) is not None)
+    prompt = build_prompt(problem, exemplars(p.dataset, p.shots), has_chat_template(tokenizer))
     length = len(encode_prompts(tokenizer, [prompt])[0])
     if length > p.max_prompt_length:
         raise ValueError(f"The prompt would have {length} tokens, and this run allows {p.max_prompt_length}: "
