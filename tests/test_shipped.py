@@ -139,10 +139,10 @@ def test_a_run_of_an_arm_was_made_with_the_settings_of_its_arm(arm_run):
 
 
 def test_sharing_the_prefix_does_not_change_what_is_learned():
-    """Five seeds each with sharing on and off, paired by seed: the whole interval of the change is within three points."""
-    on, off = [load_run(path) for path in RUNS], finished_runs("mini-unshared-seed-")
+    """Three seeds each with sharing on and off, paired by seed: the whole interval of the change is within three points."""
+    on, off = [load_run(path) for path in RUNS[:3]], finished_runs("mini-unshared-seed-")
     change = compare(*(endpoints(evaluation_responses(runs))[1] for runs in (off, on))).change
-    assert len(off) == len(on) and -0.03 < change.low < change.high < 0.03
+    assert len(off) == 3 and -0.03 < change.low < change.high < 0.03
 
 
 def test_all_reference_runs_together_are_small():

@@ -89,7 +89,7 @@ EXPERIMENT: tuple[Arm, ...] = (
       for r in (1, 4, 64)),  # alpha is kept: notebook 03
     Arm("LoRA on attention only", "C", "attention", 3, "do the targets matter?",
         {"lora_targets": ["q_proj", "k_proj", "v_proj", "o_proj"]}),
-    Arm("prompts computed anew for each response", "C", "unshared", 5, "does sharing the prefix change what is learned?",
+    Arm("prompts computed anew for each response", "C", "unshared", 3, "does sharing the prefix change what is learned?",
         {"shared_prefix": False}),
     Arm("trained at 4 shots", "C", "4shot", 3, "what is left when the prompt supplies the format?", {"shots": 4}),
     *(Arm(f"groups of {g}", "C", f"group-{g}", 3, "many problems or many samples?",
