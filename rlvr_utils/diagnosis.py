@@ -41,6 +41,9 @@ FALLEN, LOST, ERRORS = 1 / 3, 2 / 3, 4.0
 #: Rise of the boxed rate that calls for a look at what is inside the boxes, and the rise there that counts as none.
 #: Healthy: at least 0.5 and 0.3.
 BOXED_RISE, FLAT = 0.2, 0.05
+#: vLLM samples with its own arithmetic, and TRL weighs each response by the ratio of the two probabilities, 1 on average.
+#: Mean difference of log-probs, nats a token, and mean ratio, from which they are no longer one model. (vLLM: not run.)
+APART, IGNORED, ALL_IGNORED = 0.1, 0.5, 0.1
 #: Steps with a learning signal after which an adapter that never moved will not move any more.
 STILL = 5
 
@@ -222,6 +225,20 @@ def kl_runaway(record: Record) -> Finding | None:
                    "Lower learning_rate three- to tenfold, or raise beta; read some responses before anything else.")
 
 
+def samplers_apart(record: Record) -> Finding | None:
+    """vLLM samples from another distribution than the one that is trained: its responses are ignored, or teach wrongly."""
+    difference = record.recent("sampling/sampling_logp_difference/mean")
+    ratio = record.recent("sampling/importance_sampling_ratio/mean")
+    if not (difference >= APART or ratio < IGNORED):
+        return None
+    return Finding("samplers apart", "stop" if ratio < ALL_IGNORED else "warn", record.step,
+                   f"vLLM's log-probabilities differ from the trained model's by {difference:.3f} nats a token over the last "
+                   f"{record.window} steps, and the importance ratio, which should be 1 on average, is {ratio:.2f} "
+                   "(TRL ignores responses whose ratio is too high).",
+                   "Check that vLLM serves this very model in the same precision; shorter responses drift less; or train "
+                   "again with use_vllm=never.")
+
+
 def still_weights(record: Record) -> Finding | None:
     """There is a learning signal, and yet no weight moves: the silent failure of LoRA."""
     rows = [row for row in record.metrics if finite(row.get("grad_norm"))
@@ -260,8 +277,8 @@ def reward_falls(record: Record) -> Finding | None:
 
 
 #: Causes before their effects: the first one that stops a run is the one it is told.
-RULES: tuple[Rule, ...] = (not_a_number, still_weights, cut_off, kl_runaway, entropy_collapse, no_signal, groups_equal,
-                           reward_falls, format_only)
+RULES: tuple[Rule, ...] = (not_a_number, still_weights, samplers_apart, cut_off, kl_runaway, entropy_collapse, no_signal,
+                           groups_equal, reward_falls, format_only)
 
 
 # --- asking them ---

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
+from trl import GRPOTrainer
 
 from rlvr_utils import training
 from rlvr_utils.diagnosis import (
@@ -194,12 +196,32 @@ def test_a_run_that_learns_the_form_only(ill) -> None:
     assert sum("format only" in line for line in said) == 1
 
 
+# --- what needs a GPU to happen, on records in TRL's names ---
+
+
+def sampled_by_vllm(difference: float, ratio: float) -> Record:
+    names = ("sampling/sampling_logp_difference/mean", "sampling/importance_sampling_ratio/mean")
+    source = inspect.getsource(GRPOTrainer)
+    assert all(f'"{name}"' in source for name in names)
+    return Record([dict(zip(names, (difference, ratio), strict=True)) | {"step": step} for step in range(1, STEPS + 1)])
+
+
+@pytest.mark.parametrize("difference, ratio, severity", [(0.3, 0.9, "warn"), (0.02, 0.4, "warn"), (0.5, 0.02, "stop")])
+def test_a_sampler_that_is_another_model_is_seen(difference: float, ratio: float, severity: str) -> None:
+    (found,) = findings(sampled_by_vllm(difference, ratio))
+    assert (found.name, found.severity) == ("samplers apart", severity) and f"is {ratio:.2f}" in found.seen
+
+
+def test_a_sampler_that_only_rounds_differently_is_healthy() -> None:
+    assert findings(sampled_by_vllm(0.015, 0.98)) == []
+
+
 # --- what the rules are made of ---
 
 
 def test_every_rule_can_be_asked_of_a_run_that_has_not_begun() -> None:
     assert findings(Record([])) == [] and Record([]).step == 0
-    assert len(RULES) == 9
+    assert len(RULES) == 10
 
 
 def test_a_rule_sees_nothing_that_came_later(tmp_path) -> None:
