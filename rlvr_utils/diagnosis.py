@@ -206,7 +206,7 @@ def entropy_collapse(record: Record) -> Finding | None:
     """The model hardly samples any more: it writes one response to each problem, and not because it knows them all."""
     entropy, now = record.values("entropy"), record.recent("entropy")
     reward, equal = record.recent("reward"), record.recent("frac_reward_zero_std")
-    if not now < COLLAPSED * entropy[0] or not reward < SOLVED * record.pays:
+    if not entropy or not now < COLLAPSED * entropy[0] or not reward < SOLVED * record.pays:
         return None
     return Finding("entropy collapse", "stop" if equal >= SOLVED else "warn", record.step,
                    f"Entropy fell from {entropy[0]:.3f} to {now:.4f} nats a token with the mean reward at {reward:.2f}: "
@@ -232,8 +232,8 @@ def samplers_apart(record: Record) -> Finding | None:
     if not (difference >= APART or ratio < IGNORED):
         return None
     return Finding("samplers apart", "stop" if ratio < ALL_IGNORED else "warn", record.step,
-                   f"vLLM's log-probabilities differ from the trained model's by {difference:.3f} nats a token over the last "
-                   f"{record.window} steps, and the importance ratio, which should be 1 on average, is {ratio:.2f} "
+                   f"vLLM's log-probabilities differ from the trained model's by {difference:.3f} nats a token over the "
+                   f"last {record.window} steps, and the importance ratio, which should be 1 on average, is {ratio:.2f} "
                    "(TRL ignores responses whose ratio is too high).",
                    "Check that vLLM serves this very model in the same precision; shorter responses drift less; or train "
                    "again with use_vllm=never.")
