@@ -262,12 +262,14 @@ def saved_per_token(p: Profile, config: PretrainedConfig) -> float:
 def shared_attention(p: Profile, config: PretrainedConfig, load: Load) -> float:
     """What attention along branches keeps beyond :func:`saved_per_token`, in one block.
 
-    Keys and values of a prompt are gathered once for each of its responses, and what each branch's attention gave is
-    put together again, which is one more copy.
+    Keys and values are gathered along each branch, a prompt's once for each of its responses, but not repeated for every
+    head; and what each branch's attention gave is put together again, which is one more copy.
     """
     if load.prompts is None:
         return 0
-    return (2 * (load.keys - load.tokens) + load.tokens) * linear_shapes(config)["q_proj"][1] * DTYPE_BYTES[p.dtype]
+    shapes = linear_shapes(config)
+    queries, keys = shapes["q_proj"][1], shapes["k_proj"][1]
+    return (2 * load.keys * keys - 2 * load.tokens * queries + load.tokens * queries) * DTYPE_BYTES[p.dtype]
 
 
 def log_prob_bytes(p: Profile, config: PretrainedConfig, load: Load, on_gpu: bool) -> float:
