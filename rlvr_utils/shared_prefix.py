@@ -27,6 +27,9 @@ from transformers.masking_utils import sdpa_mask
 ATTENTION = "shared_prefix"  # the name that a model knows our attention by
 ROOT_PAYS = 16  # a root of fewer tokens costs more, in one attention call a layer, than it saves
 
+#: What would change the result and is not built: option of transformers' attention -> its name.
+UNKNOWN = {"sliding_window": "a sliding window", "softcap": "capped scores", "s_aux": "attention sinks"}
+
 
 class Branches(NamedTuple):
     """Some branches of the tree that attend together. A *place* is an index into the packed row.
@@ -152,13 +155,14 @@ def tree_attention(module: torch.nn.Module, query: Tensor, key: Tensor, value: T
         (1, T, heads, size).
 
     Raises:
-        ValueError: the layer looks through a sliding window.
+        ValueError: the layer's attention is of a kind that :data:`UNKNOWN` lists.
     """
     if tree is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
-    if options.get("sliding_window"):
-        raise ValueError("This model's attention has a sliding window, which the shared prefix does not know; "
-                         "set shared_prefix=False.")
+    for option, kind in UNKNOWN.items():
+        if options.get(option) is not None:
+            raise ValueError(f"This model's attention has {kind}, which the shared prefix does not know; "
+                             "set shared_prefix=False.")
     scaling, dropout = options.get("scaling"), options.get("dropout", 0.0)
     return torch.cat([along(branches, query, key, value, scaling, dropout) for branches in tree])[None], None
 

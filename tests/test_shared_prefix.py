@@ -11,7 +11,16 @@ import torch
 from datasets import Dataset
 from peft import LoraConfig, get_peft_model
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM, PreTrainedTokenizerFast, set_seed
+from transformers import (
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    PreTrainedTokenizerFast,
+    set_seed,
+)
 from transformers.models.llama.modeling_llama import LlamaRMSNorm, LlamaRotaryEmbedding
 from trl import GRPOConfig, GRPOTrainer
 from trl.trainer.utils import add_fused_lm_head
@@ -241,6 +250,11 @@ def test_what_it_cannot_do_is_refused():
         num_key_value_heads=1, sliding_window=4))
     with pytest.raises(ValueError, match="sliding window"):
         shared(ready(windowed), random_batch(0))
+    capped = Gemma2ForCausalLM(Gemma2Config(
+        vocab_size=VOCABULARY, hidden_size=16, intermediate_size=24, num_hidden_layers=1, num_attention_heads=2,
+        num_key_value_heads=1, head_dim=8, layer_types=["full_attention"]))
+    with pytest.raises(ValueError, match="capped scores"):
+        shared(ready(capped), random_batch(0))
     closed = SimpleNamespace(_supports_attention_backend=False)
     with pytest.raises(ValueError, match="no choice of attention"):
         shared_prefix.enable(closed)
