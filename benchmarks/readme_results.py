@@ -21,7 +21,7 @@ from rlvr_utils.analysis import (
     evaluation_responses,
     finished_runs,
     lora_sentence,
-    minus_default,
+    minus,
     percent,
     points,
 )
@@ -71,7 +71,7 @@ def arms() -> list[str]:
     made, missing = arms_made()
     lines = ["Right and boxed at T = 1, by arm of the experiment (`make reference-runs ARGS=\"--tier A\"`, then B, C):",
              "", as_markdown(made[made["seeds"] > 1].drop(columns="tier")), ""]
-    lines += [lora_sentence(minus_default("full fine-tuning"), SMALLEST_GAP) or "", ""]
+    lines += [lora_sentence(minus("full fine-tuning"), SMALLEST_GAP) or "", ""]
     return lines + ([f"Not run: {'; '.join(missing)}.", ""] if missing else []) + [coverage()]
 
 

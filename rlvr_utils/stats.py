@@ -27,7 +27,14 @@ def percent(estimate: Estimate) -> str:
     if estimate.low == estimate.high and estimate.mean in (0, 1):
         # Drawing the same zeros again gives zeros: the bootstrap's interval would pretend to be certain.
         return "0 % (none seen)" if estimate.mean == 0 else "100 % (no exception seen)"
-    return f"{100 * estimate.mean:.0f} % ({100 * estimate.low:.0f} to {100 * estimate.high:.0f})"
+    mean, low, high = (_in_percent(value) for value in estimate)
+    return f"{mean} % ({low} to {high})"
+
+
+def _in_percent(share: float) -> str:
+    """Without digits, but 99.8 is not 100 and 0.2 is not 0."""
+    rounded = f"{100 * share:.0f}"
+    return f"{100 * share:.1f}".removesuffix(".0") if rounded in ("0", "100") else rounded
 
 
 def out_of(successes: int, n: int) -> str:

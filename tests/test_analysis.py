@@ -206,9 +206,9 @@ def test_projections_are_scored_against_what_came(runs, tmp_path):
     early = table[table["fraction"] == 0.25].groupby("kind")["error"].apply(lambda e: e.abs().mean())
     assert late["sigmoid"] < 0.05 < early["line"]
     assert ((table["low"] <= table["realised"]) & (table["realised"] <= table["high"])).equals(table["covered"])
-    missed = f"the line missed the end by {100 * early['line']:.0f} points"
+    missed = f"the line missed the reward at the end by {100 * early['line']:.0f} points"
     assert missed in analysis.projection_sentence(table, 0.25)
-    assert "missed the end by 50 points" in analysis.projection_sentence(table.assign(error=0.5), 0.9)
+    assert "missed the reward at the end by 50 points" in analysis.projection_sentence(table.assign(error=0.5), 0.9)
     short = RunWriter(tmp_path)
     short.log_metrics({"step": 1, "reward": 0.5})
     with pytest.raises(ValueError, match="needs 5"):
@@ -247,8 +247,8 @@ def test_a_run_that_learned_nothing_is_not_said_to_have_improved(tmp_path, runs)
 
 
 def test_split_sentence_tells_format_from_substance():
-    assert "not format alone" in analysis.split_sentence(ROSE, ROSE)
-    assert "nothing beyond the format" in analysis.split_sentence(ROSE, UNSURE)
+    assert "more has changed than the box" in analysis.split_sentence(ROSE, ROSE)
+    assert "nothing beyond the box" in analysis.split_sentence(ROSE, UNSURE)
     assert "neither" in analysis.split_sentence(UNSURE, UNSURE)
 
 
@@ -258,14 +258,16 @@ def curve(*means, half=0.02):
 
 
 def test_pass_at_k_sentence_tells_learning_from_sharpening():
-    assert "stays at k = 3" in analysis.pass_at_k_sentence(curve(0.1, 0.2, 0.3), curve(0.6, 0.7, 0.8))
-    assert "first try" in analysis.pass_at_k_sentence(curve(0.1, 0.5, 0.8), curve(0.6, 0.7, 0.81))
+    assert "by 40 % but stays at k = 3" in analysis.pass_at_k_sentence(curve(0.1, 0.3, 0.5), curve(0.6, 0.7, 0.8))
+    assert "cannot tell the two apart" in analysis.pass_at_k_sentence(curve(0.1, 0.5, 0.8), curve(0.6, 0.7, 0.81))
+    assert "base model reaches more" in analysis.pass_at_k_sentence(curve(0.1, 0.5, 0.95), curve(0.6, 0.7, 0.8))
+    assert "does not shrink" in analysis.pass_at_k_sentence(curve(0.1, 0.2, 0.3), curve(0.2, 0.4, 0.7))
     assert "too few" in analysis.pass_at_k_sentence(curve(0.1, 0.5), curve(0.6))
     assert "did not get better" in analysis.pass_at_k_sentence(curve(0.6, 0.7), curve(0.5, 0.6))
 
 
 def test_samples_needed_are_read_off_the_curve():
-    assert "needs 3 samples" in analysis.samples_needed_sentence(curve(0.1, 0.5, 0.8), curve(0.7))
+    assert "among 3 samples" in analysis.samples_needed_sentence(curve(0.1, 0.5, 0.8), curve(0.7))
     assert "Even 3 samples of the base model (80 %)" in analysis.samples_needed_sentence(curve(0.1, 0.5, 0.8), curve(0.9))
 
 
@@ -281,9 +283,10 @@ def test_length_cogent_and_spread_sentences_follow_the_data():
     grew, kept = analysis.errors.LengthChange(16, 24, 7, 1), analysis.errors.LengthChange(16, 16.1, 0, 0.1)
     assert "grew from 16.0 to 24.0 tokens (+8.0): +7.0 because more of them" in analysis.length_sentence(grew)
     assert "kept their length" in analysis.length_sentence(kept)
-    assert "most of what is still wrong is cogent" in analysis.cogent_sentence(ROSE)
-    assert "is not cogent" in analysis.cogent_sentence(FELL)
-    assert "cannot be told" in analysis.cogent_sentence(result((0.5, 0.4, 0.6), (0.5, 0.4, 0.6), (0, -0.1, 0.1)))
+    assert "most of what is still wrong is cogent" in analysis.cogent_sentence(ROSE, FELL)
+    assert "is not cogent" in analysis.cogent_sentence(FELL, FELL)
+    assert "cannot be told" in analysis.cogent_sentence(result((0.5, 0.4, 0.6), (0.5, 0.4, 0.6), (0, -0.1, 0.1)), FELL)
+    assert "every step be true finds 15 % (13 to 17)" in analysis.cogent_sentence(ROSE, FELL)
     reference = [0.70, 0.72, 0.74, 0.71, 0.73]
     assert "inside" in analysis.spread_sentence(0.72, reference)
     assert "below" in analysis.spread_sentence(0.3, reference)
@@ -303,9 +306,9 @@ def test_prompting_is_read_from_the_card_and_compared_by_its_interval(tmp_path):
     card.write_text('{"shots": {"4": {"accuracy": [0.67, 0.62, 0.71]}}}')
     alone = analysis.prompting_alone(4, card)
     assert alone == (0.67, 0.62, 0.71) and analysis.prompting_alone(8, card) is None
-    assert "adds to what the prompt can do, by about 11" in analysis.prompting_sentence(alone, 4, Estimate(0.78, 0.75, 0.8))
+    assert "further than the prompt, by about 11" in analysis.prompting_sentence(alone, 4, Estimate(0.78, 0.75, 0.8))
     assert "overlap" in analysis.prompting_sentence(alone, 4, Estimate(0.7, 0.66, 0.74))
-    assert "does better" in analysis.prompting_sentence(alone, 4, Estimate(0.3, 0.25, 0.35))
+    assert "alone gets further" in analysis.prompting_sentence(alone, 4, Estimate(0.3, 0.25, 0.35))
 
 
 def test_claims_without_evidence_read_not_run():
@@ -335,16 +338,25 @@ def test_own_run_first_reference_runs_otherwise(tmp_path, monkeypatch):
 
 def test_a_gap_between_arms_is_an_equivalence_claim_only_inside_the_margin(tmp_path):
     runs = [made_up_run(tmp_path / f"mini-seed-{seed}", seed) for seed in range(3)]
-    assert analysis.minus_default("full fine-tuning", tmp_path) is None and analysis.lora_sentence(None, 0.08) is None
+    assert analysis.minus("full fine-tuning", root=tmp_path) is None and analysis.lora_sentence(None, 0.08) is None
     for seed in range(3):
         made_up_run(tmp_path / f"mini-full-seed-{seed}", seed + 10)
-    same = analysis.minus_default("full fine-tuning", tmp_path)
+    same = analysis.minus("full fine-tuning", root=tmp_path)
     assert same.low < 0 < same.high
+    swapped = analysis.minus("LoRA (the default)", "full fine-tuning", tmp_path)
+    assert swapped.mean == pytest.approx(-same.mean)
+    assert analysis.minus_by_seed("full fine-tuning", root=tmp_path) is None  # these have other seeds
+    for seed in range(2):
+        made_up_run(tmp_path / f"mini-unshared-seed-{seed}", seed)
+    assert analysis.minus_by_seed("prompts computed anew for each response", root=tmp_path) == (0, 0, 0)
+    assert analysis.minus("prompts computed anew for each response", root=tmp_path).high > 0  # drawn apart
     lora = analysis.endpoints(analysis.evaluation_responses(runs))[1]
     assert analysis.gap(lora, lora.assign(correct=False)).mean == pytest.approx(lora["correct"].mean())
     assert "not the reason" in analysis.lora_sentence(Estimate(0.01, -0.02, 0.04), 0.08)
-    assert "LoRA is behind" in analysis.lora_sentence(Estimate(0.1, 0.05, 0.15), 0.08)
-    assert "LoRA is ahead" in analysis.lora_sentence(Estimate(-0.1, -0.15, -0.05), 0.08)
+    assert "perhaps by 8 points or more" in analysis.lora_sentence(Estimate(0.1, 0.05, 0.15), 0.08)
+    assert "reason enough" in analysis.lora_sentence(Estimate(0.12, 0.1, 0.14), 0.08)
+    assert "does not trail by 8" in analysis.lora_sentence(Estimate(-0.03, -0.1, 0.04), 0.08)
+    assert "does not trail" in analysis.lora_sentence(Estimate(-0.1, -0.15, -0.05), 0.08)
     assert "too wide" in analysis.lora_sentence(Estimate(0.02, -0.09, 0.13), 0.08)
 
 
@@ -363,6 +375,7 @@ def test_what_was_never_seen_is_not_called_certain():
     assert analysis.percent(Estimate(0.0, 0.0, 0.0)) == "0 % (none seen)"
     assert analysis.percent(Estimate(1.0, 1.0, 1.0)) == "100 % (no exception seen)"
     assert analysis.percent(Estimate(0.0, 0.0, 0.01)) == "0 % (0 to 1)"
+    assert analysis.percent(Estimate(0.998, 0.996, 0.9996)) == "99.8 % (99.6 to 100)"
 
 
 def test_markdown_tables_keep_bars_inside_cells():
@@ -464,16 +477,23 @@ def test_the_grid_sentence_follows_the_best_points():
         return pd.DataFrame([(a, r, Estimate(m, m - 0.02, m + 0.02)) for a, r, m in rows],
                             columns=["adapter", "learning_rate", "accuracy"])
 
-    assert "full fine-tuning at 0.0003 (75 % (73 to 77)): 3.3 times" in analysis.grid_sentence(grid(0.75))
-    assert "full fine-tuning at 0.0001 (70 % (68 to 72)): 10 times" in analysis.grid_sentence(grid(0.5))
+    assert "full fine-tuning does best at 0.0003 (75 % (73 to 77)). Both" in analysis.grid_sentence(grid(0.75))
+    assert "at 0.0003 (72 % (70 to 74)), which one seed cannot tell from 0.0001" in analysis.grid_sentence(grid(0.72))
+    assert "full fine-tuning does best at 0.0001 (70 % (68 to 72))" in analysis.grid_sentence(grid(0.5))
 
 
-def test_the_verdict_tells_learned_from_sharpened():
-    sharpened = analysis.learned_or_sharpened(curve(0.1, 0.5, 0.8), curve(0.6, 0.7), Estimate(0.01, 0.0, 0.03))
-    assert "100% of what one sample gained" in sharpened and "nothing shows" in sharpened
-    both = analysis.learned_or_sharpened(curve(0.1, 0.2, 0.35), curve(0.6, 0.7), Estimate(0.4, 0.3, 0.5))
-    assert "50% of what" in both and "It is not all" in both and "40 % (30 to 50)" in both
-    assert "did not get better" in analysis.learned_or_sharpened(curve(0.6, 0.7), curve(0.5, 0.6), None)
+def test_the_verdict_tells_learned_from_sharpened(ends):
+    assert "Nothing here shows" in analysis.learned_or_sharpened(0.98, 32, Estimate(0.02, 0.0, 0.06))
+    both = analysis.learned_or_sharpened(0.5, 32, Estimate(0.4, 0.3, 0.5))
+    assert "50% of the gain" in both and "in 32 samples" in both and "40 % (30 to 50)" in both
+    assert "did not get better" in analysis.learned_or_sharpened(float("nan"), 32, None)
+    before, after = ends
+    first = sorted(before["problem_id"].unique())[:10]
+    base = before.assign(correct=~before["problem_id"].isin(first) & (before["sample"] == 0))  # one of four, but for ten
+    better = after.assign(correct=True)
+    gains = 10 * 1.0, 30 * 0.75
+    assert analysis.gain_on_solved(base, better) == pytest.approx(gains[1] / sum(gains))
+    assert np.isnan(analysis.gain_on_solved(better, base))
 
 
 def test_the_usual_mistake_is_told_by_its_cost():
@@ -484,13 +504,24 @@ def test_the_usual_mistake_is_told_by_its_cost():
     assert analysis.mistake_sentence(None, None).endswith("not run.")
 
 
-def test_choices_are_sorted_by_what_their_intervals_allow():
-    said = analysis.choices_sentence({
-        "a": Estimate(0.01, -0.02, 0.04), "b": Estimate(-0.05, -0.07, -0.03), "c": Estimate(-0.1, -0.15, -0.05),
-        "d": Estimate(0.2, 0.1, 0.3), "e": Estimate(0.0, -0.1, 0.1)}, 0.08)
-    assert said == ("Of 5 choices: 2 surely within 8 points of the default (a, b); 1 better (d); 1 worse (c); "
-                    "1 too uncertain to tell from none or from 8 points (e).")
+def test_choices_are_told_by_side_and_size():
+    told = {(0.01, -0.02, 0.04): "no difference told, 8 points ruled out",
+            (0.0, -0.1, 0.1): "no difference told, 8 points not ruled out",
+            (-0.05, -0.07, -0.03): "lower, by less than 8 points",
+            (-0.1, -0.15, -0.05): "lower, perhaps by more than 8 points",
+            (-0.2, -0.3, -0.1): "lower, by more than 8 points",
+            (0.2, 0.1, 0.3): "higher, by more than 8 points"}
+    for numbers, verdict in told.items():
+        assert f": {verdict}" in analysis.choices_sentence({"a": Estimate(*numbers)}, 0.08)
+    both = analysis.choices_sentence({name: Estimate(0.01, -0.02, 0.04) for name in "ab"}, 0.08, "c")
+    assert both == "Beside c: no difference told, 8 points ruled out (a, b)."
     assert analysis.choices_sentence({}, 0.08) == "None of these arms was run."
+
+
+def test_a_reward_is_told_from_an_accuracy():
+    assert "15 points above the accuracy" in analysis.reward_is_not_accuracy(0.9, 0.75)
+    assert "5 points below" in analysis.reward_is_not_accuracy(0.70, 0.75)
+    assert "may stand for" in analysis.reward_is_not_accuracy(0.751, 0.75)
 
 
 def test_arms_are_parted_into_those_that_were_run_and_the_others(runs):
@@ -508,6 +539,6 @@ def test_a_summary_of_projections_has_an_interval_on_its_coverage():
 
 def test_a_projection_carries_a_gap_only_where_its_own_error_is_smaller():
     table = pd.DataFrame({"run": ["a", "a"], "fraction": 0.25, "kind": ["line", "sigmoid"], "error": [0.2, -0.07]})
-    assert "the sigmoid, misses the end by 7 points" in analysis.projection_gap_sentence(table, 0.25, 0.08)
+    assert "miss the end by 7 to 20 points" in analysis.projection_gap_sentence(table, 0.25, 0.08)
     assert "needs no explanation yet" in analysis.projection_gap_sentence(table, 0.25, 0.08)
-    assert "small enough" in analysis.projection_gap_sentence(table.assign(error=0.01), 0.25, 0.08)
+    assert "larger than most of these errors" in analysis.projection_gap_sentence(table.assign(error=0.01), 0.25, 0.08)

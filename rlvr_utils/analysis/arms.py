@@ -30,6 +30,8 @@ BEST_RATE = {"lora": 1e-3, "none": 3e-4}
 LONG = {"train_subset": 256, "max_steps": 192, "eval_every": 48}
 LONG_RATE = {"lora": 2e-4, "none": 5e-5}
 
+DEFAULT = "LoRA (the default)"  # the arm that the others are compared with
+
 
 @dataclass(frozen=True)
 class Arm:
@@ -74,7 +76,7 @@ def _long(adapter: str) -> dict:
 
 
 EXPERIMENT: tuple[Arm, ...] = (
-    Arm("LoRA (the default)", "A", "", 5, "how sure is the gain?"),
+    Arm(DEFAULT, "A", "", 5, "how sure is the gain?"),
     Arm("format-only reward", "A", "format", 5, "how much of the gain is the box?", {"reward": "format"}),
     Arm("random reward", "A", "random", 5, "how much comes from training on anything at all?", {"reward": "random"}),
     Arm("fine-tuned on its own right answers", "A", "rejection", 3, "why RL at all?", {"method": "rejection"}),
@@ -139,13 +141,24 @@ def learning_rate_grid(root: str | Path = REFERENCE_RUNS) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["adapter", "learning_rate", "accuracy"])
 
 
-def minus_default(name: str, root: str | Path = REFERENCE_RUNS) -> Estimate | None:
-    """Final accuracy of the arm of that name in ``EXPERIMENT`` minus that of the default, or None where one was not run.
+def minus(name: str, other: str = DEFAULT, root: str | Path = REFERENCE_RUNS) -> Estimate | None:
+    """Final accuracy of the arm ``name`` minus that of the arm ``other``, or None where one of the two was not run.
 
+    The arms' seeds are drawn apart, which is the safe side: the same seed sees the same problems in the same order.
     Raises KeyError for a name that is no arm.
     """
-    arms = [finished_runs(prefix, root) for prefix in (_prefix_of(name), "mini-seed-")]
+    arms = [finished_runs(_prefix_of(arm), root) for arm in (name, other)]
     return gap(*(endpoints(evaluation_responses(runs))[1] for runs in arms)) if all(arms) else None
+
+
+def minus_by_seed(name: str, other: str = DEFAULT, root: str | Path = REFERENCE_RUNS) -> Estimate | None:
+    """As :func:`minus`, over the seeds that both have, each with its like: for arms that share all that is random."""
+    arms = [{run.config["seed"]: run for run in finished_runs(_prefix_of(arm), root)} for arm in (name, other)]
+    seeds = sorted(arms[0].keys() & arms[1].keys())
+    if not seeds:
+        return None
+    ends = [endpoints(evaluation_responses([runs[seed] for seed in seeds]))[1] for runs in arms]
+    return compare(ends[1], ends[0]).change
 
 
 def finished_runs(prefix: str, root: str | Path = REFERENCE_RUNS) -> list[Run]:

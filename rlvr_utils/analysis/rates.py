@@ -149,6 +149,16 @@ def beyond_the_base(before: pd.DataFrame, after: pd.DataFrame) -> tuple[int, int
     return len(unsolved), n_samples, rate(rest) if len(rest) else None
 
 
+def gain_on_solved(before: pd.DataFrame, after: pd.DataFrame) -> float:
+    """Share of the gain in accuracy that is made on problems which some sample of the base model solved.
+
+    nan where there is no gain.
+    """
+    solved = before.groupby("problem_id")["correct"].any()
+    gain = after.groupby("problem_id")["correct"].mean() - before.groupby("problem_id")["correct"].mean()
+    return float(gain[solved].sum() / gain.sum()) if gain.sum() > 0 else float("nan")
+
+
 def majority_vote(frame: pd.DataFrame, of: int | None = None) -> pd.DataFrame:
     """One row a vote: is the answer that most samples box the right one? Columns ``run, problem_id, correct``.
 

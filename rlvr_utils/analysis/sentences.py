@@ -43,21 +43,21 @@ def _direction(change: Estimate) -> str | None:
 
 
 def split_sentence(boxed: Comparison, right_if_boxed: Comparison) -> str:
-    """Is it format alone? Boxes counted apart from being right given a box."""
+    """Is it the box alone? Boxes counted apart from being right given a box."""
     box = f"Boxes went from {percent(boxed.before)} to {percent(boxed.after)}"
     old, new = percent(right_if_boxed.before), percent(right_if_boxed.after)
     right = f"right answers among boxed ones from {old} to {new}"
     if _direction(right_if_boxed.change) == "rose":
-        verdict = "so the gain is not format alone"
+        verdict = "so more has changed than the box"
     elif _direction(boxed.change) == "rose":
-        verdict = "so nothing beyond the format can be told"
+        verdict = "so nothing beyond the box can be told"
     else:
-        verdict = "so neither the format nor the answers got better for sure"
+        verdict = "so neither the boxes nor the answers got better for sure"
     return f"{box}, {right}: {verdict}."
 
 
 def pass_at_k_sentence(before: pd.DataFrame, after: pd.DataFrame) -> str:
-    """Learned or sharpened? One sample beside all ``k`` taken (curves as from ``pass_at_k_curve``)."""
+    """Does the gap close? One sample beside all ``k`` taken (curves as from ``pass_at_k_curve``)."""
     k = int(min(before["k"].max(), after["k"].max()))
     one, many = ([f[f["k"] == n].iloc[0] for f in (before, after)] for n in (1, k))
     if k == 1:
@@ -67,16 +67,21 @@ def pass_at_k_sentence(before: pd.DataFrame, after: pd.DataFrame) -> str:
     gap_one, gap_many = (pair[1]["mean"] - pair[0]["mean"] for pair in (one, many))
     if gap_one <= 0:
         return f"{facts}: a single sample did not get better."
-    if many[1]["low"] > many[0]["high"]:
-        return f"{facts}: the gap shrinks by {100 * (1 - gap_many / gap_one):.0f} % but stays at k = {k}."
-    return f"{facts}: at k = {k} no gap can be told, so what was gained is being right at the first try."
+    if many[1]["high"] < many[0]["low"]:
+        return f"{facts}: at k = {k} the base model reaches more problems than the trained one."
+    if many[1]["low"] <= many[0]["high"]:
+        return f"{facts}: at k = {k} these samples cannot tell the two apart."
+    if gap_many >= gap_one:
+        return f"{facts}: the gap does not shrink."
+    return f"{facts}: the gap shrinks by {100 * (1 - gap_many / gap_one):.0f} % but stays at k = {k}."
 
 
 def samples_needed_sentence(before: pd.DataFrame, after: pd.DataFrame) -> str:
-    """How many samples of the base model do what one of the trained model does (curves as above)?"""
+    """Among how many samples of the base model is a right one as often as one of the trained model is right?"""
     reached = before["k"][before["mean"] >= after["mean"].iloc[0]]
     if len(reached):
-        return f"The base model needs {reached.iloc[0]:.0f} samples to be right as often as the trained model with one."
+        return (f"Somewhere among {reached.iloc[0]:.0f} samples of the base model there is a right one as often as a single "
+                "sample of the trained model is right; but to pick it takes the verifier.")
     most = before.iloc[-1]
     return (
         f"Even {most['k']:.0f} samples of the base model ({100 * most['mean']:.0f} %) do not reach "
@@ -95,33 +100,34 @@ def beyond_sentence(n_unsolved: int, n_samples: int, after: Estimate | None) -> 
     )
 
 
-def learned_or_sharpened(before: pd.DataFrame, after: pd.DataFrame, beyond: Estimate | None) -> str:
-    """The verdict: how much of the gain lies within what more samples of the base reach, and what lies beyond.
+def learned_or_sharpened(share: float, n_samples: int, beyond: Estimate | None) -> str:
+    """The verdict: how much of the gain is on problems that the base model solved now and then, how much on the others.
 
-    ``before`` and ``after`` as from ``pass_at_k_curve``, ``beyond`` the third value of ``beyond_the_base``.
+    ``share`` as from ``gain_on_solved``, ``beyond`` the third value of ``beyond_the_base``, ``n_samples`` the second.
     """
-    start, end, reach = before["mean"].iloc[0], after["mean"].iloc[0], before["mean"].iloc[-1]
-    k = int(before["k"].iloc[-1])
-    if end <= start:
+    if not np.isfinite(share):
         return "Neither: a single sample did not get better."
-    share = min(1.0, (reach - start) / (end - start))
-    facts = (f"{share:.0%} of what one sample gained lies within what {k} samples of the base model reach: to that extent "
-             "training made likely what the model could already do")
-    if beyond is None or beyond.high < 0.05:
-        return f"{facts}, and nothing shows that it can do more."
-    return (f"{facts}. It is not all: on the problems that the base never solved, {percent(beyond)} of the samples are "
-            "right now, though some of these the base would have solved in more samples.")
+    facts = (f"{share:.0%} of the gain is on problems that the base model solved at least once in {n_samples} samples: "
+             "there training made likely what the model could already do")
+    if beyond is None or beyond.low <= 0:
+        return f"{facts}. Nothing here shows that it can do more."
+    return (f"{facts}. The rest is on problems that it never solved, where {percent(beyond)} of the samples are right now; "
+            "with more samples the base would have solved some of these too.")
 
 
 def grid_sentence(grid: pd.DataFrame) -> str:
-    """Which learning rate is best for each way of training, and how far apart (rows as from ``learning_rate_grid``)."""
+    """Which learning rate is best for each way of training (rows as from ``learning_rate_grid``), and which is as good?"""
     if grid["adapter"].nunique() < 2:
         return "The grid of learning rates was not run for both."
-    best = {adapter: rows.loc[rows["accuracy"].map(lambda e: e.mean).idxmax()] for adapter, rows in grid.groupby("adapter")}
-    lora, full = best["lora"], best["none"]
-    return (f"LoRA does best at {lora['learning_rate']:g} ({percent(lora['accuracy'])}), full fine-tuning at "
-            f"{full['learning_rate']:g} ({percent(full['accuracy'])}): {lora['learning_rate'] / full['learning_rate']:.2g} "
-            "times apart. One seed a point, so these are places to look, not results.")
+    parts = []
+    for adapter, name in (("lora", "LoRA"), ("none", "full fine-tuning")):
+        rows = grid[grid["adapter"] == adapter]
+        best = rows.loc[rows["accuracy"].map(lambda e: e.mean).idxmax()]
+        alike = [f"{rate:g}" for rate, e in zip(rows["learning_rate"], rows["accuracy"], strict=True)
+                 if rate != best["learning_rate"] and e.high >= best["accuracy"].low]
+        parts.append(f"{name} does best at {best['learning_rate']:g} ({percent(best['accuracy'])})"
+                     + (f", which one seed cannot tell from {' or '.join(alike)}" if alike else ""))
+    return f"{'; '.join(parts)}. Both were chosen on these test problems, which flatters both a little."
 
 
 def mistake_sentence(mistake: Comparison | None, difference: Estimate | None) -> str:
@@ -135,36 +141,39 @@ def mistake_sentence(mistake: Comparison | None, difference: Estimate | None) ->
     return f"{facts}: these runs do not show that the mistake costs anything."
 
 
-def choices_sentence(differences: Mapping[str, Estimate], smallest_gap: float) -> str:
-    """Which choices matter? Each arm's final accuracy minus the default's, against the smallest gap of interest."""
+def choices_sentence(differences: Mapping[str, Estimate], smallest_gap: float, other: str = "the default") -> str:
+    """Which choices matter? Each arm's final accuracy minus that of ``other``, against the smallest gap of interest."""
     if not differences:
         return "None of these arms was run."
     verdicts: dict[str, list[str]] = {}
     for name, change in differences.items():
-        verdicts.setdefault(_place(change, smallest_gap), []).append(name)
+        verdicts.setdefault(_verdict(change, smallest_gap), []).append(name)
+    parts = [f"{verdict} ({', '.join(names)})" for verdict, names in sorted(verdicts.items())]
+    return f"Beside {other}: {'; '.join(parts)}."
+
+
+def _verdict(change: Estimate, smallest_gap: float) -> str:
+    """Two questions: on which side of 0 is the whole interval, and is it within the smallest gap, or beyond it?"""
     margin = f"{100 * smallest_gap:.0f} points"
-    words = {"same": f"surely within {margin} of the default", "better": "better", "worse": "worse",
-             "open": f"too uncertain to tell from none or from {margin}"}
-    parts = [f"{len(verdicts[place])} {words[place]} ({', '.join(verdicts[place])})" for place in words if place in verdicts]
-    return f"Of {len(differences)} choices: {'; '.join(parts)}."
-
-
-def _place(change: Estimate, smallest_gap: float) -> str:
+    side = {"rose": "higher", "fell": "lower", None: "no difference told"}[_direction(change)]
+    nearest = max(change.low, -change.high)  # of the interval to 0, where it does not hold 0
     if max(abs(change.low), abs(change.high)) < smallest_gap:
-        return "same"
-    return {"rose": "better", "fell": "worse"}.get(_direction(change), "open")
+        return f"{side}, by less than {margin}" if _direction(change) else f"{side}, {margin} ruled out"
+    if _direction(change) is None:
+        return f"{side}, {margin} not ruled out"
+    return f"{side}, by more than {margin}" if nearest >= smallest_gap else f"{side}, perhaps by more than {margin}"
 
 
 def prompting_sentence(alone: Estimate, shots: int, after: Estimate) -> str:
-    """Does RLVR add to what ``shots`` exemplars in the prompt get out of the base model for nothing?"""
+    """Which gets further: ``shots`` exemplars in the base model's prompt, for nothing, or training without any?"""
     facts = (
         f"The base model with {shots} solved exemplars in the prompt: {percent(alone)}; "
-        f"the trained model without any: {percent(after)}"
+        f"the trained model without any, on the same problems: {percent(after)}"
     )
     if after.low > alone.high:
-        return f"{facts}. Training adds to what the prompt can do, by about {100 * (after.mean - alone.mean):.0f} points."
+        return f"{facts}. Training gets further than the prompt, by about {100 * (after.mean - alone.mean):.0f} points."
     if after.high < alone.low:
-        return f"{facts}. The prompt alone does better."
+        return f"{facts}. The prompt alone gets further."
     return f"{facts}. The intervals overlap: the prompt alone may do as well."
 
 
@@ -195,8 +204,8 @@ def length_sentence(change: LengthChange) -> str:
     )
 
 
-def cogent_sentence(cogent: Comparison) -> str:
-    """Were the wrong answers "largely cogent"? Their share among the wrong, before and after."""
+def cogent_sentence(cogent: Comparison, sound: Comparison) -> str:
+    """Were the wrong answers "largely cogent"? Their share among the wrong, and that of those with only true steps."""
     after = cogent.after
     if not np.isfinite(after.mean):
         return "No wrong response is left, so none can be cogent."
@@ -206,8 +215,9 @@ def cogent_sentence(cogent: Comparison) -> str:
         verdict = "most of what is still wrong is not cogent"
     else:
         verdict = "whether most of what is still wrong is cogent cannot be told"
-    before = percent(cogent.before)
-    return f"Among wrong responses {before} were cogent before and {percent(after)} after: {verdict}."
+    return (f"Among wrong responses {percent(cogent.before)} were cogent (worked, with an answer in a box) before and "
+            f"{percent(after)} after: {verdict}. Who asks of a cogent answer that every step be true finds "
+            f"{percent(sound.after)}.")
 
 
 def spread_sentence(own: float, reference: Sequence[float]) -> str:
@@ -232,12 +242,15 @@ def lora_sentence(full_minus_lora: Estimate | None, smallest_gap: float) -> str 
         return None
     said = f"Full fine-tuning minus LoRA: {points(full_minus_lora)} points"
     margin = f"{100 * smallest_gap:.0f} points"
-    if max(abs(full_minus_lora.low), abs(full_minus_lora.high)) < smallest_gap:
+    low, high = full_minus_lora.low, full_minus_lora.high
+    if max(abs(low), abs(high)) < smallest_gap:
         return f"{said}. The whole interval is within {margin}: in this miniature LoRA is not the reason for such a gap."
-    if full_minus_lora.high < 0:
-        return f"{said}. LoRA is ahead, so it is not the reason for a gap in this miniature."
-    if full_minus_lora.low > 0:
-        return f"{said}. LoRA is behind, and {margin} cannot be ruled out: in this miniature it can be a reason."
+    if high < smallest_gap:
+        return f"{said}. LoRA does not trail by {margin}: in this miniature it is not the reason for such a gap."
+    if low >= smallest_gap:
+        return f"{said}. LoRA trails by at least {margin}: in this miniature it is reason enough for such a gap."
+    if low > 0:
+        return f"{said}. LoRA trails, perhaps by {margin} or more: in this miniature it can be a reason."
     return f"{said}. The interval is too wide to rule a gap of {margin} in or out: more seeds are needed."
 
 
@@ -259,8 +272,9 @@ def as_markdown(table: pd.DataFrame) -> str:
 def projection_sentence(table: pd.DataFrame, fraction: float) -> str:
     """What projecting from the first ``fraction`` was worth (rows as from ``projection_table``)."""
     rows = table[np.isclose(table["fraction"], fraction)]
-    parts = [f"the {kind} missed the end by {100 * group['error'].abs().mean():.0f} points on average and its interval held "
-             f"it in {out_of(int(group['covered'].sum()), len(group))}" for kind, group in rows.groupby("kind", sort=False)]
+    parts = [f"the {kind} missed the reward at the end by {100 * group['error'].abs().mean():.0f} points on average and its "
+             f"interval held it in {out_of(int(group['covered'].sum()), len(group))}"
+             for kind, group in rows.groupby("kind", sort=False)]
     n_runs = rows["run"].nunique()
     return f"From the first {100 * fraction:.0f} % of {n_runs} run{'s' * (n_runs != 1)}: {'; '.join(parts)}."
 
@@ -269,10 +283,20 @@ def projection_gap_sentence(table: pd.DataFrame, fraction: float, gap: float) ->
     """Can a projection from the first ``fraction`` carry a claim about a ``gap``? (rows as from ``projection_table``)"""
     rows = table[np.isclose(table["fraction"], fraction)]
     errors = rows["error"].abs().groupby(rows["kind"], sort=False).mean()
-    kind, error = errors.idxmin(), errors.min()
-    facts = (f"From the first {100 * fraction:.0f} % the best family, the {kind}, misses the end by {100 * error:.0f} "
-             "points on average")
-    if error >= gap / 2:
+    facts = (f"From the first {100 * fraction:.0f} % the families miss the end by {100 * errors.min():.0f} to "
+             f"{100 * errors.max():.0f} points on average, and which is best is known only afterwards")
+    if errors.max() >= gap / 2:
         return (f"{facts}. A gap of {100 * gap:.0f} points between such a projection and another number needs no "
-                "explanation yet: the projection's own error is of that size.")
-    return f"{facts}: small enough to see a gap of {100 * gap:.0f} points, as far as other curves are like these."
+                "explanation yet: the projection's own error may be half of that gap or more.")
+    return (f"{facts}. A gap of {100 * gap:.0f} points is larger than most of these errors, as far as other curves are like "
+            "these.")
+
+
+def reward_is_not_accuracy(reward: float, accuracy: float) -> str:
+    """What a perfect projection of the training reward would still miss (means over the runs, at their ends)."""
+    apart = 100 * (reward - accuracy)
+    facts = f"These runs end at a training reward of {reward:.2f} and a test accuracy of {accuracy:.2f}"
+    if abs(apart) < 1:
+        return f"{facts}: here the one may stand for the other."
+    return (f"{facts}. A perfect projection of the reward would still be {abs(apart):.0f} points "
+            f"{'above' if apart > 0 else 'below'} the accuracy.")
