@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -17,7 +18,8 @@ def points(change: Estimate) -> str:
     """``"+47 (+44 to +50)"``: a change in percentage points with its 95 % interval."""
     if not np.isfinite(change.mean):
         return "no value (nothing to count)"
-    return f"{100 * change.mean:+.0f} ({100 * change.low:+.0f} to {100 * change.high:+.0f})"
+    mean, low, high = (re.sub("^[+-]0$", "0", f"{100 * value:+.0f}") for value in change)
+    return f"{mean} ({low} to {high})"
 
 
 def improved_sentence(what: str, result: Comparison, n_problems: int, n_runs: int) -> str:
