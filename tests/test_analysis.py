@@ -514,7 +514,7 @@ def test_choices_are_told_by_side_and_size():
     for numbers, verdict in told.items():
         assert f": {verdict}" in analysis.choices_sentence({"a": Estimate(*numbers)}, 0.08)
     both = analysis.choices_sentence({name: Estimate(0.01, -0.02, 0.04) for name in "ab"}, 0.08, "c")
-    assert both == "Beside c: no difference told, 8 points ruled out (a, b)."
+    assert both == "Beside c: no difference told, 8 points ruled out (a · b)."
     assert analysis.choices_sentence({}, 0.08) == "None of these arms was run."
 
 

@@ -150,7 +150,7 @@ def choices_sentence(differences: Mapping[str, Estimate], smallest_gap: float, o
     verdicts: dict[str, list[str]] = {}
     for name, change in differences.items():
         verdicts.setdefault(_verdict(change, smallest_gap), []).append(name)
-    parts = [f"{verdict} ({', '.join(names)})" for verdict, names in sorted(verdicts.items())]
+    parts = [f"{verdict} ({' · '.join(names)})" for verdict, names in sorted(verdicts.items())]
     return f"Beside {other}: {'; '.join(parts)}."
 
 
