@@ -13,7 +13,7 @@ STAMP := $(VENV)/made-from-$(shell { cat requirements.lock pyproject.toml; pwd; 
 BASE  := $(if $(wildcard $(PY)),$(PY),$(PYTHON))
 OLD_PYTHON = The course needs Python 3.11 or newer, and '$(BASE)' is not. \
 	Install one and name it, as in 'make PYTHON=python3.12 $(or $(MAKECMDGOALS),venv)'.
-STUDIES := base-abilities reference-runs own-trainer shared-prefix verifier-pairs fuzz bench-verifier \
+STUDIES := base-abilities reference-runs own-trainer shared-prefix verifier-pairs coverage fuzz bench-verifier \
 	bench-mini-step
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -29,7 +29,7 @@ help:
 	@echo 'make slides          a short talk made from the executed course: runs/course/slides.html'
 	@echo 'make figure          draw the learning curve of the README from the reference runs'
 	@echo 'make test            everything CI runs: lint, tests, the course end to end'
-	@echo 'make test-browser    notebooks 01, 02 and 04 in JupyterLab and a headless Chromium (some ten minutes)'
+	@echo 'make test-browser    the notebooks in JupyterLab and a headless Chromium (some ten minutes)'
 	@echo 'make test-resume     kill a small training run 20 times and compare every bit with one that was not: some minutes'
 	@echo 'make venv            only make the environment, in $(VENV)/'
 	@echo 'make lint            only the linter'
@@ -81,7 +81,7 @@ test-browser: venv
 	$(PY) -m pip install --quiet --no-build-isolation -c requirements.lock -e '.[browser]'
 	$(PY) -m pytest tests/browser/notebooks_in_browser.py
 
-base-abilities reference-runs own-trainer shared-prefix verifier-pairs: venv
+base-abilities reference-runs own-trainer shared-prefix verifier-pairs coverage: venv
 	$(PY) benchmarks/$(subst -,_,$@).py $(ARGS)
 
 bench-mini-step: venv

@@ -84,7 +84,7 @@ def coverage() -> str:
             f"{row['held']['one arm, bootstrap alone'] / row['experiments']:.0%})" for row in hardest]
     return (f"Intervals are 95 %, over problems and seeds. In {hardest[0]['experiments']:,} invented experiments, seeds "
             f"scattering by {100 * hardest[0]['seeds_scatter_by']:.0f} points they hold the truth {' and '.join(told)} "
-            "(`python benchmarks/coverage.py`).")
+            "(`make coverage`).")
 
 
 def speed() -> str:
