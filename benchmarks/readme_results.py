@@ -61,8 +61,10 @@ def results() -> str:
         c = compare(*frames[split, decoding], column, condition)
         lines.append(f"| {what} | {percent(c.before)} | {percent(c.after)} | {points(c.change)} |")
     minutes = [run.environment["training_seconds"] / 60 for run in runs]
-    lines += ["", f"Training took {median(minutes):.1f} minutes (median) on two CPU cores. The base model was "
-              "*built* able but unwilling, so these gains show the mechanism, not what RLVR gives a real model.", ""]
+    threads = max(run.environment["threads"] for run in runs)
+    lines += ["", f"Training took {median(minutes):.1f} minutes (median, {threads} CPU thread{'s' * (threads > 1)} a run). The "
+              "base model was *built* able but unwilling, so these gains show the mechanism, not what RLVR gives a real "
+              "model.", ""]
     return "\n".join(lines + arms())
 
 
@@ -82,9 +84,9 @@ def coverage() -> str:
     told = [f"with {row['seeds']} seeds in {row['held']['one arm'] / row['experiments']:.0%} (differences of two arms: "
             f"{row['held']['two arms'] / row['experiments']:.0%}; a bootstrap alone: "
             f"{row['held']['one arm, bootstrap alone'] / row['experiments']:.0%})" for row in hardest]
-    return (f"Intervals are 95 %, over problems and seeds. In {hardest[0]['experiments']:,} invented experiments, seeds "
-            f"scattering by {100 * hardest[0]['seeds_scatter_by']:.0f} points they hold the truth {' and '.join(told)} "
-            "(`make coverage`).")
+    n, points_apart = hardest[0]["experiments"], 100 * hardest[0]["seeds_scatter_by"]
+    return (f"Intervals are 95 %, over problems and seeds. In {n:,} invented experiments whose seeds scatter by "
+            f"{points_apart:.0f} points, they hold the truth {' and '.join(told)} (`make coverage`).")
 
 
 def speed() -> str:

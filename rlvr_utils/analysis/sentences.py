@@ -232,9 +232,10 @@ def spread_sentence(own: float, reference: Sequence[float]) -> str:
     half = t.ppf(0.975, len(values) - 1) * values.std(ddof=1) * np.sqrt(1 + 1 / len(values))
     low, high = max(0.0, values.mean() - half), min(1.0, values.mean() + half)
     place = "inside" if low <= own <= high else "below" if own < low else "above"
+    chance = "" if place == "inside" else "; by chance alone that happens to one run in twenty"
     return (
         f"This run ended at {100 * own:.1f} %, {place} the {100 * low:.1f} to {100 * high:.1f} % "
-        f"in which one more seed should end, going by {len(values)} runs (95 % prediction interval)."
+        f"in which one more seed should end, going by {len(values)} runs (95 % prediction interval){chance}."
     )
 
 
