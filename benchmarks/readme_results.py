@@ -62,7 +62,7 @@ def results() -> str:
         lines.append(f"| {what} | {percent(c.before)} | {percent(c.after)} | {points(c.change)} |")
     minutes = [run.environment["training_seconds"] / 60 for run in runs]
     threads = max(run.environment["threads"] for run in runs)
-    lines += ["", f"Training took {median(minutes):.1f} minutes (median, {threads} CPU thread{'s' * (threads > 1)} a run). The "
+    lines += ["", f"Training took {median(minutes):.1f} minutes (median, CPU threads a run: {threads}). The "
               "base model was *built* able but unwilling, so these gains show the mechanism, not what RLVR gives a real "
               "model.", ""]
     return "\n".join(lines + arms())
