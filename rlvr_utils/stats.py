@@ -137,6 +137,11 @@ def hold_seeds(drawn: Estimate, *arms: Sequence[float], confidence: float = 0.95
     return Estimate(drawn.mean, float(min(drawn.low, drawn.mean - half)), float(max(drawn.high, drawn.mean + half)))
 
 
+def as_share(estimate: Estimate) -> Estimate:
+    """``estimate`` with its interval cut off at 0 and 1, beyond which no share can lie."""
+    return Estimate(estimate.mean, max(estimate.low, 0.0), min(estimate.high, 1.0))
+
+
 def two_way_weights(n_seeds: int, n_problems: int, n_resamples: int = 2000, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """How often each seed and problem is drawn: shares (n_resamples, n_seeds), (n_resamples, n_problems).
 

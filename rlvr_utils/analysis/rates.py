@@ -99,9 +99,7 @@ def _interval(rate: Ratio, values: pd.Series | None = None) -> Estimate:
     if not len(kept):
         return Estimate(np.nan, np.nan, np.nan)
     estimate = stats.hold_seeds(stats.percentile_interval(rate.mean, kept), rate.by_run)
-    if values is not None and values.dtype == bool:
-        return Estimate(estimate.mean, max(estimate.low, 0.0), min(estimate.high, 1.0))
-    return estimate
+    return stats.as_share(estimate) if values is not None and values.dtype == bool else estimate
 
 
 def learning_curve(frame: pd.DataFrame, value: str = "correct", given: str | None = None) -> pd.DataFrame:
@@ -131,8 +129,7 @@ def pass_at_k_curve(frame: pd.DataFrame, ks: Iterable[int] | None = None) -> pd.
     rows = []
     for k in ks or range(1, n + 1):
         table = stats.pass_at_k(n, counts.to_numpy().astype(int), k)
-        mean, low, high = stats.bootstrap_seeds_and_problems(table, N_RESAMPLES)
-        rows.append((k, mean, max(low, 0.0), min(high, 1.0)))
+        rows.append((k, *stats.as_share(stats.bootstrap_seeds_and_problems(table, N_RESAMPLES))))
     return pd.DataFrame(rows, columns=["k", "mean", "low", "high"])
 
 

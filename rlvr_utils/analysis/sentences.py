@@ -156,14 +156,14 @@ def choices_sentence(differences: Mapping[str, Estimate], smallest_gap: float, o
 
 def _verdict(change: Estimate, smallest_gap: float) -> str:
     """Two questions: on which side of 0 is the whole interval, and is it within the smallest gap, or beyond it?"""
-    margin = f"{100 * smallest_gap:.0f} points"
-    side = {"rose": "higher", "fell": "lower", None: "no difference told"}[_direction(change)]
-    nearest = max(change.low, -change.high)  # of the interval to 0, where it does not hold 0
+    margin, direction = f"{100 * smallest_gap:.0f} points", _direction(change)
+    side = {"rose": "higher", "fell": "lower", None: "no difference told"}[direction]
     if max(abs(change.low), abs(change.high)) < smallest_gap:
-        return f"{side}, by less than {margin}" if _direction(change) else f"{side}, {margin} ruled out"
-    if _direction(change) is None:
+        return f"{side}, by less than {margin}" if direction else f"{side}, {margin} ruled out"
+    if direction is None:
         return f"{side}, {margin} not ruled out"
-    return f"{side}, by more than {margin}" if nearest >= smallest_gap else f"{side}, perhaps by more than {margin}"
+    beyond = max(change.low, -change.high) >= smallest_gap
+    return f"{side}, {'' if beyond else 'perhaps '}by more than {margin}"
 
 
 def prompting_sentence(alone: Estimate, shots: int, after: Estimate) -> str:
