@@ -14,7 +14,7 @@ BASE  := $(if $(wildcard $(PY)),$(PY),$(PYTHON))
 OLD_PYTHON = The course needs Python 3.11 or newer, and '$(BASE)' is not. \
 	Install one and name it, as in 'make PYTHON=python3.12 $(or $(MAKECMDGOALS),venv)'.
 STUDIES := base-abilities reference-runs own-trainer shared-prefix verifier-pairs coverage fuzz bench-verifier \
-	bench-mini-step
+	bench-mini-step busy-machine
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
@@ -81,7 +81,7 @@ test-browser: venv
 	$(PY) -m pip install --quiet --no-build-isolation -c requirements.lock -e '.[browser]'
 	$(PY) -m pytest tests/browser/notebooks_in_browser.py
 
-base-abilities reference-runs own-trainer shared-prefix verifier-pairs coverage: venv
+base-abilities reference-runs own-trainer shared-prefix verifier-pairs coverage busy-machine: venv
 	$(PY) benchmarks/$(subst -,_,$@).py $(ARGS)
 
 bench-mini-step: venv

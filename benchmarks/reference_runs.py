@@ -29,6 +29,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+
 from rlvr_utils import REPO
 from rlvr_utils.analysis import EXPERIMENT, MANY, MANY_SAMPLES
 from rlvr_utils.models import load_model, load_tokenizer
@@ -49,7 +51,7 @@ def make_run(name: str) -> None:
     """
     default = name.startswith("mini-seed-")
     guard = {} if default else {"guard": "warn"}
-    run = train("mini", MADE / name, wandb_mode="disabled", **guard, **RUNS[name])
+    run = train("mini", MADE / name, wandb_mode="disabled", cpu_threads=torch.get_num_threads(), **guard, **RUNS[name])
     shipped = REFERENCE_RUNS / name
     shutil.rmtree(shipped, ignore_errors=True)
     shutil.copytree(run.path, shipped, ignore=shutil.ignore_patterns(*LEFT_OUT))

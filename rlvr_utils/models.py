@@ -26,6 +26,7 @@ from transformers import (
 from transformers.utils.logging import disable_progress_bar
 
 from .profiles import ALL_LINEAR, MODELS_8B, Profile, resolve_model
+from .threads import watch_threads
 
 # PEFT and TRL still call gradient checkpointing by the name that transformers will drop: nothing a learner can change.
 warnings.filterwarnings("ignore", message=".*gradient_checkpointing.* is deprecated", category=FutureWarning)
@@ -58,7 +59,10 @@ def load_model(profile: Profile) -> PreTrainedModel:
     """The profile's base model in its dtype, on the GPU where there is one. Never runs code from the hub."""
     disable_progress_bar()  # a bar per model load says nothing to a learner; downloads have their own
     model = _from_hub(AutoModelForCausalLM.from_pretrained, profile.model, dtype=getattr(torch, profile.dtype))
-    return model.to("cuda") if torch.cuda.is_available() else model
+    if torch.cuda.is_available():
+        return model.to("cuda")
+    watch_threads(model, profile.cpu_threads)
+    return model
 
 
 def model_config(name: str) -> PretrainedConfig:

@@ -30,7 +30,7 @@ CHOICES = {
 #: The settings that count something; None, where a field allows it, means all.
 AT_LEAST_ONE = ("prompts_per_step", "micro_batch", "max_steps", "max_completion_length", "max_prompt_length",
                 "updates_per_generation", "eval_every", "eval_problems", "eval_samples", "eval_batch", "save_every",
-                "log_rollouts_every", "train_subset")
+                "log_rollouts_every", "train_subset", "cpu_threads")
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,7 @@ class Profile:
     guard: str = "stop"  # rules of diagnosis.py: "stop" ends a run that cannot work, "warn" only says so, "off" is silent
 
     dtype: str = "float32"  # of the base weights
+    cpu_threads: int | None = None  # None: a thread per core, fewer while other programs are busy; a number stays as it is
     gradient_checkpointing: bool = False  # recompute activations: less memory, more time
     use_vllm: str = "never"  # "never", or "auto": colocated vLLM where it is installed
     vllm_server: str | None = None  # address of a running `trl vllm-serve`; None: vLLM shares the training's GPU

@@ -160,8 +160,10 @@ def environment_record() -> dict:
     """Versions, commit and hardware, without anything that names the machine or its owner."""
     import torch  # noqa: PLC0415
 
+    from .threads import thread_record  # noqa: PLC0415 - imports torch
+
     return {"versions": {"python": platform.python_version()} | {name: installed(name) for name in PACKAGES},
-            "commit": git_commit(), "cpu_count": os.cpu_count(), "threads": torch.get_num_threads(),
+            "commit": git_commit(), "cpu_count": os.cpu_count(), **thread_record(),
             "machine": platform.machine(), "system": platform.system(),
             "gpu": torch.cuda.get_device_name(0) if torch.cuda.is_available() else None}
 

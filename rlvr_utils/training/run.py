@@ -29,7 +29,7 @@ from .safety import in_plain_words, only_one
 
 #: What may be changed on a run that has begun: memory, speed and records, but not what is learned.
 MAY_CHANGE = ("micro_batch", "eval_batch", "gradient_checkpointing", "use_vllm", "vllm_server", "shared_prefix",
-              "save_every", "eval_every", "log_rollouts_every", "guard", "wandb_mode", "wandb_project")
+              "save_every", "eval_every", "log_rollouts_every", "guard", "cpu_threads", "wandb_mode", "wandb_project")
 
 
 def train(profile: str = "mini", output_dir: str | Path | None = None, *,

@@ -1,0 +1,160 @@
+"""Seconds of a mini training step, an evaluation and a sampling call, alone and beside busy processes.
+
+Arms are taken in turn in one process: a fixed number of threads (one, or one per core) and the adapted number of
+``rlvr_utils.threads``. A busy process is a Python loop that never waits. A step runs from its beginning to the beginning
+of the next. An evaluation samples 2 responses to each of 64 test problems, a sampling call 8 to each of 16. The first
+unit of each block warms up: the adapted arm finds its number of threads there, and ``settling`` says how long it took.
+
+    python benchmarks/busy_machine.py [--rounds 3] [--units 4] [--busy 1 2] [--spinning]
+
+``--spinning`` adds one unit of the fixed number of threads beside one busy process (some minutes). Writes
+benchmarks/results/busy_machine.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+
+import torch
+from mini_step import Side
+from shared_prefix import environment
+from transformers.utils import logging as hf_logging
+
+from rlvr_utils import threads
+from rlvr_utils.models import load_model, load_tokenizer
+from rlvr_utils.problems import evaluation_rows
+from rlvr_utils.profiles import get_profile
+from rlvr_utils.rollouts import evaluate, prompts_for, sample_responses
+from rlvr_utils.threads import Threads, cores
+
+RESULT = Path(__file__).parent / "results" / "busy_machine.json"
+KINDS = ("training", "evaluation", "sampling")
+TARGETS = {"alone": 1.03, "busy": 2.0}  # adapted over the default alone, adapted over one thread alone
+
+
+def spin() -> None:
+    while True:
+        pass
+
+
+@contextmanager
+def busy_processes(n: int) -> Iterator[None]:
+    """``n`` processes that never wait, for the length of the block."""
+    others = [multiprocessing.get_context("spawn").Process(target=spin, daemon=True) for _ in range(n)]
+    for other in others:
+        other.start()
+    time.sleep(0.5 * bool(n))  # they are started, and running
+    try:
+        yield
+    finally:
+        for other in others:
+            other.kill()
+            other.join()
+
+
+def choose_threads(arm: str) -> None:
+    """``"adapted"``, or a fixed number."""
+    torch.set_num_threads(len(cores()) if arm == "adapted" else int(arm))
+    threads._threads = Threads(say=lambda text: None) if arm == "adapted" else None
+
+
+class Work:
+    """What is timed: training steps, evaluations and sampling calls of one model."""
+
+    def __init__(self, units: int, folder: Path):
+        p = get_profile("mini", max_steps=units + 2, wandb_mode="disabled", eval_every=10**6, save_every=10**6,
+                        log_rollouts_every=10**6)
+        self.p, self.units = p, units
+        self.side = Side("ours", p, None, folder, time.perf_counter)
+        self.model, self.tokenizer = load_model(p), load_tokenizer(p)
+        self.rows = evaluation_rows(p, "test")
+
+    def training(self) -> list[float]:
+        return [step[0] for step in self.side.block()]
+
+    def timed(self, call: Callable[[], object]) -> list[float]:
+        taken = []
+        for _ in range(self.units + 1):
+            start = time.perf_counter()
+            call()
+            taken.append(time.perf_counter() - start)
+        return taken
+
+    def evaluation(self) -> list[float]:
+        return self.timed(lambda: evaluate(self.model, self.tokenizer, self.rows[:64], n_samples=2))
+
+    def sampling(self) -> list[float]:
+        prompts = prompts_for(self.rows[:16], self.tokenizer, "minimath", 0, self.p.max_prompt_length)
+        return self.timed(lambda: sample_responses(self.model, self.tokenizer, prompts, n_samples=8, seed=0,
+                                                   max_new_tokens=self.p.max_completion_length))
+
+
+def measure(rounds: int, units: int, busy: list[int], spinning: bool) -> dict:
+    """``{kind: {arm: {"seconds": [...], "settling": [...]}}}``, arms in turn."""
+    arms = [(arm, n) for n in (0, *busy) for arm in ("1", str(len(cores())), "adapted") if n == 0 or arm in ("1", "adapted")]
+    result = {kind: {} for kind in KINDS}
+    with tempfile.TemporaryDirectory() as folder:
+        work = Work(units, Path(folder))
+        work.training()  # the process's very first steps warm up
+        for number in range(rounds):
+            for arm, n in arms[:: 1 if number % 2 == 0 else -1]:
+                with busy_processes(n):
+                    for kind in KINDS:
+                        choose_threads(arm)
+                        note(result[kind], arm, n, getattr(work, kind)())
+        if spinning:
+            work.units = 1
+            work.side.trainer.args.max_steps = 3
+            with busy_processes(1):
+                for kind in KINDS:
+                    choose_threads(str(len(cores())))
+                    note(result[kind], str(len(cores())), 1, getattr(work, kind)())
+    return result
+
+
+def note(result: dict, arm: str, n: int, seconds: list[float]) -> None:
+    """Keep one block; its first unit is the settling."""
+    where = result.setdefault(f"{arm} beside {n}", {"settling": [], "seconds": []})
+    where["settling"].append(round(seconds[0], 3))
+    where["seconds"] += [round(s, 3) for s in seconds[1:]]
+    print(f"{arm} beside {n}: first {seconds[0]:.2f} s, then {median(seconds[1:]):.2f} s", flush=True)
+
+
+def table(result: dict, most: str) -> str:
+    """Medians, and the two ratios that the targets are about."""
+    lines = []
+    for kind, arms in result.items():
+        middle = {arm: median(block["seconds"]) for arm, block in arms.items()}
+        ratio = middle["adapted beside 0"] / middle[f"{most} beside 0"]
+        lines.append(f"{kind}: adapted over {most} fixed threads, alone: {ratio:.3f} (target {TARGETS['alone']})")
+        for arm, seconds in middle.items():
+            first = max(arms[arm]["settling"])
+            lines.append(f"  {arm + ' busy':<24}{seconds:8.2f} s   {seconds / middle['1 beside 0']:6.2f} times one thread "
+                         f"alone   first unit at most {first:.2f} s")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--units", type=int, default=4, help="units of a block that count")
+    parser.add_argument("--busy", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--spinning", action="store_true")
+    a = parser.parse_args()
+    hf_logging.set_verbosity_error()
+    where = environment("wall") | {"cores": len(cores())}
+    result = measure(a.rounds, a.units, a.busy, a.spinning)
+    print(table(result, str(len(cores()))))
+    RESULT.write_text(json.dumps({"environment": where, "kinds": result}, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
