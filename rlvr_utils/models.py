@@ -23,9 +23,10 @@ from transformers import (
     PreTrainedTokenizerBase,
     Qwen2Config,
 )
+from transformers.pytorch_utils import Conv1D
 from transformers.utils.logging import disable_progress_bar
 
-from .profiles import ALL_LINEAR, MODELS_8B, Profile, resolve_model
+from .profiles import ALL_LINEAR, EVERY_LINEAR, MODELS_8B, Profile, resolve_model
 from .threads import watch_threads
 
 # PEFT and TRL still call gradient checkpointing by the name that transformers will drop: nothing a learner can change.
@@ -99,7 +100,12 @@ def lora_config(profile: Profile) -> LoraConfig | None:
     if profile.adapter == "none":
         return None
     return LoraConfig(r=profile.lora_rank, lora_alpha=profile.lora_alpha, lora_dropout=0.0,
-                      target_modules=list(profile.lora_targets), task_type="CAUSAL_LM")
+                      target_modules=peft_targets(profile.lora_targets), task_type="CAUSAL_LM")
+
+
+def peft_targets(targets: Sequence[str]) -> str | list[str]:
+    """The targets as PEFT takes them: names, or one word for every linear layer but the output's."""
+    return EVERY_LINEAR if tuple(targets) == (EVERY_LINEAR,) else list(targets)
 
 
 def attach_lora(model: PreTrainedModel, profile: Profile) -> PeftModel:
@@ -111,17 +117,57 @@ def attach_lora(model: PreTrainedModel, profile: Profile) -> PeftModel:
     config = lora_config(profile)
     if config is None:
         raise ValueError("adapter='none' trains the whole model, so there is no LoRA to attach; set adapter='lora'.")
-    _refuse_unknown_targets(model, profile.lora_targets)
-    return get_peft_model(model, config)
+    refuse_unknown_targets(model, profile)
+    return check_adapter(get_peft_model(model, config), profile)
 
 
-def _refuse_unknown_targets(model: torch.nn.Module, targets: Sequence[str]) -> None:
-    """PEFT only complains when *no* target matches; one misspelt among seven would be left out silently."""
-    linear = {name.rsplit(".", 1)[-1] for name, m in model.named_modules() if isinstance(m, torch.nn.Linear)}
-    unknown = sorted(set(targets) - linear)
-    if unknown:
-        raise ValueError(f"The model has no linear layer called {unknown[0]!r}; lora_targets may name "
-                         f"{', '.join(sorted(linear - {'lm_head'}))}.")
+def linear_layers(model: torch.nn.Module) -> list[str]:
+    """The full name of every linear layer but the output's, ``lm_head``, which PEFT leaves out as well.
+
+    Under an adapter they keep their names: what PEFT puts inside of a layer is not listed.
+    """
+    head = getattr(model, "get_output_embeddings", lambda: None)()
+    names = [name for name, module in model.named_modules()
+             if isinstance(module, (torch.nn.Linear, Conv1D)) and module is not head and ".lora_" not in name]
+    return [name.removesuffix(".base_layer") for name in names]
+
+
+def targeted(layers: Sequence[str], target: str) -> list[str]:
+    """Those of ``layers`` (full names) that ``target`` means, by PEFT's rule: the whole name or its end, after a dot."""
+    return [name for name in layers if target == EVERY_LINEAR or name == target or name.endswith(f".{target}")]
+
+
+def refuse_unknown_targets(model: torch.nn.Module, profile: Profile) -> None:
+    """PEFT only complains when *no* target matches: others that are missing would be left out silently.
+
+    Raises:
+        ValueError: names the targets that the model does not have, and those that it has.
+    """
+    layers = linear_layers(model) if profile.adapter == "lora" else []
+    missing = [target for target in profile.lora_targets if not targeted(layers, target)]
+    if profile.adapter == "lora" and missing:
+        there = sorted({name.rsplit(".", 1)[-1] for name in layers})
+        raise ValueError(f"The model has no linear layer, beside its output, called {', '.join(missing)}. Set lora_targets "
+                         f"to {EVERY_LINEAR}, or to some of its own: {', '.join(there)}.")
+
+
+def check_adapter(model: PeftModel, profile: Profile) -> PeftModel:
+    """``model``, if each layer that the profile asks for has its A and B, and they are trained.
+
+    Raises:
+        ValueError: some have not: training would go on with a part of the adapter.
+    """
+    if profile.adapter == "none":
+        return model
+    layers = linear_layers(model.get_base_model())
+    asked = {name for target in profile.lora_targets for name in targeted(layers, target)}
+    trains = {name.removeprefix("base_model.model.") for name, weight in model.named_parameters() if weight.requires_grad}
+    lost = sorted(name for name in asked
+                  if not {f"{name}.lora_A.default.weight", f"{name}.lora_B.default.weight"} <= trains)
+    if lost:
+        raise ValueError(f"{len(lost)} of {len(asked)} layers that lora_targets asks for got no adapter, the first is "
+                         f"{lost[0]}: leave its name out of lora_targets.")
+    return model
 
 
 # --- counting ---
@@ -158,7 +204,7 @@ def lora_parameter_count(config: PretrainedConfig, rank: int, targets: Sequence[
 
 def counted_lora_parameters(config: PretrainedConfig, rank: int, targets: Sequence[str] = ALL_LINEAR) -> int:
     """The same by code: PEFT attaches the LoRA to an empty model of this shape, and its numbers are counted."""
-    lora = LoraConfig(r=rank, lora_alpha=rank, target_modules=list(targets), task_type="CAUSAL_LM")
+    lora = LoraConfig(r=rank, lora_alpha=rank, target_modules=peft_targets(targets), task_type="CAUSAL_LM")
     return count_parameters(get_peft_model(empty_model(config), lora))["trainable"]
 
 

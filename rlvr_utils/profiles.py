@@ -17,8 +17,10 @@ from pathlib import Path
 from . import REPO
 
 ALL_LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+EVERY_LINEAR = "all-linear"  # PEFT's word for every linear layer but the output's
 LOSS_TYPES = ("grpo", "bnpo", "dr_grpo", "dapo", "cispo", "sapo", "luspo", "vespo")
 REWARDS = ("boxed", "random", "format")
+LAYER = re.compile(r"\w+(\.\w+)*")
 OWN_REWARD = re.compile(r"\w+(\.\w+)*:\w+")
 #: The settings that take one of a few words.
 CHOICES = {
@@ -53,7 +55,7 @@ class Profile:
     adapter: str = "lora"  # "lora", or "none" for full fine-tuning
     lora_rank: int = 16  # r: the rank of the change to each layer
     lora_alpha: int = 32  # the update is scaled by alpha / r
-    lora_targets: tuple[str, ...] = ALL_LINEAR  # names of the linear layers that get an adapter
+    lora_targets: tuple[str, ...] = ALL_LINEAR  # the linear layers that get an adapter, by name, or "all-linear"
     loss_type: str = "dapo"  # TRL's loss_type
     scale_rewards: str = "group"  # TRL's scale_rewards: "group", "batch" or "none"
     beta: float = 0.0  # weight of the KL term; 0 keeps no reference model
@@ -171,9 +173,10 @@ def check_learning(p: Profile) -> None:
         raise ValueError(f"epsilon_high={p.epsilon_high}: it must be above 0, or None to use epsilon={p.epsilon}.")
     if p.adapter == "lora" and p.lora_rank < 1:
         raise ValueError(f"lora_rank={p.lora_rank}: it must be at least 1; for full fine-tuning set adapter='none'.")
-    unknown = [name for name in p.lora_targets if name not in ALL_LINEAR]
-    if unknown or not p.lora_targets:
-        raise ValueError(f"lora_targets={list(p.lora_targets)}: choose from the linear layers {', '.join(ALL_LINEAR)}.")
+    odd = [name for name in p.lora_targets if name != EVERY_LINEAR and not LAYER.fullmatch(name)]
+    if odd or not p.lora_targets or EVERY_LINEAR in p.lora_targets[1:] + p.lora_targets[:-1]:
+        raise ValueError(f"lora_targets={list(p.lora_targets)}: name linear layers of the model ({', '.join(ALL_LINEAR)} in "
+                         f"Llama), or give {EVERY_LINEAR} alone.")
 
 
 PROFILES: dict[str, Profile] = {

@@ -7,12 +7,13 @@ on, the end token put in its place is masked from the loss, and a response that 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
-from transformers import PreTrainedTokenizerBase, StoppingCriteria, StoppingCriteriaList
+from transformers import GenerationConfig, PreTrainedTokenizerBase, StoppingCriteria, StoppingCriteriaList
 from transformers.utils.logging import get_logger
 
 from .decoding import can_decode, decode, read_beginning, sampling_mode
@@ -21,6 +22,8 @@ from .verifier import verify
 
 #: Another way of sampling than the model's own: prompt ids and temperature to one response a prompt.
 Engine = Callable[[list[list[int]], float], "list[Response]"]
+#: How an evaluation may choose tokens: sampled at T = 1, or the most likely one each time.
+DECODINGS = ("sampled", "greedy")
 
 
 @dataclass(frozen=True)
@@ -112,7 +115,7 @@ def generate_ids(model, tokenizer: PreTrainedTokenizerBase, prompt_ids: list[lis
     else:
         get_logger(__name__).warning_once(f"{type(model).__name__} keeps more than a plain key-value cache, so responses "
                                           "come from model.generate: the same distribution, more slowly.")
-        sample = stock_loop(model, tokenizer)
+        sample = stock_loop(model, tokenizer, end_ids)
     for start in range(0, len(prompt_ids), batch_size):
         rows = sample(prompt_ids[start:start + batch_size], max_new_tokens=max_new_tokens, temperature=temperature)
         yield [finish_response(row, tokenizer, end_ids) for row in rows]
@@ -126,21 +129,42 @@ def own_loop(model, tokenizer, prompt_ids: list[list[int]], end_ids: set[int]) -
         ended=lambda new_ids: torch.isin(new_ids[:, -1], ends) | stop(new_ids, None))
 
 
-def stock_loop(model, tokenizer) -> Callable[..., list[list[int]]]:
+def stock_loop(model, tokenizer, end_ids: set[int]) -> Callable[..., list[list[int]]]:
     """``model.generate`` under the one stop rule, for models that our loop does not know."""
 
     def sample(prompt_ids: list[list[int]], max_new_tokens: int, temperature: float) -> list[list[int]]:
         batch = tokenizer.pad({"input_ids": prompt_ids}, padding_side="left", return_tensors="pt").to(model.device)
         length = batch["input_ids"].shape[1]
-        options = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0} if temperature else {
-            "do_sample": False, "temperature": None, "top_p": None, "top_k": None}
-        with torch.no_grad():
+        config = plain_sampling(temperature, max_new_tokens=max_new_tokens, eos_token_id=sorted(end_ids),
+                                pad_token_id=tokenizer.pad_token_id)
+        with torch.no_grad(), only_generation_config(model, config):
             output = model.generate(
-                **batch, max_new_tokens=max_new_tokens, pad_token_id=tokenizer.pad_token_id,
-                stopping_criteria=StoppingCriteriaList([StopAtNextQuestion(tokenizer, length)]), **options)
+                **batch, generation_config=config,
+                stopping_criteria=StoppingCriteriaList([StopAtNextQuestion(tokenizer, length)]))
         return output[:, length:].tolist()
 
     return sample
+
+
+def plain_sampling(temperature: float, **options) -> GenerationConfig:
+    """The model's own distribution over the temperature (0: the most likely token) and nothing else."""
+    if not temperature:
+        return GenerationConfig(do_sample=False, **options)
+    return GenerationConfig(do_sample=True, temperature=temperature, top_k=0, top_p=1.0, **options)
+
+
+@contextlib.contextmanager
+def only_generation_config(model, config: GenerationConfig) -> Iterator[None]:
+    """Make ``config`` the model's own as well: ``generate`` fills every field that is None from there.
+
+    The author of a checkpoint may have put a repetition penalty, suppressed tokens, beams, ... into that file, each of which
+    changes the distribution that responses come from.
+    """
+    usual, model.generation_config = model.generation_config, config
+    try:
+        yield
+    finally:
+        model.generation_config = usual
 
 
 def encode_prompts(tokenizer: PreTrainedTokenizerBase, prompts: list) -> list[list[int]]:
@@ -216,7 +240,12 @@ def evaluate(model, tokenizer: PreTrainedTokenizerBase, rows: list[dict], *, dat
              decoding: str = "sampled", n_samples: int = 4, max_prompt_length: int = 512, max_new_tokens: int = 96,
              batch_size: int = 512, seed: int = 0, step: int = 0, progress: Callable[[float], None] | None = None,
              engine: Engine | None = None) -> list[dict]:
-    """Every response of one evaluation in the run format: ``"sampled"`` at T = 1, or ``"greedy"`` once."""
+    """Every response of one evaluation in the run format: ``"sampled"`` at T = 1, or ``"greedy"`` once.
+
+    Raises:
+        ValueError: an unknown decoding, or a prompt that is too long.
+    """
+    check_evaluation(decoding, n_samples)
     prompts = prompts_for(rows, tokenizer, dataset, shots, max_prompt_length)
     greedy = decoding == "greedy"
     groups = sample_responses(model, tokenizer, prompts, n_samples=1 if greedy else n_samples,
@@ -225,6 +254,18 @@ def evaluate(model, tokenizer: PreTrainedTokenizerBase, rows: list[dict], *, dat
     return [score(row, prompt, response, sample, step)
             for row, prompt, group in zip(rows, prompts, groups, strict=True)
             for sample, response in enumerate(group)]
+
+
+def check_evaluation(decoding: str, n_samples: int) -> None:
+    """Refuse an evaluation that would be recorded under a name that says something else.
+
+    Raises:
+        ValueError: an unknown decoding, or less than one sample.
+    """
+    if decoding not in DECODINGS:
+        raise ValueError(f"decoding={decoding!r}: choose one of {', '.join(DECODINGS)}.")
+    if isinstance(n_samples, bool) or not isinstance(n_samples, int) or n_samples < 1:
+        raise ValueError(f"n_samples={n_samples!r}: it must be a whole number of at least 1.")
 
 
 def rollout(prompts: list, trainer, batch_size: int = 512) -> dict[str, list]:

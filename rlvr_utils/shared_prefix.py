@@ -20,7 +20,8 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers import AttentionInterface, AttentionMaskInterface, DynamicCache, PreTrainedModel
+from transformers.cache_utils import DynamicLayer
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
@@ -28,7 +29,12 @@ ATTENTION = "shared_prefix"  # the name that a model knows our attention by
 ROOT_PAYS = 16  # a root of fewer tokens costs more, in one attention call a layer, than it saves
 
 #: What would change the result and is not built: option of transformers' attention -> its name.
-UNKNOWN = {"sliding_window": "a sliding window", "softcap": "capped scores", "s_aux": "attention sinks"}
+UNKNOWN = {"sliding_window": "a sliding window", "softcap": "capped scores", "s_aux": "attention sinks",
+           "sinks": "attention sinks", "position_bias": "a bias by position", "indices": "sparse attention"}
+#: Log-probs of both ways may differ by this much on average, in nats: rounding, by the model's precision.
+ROUNDING = {torch.float64: 1e-6, torch.float32: 1e-3}
+COARSE = 0.1  # in bfloat16 and float16
+PROBED = 20  # tokens that the rows of the comparison begin with: enough for a root
 
 
 class Branches(NamedTuple):
@@ -157,12 +163,12 @@ def tree_attention(module: torch.nn.Module, query: Tensor, key: Tensor, value: T
     Raises:
         ValueError: the layer's attention is of a kind that :data:`UNKNOWN` lists.
     """
-    if tree is None:
-        return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
-    for option, kind in UNKNOWN.items():
+    for option, kind in UNKNOWN.items():  # without a tree too: PyTorch's attention leaves most of them out in silence
         if options.get(option) is not None:
             raise ValueError(f"This model's attention has {kind}, which the shared prefix does not know; "
                              "set shared_prefix=False.")
+    if tree is None:
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
     scaling, dropout = options.get("scaling"), options.get("dropout", 0.0)
     return torch.cat([along(branches, query, key, value, scaling, dropout) for branches in tree])[None], None
 
@@ -195,12 +201,71 @@ def enable(model: PreTrainedModel) -> None:
     """Let a model attend along trees; without one it works as before.
 
     Raises:
-        ValueError: the model's code leaves no choice of attention.
+        ValueError: the model cannot, or gives other log-probabilities along a tree than row by row.
+    """
+    refuse_unsuitable(model)
+    rows = [list(range(1, 20)) + rest for rest in ([1, 2, 3, 4, 5], [1, 2, 6, 7], [3, 4, 5])]
+    vocabulary = model.config.get_text_config().vocab_size
+    rows = [[token % vocabulary for token in row] for row in rows]
+    usual, training = model.config._attn_implementation, model.training
+    model.eval()
+    with torch.no_grad():
+        expected = [own_logps(model(input_ids=torch.tensor([row], device=model.device)).logits[0], row) for row in rows]
+        model.set_attn_implementation(ATTENTION)
+        try:
+            found = branch_logps(model, rows)
+        except ValueError:
+            model.set_attn_implementation(usual)
+            raise
+    model.train(training)
+    apart = float((torch.cat(expected) - torch.cat(found)).abs().mean())
+    if not apart <= ROUNDING.get(model.dtype, COARSE):
+        model.set_attn_implementation(usual)
+        raise ValueError(f"Along a shared prefix {type(model).__name__} gives other probabilities than row by row "
+                         f"({apart:.2g} nats per token apart): something beside its attention links tokens. "
+                         "Set shared_prefix=False.")
+
+
+def refuse_unsuitable(model: PreTrainedModel) -> None:
+    """Refuse what can be seen without weights; :func:`enable` also compares probabilities.
+
+    Raises:
+        ValueError: the model's code leaves no choice of attention, or a layer keeps more than keys and values.
     """
     if not model._supports_attention_backend:
         raise ValueError(f"{type(model).__name__} leaves no choice of attention, which the shared prefix needs; "
                          "set shared_prefix=False.")
-    model.set_attn_implementation(ATTENTION)
+    kinds = {type(layer).__name__ for layer in DynamicCache(config=model.config).layers if type(layer) is not DynamicLayer}
+    if kinds:
+        kind = "a sliding window" if any("Sliding" in name for name in kinds) else f"layers of another kind ({min(kinds)})"
+        raise ValueError(f"{type(model).__name__} has {kind}, which the shared prefix does not know; "
+                         "set shared_prefix=False.")
+
+
+def own_logps(logits: Tensor, row: list[int]) -> Tensor:
+    """(len(row) - 1,) the log-probability of each token after the first, from the row's own logits."""
+    logps = logits.float().log_softmax(-1)
+    return logps[:-1].gather(1, torch.tensor(row[1:], device=logits.device)[:, None])[:, 0][PROBED:]
+
+
+def branch_logps(model: PreTrainedModel, rows: list[list[int]]) -> list[Tensor]:
+    """The same for rows of one batch, computed along their tree."""
+    prompts, ends = [row[:PROBED + 1] for row in rows], [row[PROBED + 1:] for row in rows]
+    longest = max(map(len, ends))
+    ids = torch.tensor([end + [0] * (longest - len(end)) for end in ends], device=model.device)
+    mask = torch.tensor([[1] * len(end) + [0] * (longest - len(end)) for end in ends], device=model.device)
+    prompt_ids = torch.tensor(prompts, device=model.device)
+    packed = pack(prompt_ids, torch.ones_like(prompt_ids), ids, mask)
+    logits = model(**tree_inputs(packed)).logits[0].float().log_softmax(-1)  # (T, vocabulary)
+    logps = logits[packed.places].gather(2, ids[:, :, None])[:, :, 0]
+    return [row[:len(end)] for row, end in zip(logps, ends, strict=True)]
+
+
+def tree_inputs(packed: Packed) -> dict:
+    """What a model takes for a packed row."""
+    ready = torch.ones(1, 1, 1, 1, device=packed.input_ids.device)  # a mask of four dimensions: the model makes none
+    return {"input_ids": packed.input_ids, "position_ids": packed.position_ids, "attention_mask": ready,
+            "tree": packed.tree}
 
 
 def token_logps(model, packed: Packed) -> tuple[Tensor, Tensor | None]:
@@ -209,9 +274,7 @@ def token_logps(model, packed: Packed) -> tuple[Tensor, Tensor | None]:
     Args:
         model: with TRL's fused head (``trl.trainer.utils.add_fused_lm_head``), possibly wrapped, after :func:`enable`.
     """
-    ready = torch.ones(1, 1, 1, 1, device=packed.input_ids.device)  # a mask of four dimensions: the model makes none
-    output = model(input_ids=packed.input_ids, position_ids=packed.position_ids, attention_mask=ready,
-                   shift_labels=packed.labels, tree=packed.tree, fused_lm_head=True)
+    output = model(**tree_inputs(packed), shift_labels=packed.labels, fused_lm_head=True)
     return tuple(None if x is None else unpack(x, packed) for x in (output.log_probs, output.entropy))
 
 

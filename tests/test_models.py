@@ -7,18 +7,29 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from peft import LoraConfig, get_peft_model
+from transformers import (
+    GPT2Config,
+    GPTNeoXConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+    Phi3Config,
+    PreTrainedTokenizerFast,
+)
 
 from rlvr_utils import models
+from rlvr_utils.memory.estimate import trained
 from rlvr_utils.models import (
     LLAMA_8B,
     QWEN_HALF_B,
     SHAPES,
     attach_lora,
+    check_adapter,
     count_parameters,
     counted_lora_parameters,
     empty_model,
     export_merged,
+    linear_layers,
     load_adapter,
     load_model,
     load_tokenizer,
@@ -28,6 +39,7 @@ from rlvr_utils.models import (
     lora_parameter_count,
     merge_adapter,
     model_config,
+    refuse_unknown_targets,
     save_adapter,
 )
 from rlvr_utils.pretrain import train_tokenizer
@@ -156,7 +168,7 @@ def test_an_exported_model_is_an_ordinary_folder(folder: Path, tmp_path: Path) -
 
 
 def test_mistakes_are_explained(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="no linear layer called 'down_proj'; lora_targets may name 0"):
+    with pytest.raises(ValueError, match="no linear layer, beside its output, called q_proj, .* to some of its own: 0"):
         attach_lora(torch.nn.Sequential(torch.nn.Linear(2, 2)), profile())
     with pytest.raises(ValueError, match="no linear layer 'lm_head' in a block"):
         lora_parameter_count(TINY, 4, ("lm_head",))
@@ -165,6 +177,44 @@ def test_mistakes_are_explained(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="There is no adapter in"):
         load_adapter(new_base(), tmp_path)
     assert lora_config(profile(adapter="none")) is None
+
+
+SMALL = {"vocab_size": 64, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2,
+         "num_key_value_heads": 1}
+OTHERS = {"Phi-3": Phi3Config(pad_token_id=0, **SMALL), "GPT-2": GPT2Config(vocab_size=64, n_embd=16, n_layer=2, n_head=2),
+          "GPT-NeoX": GPTNeoXConfig(vocab_size=64, hidden_size=16, intermediate_size=24, num_hidden_layers=2,
+                                    num_attention_heads=2), "Llama": TINY}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_targets_that_a_model_has_only_in_part_are_refused_and_the_names_offered_work(name: str) -> None:
+    """PEFT attaches to what it finds and says nothing: Phi-3 has two of the seven targets."""
+    model = empty_model(OTHERS[name])
+    asked = profile(lora_targets=("o_proj", "c_proj", "no_such_proj"))
+    with pytest.raises(ValueError, match="no_such_proj. Set lora_targets to all-linear, or to some of its own: ") as caught:
+        refuse_unknown_targets(model, asked)
+    offered = str(caught.value).rpartition(": ")[2].rstrip(".").split(", ")
+    for targets in (*([layer] for layer in offered), offered, ["all-linear"]):
+        p = profile(lora_targets=targets)
+        adapted = attach_lora(empty_model(OTHERS[name]), p)
+        assert count_parameters(adapted)["trainable"] == trained(p, OTHERS[name])[0] > 0
+    assert len(lora_layers(adapted)) == len(linear_layers(model)) == len(linear_layers(adapted.get_base_model()))
+
+
+def lora_layers(model) -> set[str]:
+    return {name.split(".lora_A.")[0] for name, _ in model.named_parameters() if ".lora_A." in name}
+
+
+def test_an_adapter_that_is_there_only_in_part_is_refused_before_the_first_step() -> None:
+    p = profile()
+    model = get_peft_model(new_base(), LoraConfig(r=4, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM"))
+    with pytest.raises(ValueError, match="10 of 14 layers that lora_targets asks for got no adapter, the first is model"):
+        check_adapter(model, p)
+    whole = attach_lora(new_base(), p)
+    assert check_adapter(whole, p) is whole
+    next(w for n, w in whole.named_parameters() if n.endswith("lora_B.default.weight")).requires_grad_(False)
+    with pytest.raises(ValueError, match="1 of 14 layers"):
+        check_adapter(whole, p)
 
 
 def test_an_adapter_of_another_shape_is_refused(tmp_path: Path) -> None:

@@ -96,11 +96,13 @@ def server():
 
 def test_a_laptop_is_ready_for_mini(tiny, no_keys) -> None:
     found = checkup("mini", model=tiny)
-    names = ["versions", "model", "problems", "reward", "machine", "disk", "sampling", "W&B"]
+    names = ["versions", "model", "layers", "problems", "reward", "machine", "disk", "sampling", "W&B"]
     assert [check.name for check in found] == names
     assert all(check.ok for check in found), [check.sentence for check in found if not check.ok]
     assert all(check.sentence.endswith(".") and str(check).startswith("ok") for check in found)
-    assert "500 test" in found[2].sentence and found[7].sentence.startswith("offline")
+    said = {check.name: check.sentence for check in found}
+    assert "500 test" in said["problems"] and said["W&B"].startswith("offline")
+    assert said["layers"].startswith("q_proj, k_proj, v_proj")
     assert preflight("mini", model=tiny) == []
 
 

@@ -215,6 +215,38 @@ def test_sampling_takes_the_whole_distribution_whatever_the_model_ships_with(mod
     assert len(set(texts_of(groups)[0])) > 8
 
 
+#: Every field of a checkpoint's generation_config.json that changes what ``generate`` draws, at a value that is seen.
+AUTHORS = {
+    "repetition_penalty": 5.0, "no_repeat_ngram_size": 1, "suppress_tokens": list(range(40)),
+    "begin_suppress_tokens": list(range(40)), "bad_words_ids": [[token] for token in range(3, 40)], "num_beams": 2,
+    "forced_eos_token_id": 5, "min_length": 60, "min_new_tokens": 9, "exponential_decay_length_penalty": [1, 9.0],
+    "typical_p": 0.1, "min_p": 0.9, "top_h": 0.1, "epsilon_cutoff": 0.5, "eta_cutoff": 0.5, "top_k": 1, "top_p": 0.01,
+    "temperature": 0.01, "do_sample": False, "sequence_bias": [[[7], 90.0]], "renormalize_logits": True,
+    "remove_invalid_values": True, "guidance_scale": 3.0, "max_length": 3, "prompt_lookup_num_tokens": 3,
+    "num_return_sequences": 2, "return_dict_in_generate": True, "penalty_alpha": 0.6, "length_penalty": 3.0, "max_time": 0.0,
+    "encoder_repetition_penalty": 4.0, "encoder_no_repeat_ngram_size": 1, "watermarking_config": {"bias": 9.0},
+    "early_stopping": True, "diversity_penalty": 1.0, "num_beam_groups": 2, "stop_strings": ["e"], "use_cache": False,
+    "token_healing": True,
+}
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.0])
+def test_no_field_of_a_checkpoints_generation_config_changes_what_is_drawn(model, tokenizer, monkeypatch, temperature):
+    monkeypatch.setattr(rollouts, "can_decode", lambda model: False)
+
+    def drawn():
+        return sample_responses(model, tokenizer, PROMPTS[:2], n_samples=4, max_new_tokens=6, seed=0,
+                                temperature=temperature)
+
+    plain, usual = drawn(), model.generation_config
+    for name, value in AUTHORS.items():
+        authors = deepcopy(usual)
+        setattr(authors, name, value)
+        model.generation_config = authors
+        assert drawn() == plain, name
+        assert model.generation_config is authors, "and is given back"
+
+
 def test_greedy_takes_the_most_likely_token_each_time(model, tokenizer):
     [[response]] = sample_responses(model, tokenizer, PROMPTS[:1], temperature=0.0, max_new_tokens=10)
     ids = encode_prompts(tokenizer, PROMPTS[:1])[0]

@@ -14,6 +14,8 @@ from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 from transformers import (
     Gemma2Config,
     Gemma2ForCausalLM,
+    GptOssConfig,
+    GptOssForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
     MistralConfig,
@@ -248,13 +250,36 @@ def test_what_it_cannot_do_is_refused():
     windowed = MistralForCausalLM(MistralConfig(
         vocab_size=VOCABULARY, hidden_size=16, intermediate_size=24, num_hidden_layers=1, num_attention_heads=2,
         num_key_value_heads=1, sliding_window=4))
-    with pytest.raises(ValueError, match="sliding window"):
-        shared(ready(windowed), random_batch(0))
+    with pytest.raises(ValueError, match="a sliding window"):
+        shared_prefix.enable(windowed)
     capped = Gemma2ForCausalLM(Gemma2Config(
         vocab_size=VOCABULARY, hidden_size=16, intermediate_size=24, num_hidden_layers=1, num_attention_heads=2,
         num_key_value_heads=1, head_dim=8, layer_types=["full_attention"]))
     with pytest.raises(ValueError, match="capped scores"):
-        shared(ready(capped), random_batch(0))
+        shared_prefix.enable(capped)
+    assert capped.config._attn_implementation != shared_prefix.ATTENTION, "and goes on as it was"
+    sinks = GptOssForCausalLM(GptOssConfig(
+        vocab_size=VOCABULARY, hidden_size=16, intermediate_size=24, num_hidden_layers=1, num_attention_heads=2, head_dim=8,
+        num_key_value_heads=1, num_local_experts=2, num_experts_per_tok=1, layer_types=["full_attention"]))
+    with pytest.raises(ValueError, match="attention sinks"):
+        shared_prefix.enable(sinks)
+    sinks.set_attn_implementation(shared_prefix.ATTENTION)
+    with pytest.raises(ValueError, match="attention sinks"), torch.no_grad():  # PyTorch's attention would leave them out
+        sinks(torch.tensor([[1, 2, 3]]))
     closed = SimpleNamespace(_supports_attention_backend=False)
     with pytest.raises(ValueError, match="no choice of attention"):
         shared_prefix.enable(closed)
+
+
+def test_tokens_that_are_linked_beside_the_attention_are_found_when_it_is_switched_on():
+    """What no option of the attention shows: here, an MLP that adds up what came before it in the row."""
+    model = tiny_llama(initializer_range=0.3)
+    mlp = model.model.layers[0].mlp
+    forward = mlp.forward
+    mlp.forward = lambda hidden: forward(hidden).cumsum(1)
+    with pytest.raises(ValueError, match="something beside its attention links tokens. Set shared_prefix=False"):
+        shared_prefix.enable(model)
+    mlp.forward = forward
+    state = torch.get_rng_state()
+    shared_prefix.enable(model.train())
+    assert model.training and torch.equal(torch.get_rng_state(), state)

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
 
 from rlvr_utils import training
 from rlvr_utils.memory import estimate
@@ -293,3 +293,88 @@ def test_an_exported_model_needs_nothing_of_the_course(whole, tmp_path):
     shutil.copy(whole.path / "config.yaml", tmp_path / "unfinished")
     with pytest.raises(ValueError, match="has no trained model yet"):
         training.export_run(tmp_path / "unfinished", tmp_path / "another")
+
+
+@pytest.fixture
+def windowed(tiny, tmp_path) -> str:
+    """A model with a sliding window, in a folder."""
+    tokenizer = load_tokenizer(get_profile("mini", model=tiny))
+    model = MistralForCausalLM(MistralConfig(
+        vocab_size=len(tokenizer), hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
+        num_key_value_heads=1, sliding_window=8, pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id))
+    model.save_pretrained(tmp_path / "windowed")
+    tokenizer.save_pretrained(tmp_path / "windowed")
+    return str(tmp_path / "windowed")
+
+
+@pytest.mark.parametrize("settings, sentence", [
+    ({}, "has a sliding window"), ({"shared_prefix": False, "lora_targets": "q_proj, c_proj"}, "called c_proj")])
+def test_what_a_model_cannot_do_is_found_before_the_first_evaluation_and_by_the_doctor(
+        windowed, tmp_path, settings, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        train("mini", tmp_path / "run", model=windowed, quiet=True, **TINY | settings)
+    assert load_run(tmp_path / "run").evaluations.empty
+    assert [text for text in training.preflight("mini", model=windowed, **TINY | settings) if sentence in text]
+
+
+@pytest.mark.parametrize("end", range(1, 7))
+def test_the_final_evaluation_is_the_full_one_wherever_a_run_is_ended(tiny, tmp_path, end):
+    """Steps with a checkpoint, with an evaluation on the way, with both or neither."""
+    p = get_profile("mini", model=tiny, **TINY | {"eval_every": 2, "save_every": 3, "max_steps": end})
+    writer = RunWriter(tmp_path)
+    full = [(split, decoding) for decoding in ("sampled", "greedy") for split in p.eval_splits]
+    for step in range(end + 1):
+        if step == 0 or step % p.eval_every == 0:
+            for split, decoding in full if step == 0 else [("test", "sampled")]:
+                log_evaluation(writer, step, split, decoding, p.eval_samples if step == 0 and decoding == "sampled" else 1)
+    assert training.evaluation.missing_evaluations(tmp_path, p, 0) == []
+    assert training.evaluation.missing_evaluations(tmp_path, p, end) == full
+    log_evaluation(writer, end, "test", "sampled", p.eval_samples)
+    log_evaluation(writer, end, "test", "greedy", 1)
+    assert training.evaluation.missing_evaluations(tmp_path, p, end) == [("ood", "sampled"), ("ood", "greedy")]
+
+
+def log_evaluation(writer, step: int, split: str, decoding: str, n: int) -> None:
+    writer.log_evaluation({"step": step, "split": split, "shots": 0, "decoding": decoding, "n_samples": n}, [])
+
+
+@pytest.mark.parametrize("end", [3, 4])
+def test_a_run_that_is_ended_at_a_checkpoint_is_evaluated_in_full_there(tiny, tmp_path, odd_reward, monkeypatch, end):
+    """At 3 there is an evaluation of one sample per problem on the way, at 4 there is none."""
+    def die(self, args, state, control, **kwargs):
+        if state.global_step == end:
+            raise RuntimeError("enough")
+
+    options = TINY | {"model": tiny, "save_every": 1}
+    with monkeypatch.context() as cut, pytest.raises(RuntimeError, match="enough"):
+        cut.setattr(training.recording.Recorder, "on_step_begin", die, raising=False)
+        train("mini", tmp_path / "run", quiet=True, **options)
+    run = train("mini", tmp_path / "run", quiet=True, **options | {"max_steps": end})
+    last = run.evaluations[run.evaluations.step == end]
+    samples = dict(zip(zip(last.split, last.decoding, strict=True), last.n_samples, strict=True))
+    assert samples == {(split, how): n for split in ("test", "ood") for how, n in (("sampled", 4), ("greedy", 1))}
+
+
+@pytest.mark.parametrize("settings, sentence", [
+    ({"decoding": "beam"}, "decoding='beam': choose one of sampled, greedy"),
+    ({"decoding": "Sampled"}, "decoding='Sampled'"),
+    ({"n_samples": 0}, "n_samples=0"), ({"n_samples": 1.5}, "n_samples=1.5"), ({"n_samples": "four"}, "n_samples='four'"),
+    ({"shots": -1}, "shots=-1"), ({"eval_batch": 0}, "eval_batch=0")])
+def test_an_evaluation_that_would_be_recorded_as_another_is_refused(whole, monkeypatch, settings, sentence):
+    monkeypatch.setattr(training.run, "load_trained", lambda run: pytest.fail("the model was loaded first"))
+    before = (whole.path / "evaluations.jsonl").read_bytes()
+    with pytest.raises(ValueError, match=sentence):
+        training.evaluate_run(whole.path, **settings)
+    assert (whole.path / "evaluations.jsonl").read_bytes() == before
+
+
+def test_no_two_processes_draw_the_same_numbers_for_different_problems(monkeypatch):
+    from rlvr_utils.training.processes import own_seed
+
+    assert own_seed(7) == 7, "one process draws what it always drew"
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    drawn = []
+    for rank in range(4):
+        monkeypatch.setenv("RANK", str(rank))
+        drawn.append([own_seed(seed) for seed in range(50)])
+    assert drawn[0] == list(range(50)) and len({seed for seeds in drawn for seed in seeds}) == 200

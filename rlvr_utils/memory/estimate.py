@@ -19,8 +19,15 @@ from dataclasses import dataclass
 from transformers import PretrainedConfig
 
 from ..decoding import ROOM
-from ..models import count_parameters, empty_model, linear_shapes, lora_parameter_count, model_config
-from ..profiles import Profile
+from ..models import (
+    count_parameters,
+    counted_lora_parameters,
+    empty_model,
+    linear_shapes,
+    lora_parameter_count,
+    model_config,
+)
+from ..profiles import ALL_LINEAR, Profile
 
 GIB = 2**30
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -148,7 +155,14 @@ def trained(p: Profile, config: PretrainedConfig) -> tuple[int, int]:
     """(trained numbers, bytes each): PEFT keeps a LoRA in float32, full fine-tuning keeps the weights' own dtype."""
     if p.adapter == "none":
         return parameter_count(config), DTYPE_BYTES[p.dtype]
-    return lora_parameter_count(config, p.lora_rank, p.lora_targets), FLOAT32
+    if llama_targets(p) == p.lora_targets:
+        return lora_parameter_count(config, p.lora_rank, p.lora_targets), FLOAT32
+    return counted_lora_parameters(config, p.lora_rank, p.lora_targets), FLOAT32
+
+
+def llama_targets(p: Profile) -> tuple[str, ...]:
+    """The targets by Llama's names; where they have others, all seven, which is the worst case."""
+    return p.lora_targets if set(p.lora_targets) <= set(ALL_LINEAR) else ALL_LINEAR
 
 
 def resident(p: Profile, config: PretrainedConfig) -> dict[str, float]:
@@ -216,7 +230,7 @@ def prefill_bytes(p: Profile, config: PretrainedConfig) -> float:
     size, inner, hidden = DTYPE_BYTES[p.dtype], config.intermediate_size, config.hidden_size
     # silu(gate) and the base layer's result in the model's dtype; with LoRA, beside them in float32: B A x, that
     # times alpha / r, and the sum. Without LoRA: the product instead.
-    beside = 3 * FLOAT32 if p.adapter == "lora" and "up_proj" in p.lora_targets else size
+    beside = 3 * FLOAT32 if p.adapter == "lora" and "up_proj" in llama_targets(p) else size
     return inner * (2 * size + beside) + hidden * (2 * size + FLOAT32)
 
 
@@ -252,7 +266,7 @@ def saved_per_token(p: Profile, config: PretrainedConfig) -> float:
     size, shapes = DTYPE_BYTES[p.dtype], linear_shapes(config)
     hidden, inner, queries = config.hidden_size, config.intermediate_size, shapes["q_proj"][1]
     block = 2 * hidden * FLOAT32 + 4 * queries * size + 3 * inner * size + config.num_attention_heads * FLOAT32
-    targets = p.lora_targets if p.adapter == "lora" else READS
+    targets = llama_targets(p) if p.adapter == "lora" else READS
     if p.adapter == "lora" and size != FLOAT32:
         return block + sum(shapes[name][0] + p.lora_rank for name in targets) * size
     sources = {READS[name]: shapes[name][0] for name in targets if READS[name] != "attention"}

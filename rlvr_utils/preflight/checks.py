@@ -25,10 +25,11 @@ from transformers import PretrainedConfig
 from .. import REPO
 from ..memory import GIB, estimate, parameter_count, plan
 from ..memory.estimate import trained
-from ..models import SHAPES, load_tokenizer, model_config
+from ..models import SHAPES, empty_model, load_tokenizer, model_config, refuse_unknown_targets
 from ..problems import load_problems
 from ..profiles import Profile, get_profile, resolve_model
 from ..rollouts import encode_prompts, has_chat_template, prompts_for
+from ..shared_prefix import refuse_unsuitable
 from ..tracking import installed, wandb_mode
 
 #: Packages whose version decides whether a run works: their tested version is in requirements.lock.
@@ -230,6 +231,16 @@ def check_model(p: Profile) -> str:
     return f"{p.model} is {where} and holds prompt and response."
 
 
+def check_layers(p: Profile) -> str:
+    """The layers that are to get an adapter are there, and where prompts are shared the model's attention can do it."""
+    model = empty_model(shape(p))
+    refuse_unknown_targets(model, p)
+    if p.shared_prefix:
+        refuse_unsuitable(model)
+    trained = "every weight is trained" if p.adapter == "none" else f"{', '.join(p.lora_targets)} get an adapter"
+    return f"{trained}{', and prompts are computed once' if p.shared_prefix else ''}."
+
+
 def shape(p: Profile) -> PretrainedConfig:
     """The model's shape; the hub is asked only where it answers, since its own client tries again for a long time."""
     if p.model not in SHAPES:
@@ -352,5 +363,5 @@ def answers(url: str) -> bool:
 
 
 CHECKS: dict[str, Callable[[Profile], str]] = {
-    "versions": check_versions, "model": check_model, "problems": check_problems, "reward": check_reward,
-    "machine": check_machine, "disk": check_disk, "sampling": check_vllm, "W&B": check_wandb}
+    "versions": check_versions, "model": check_model, "layers": check_layers, "problems": check_problems,
+    "reward": check_reward, "machine": check_machine, "disk": check_disk, "sampling": check_vllm, "W&B": check_wandb}

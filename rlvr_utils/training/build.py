@@ -12,7 +12,7 @@ from transformers import PrinterCallback, set_seed
 from trl import GRPOConfig, GRPOTrainer
 
 from ..memory.estimate import vllm_utilization
-from ..models import lora_config, model_config
+from ..models import check_adapter, lora_config, model_config, refuse_unknown_targets
 from ..problems import training_rows
 from ..profiles import Profile
 from ..prompts import STOP
@@ -115,12 +115,14 @@ def build_trainer(p: Profile, model, tokenizer, writer: RunWriter, live=None, sa
     """TRL's trainer with our reward, our rollout (the one stop rule) and the callback that records the run."""
     set_seed(p.seed)
     rows = training_rows(p)
+    refuse_unknown_targets(model, p)
     recorder = Recorder(p, writer, len(rows), live, say)
     trainer = (SharedPrefixTrainer if p.shared_prefix else GRPOTrainer)(
         model=model, reward_funcs=recording(reward_function(p), writer, p.log_rollouts_every),
         args=grpo_config(p, writer.path / "checkpoints"),
         train_dataset=training_dataset(p, tokenizer, rows), processing_class=tokenizer, peft_config=lora_config(p),
         rollout_func=functools.partial(rollout, batch_size=p.eval_batch), callbacks=[recorder])
+    check_adapter(trainer.accelerator.unwrap_model(trainer.model), p)
     trainer.remove_callback(PrinterCallback)
     recorder.evaluate = lambda step: evaluate_interim(trainer, p, writer, step, say)
     return trainer

@@ -8,9 +8,9 @@ from transformers import Trainer
 
 from ..problems import evaluation_rows
 from ..profiles import Profile
-from ..rollouts import Engine, evaluate, vllm_engine
+from ..rollouts import DECODINGS, Engine, evaluate, vllm_engine
 from ..runs import RunWriter, load_run, summarise_evaluation
-from .processes import first_decides, gather, share
+from .processes import first_decides, gather, own_seed, share
 from .recording import paced
 
 
@@ -18,9 +18,14 @@ def missing_evaluations(folder: Path, p: Profile, step: int) -> list[tuple[str, 
     """(split, decoding) of every part of the full evaluation at ``step`` that is not on disk yet, in order."""
     rows = load_run(folder).evaluations
     rows = rows[(rows.step == step) & (rows.shots == p.shots)]
-    done = set(zip(rows.split, rows.decoding, strict=True))
-    return [(split, decoding) for decoding in ("sampled", "greedy") for split in p.eval_splits
-            if (split, decoding) not in done]
+    # An evaluation on the way has one sample per problem: it is a part of the full one, not the full one.
+    done = {(row.split, row.decoding) for row in rows.itertuples() if (row.n_samples or 0) >= samples_of(p, row.decoding)}
+    return [(split, decoding) for decoding in DECODINGS for split in p.eval_splits if (split, decoding) not in done]
+
+
+def samples_of(p: Profile, decoding: str) -> int:
+    """Responses per problem in a full evaluation: greedy decoding gives the same one every time."""
+    return 1 if decoding == "greedy" else p.eval_samples
 
 
 def evaluate_all(trainer: Trainer, p: Profile, writer: RunWriter, step: int, say) -> None:
@@ -48,7 +53,7 @@ def evaluate_split(model, tokenizer, p: Profile, writer: RunWriter, step: int, s
     rows = share(evaluation_rows(p, split))
     responses = gather(evaluate(model, tokenizer, rows, dataset=p.dataset, shots=p.shots, decoding=decoding,
                                 n_samples=n_samples, max_prompt_length=p.max_prompt_length,
-                                max_new_tokens=p.max_completion_length, batch_size=p.eval_batch, seed=p.seed,
+                                max_new_tokens=p.max_completion_length, batch_size=p.eval_batch, seed=own_seed(p.seed),
                                 step=step, engine=engine,
                                 progress=paced(say, f"evaluation at step {step}, {split}, {decoding}")) if rows else [])
     key = {"step": step, "split": split, "shots": p.shots, "decoding": decoding}

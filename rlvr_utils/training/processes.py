@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import os
+import random
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -45,6 +46,11 @@ def rank() -> int:
 def is_first() -> bool:
     """Whether this process is the one that speaks and writes."""
     return rank() == 0
+
+
+def own_seed(seed: int) -> int:
+    """A seed of this process's own, so that no two draw the same numbers for other problems; the first keeps ``seed``."""
+    return seed if is_first() else random.Random(f"{seed}-{rank()}").getrandbits(32)
 
 
 def wait() -> None:

@@ -12,7 +12,7 @@ from datasets import Dataset
 from transformers import PrinterCallback, set_seed
 from trl import SFTConfig, SFTTrainer
 
-from ..models import lora_config
+from ..models import check_adapter, lora_config, refuse_unknown_targets
 from ..problems import training_rows
 from ..profiles import Profile
 from ..rollouts import encode_prompts, sample_responses
@@ -60,6 +60,7 @@ def own_right_answers(model, tokenizer, p: Profile, writer: RunWriter | None = N
 
 def build_rejection_trainer(p: Profile, model, tokenizer, writer: RunWriter, live=None, say=print) -> SFTTrainer:
     """TRL's SFT trainer on the base's own right answers: steps, batch, learning rate and adapter are the profile's."""
+    refuse_unknown_targets(model, p)
     data = own_right_answers(model, tokenizer, p, writer)
     samples = p.max_steps * p.batch_size
     say(f"{len(data):,} of {samples:,} samples of the base model are right; {p.max_steps} steps of {p.batch_size} go over "
@@ -70,6 +71,7 @@ def build_rejection_trainer(p: Profile, model, tokenizer, writer: RunWriter, liv
                        **common_arguments(p, writer.path / "checkpoints"))
     trainer = SFTTrainer(model=model, args=config, train_dataset=data, processing_class=tokenizer,
                          peft_config=lora_config(p), callbacks=[recorder])
+    check_adapter(trainer.accelerator.unwrap_model(trainer.model), p)
     trainer.remove_callback(PrinterCallback)
     recorder.evaluate = lambda step: evaluate_interim(trainer, p, writer, step, say)
     return trainer

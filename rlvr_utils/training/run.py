@@ -16,7 +16,7 @@ from transformers.utils import logging as hf_logging
 from ..diagnosis import RunStopped
 from ..models import export_merged, load_adapter, load_model, load_tokenizer, restore_base, save_adapter
 from ..profiles import Profile, get_profile
-from ..rollouts import has_chat_template
+from ..rollouts import check_evaluation, has_chat_template
 from ..runs import Run, RunWriter, SilentWriter, load_run
 from ..tracking import TrackedWriter, Tracker, environment_record, evaluation_values, start_wandb
 from .build import build_trainer
@@ -214,10 +214,11 @@ def export_run(path: str | Path, folder: str | Path) -> Path:
 def evaluate_run(path: str | Path, split: str = "test", shots: int | None = None, decoding: str = "sampled",
                  n_samples: int = 4, eval_batch: int | None = None) -> dict:
     """Evaluate a finished run's model once more, at any number of shots; the row joins the run's evaluations, in W&B too."""
+    check_evaluation(decoding, n_samples)
     run = load_run(path)
     p = profile_of(run)
+    p = replace(p, shots=p.shots if shots is None else shots, eval_batch=p.eval_batch if eval_batch is None else eval_batch)
     model, tokenizer = load_trained(run)
-    p = replace(p, shots=p.shots if shots is None else shots, eval_batch=eval_batch or p.eval_batch)
     with closing(start_wandb(p, run.path)) as tracker:
         return evaluate_split(model, tokenizer, p, TrackedWriter(run.path, tracker), p.max_steps, split, decoding, n_samples,
                               print)
