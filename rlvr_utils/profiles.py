@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import math
 import os
 import re
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from . import REPO
 
@@ -29,10 +31,37 @@ CHOICES = {
     "guard": ("stop", "warn", "off"), "dtype": ("float32", "bfloat16"), "use_vllm": ("never", "auto"),
     "wandb_mode": ("auto", "online", "offline", "disabled"),
 }
-#: The settings that count something; None, where a field allows it, means all.
-AT_LEAST_ONE = ("prompts_per_step", "micro_batch", "max_steps", "max_completion_length", "max_prompt_length",
-                "updates_per_generation", "eval_every", "eval_problems", "eval_samples", "eval_batch", "save_every",
-                "log_rollouts_every", "train_subset", "cpu_threads")
+
+
+class Range(NamedTuple):
+    """Which numbers a setting may have: from ``low`` to ``high``, or ``above`` low. Never NaN, never infinite."""
+
+    low: float
+    high: float = math.inf
+    above: bool = False  # whether ``low`` itself is outside
+    why: str = ""  # what would go wrong outside
+
+    def __contains__(self, value: object) -> bool:
+        number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+        return number and self.low <= value <= self.high and not (self.above and value == self.low)
+
+    def __str__(self) -> str:
+        ends = f"a number above {self.low:g}" if self.above else f"at least {self.low:g}"
+        return ends if self.high == math.inf else f"{ends} and at most {self.high:.10g}"
+
+
+COUNT, POSITIVE = Range(1), Range(0, above=True)
+#: Every setting that is a number, and what it may be; None, where a field allows it, means all, or what its comment says.
+RANGES = {
+    "seed": Range(0, 2**32 - 1), "shots": Range(0), "beta": Range(0), "learning_rate": POSITIVE, "epsilon": POSITIVE,
+    "epsilon_high": POSITIVE, "lora_rank": COUNT, "lora_alpha": POSITIVE,
+    "temperature": Range(0.01, 100, why="rollouts must be sampled"),
+    "reward_value": Range(0, above=True, why="a right answer has to pay more than a wrong one"),
+    "group_size": Range(2, why="GRPO compares the responses of one group"),
+    **dict.fromkeys(("prompts_per_step", "micro_batch", "max_steps", "max_completion_length", "max_prompt_length",
+                     "updates_per_generation", "eval_every", "eval_problems", "eval_samples", "eval_batch", "save_every",
+                     "log_rollouts_every", "train_subset", "cpu_threads"), COUNT),
+}
 
 
 @dataclass(frozen=True)
@@ -130,24 +159,19 @@ def check(p: Profile) -> None:
     """
     for name, allowed in CHOICES.items():
         if getattr(p, name) not in allowed and not (name == "reward" and OWN_REWARD.fullmatch(p.reward)):
-            raise ValueError(f"{name}={getattr(p, name)!r}: choose one of {', '.join(allowed)}.")
-    for name in AT_LEAST_ONE:
-        if getattr(p, name) is not None and getattr(p, name) < 1:
-            raise ValueError(f"{name}={getattr(p, name)}: it must be at least 1.")
-    for name in ("seed", "shots", "beta"):
-        if getattr(p, name) < 0:
-            raise ValueError(f"{name}={getattr(p, name)}: it cannot be negative.")
-    for name in ("learning_rate", "epsilon", "lora_alpha"):
-        if not 0 < getattr(p, name) < float("inf"):
-            raise ValueError(f"{name}={getattr(p, name)}: it must be a number above 0.")
+            own = ("" if name != "reward" else
+                   "; a function of your own is named module:function, and one of this notebook __main__:function")
+            raise ValueError(f"{name}={getattr(p, name)!r}: choose one of {', '.join(allowed)}{own}.")
+    for name, allowed in RANGES.items():
+        value = getattr(p, name)
+        if value not in allowed and not (value is None and Profile.__dataclass_fields__[name].type.endswith("None")):
+            raise ValueError(f"{name}={value}: {allowed.why + ', so ' if allowed.why else ''}it must be {allowed}.")
     check_batch(p)
     check_learning(p)
 
 
 def check_batch(p: Profile) -> None:
     """Groups, micro-batches and problems have to go into each other."""
-    if p.group_size < 2:
-        raise ValueError(f"group_size={p.group_size}: GRPO compares the responses of one group, so it needs at least 2.")
     if p.batch_size % p.micro_batch:
         raise ValueError(f"micro_batch={p.micro_batch} does not divide the {p.batch_size} responses of a step "
                          f"({p.prompts_per_step} prompts x {p.group_size} samples); choose a divisor.")
@@ -164,15 +188,7 @@ def check_batch(p: Profile) -> None:
 
 
 def check_learning(p: Profile) -> None:
-    """What would train nothing, or clip everything."""
-    if p.temperature <= 0:
-        raise ValueError(f"temperature={p.temperature}: rollouts must be sampled, so it must be above 0.")
-    if p.reward_value == 0:
-        raise ValueError("reward_value=0: then right and wrong answers pay the same, and there is nothing to learn.")
-    if p.epsilon_high is not None and p.epsilon_high <= 0:
-        raise ValueError(f"epsilon_high={p.epsilon_high}: it must be above 0, or None to use epsilon={p.epsilon}.")
-    if p.adapter == "lora" and p.lora_rank < 1:
-        raise ValueError(f"lora_rank={p.lora_rank}: it must be at least 1; for full fine-tuning set adapter='none'.")
+    """What would train nothing."""
     odd = [name for name in p.lora_targets if name != EVERY_LINEAR and not LAYER.fullmatch(name)]
     if odd or not p.lora_targets or EVERY_LINEAR in p.lora_targets[1:] + p.lora_targets[:-1]:
         raise ValueError(f"lora_targets={list(p.lora_targets)}: name linear layers of the model ({', '.join(ALL_LINEAR)} in "
@@ -236,7 +252,7 @@ def typed(name: str, kind: str, value: object) -> object:
         return None
     kind = kind.removesuffix(" | None")
     convert, expected = {
-        "int": (whole_number, "a whole number"), "float": (float, "a number"), "bool": (truth, "true or false"),
+        "int": (whole_number, "a whole number"), "float": (number, "a number"), "bool": (truth, "true or false"),
         "str": (text, "a word or a path"), "tuple[str, ...]": (words, "a list of words"),
     }[kind]
     if name in CHOICES:
@@ -252,6 +268,12 @@ def whole_number(value: object) -> int:
     if isinstance(value, bool) or number != int(number):
         raise ValueError
     return int(number)
+
+
+def number(value: object) -> float:
+    if isinstance(value, bool):
+        raise ValueError
+    return float(value)
 
 
 def truth(value: object) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import math
 from dataclasses import FrozenInstanceError, fields, replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 import yaml
 
 from rlvr_utils import profiles
+from rlvr_utils.cli import setting
 from rlvr_utils.profiles import (
     ALL_LINEAR,
     MODELS_8B,
@@ -105,12 +107,12 @@ def test_the_micro_batch_follows_the_batch(prompts: int, group: int) -> None:
 
 REFUSED = [
     ({"micro_batch": 7}, "micro_batch=7 does not divide the 128 responses"),
-    ({"group_size": 1}, "group_size=1: GRPO compares"),
+    ({"group_size": 1}, "group_size=1: GRPO compares the responses of one group, so it must be at least 2"),
     ({"prompts_per_step": 0}, "prompts_per_step=0: it must be at least 1"),
     ({"max_steps": 0}, "max_steps=0: it must be at least 1"),
-    ({"temperature": 0.0}, "temperature=0.0: rollouts must be sampled"),
+    ({"temperature": 0.0}, "temperature=0.0: rollouts must be sampled, so it must be at least 0.01 and at most 100"),
     ({"loss_type": "ppo"}, "loss_type='ppo': choose one of grpo"),
-    ({"reward": "vibes"}, "reward='vibes': choose one of boxed"),
+    ({"reward": "vibes"}, "choose one of boxed, random, format; a function of your own is named module:function"),
     ({"reward": "os.path:"}, "reward='os.path:': choose one of boxed"),
     ({"adapter": "qlora"}, "adapter='qlora': choose one of lora, none"),
     ({"scale_rewards": "std"}, "scale_rewards='std': choose one of"),
@@ -130,9 +132,9 @@ REFUSED = [
     ({"eval_splits": 3}, "eval_splits=3: it should be a list of words"),
     ({"eval_splits": []}, "eval_splits is empty"),
     ({"eval_problems": 0}, "eval_problems=0: it must be at least 1"),
-    ({"beta": -0.1}, "beta=-0.1: it cannot be negative"),
-    ({"reward_value": 0}, "reward_value=0: then right and wrong answers pay the same"),
-    ({"epsilon_high": 0}, "epsilon_high=0.0: it must be above 0"),
+    ({"beta": -0.1}, "beta=-0.1: it must be at least 0"),
+    ({"reward_value": 0}, "reward_value=0.0: a right answer has to pay more than a wrong one"),
+    ({"epsilon_high": 0}, "epsilon_high=0.0: it must be a number above 0"),
     ({"dtype": "float16"}, "dtype='float16': choose one of float32, bfloat16"),
     ({"lr_schedule": "cosign"}, "lr_schedule='cosign': choose one of constant"),
     ({"guard": "dog"}, "guard='dog': choose one of stop"),
@@ -146,6 +148,38 @@ def test_the_impossible_is_refused_in_one_sentence(overrides: dict, sentence: st
     with pytest.raises(ValueError, match=sentence.replace("?", r"\?")) as caught:
         get_profile("mini", **overrides)
     assert "\n" not in str(caught.value)
+
+
+NUMBERS = [field.name for field in fields(Profile) if field.type.split(" ")[0] in ("int", "float")]
+NO_NUMBERS = [math.nan, math.inf, -math.inf, -1, -1e-9, "nan", "-inf", True, 10**400, "1e999"]
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_every_number_has_its_range_and_nothing_outside_gets_in_by_any_door(name: str, tmp_path: Path) -> None:
+    """As a keyword, in YAML, after --set, and when a field is replaced."""
+    assert name in profiles.RANGES, f"say in RANGES what {name} may be"
+    for value in NO_NUMBERS:
+        with pytest.raises(ValueError, match=f"^{name}=.*: .* (must|should) be ") as caught:
+            get_profile("mini", **{name: value})
+        assert "\n" not in str(caught.value)
+        if isinstance(value, float):
+            with pytest.raises(ValueError, match=f"^{name}="):
+                replace(get_profile("mini"), **{name: value})
+    for written in (".nan", ".inf", "-.inf", "-1", "true", "nan", "1e999"):
+        (tmp_path / "my.yaml").write_text(f"{name}: {written}\n")
+        with pytest.raises(ValueError, match=f"^{name}="):
+            get_profile("mini", **read_config(tmp_path / "my.yaml"))
+        with pytest.raises(ValueError, match=f"^{name}="):
+            get_profile("mini", **dict([setting(f"{name}={written}")]))
+    low = profiles.RANGES[name].low
+    with pytest.raises(ValueError, match=f"^{name}="):
+        get_profile("mini", **{name: low if profiles.RANGES[name].above else low - 1})
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_every_value_of_a_profile_is_in_its_range(name: str) -> None:
+    p = get_profile(name)
+    assert all(getattr(p, field) is None or getattr(p, field) in allowed for field, allowed in profiles.RANGES.items())
 
 
 def test_an_unknown_profile_is_refused() -> None:
