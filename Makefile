@@ -55,8 +55,11 @@ $(STAMP):
 course: venv
 	$(PY) -m rlvr_utils course --profile $(PROFILE)
 
+# The repository is the server's root, because notebooks link to the glossary, the data cards and the package.
+# configs/jupyter answers JupyterLab's question about news and updates with no.
 lab: venv
-	$(PY) -m jupyterlab $(LAB_FLAGS) notebooks
+	JUPYTER_CONFIG_PATH="$(CURDIR)/configs/jupyter$${JUPYTER_CONFIG_PATH:+:$$JUPYTER_CONFIG_PATH}" \
+	$(PY) -m jupyterlab --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb $(LAB_FLAGS)
 
 outputs: venv
 	$(PY) -m rlvr_utils.course.outputs

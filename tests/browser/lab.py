@@ -26,10 +26,8 @@ REPO = Path(__file__).resolve().parents[2]
 SCREENSHOTS = REPO / "runs" / "browser"
 #: Not in the copy: what a fresh clone does not have either.
 LEFT_OUT = (".git", ".venv", "runs", "build", "dist", "__pycache__", ".*_cache", ".hypothesis", "*.egg-info")
-#: JupyterLab without its questions about news and updates, and with every cell in the page, seen or not.
-SETTINGS = {
-    "apputils-extension/notification": '{"fetchNews": "false", "checkForUpdates": false, "doNotDisturbMode": true}',
-    "notebook-extension/tracker": '{"windowingMode": "none"}'}
+#: Every cell in the page, whether it is in sight or not.
+SETTINGS = {"notebook-extension/tracker": '{"windowingMode": "none"}'}
 #: What the page knows about the open notebook.
 STATE = """
 const panel = window.jupyterapp.shell.currentWidget;
@@ -40,6 +38,15 @@ return {status: panel.sessionContext.session?.kernel?.status, all: cells.length,
         errors: outputs.filter(out => out.output_type === 'error').map(out => out.ename + ': ' + out.evalue),
         warnings: outputs.filter(out => out.name === 'stderr').map(out => out.text)};
 """
+#: Links of the document in front to files below the server's root, by path.
+LINKS = """
+const links = window.jupyterapp.shell.currentWidget.node.querySelectorAll('a[href*="/files/"]');
+const path = link => decodeURIComponent(new URL(link.href).pathname).split('/files/')[1];
+return Object.fromEntries([...links].map(link => [path(link), link]));
+"""
+IN_FRONT = "return window.jupyterapp.shell.currentWidget.id"
+PATH = "return window.jupyterapp?.shell?.currentWidget?.context?.path"
+FOLDER = "return document.querySelector('.jp-BreadCrumbs')?.innerText"
 READY = "return window.jupyterapp?.shell?.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"
 RUN_ALL = "window.jupyterapp.commands.execute('notebook:run-all-cells')"
 
@@ -52,7 +59,7 @@ def missing() -> str:
 
 @contextmanager
 def server(folder: Path) -> Iterator[tuple[str, Path]]:
-    """(address with a place for a path, course): JupyterLab on a copy of the repository below ``folder``."""
+    """(address with a place for a path, course): what ``make lab`` starts, on a copy of the repository below ``folder``."""
     course = folder / "course"
     shutil.copytree(REPO, course, ignore=shutil.ignore_patterns(*LEFT_OUT))
     for name, text in SETTINGS.items():
@@ -67,14 +74,14 @@ def server(folder: Path) -> Iterator[tuple[str, Path]]:
     environment = os.environ | places | {
         "JUPYTERLAB_SETTINGS_DIR": str(folder / "settings"), "JUPYTERLAB_WORKSPACES_DIR": str(folder / "workspaces"),
         "IPYTHONDIR": str(folder / "ipython"), "PYTHONPATH": str(course), "WANDB_MODE": "disabled"}
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--expose-app-in-browser",
-               f"--port={port}", "--ServerApp.port_retries=0", f"--IdentityProvider.token={token}",
-               f"--ServerApp.root_dir={course}"]
+    flags = ("--no-browser --allow-root --expose-app-in-browser --ServerApp.port_retries=0 "
+             f"--port={port} --IdentityProvider.token={token}")
+    command = ["make", "--old-file=venv", "lab", f"PY={sys.executable}", f"LAB_FLAGS={flags}"]  # in this environment
     with (folder / "jupyter.log").open("w") as log:
         process = subprocess.Popen(command, cwd=course, env=environment, stdout=log, stderr=log, start_new_session=True)
         try:
             await_answer(f"http://127.0.0.1:{port}/api/status?token={token}", process, folder / "jupyter.log")
-            yield f"http://127.0.0.1:{port}/lab{{path}}?token={token}", course
+            yield f"http://127.0.0.1:{port}{{path}}?token={token}", course
         finally:
             os.killpg(process.pid, signal.SIGTERM)
             process.wait(60)
@@ -114,12 +121,24 @@ def wait_for(condition, what: str, timeout: float = 120):
     raise AssertionError(f"waited {timeout:.0f} s for {what}")
 
 
+def follow_links(driver: webdriver.Chrome) -> set[str]:
+    """Click every link of the document in front that leads to a file; return the paths that were opened."""
+    here, links = driver.execute_script(IN_FRONT), driver.execute_script(LINKS)
+    for path, link in links.items():
+        driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", link)
+        link.click()
+        wait_for(lambda path=path: driver.execute_script(PATH) == path, f"{path}, linked from {here}", 30)
+        driver.execute_script("window.jupyterapp.shell.activateById(arguments[0])", here)
+        wait_for(lambda: driver.execute_script(IN_FRONT) == here, here, 30)
+    return set(links)
+
+
 class Notebook:
     """One notebook in the browser."""
 
     def __init__(self, driver: webdriver.Chrome, address: str, name: str):
         self.driver, self.name = driver, name
-        driver.get(address.format(path=f"/workspaces/{name}/tree/notebooks/{name}.ipynb"))
+        driver.get(address.format(path=f"/lab/workspaces/{name}/tree/notebooks/{name}.ipynb"))
         wait_for(lambda: driver.execute_script(READY), f"the kernel of {name}", 300)
 
     def run_all(self, timeout: float) -> dict:

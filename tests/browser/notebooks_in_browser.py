@@ -6,11 +6,31 @@ and takes some ten minutes. Screenshots are kept in runs/browser/; look at them.
 
 from __future__ import annotations
 
+import re
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import nbformat
 import pytest
-from lab import SCREENSHOTS, Notebook, View, chromium, missing, server
+from lab import (
+    FOLDER,
+    LINKS,
+    PATH,
+    READY,
+    REPO,
+    SCREENSHOTS,
+    Notebook,
+    View,
+    chromium,
+    follow_links,
+    missing,
+    server,
+    wait_for,
+)
+
+OPEN = "window.jupyterapp.commands.execute('docmanager:open', {path: arguments[0], factory: 'Markdown Preview'})"
+NOTEBOOKS = sorted((REPO / "notebooks").glob("*.ipynb"))
 
 #: Changes to the copies, so that a check of the page does not wait for a training that other tests look at.
 SHORTER = {
@@ -65,6 +85,50 @@ def move(view: View, name: str, *moves: tuple[Callable[[], None], str]) -> None:
         make()
         view.becomes(before, pattern)
         view.screenshot(f"{name}-{number}")
+
+
+def linked(path: Path) -> set[str]:
+    """Files of the repository that a notebook links to, from the repository's root."""
+    cells = nbformat.read(path, as_version=4).cells
+    text = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    found = re.findall(r"\]\(([^)\s:#]+\.\w+)[^)\s]*\)", text)
+    return {(path.parent / link).resolve().relative_to(REPO).as_posix() for link in found}
+
+
+def test_the_lab_opens_on_notebook_00_without_a_question(lab, browser) -> None:
+    browser.get(lab.format(path="/"))
+    wait_for(lambda: browser.execute_script(READY), "the kernel of notebook 00", 300)
+    assert browser.execute_script(PATH) == "notebooks/00_start_here.ipynb"
+    time.sleep(5)  # JupyterLab asks about news a moment after it has started
+    browser.save_screenshot(str(SCREENSHOTS / "lab.png"))
+    assert browser.find_elements("css selector", ".jp-toast-button, .Toastify__toast, .jp-Dialog") == []
+    assert linked(NOTEBOOKS[0]) == follow_links(browser)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS[1:], ids=lambda path: path.stem)
+def test_every_link_of_a_notebook_opens_its_file(lab, browser, path: Path) -> None:
+    notebook = Notebook(browser, lab, path.stem)
+    assert linked(path) == follow_links(browser)
+    assert notebook.errors() == []
+
+
+def test_the_pages_link_back_to_the_notebooks(lab, browser) -> None:
+    Notebook(browser, lab, NOTEBOOKS[0].stem)
+    for page in ("GLOSSARY.md", "TROUBLESHOOTING.md"):
+        browser.execute_script(OPEN, page)
+        wait_for(lambda page=page: browser.execute_script(PATH) == page, page)
+        wait_for(lambda: browser.execute_script(LINKS), f"the links of {page}")
+        opened = follow_links(browser)
+        browser.save_screenshot(str(SCREENSHOTS / f"{page}.png"))
+        assert {path for path in opened if path.startswith("notebooks/")}, page
+
+
+def test_code_and_data_can_be_opened_beside_the_notebooks(lab, browser) -> None:
+    Notebook(browser, lab, NOTEBOOKS[0].stem)
+    for folder in ("rlvr_utils", "data/reference_runs"):
+        browser.execute_script("window.jupyterapp.commands.execute('filebrowser:open-path', {path: arguments[0]})", folder)
+        name = folder.split("/")[-1]
+        wait_for(lambda name=name: name in browser.execute_script(FOLDER), f"{folder} among the files", 30)
 
 
 def test_01_the_verifier_answers_what_is_typed(lab, browser) -> None:
