@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import unquote
 
 import nbformat
 import pytest
@@ -141,12 +142,14 @@ def test_headings_in_fenced_code_are_not_contents(tmp_path: Path) -> None:
     assert re.findall(r">([^<]+)</a>", contents) == ["00. A", "B &amp; C"]
 
 
-def test_links_to_the_repositorys_files_lead_there_from_the_report(tmp_path: Path) -> None:
+@pytest.mark.parametrize("home", ["course", "a course (mine)"])
+def test_links_to_the_repositorys_files_lead_there_from_the_report(tmp_path: Path, monkeypatch, home: str) -> None:
+    monkeypatch.setattr("rlvr_utils.course.report.REPO", tmp_path / home)
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# 00. A\n\n[words](../GLOSSARY.md)")])
     nbformat.write(notebook, tmp_path / "00_a.ipynb")
     report = write_report([tmp_path / "00_a.ipynb"], tmp_path / "report.html")
     [link] = re.findall(r'href="([^"]*GLOSSARY.md)"', report.read_text())
-    assert (tmp_path / link).resolve() == REPO / "GLOSSARY.md"
+    assert (tmp_path / unquote(link)).resolve() == tmp_path / home / "GLOSSARY.md"
 
 
 def test_what_is_folded_stays_folded(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shlex
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -79,6 +81,16 @@ def test_named_files_and_commands_exist(path: Path) -> None:
     unknown = [f"make {goal}" for part in code for goal in MAKE.findall(part) if goal not in goals()]
     unknown += [f"rlvr {name}" for part in code for name in RLVR.findall(part) if name not in commands]
     assert gone + unknown == []
+
+
+def test_the_lab_serves_the_whole_repository_and_opens_on_notebook_00() -> None:
+    """Below notebooks/ alone, JupyterLab opens no link to the glossary, and no run. (test-browser clicks the links.)"""
+    told = subprocess.run(["make", "-n", "--old-file=venv", "lab"], cwd=REPO, stdout=subprocess.PIPE, text=True, check=True)
+    flags = dict(word.split("=", 1) for word in shlex.split(told.stdout) if "=" in word)
+    assert Path(flags["--ServerApp.root_dir"]) == REPO
+    assert REPO / flags["--LabApp.default_url"].removeprefix("/lab/tree/") == NOTEBOOKS[0]
+    defaults = Path(flags["JUPYTER_CONFIG_PATH"].split("$")[0]) / "labconfig" / "default_setting_overrides.json"
+    assert "fetchNews" in defaults.read_text()
 
 
 def test_ways_lead_in_both_directions() -> None:

@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 from rlvr_utils import REPO
 
@@ -69,7 +70,7 @@ def write_report(notebooks: Sequence[Path], target: Path) -> Path:
     whole, entries = nbformat.v4.new_notebook(), []
     for path in notebooks:
         notebook = nbformat.read(path, as_version=4)
-        entries += _add_anchors(notebook, path.stem, os.path.relpath(REPO, target.parent))
+        entries += _add_anchors(notebook, path.stem, quote(os.path.relpath(REPO, target.parent)))
         whole.cells += [_static(cell, path.stem) for cell in notebook.cells]
         whole.metadata.setdefault("language_info", notebook.metadata.get("language_info", {"name": "python"}))
     # Without embed_images: it closes every <details> before its text. Outputs hold their pictures; the prose has none.
