@@ -23,6 +23,7 @@ import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from .paths import run_folder
 from .problems import load_problems, solution_text
 from .problems.generate import pretraining_rows, slipped_work
 from .problems.templates import Template
@@ -171,7 +172,7 @@ def pretrain(output_dir: str | Path, config: PretrainConfig = PretrainConfig()) 
     The same call continues a run that was interrupted: data and weights come back from ``output_dir/state.pt``
     (our own file, loaded with ``weights_only=True``), which is removed at the end.
     """
-    output_dir = Path(output_dir)
+    output_dir = run_folder(output_dir)
     output_dir.mkdir(parents=True, exist_ok=True)
     forbidden = forbidden_ids()
     sample = documents(random.Random(config.seed), HABIT, forbidden)

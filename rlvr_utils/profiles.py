@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from . import REPO
+from .paths import expanded, local_or_name, local_path
 
 ALL_LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 EVERY_LINEAR = "all-linear"  # PEFT's word for every linear layer but the output's
@@ -31,6 +32,8 @@ CHOICES = {
     "guard": ("stop", "warn", "off"), "dtype": ("float32", "bfloat16"), "use_vllm": ("never", "auto"),
     "wandb_mode": ("auto", "online", "offline", "disabled"),
 }
+#: The settings that name a local folder or file, or else something on the hub.
+PATHS = {"model": Path.is_dir, "dataset": Path.is_file, "eval_dataset": Path.is_file}
 
 
 class Range(NamedTuple):
@@ -258,9 +261,10 @@ def typed(name: str, kind: str, value: object) -> object:
     if name in CHOICES:
         expected = f"one of {', '.join(CHOICES[name])}"
     try:
-        return convert(value)
+        value = convert(value)
     except (TypeError, ValueError, OverflowError):
         raise ValueError(f"{name}={value!r}: it should be {expected}.") from None
+    return local_or_name(value, PATHS[name]) if name in PATHS else value
 
 
 def whole_number(value: object) -> int:
@@ -304,7 +308,7 @@ def read_config(path: str | os.PathLike) -> dict:
     import yaml  # noqa: PLC0415
 
     try:
-        settings = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+        settings = yaml.safe_load(expanded(path).read_text(encoding="utf-8")) or {}
     except OSError as error:
         raise ValueError(f"There is no file {path}: `rlvr profile mini > my.yaml` writes one to start from.") from error
     except yaml.YAMLError as error:
@@ -323,4 +327,5 @@ def fitting_micro_batch(base: Profile, overrides: dict) -> int:
 
 def resolve_model(model: str) -> str:
     """The model's path when it is a folder inside the repository, else the name as given."""
-    return str(REPO / model) if (REPO / model).is_dir() else model
+    path = local_path(model)
+    return str(path) if path.is_dir() else model

@@ -14,6 +14,7 @@ problem's prompt once, with its first response; ``load_run`` puts it back into e
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import io
 import json
@@ -30,6 +31,8 @@ import numpy as np
 import pandas as pd
 
 from rlvr_utils import REPO
+from rlvr_utils.locks import alone
+from rlvr_utils.paths import run_folder
 from rlvr_utils.stats import bootstrap_over_problems
 
 REFERENCE_RUNS = REPO / "data" / "reference_runs"
@@ -85,6 +88,7 @@ class Run:
     def evaluations(self) -> pd.DataFrame:
         """One row an evaluation, in the order of steps: the columns of ``EVALUATION_COLUMNS``."""
         frame = _frame(_read_jsonl(self.path / "evaluations.jsonl"), EVALUATION_COLUMNS)
+        frame = frame.drop_duplicates(list(EVALUATION_KEY), keep="last")  # an evaluation may be made again
         return frame.sort_values("step", kind="stable", ignore_index=True)
 
     @cached_property
@@ -114,8 +118,8 @@ class Run:
 
 
 def load_run(path: str | Path) -> Run:
-    """The run in folder ``path``; raises FileNotFoundError where there is no such folder."""
-    path = Path(path)
+    """The run in folder ``path`` (see :func:`.paths.run_folder`); raises FileNotFoundError where there is no such folder."""
+    path = run_folder(path)
     if not path.is_dir():
         raise FileNotFoundError(f"no run in {path}: train one with `rlvr train`, or name an existing folder")
     return Run(path)
@@ -174,16 +178,23 @@ def is_worked(responses: pd.Series) -> pd.Series:
 class RunWriter:
     """Writes a run into folder ``path``, each line as it comes; a killed run's tail is repaired first."""
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, repair: bool = True) -> None:
+        """``repair``: only for the one that trains there; what looks left over may be another's work in progress."""
         self.path = Path(path)
         self.rollouts = self.path / "rollouts"
         self.rollouts.mkdir(parents=True, exist_ok=True)
+        self.restored = 0  # rollouts up to this step are on disk already
+        if repair:
+            with self.evaluating():
+                self.repair()
+
+    def repair(self) -> None:
+        """Take away what a killed process left half written."""
         for part in (*self.path.glob("*.part"), *self.rollouts.glob("*.part")):
             part.unlink() if part.is_file() else shutil.rmtree(part)
         for file in (self.metrics_file, self.evaluations_file):
             _drop_half_line(file)
         _drop_half_member(self.train_file)
-        self.restored = 0  # rollouts up to this step are on disk already
 
     @property
     def metrics_file(self) -> Path:
@@ -217,24 +228,28 @@ class RunWriter:
             _append(self.train_file, _compress(_lines(new)))
 
     def log_evaluation(self, row: dict, responses: list[dict]) -> None:
-        """Write an evaluation, responses first, then its ``row``; one with the same key is replaced."""
+        """Write an evaluation, responses first, then its ``row``, which replaces one with the same key for every reader."""
         missing = [key for key in EVALUATION_KEY if key not in row]
         if missing:
             raise ValueError(f"an evaluation row needs {EVALUATION_KEY}; missing: {', '.join(missing)}")
         key = tuple(row[name] for name in EVALUATION_KEY)
-        lines = _lines(_each_prompt_once(row["step"], responses))
-        _replace(self.rollouts / _evaluation_file(*key), _compress(lines))
-        others = [
-            old for old in _read_jsonl(self.evaluations_file) if tuple(old.get(name) for name in EVALUATION_KEY) != key
-        ]
-        _replace(self.evaluations_file, _lines([*others, row]))
+        lines = _compress(_lines(_each_prompt_once(row["step"], responses)))
+        with self.evaluating():
+            _replace(self.rollouts / _evaluation_file(*key), lines)
+            _drop_half_line(self.evaluations_file)
+            _append(self.evaluations_file, _lines([row]))
+
+    def evaluating(self) -> contextlib.AbstractContextManager[None]:
+        """The time in which only this process changes evaluations: others may evaluate the same run."""
+        return alone(self.rollouts / "lock")
 
     def cut_back(self, step: int) -> None:
         """Drop everything after ``step``: what a run resumed from that step is about to write again."""
         self.restored = step
-        for file in (self.metrics_file, self.evaluations_file):
-            if file.exists():
-                _replace(file, _lines(row for row in _read_jsonl(file) if row.get("step", 0) <= step))
+        with self.evaluating():
+            for file in (self.metrics_file, self.evaluations_file):
+                if file.exists():
+                    _replace(file, _lines(row for row in _read_jsonl(file) if row.get("step", 0) <= step))
         if self.train_file.exists():
             kept = [row for row in _read_jsonl_gz(self.train_file) if row.get("step", 0) <= step]
             _replace(self.train_file, _compress(_lines(kept)) if kept else b"")

@@ -1,7 +1,7 @@
 """Weights & Biases as people use it, and the record of where a run was made.
 
 What goes to W&B is what goes to disk: the same rows, on their way through :class:`TrackedWriter`. So a run is complete
-without W&B, and a W&B that is lost on the way takes nothing with it. No key is read, printed or saved here.
+without W&B, and a W&B that is lost on the way takes nothing with it. No key is printed or saved here.
 """
 
 from __future__ import annotations
@@ -19,17 +19,11 @@ import pandas as pd
 from . import REPO
 from .profiles import Profile
 from .runs import RunWriter, load_run
+from .wandb_server import INIT_PATIENCE, obstacle, wandb_mode
 
 PACKAGES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "wandb", "numpy")
 STEP = "train/global_step"  # in every row: what W&B draws its charts over, and what names a row that was sent twice
 TABLE_COLUMNS = ("problem_id", "sample", "prompt", "response", "ground_truth", "reward", "reason", "n_tokens")
-
-
-def wandb_mode(p: Profile) -> str:
-    """``auto`` becomes ``online`` where there is a key in the environment, else ``offline``; WANDB_MODE wins over auto."""
-    if p.wandb_mode != "auto":
-        return p.wandb_mode
-    return os.environ.get("WANDB_MODE") or ("online" if os.environ.get("WANDB_API_KEY") else "offline")
 
 
 class Tracker:
@@ -82,8 +76,8 @@ class Tracker:
 class TrackedWriter(RunWriter):
     """A run's writer that also sends every row to W&B, after it is safe on disk."""
 
-    def __init__(self, path: str | Path, tracker: Tracker) -> None:
-        super().__init__(path)
+    def __init__(self, path: str | Path, tracker: Tracker, repair: bool = True) -> None:
+        super().__init__(path, repair)
         self.tracker = tracker
 
     def log_metrics(self, row: dict) -> None:
@@ -120,28 +114,56 @@ def evaluation_values(row: dict) -> dict[str, float]:
 def start_wandb(p: Profile, folder: Path, say: Callable[[str], None] = print) -> Tracker:
     """Start (or, with the id kept in the folder, go on with) the W&B run; nothing is recorded where it is disabled.
 
-    No account, prompt or network is needed offline. Where online is refused, recording goes on offline, saying so.
+    No account, prompt or network is needed offline. Where online does not work, recording goes on offline, and where W&B
+    does not start at all, without it. Both are said, and take at most ``PATIENCE + INIT_PATIENCE`` seconds plus the start of
+    W&B's own service. Nothing that W&B does stops a training.
+
+    Raises:
+        ValueError: WANDB_MODE or WANDB_DISABLED holds a word that W&B does not know.
     """
     mode = wandb_mode(p)
     if mode == "disabled":
         return Tracker()
     os.environ.setdefault("WANDB_SILENT", "true")
-    import wandb  # noqa: PLC0415 - slow to import
-
-    # finish_timeout: a network that is gone must not keep a rented GPU waiting for the upload
-    settings = wandb.Settings(silent=True, console="off", init_timeout=60, finish_timeout=300, finish_timeout_raises=True)
-    options = {"project": p.wandb_project, "name": folder.name, "id": run_id(folder), "resume": "allow",
-               "dir": str(folder), "config": p.to_dict(), "settings": settings}
-    try:
-        run = wandb.init(mode=mode, **options)
-    except Exception as error:  # no network, a refused key, a missing service: none may stop the training
-        say(f"W&B could not start {mode} ({type(error).__name__}); recording offline instead.")
-        run = wandb.init(mode="offline", **options)
-    if run.url:
+    if "WANDB_MODE" in os.environ:
+        os.environ["WANDB_MODE"] = mode  # W&B itself knows neither capitals nor an empty word
+    if mode == "online" and (reason := obstacle()):
+        say(f"W&B: {reason}. The run is recorded offline.")
+        mode = "offline"
+    if mode == "online" and (run := init_wandb(p, folder, mode, say)):
         say(f"W&B: {run.url}")
-    run.define_metric(STEP, hidden=True)
-    run.define_metric("*", step_metric=STEP)
-    return Tracker(run, folder, say)
+        return Tracker(run, folder, say)
+    return Tracker(init_wandb(p, folder, "offline", say), folder, say)
+
+
+def init_wandb(p: Profile, folder: Path, mode: str, say: Callable[[str], None]):
+    """The W&B run, or None where W&B does not start, which is said."""
+    try:
+        import wandb  # noqa: PLC0415 - slow to import
+
+        # finish_timeout: a network that is gone must not keep a rented GPU waiting for the upload
+        settings = wandb.Settings(silent=True, console="off", init_timeout=INIT_PATIENCE, finish_timeout=300,
+                                  finish_timeout_raises=True)
+        run = wandb.init(mode=mode, project=p.wandb_project, name=folder.name, id=run_id(folder), resume="allow",
+                         dir=str(folder), config=p.to_dict(), settings=settings)
+        run.define_metric(STEP, hidden=True)
+        run.define_metric("*", step_metric=STEP)
+        return run
+    except Exception as error:  # its text may hold the key, so only its name is told
+        what = "recorded offline" if mode == "online" else "recorded in its folder only"
+        say(f"W&B did not start {mode} within {INIT_PATIENCE:.0f} s ({type(error).__name__}). The run is {what}.")
+        _forget_wandb()
+        return None
+
+
+def _forget_wandb() -> None:
+    """End W&B's service: it still holds the run that failed to start, and would refuse to start that id again."""
+    try:
+        import wandb  # noqa: PLC0415
+
+        wandb.teardown(exit_code=1)
+    except Exception:  # it is gone already
+        return
 
 
 def run_id(folder: Path) -> str:

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from rlvr_utils.locks import take
 from rlvr_utils.runs import RunWriter
 from rlvr_utils.training import attach, is_going
 from rlvr_utils.widgets import LiveReward
 
-fcntl = pytest.importorskip("fcntl", reason="without file locks nobody can tell whether a run is going")
+pytest.importorskip("fcntl", reason="without file locks nobody can tell whether a run is going")
 
 
 def row(step: int) -> dict:
@@ -31,8 +32,8 @@ def run(tmp_path: Path) -> RunWriter:
 
 def held(writer: RunWriter):
     """The lock as a training process holds it; closing the file lets it go."""
-    file = (writer.path / "checkpoints" / "lock").open()
-    fcntl.flock(file, fcntl.LOCK_EX)
+    file = (writer.path / "checkpoints" / "lock").open("ab")
+    take(file)
     return file
 
 

@@ -29,6 +29,7 @@ from rlvr_utils.profiles import get_profile
 from rlvr_utils.runs import load_run
 from rlvr_utils.training import train
 from rlvr_utils.training.rewards import try_reward
+from rlvr_utils.wandb_server import api_key
 
 SMALL = {"prompts_per_step": 2, "group_size": 2, "max_steps": 5, "eval_problems": 3, "eval_samples": 2, "eval_every": 2,
          "max_completion_length": 6, "train_subset": 4, "wandb_mode": "disabled"}
@@ -77,6 +78,8 @@ def server():
                     self.send_header(name.replace("_", "-"), value)
                 self.end_headers()
                 self.wfile.write(b"{}")
+
+            do_POST = do_GET
 
             def log_message(self, *_):
                 """Say nothing."""
@@ -204,7 +207,7 @@ def test_wandb_needs_a_key_only_online_and_never_shows_it(server, no_keys, monke
 
 def test_a_key_that_wandb_login_left_is_found(no_keys, monkeypatch, tmp_path) -> None:
     (tmp_path / "netrc").write_text("machine api.wandb.ai\n  login user\n  password " + "k" * 40 + "\n")
-    assert checks.has_wandb_key("https://api.wandb.ai") and not checks.has_wandb_key("https://wandb.example.org")
+    assert api_key("https://api.wandb.ai") == "k" * 40 and api_key("https://wandb.example.org") is None
 
 
 # --- trainability ---

@@ -194,7 +194,7 @@ def test_replacing_a_field_is_checked_too() -> None:
 
 def test_models_inside_the_repository_are_found_from_anywhere(monkeypatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(profiles, "REPO", tmp_path / "course")
+    monkeypatch.setattr(paths, "REPO", tmp_path / "course")
     (tmp_path / "course/data/minillama").mkdir(parents=True)
     assert resolve_model("data/minillama") == str(tmp_path / "course/data/minillama")
     assert resolve_model("meta-llama/Llama-3.1-8B") == "meta-llama/Llama-3.1-8B"

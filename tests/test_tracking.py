@@ -11,9 +11,8 @@ import pytest
 from rlvr_utils import tracking, training
 from rlvr_utils.analysis import wandb_metrics
 from rlvr_utils.analysis.wandb_log import _records
-from rlvr_utils.profiles import get_profile
 from rlvr_utils.runs import load_run
-from rlvr_utils.tracking import TrackedWriter, Tracker, start_wandb
+from rlvr_utils.tracking import TrackedWriter, Tracker
 from rlvr_utils.training import train
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
@@ -130,35 +129,6 @@ def test_losing_wandb_is_said_once_and_the_run_goes_on(tmp_path):
     writer.tracker.close()
     assert load_run(tmp_path).metrics["step"].tolist() == [1, 2, 3]
     assert len(said) == 1 and "W&B was lost" in said[0] and "wandb sync" in said[0] and KEY not in said[0]
-
-
-def test_where_online_is_refused_it_records_offline(tmp_path, monkeypatch):
-    import wandb
-
-    asked, said = [], []
-
-    def init(mode, **options):
-        asked.append(mode)
-        if mode == "online":
-            raise wandb.errors.CommError(f"refused {KEY}")
-        return wandb.sdk.wandb_run.Run(settings=wandb.Settings(mode="disabled"))
-
-    monkeypatch.setattr(wandb, "init", init)
-    monkeypatch.setattr(wandb.sdk.wandb_run.Run, "define_metric", lambda self, name, **options: None)
-    start_wandb(get_profile("mini", wandb_mode="online"), tmp_path, said.append)
-    assert asked == ["online", "offline"] and "offline instead" in said[0] and KEY not in said[0]
-
-
-@pytest.mark.parametrize("environment, mode", [
-    ({}, "offline"), ({"WANDB_API_KEY": KEY}, "online"), ({"WANDB_API_KEY": KEY, "WANDB_MODE": "disabled"}, "disabled")])
-def test_mode_follows_the_environment(environment, mode, monkeypatch, tmp_path):
-    for name in ("WANDB_API_KEY", "WANDB_MODE"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    assert tracking.wandb_mode(get_profile("mini")) == mode
-    assert tracking.wandb_mode(get_profile("mini", wandb_mode="disabled")) == "disabled"
-    assert start_wandb(get_profile("mini", wandb_mode="disabled"), tmp_path).run is None
 
 
 def test_an_empty_id_file_is_filled_again(tmp_path):

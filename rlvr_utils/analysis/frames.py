@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from rlvr_utils import REPO
+from rlvr_utils.paths import run_folder
 from rlvr_utils.runs import Run, is_worked, load_run, newest_run, reference_runs
 from rlvr_utils.stats import t_interval
 from rlvr_utils.verifier import last_boxed, verify
@@ -18,11 +18,11 @@ PROBLEM_COLUMNS = ("subject", "level", "template", "answer_form")
 def runs_to_analyse(profile: str = "mini", run: str | Path | None = None) -> tuple[list[Run], list[Run], str]:
     """The runs to look at, the reference runs to hold them against, and a sentence that says which they are.
 
-    The first that has been evaluated twice: the folder ``run`` (from the repository's root), the newest run of
+    The first that has been evaluated twice: the folder ``run``, the newest run of
     ``profile``, the reference runs. Raises FileNotFoundError where there is none of them.
     """
     reference = [load_run(path) for path in reference_runs(f"{profile}-seed-")]
-    own = REPO / run if run else newest_run(profile)
+    own = run_folder(run) if run else newest_run(profile)
     if own is not None:
         found = load_run(own)
         if found.evaluations["step"].nunique() > 1:

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from rlvr_utils.paths import run_folder
+
 FILE_HEADER, BLOCK, PIECE_HEADER = 7, 32 * 1024, 7
 WHOLE, FIRST, _MIDDLE, LAST = 1, 2, 3, 4
 
@@ -24,7 +26,7 @@ def wandb_metrics(folder: str | Path) -> pd.DataFrame:
     A run that was resumed has several files; where they overlap the later one counts. Empty where there is none.
     """
     rows: dict[int, dict] = {}
-    for file in sorted(Path(folder).rglob("run-*.wandb"), key=lambda file: file.parent.name):
+    for file in sorted(run_folder(folder).rglob("run-*.wandb"), key=lambda file: file.parent.name):
         for history in _histories(file):
             step = history.get("train/global_step")
             if step is not None:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rlvr_utils import REPO
+from rlvr_utils.paths import expanded
 from rlvr_utils.profiles import Profile
 
 from .progress import EXPECTED_SECONDS, Progress, in_words
@@ -59,7 +60,7 @@ def run_course(
     """
     paths = [Path(notebook) for notebook in notebooks or course_notebooks()]
     plan = _plan(paths, {"profile": profile, **(parameters or {})})
-    output_dir = Path(output_dir)
+    output_dir = expanded(output_dir).resolve()
     output_dir.mkdir(parents=True, exist_ok=True)
     progress = Progress([path.stem for path in paths], EXPECTED_SECONDS if profile == "mini" else None)
     with _own_kernel():

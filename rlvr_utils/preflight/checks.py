@@ -6,7 +6,6 @@ fails because there is no network: that is itself something to be told.
 
 from __future__ import annotations
 
-import netrc
 import os
 import platform
 import shutil
@@ -16,7 +15,6 @@ import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from urllib.parse import urlparse
 
 import psutil
 import torch
@@ -30,7 +28,8 @@ from ..problems import load_problems
 from ..profiles import Profile, get_profile, resolve_model
 from ..rollouts import encode_prompts, has_chat_template, prompts_for
 from ..shared_prefix import refuse_unsuitable
-from ..tracking import installed, wandb_mode
+from ..tracking import installed
+from ..wandb_server import api_key, obstacle, server, wandb_mode
 
 #: Packages whose version decides whether a run works: their tested version is in requirements.lock.
 PACKAGES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "wandb")
@@ -327,28 +326,17 @@ def check_vllm(p: Profile) -> str:
 
 
 def check_wandb(p: Profile) -> str:
-    """How the run will be recorded; a key is looked for and never read out."""
+    """How the run will be recorded; a key is sent to W&B's server only, and never printed."""
     mode = wandb_mode(p)
     if mode != "online":
         return f"{mode}: " + ("the run is recorded in its folder only." if mode == "disabled" else
                               "the run is recorded on this disk, and `wandb sync` sends it whenever you like.")
-    base = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")
-    if not has_wandb_key(base):
+    if api_key(server()) is None:
         raise ValueError("wandb_mode is online and there is no key: copy yours from https://wandb.ai/authorize into "
                          "WANDB_API_KEY, or set wandb_mode='offline'.")
-    if not answers(base):
-        return f"online with a key, but {base} does not answer: the run would be recorded offline, to be sent later."
-    return f"online with a key, and {base} answers."
-
-
-def has_wandb_key(base: str) -> bool:
-    """Whether there is a key, in the environment or where `wandb login` puts it."""
-    if os.environ.get("WANDB_API_KEY"):
-        return True
-    try:
-        return netrc.netrc(os.environ.get("NETRC")).authenticators(urlparse(base).hostname) is not None
-    except (OSError, netrc.NetrcParseError):
-        return False
+    if reason := obstacle():
+        return f"online with a key, but {reason}: the run would be recorded offline, to be sent later."
+    return f"online with a key, and {server()} answers."
 
 
 def answers(url: str) -> bool:

@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 
 from .. import REPO
+from ..paths import local_path
 from ..profiles import Profile
 from ..prompts import ANSWER, QUESTION, RLVR_MATH_EXEMPLARS, build_prompt
 from ..verifier import last_boxed
@@ -54,7 +55,7 @@ def load_problems(dataset: str = "minimath", split: str = "train") -> list[dict]
     """
     if dataset == "minimath":
         return [dict(row) for row in _minimath(split)]
-    rows = _local_rows(Path(dataset)) if Path(dataset).suffix in (".jsonl", ".parquet") else _hub_rows(dataset, split)
+    rows = _local_rows(local_path(dataset)) if Path(dataset).suffix in (".jsonl", ".parquet") else _hub_rows(dataset, split)
     return [math_row(row, index, Path(dataset).stem) for index, row in enumerate(rows)]
 
 

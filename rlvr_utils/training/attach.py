@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ..locks import is_held
+from ..paths import run_folder
 from ..runs import Run, load_run
 from ..stats import t_interval
 from .recording import clock
@@ -32,8 +34,7 @@ def attach(folder: str | Path, live: Callable[[list[dict]], None] | None = None,
     Raises:
         TimeoutError: no such folder has appeared.
     """
-    folder, seen = Path(folder), None
-    wait_for(folder, poll, patience)
+    folder, seen = wait_for(folder, poll, patience), None
     while True:
         going = is_going(folder)  # asked before reading: what is written until it ends is read, then
         run = load_run(folder)
@@ -51,31 +52,20 @@ def attach(folder: str | Path, live: Callable[[list[dict]], None] | None = None,
         time.sleep(poll)
 
 
-def wait_for(folder: Path, poll: float, patience: float) -> None:
-    """Wait until a training that is only starting has made its folder."""
+def wait_for(folder: str | Path, poll: float, patience: float) -> Path:
+    """The run's folder, once a training that is only starting has made it."""
     began = time.monotonic()
-    while not folder.is_dir():
+    while not (found := run_folder(folder)).is_dir():
         if time.monotonic() - began > patience:
-            raise TimeoutError(f"No run has appeared in {folder} within {clock(patience)} minutes: see what the training's "
+            raise TimeoutError(f"No run has appeared in {found} within {clock(patience)} minutes: see what the training's "
                                "own log says, or name another folder.")
         time.sleep(poll)
+    return found
 
 
 def is_going(folder: str | Path) -> bool:
     """Whether a process is training in this folder at the moment: it holds the lock that ``train`` takes there."""
-    file = Path(folder) / "checkpoints" / "lock"
-    if not file.is_file():
-        return False
-    try:
-        import fcntl  # noqa: PLC0415 - not on Windows
-
-        with file.open() as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except (ImportError, OSError):  # no locks here: nothing can be told, so nothing is claimed
-        return False
-    return False
+    return is_held(run_folder(folder) / "checkpoints" / "lock")
 
 
 def progress(run: Run) -> str:

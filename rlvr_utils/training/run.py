@@ -15,10 +15,12 @@ from transformers.utils import logging as hf_logging
 
 from ..diagnosis import RunStopped
 from ..models import export_merged, load_adapter, load_model, load_tokenizer, restore_base, save_adapter
-from ..profiles import Profile, get_profile
+from ..paths import expanded, local_or_name, run_folder
+from ..profiles import PATHS, Profile, get_profile
 from ..rollouts import check_evaluation, has_chat_template
 from ..runs import Run, RunWriter, SilentWriter, load_run
 from ..tracking import TrackedWriter, Tracker, environment_record, evaluation_values, start_wandb
+from ..wandb_server import wandb_mode
 from .build import build_trainer
 from .checkpoints import checkpoint_step, checkpoints, newest_checkpoint
 from .evaluation import evaluate_all, evaluate_split
@@ -52,7 +54,8 @@ def train(profile: str = "mini", output_dir: str | Path | None = None, *,
     """
     p = get_profile(profile, **overrides)
     reward_function(p)  # one that cannot be found is refused now, not after the first evaluation
-    folder = Path(output_dir) if output_dir else p.folder
+    wandb_mode(p)  # likewise
+    folder = run_folder(output_dir or p.folder)
     join_processes()
     say = functools.partial(print, flush=True) if is_first() and not quiet else (lambda text: None)
     with in_plain_words(folder):
@@ -102,7 +105,7 @@ def refuse_other_run(folder: Path, p: Profile, say) -> bool:
         return False
     run, new = load_run(folder), p.to_dict()
     old, finished = run.config, bool(run.environment.get("finished"))
-    changed = [k for k in new if k in old and old[k] != new[k]]
+    changed = [k for k in new if k in old and old[k] != new[k] and not same_path(k, old[k], new[k])]
     free = MAY_CHANGE + (("max_steps",) if p.lr_schedule == "constant" else ())
     for k in changed:
         if k not in free:
@@ -119,6 +122,11 @@ def refuse_other_run(folder: Path, p: Profile, say) -> bool:
         say(f"{k} is {new[k]!r} from here on; it was {old[k]!r}.")
     (folder / "environment.json").unlink(missing_ok=True)  # it is not finished any more
     return False
+
+
+def same_path(name: str, old: object, new: object) -> bool:
+    """Whether a path was only written in another way: runs of earlier versions hold it as it was given."""
+    return name in PATHS and isinstance(old, str) and local_or_name(old, PATHS[name]) == new
 
 
 def train_from(trainer: Trainer, p: Profile, folder: Path, checkpoint: Path | None) -> None:
@@ -201,14 +209,15 @@ def export_run(path: str | Path, folder: str | Path) -> Path:
     Raises:
         ValueError: the run has not come to its end, or ``folder`` holds something already.
     """
-    if Path(folder).exists() and any(Path(folder).iterdir()):
+    folder = expanded(folder).resolve()
+    if folder.exists() and (folder.is_file() or any(folder.iterdir())):
         raise ValueError(f"{folder} holds something already: name a new folder.")
     model, tokenizer = load_trained(load_run(path))
     if hasattr(model, "merge_and_unload"):
         return export_merged(model, tokenizer, folder)
     model.save_pretrained(str(folder))
     tokenizer.save_pretrained(str(folder))
-    return Path(folder)
+    return folder
 
 
 def evaluate_run(path: str | Path, split: str = "test", shots: int | None = None, decoding: str = "sampled",

@@ -6,10 +6,10 @@ import contextlib
 import errno
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
 
 import yaml
 
+from ..locks import take
 from .checkpoints import MARK, checkpoint_step, checkpoints
 from .processes import is_first
 
@@ -74,19 +74,10 @@ def only_one(folder: Path) -> Iterator[None]:
         yield
         return
     (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
-    with (folder / "checkpoints" / "lock").open("w") as file:
-        lock(file, folder)
+    with (folder / "checkpoints" / "lock").open("ab") as file:
+        try:
+            take(file)
+        except BlockingIOError as error:
+            raise RunInterrupted(f"Another process is training in {folder} at this moment. Watch that one, or end it: the "
+                                 "same call then goes on from its newest checkpoint.") from error
         yield
-
-
-def lock(file: IO, folder: Path) -> None:
-    """Take the lock, where the system and its disk have such a thing."""
-    try:
-        import fcntl  # noqa: PLC0415 - not on Windows
-
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise RunInterrupted(f"Another process is training in {folder} at this moment. Watch that one, or end it: the same "
-                         "call then goes on from its newest checkpoint.") from error
-    except (ImportError, OSError):  # Windows, or a network disk without locks
-        return
