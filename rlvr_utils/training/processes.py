@@ -5,16 +5,21 @@ Every function works without any launcher too: then there is one process, and it
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import random
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from datetime import timedelta
 from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 
 T = TypeVar("T")
+LAUNCHER = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")  # what a launcher sets beside WORLD_SIZE
+PATIENCE = 300.0  # seconds that all processes have to start: the packages may come from a slow disk
 
 
 def join_processes() -> None:
@@ -27,20 +32,63 @@ def join_processes() -> None:
     if divided:
         raise ValueError("FSDP and ZeRO stage 3 divide the weights among the GPUs, and here responses are sampled from "
                          "whole ones: launch with configs/accelerate-ddp.yaml or configs/accelerate-zero2.yaml.")
-    if world_size() > 1:
+    if world_size() > 1 and not dist.is_initialized():
         from accelerate import PartialState  # noqa: PLC0415
 
-        PartialState(cpu=not torch.cuda.is_available())
+        with company():
+            PartialState(cpu=not torch.cuda.is_available())
+
+
+@contextlib.contextmanager
+def company() -> Iterator[None]:
+    """Wait until all processes have called this: PyTorch's own wait is silent, and half an hour long.
+
+    Raises:
+        ValueError: they did not come within :data:`PATIENCE` seconds, or there is nothing to find them by.
+    """
+    many = f"WORLD_SIZE={world_size()} announces {world_size()} processes that train together"
+    alone = "To train in one process, unset WORLD_SIZE. For several, start with `accelerate launch` or `torchrun`"
+    missing = [name for name in LAUNCHER if not os.environ.get(name)]
+    if missing:
+        raise ValueError(f"{many}, and {', '.join(missing)} is not set. {alone}, which set all of them.")
+    if rank() >= world_size():
+        raise ValueError(f"{many}, so RANK={rank()} must be below that. {alone}, which set both.")
+    where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+    patient = f"{many}: waiting for the others at {where}, at most {PATIENCE:.0f} s."
+    waiting = threading.Timer(PATIENCE / 10, print, [patient], {"flush": True})
+    waiting.daemon = True
+    waiting.start()
+    try:
+        store, *_ = next(dist.rendezvous("env://", timeout=timedelta(seconds=PATIENCE)))
+    except (RuntimeError, ValueError, OSError) as error:
+        raise ValueError(f"{many}, and after {PATIENCE:.0f} s not all of them are at {where} (MASTER_ADDR:MASTER_PORT). "
+                         f"{alone}, and see what the other processes say.") from error
+    finally:
+        waiting.cancel()
+    yield
+    del store  # the first process serves it: the others may still be on their way to it until all have met
 
 
 def world_size() -> int:
     """The number of processes that the launcher started; 1 without one."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    return number("WORLD_SIZE", 1)
 
 
 def rank() -> int:
     """This process's number, 0 for the one that writes."""
-    return int(os.environ.get("RANK", "0"))
+    return number("RANK", 0)
+
+
+def number(name: str, default: int) -> int:
+    """An environment variable that a launcher sets.
+
+    Raises:
+        ValueError: it is no number that a launcher would set.
+    """
+    text = os.environ.get(name) or str(default)
+    if not text.isdecimal() or int(text) < default:
+        raise ValueError(f"{name}={text!r} is not a number of processes, as a launcher sets it: unset it.")
+    return int(text)
 
 
 def is_first() -> bool:

@@ -21,6 +21,7 @@ from ..rollouts import check_evaluation, has_chat_template
 from ..runs import Run, RunWriter, SilentWriter, load_run
 from ..tracking import TrackedWriter, Tracker, environment_record, evaluation_values, start_wandb
 from ..wandb_server import wandb_mode
+from .attach import is_going
 from .build import build_trainer
 from .checkpoints import checkpoint_step, checkpoints, newest_checkpoint
 from .evaluation import evaluate_all, evaluate_split
@@ -32,6 +33,9 @@ from .safety import in_plain_words, only_one
 #: What may be changed on a run that has begun: memory, speed and records, but not what is learned.
 MAY_CHANGE = ("micro_batch", "eval_batch", "gradient_checkpointing", "use_vllm", "vllm_server", "shared_prefix",
               "save_every", "eval_every", "log_rollouts_every", "guard", "cpu_threads", "wandb_mode", "wandb_project")
+
+
+STEPS = "trained-steps.txt"
 
 
 def train(profile: str = "mini", output_dir: str | Path | None = None, *,
@@ -144,7 +148,7 @@ def train_from(trainer: Trainer, p: Profile, folder: Path, checkpoint: Path | No
         last = first_decides(lambda: newest_checkpoint(folder, lambda text: None))
         if last and is_first():
             trainer._load_from_checkpoint(str(last))
-            save_trained(trainer.accelerator.unwrap_model(trainer.model), p, folder / "adapter")
+            save_trained(trainer.accelerator.unwrap_model(trainer.model), p, folder / "adapter", checkpoint_step(last))
         raise
 
 
@@ -152,21 +156,28 @@ def finish_run(trainer: Trainer, p: Profile, writer: RunWriter, say) -> None:
     """Save the adapter (or the model) and evaluate in full."""
     model = trainer.accelerator.unwrap_model(trainer.model)
     if is_first():
-        save_trained(model, p, writer.path / "adapter")
+        save_trained(model, p, writer.path / "adapter", p.max_steps)
     if getattr(trainer, "use_vllm", False) and p.adapter == "lora":
         restore_base(model, p)  # each time vLLM got the adapter, merging and unmerging it rounded the base's weights
     evaluate_all(trainer, p, writer, p.max_steps, say)
 
 
-def save_trained(model, p: Profile, folder: Path) -> None:
-    """Save the adapter, or the fully tuned model, as a whole: ``folder`` never holds half of it."""
+def save_trained(model, p: Profile, folder: Path, step: int) -> None:
+    """Save the adapter, or the fully tuned model, as a whole, with its step: ``folder`` never holds half of it."""
     part = folder.with_name(folder.name + ".part")
     if p.adapter == "lora":
         save_adapter(model, part, p.model)
     else:
         model.save_pretrained(part)
+    (part / STEPS).write_text(f"{step}\n")
     shutil.rmtree(folder, ignore_errors=True)
     part.rename(folder)
+
+
+def trained_steps(folder: Path, p: Profile) -> int:
+    """The step that the model in ``folder`` was saved at: a run that is made longer keeps the model of its earlier end."""
+    file = folder / STEPS
+    return int(file.read_text()) if file.is_file() else p.max_steps
 
 
 def send_summary(tracker: Tracker, folder: Path, step: int) -> None:
@@ -224,10 +235,15 @@ def evaluate_run(path: str | Path, split: str = "test", shots: int | None = None
                  n_samples: int = 4, eval_batch: int | None = None) -> dict:
     """Evaluate a finished run's model once more, at any number of shots; the row joins the run's evaluations, in W&B too."""
     check_evaluation(decoding, n_samples)
+    join_processes()
     run = load_run(path)
+    if is_going(run.path):
+        raise ValueError(f"A process is training in {run.path} at this moment: evaluate the run when it has ended.")
     p = profile_of(run)
     p = replace(p, shots=p.shots if shots is None else shots, eval_batch=p.eval_batch if eval_batch is None else eval_batch)
     model, tokenizer = load_trained(run)
-    with closing(start_wandb(p, run.path)) as tracker:
-        return evaluate_split(model, tokenizer, p, TrackedWriter(run.path, tracker), p.max_steps, split, decoding, n_samples,
-                              print)
+    step = trained_steps(run.path / "adapter", p)
+    say = print if is_first() else lambda text: None
+    with closing(start_wandb(p, run.path, say) if is_first() else Tracker()) as tracker:
+        writer = TrackedWriter(run.path, tracker, repair=False) if is_first() else SilentWriter(run.path)
+        return evaluate_split(model, tokenizer, p, writer, step, split, decoding, n_samples, say)
