@@ -5,11 +5,12 @@
 #   bash scripts/runpod.sh doctor [--vllm] [...]           the same, then `rlvr doctor`: what is missing, what it costs
 #   bash scripts/runpod.sh train [--vllm] [--stop] [...]   the same, a pre-flight, then the training, detached
 #   bash scripts/runpod.sh status                          is it going, and what did it say last
-#   bash scripts/runpod.sh stop                            end the training, not the pod; `train` goes on from there
+#   bash scripts/runpod.sh stop                            end the training, keep the pod on; `train` goes on from there
 #
 # "..." goes to `rlvr train` or `rlvr doctor`: --profile (default llama-8b), --config, --seed, --set. --vllm installs
-# vLLM for faster sampling, and once is enough: the environment keeps it. --stop stops the pod when the training has
-# ended, well or not: the volume is kept, an idle GPU is not paid. It can be asked for later too, by the same command.
+# vLLM for faster sampling, and once is enough: the environment keeps it. --stop stops the pod however the training ends,
+# and when it cannot start while no terminal watches: the volume is kept, an idle GPU is not paid. It can be asked for
+# later too, by the same command. After an early end the pod stays on for two minutes, in which `stop` keeps it on.
 #
 # Every command can be given again at any time. After a restart of the pod the environment is still on the volume and
 # only the kernel is registered anew; a training that was cut off goes on from its last checkpoint. Left out: several
@@ -23,7 +24,8 @@ ENVIRONMENT=$VOLUME/rlvr-env
 PYTHON=$ENVIRONMENT/bin/python
 LOG=$COURSE/runs/training.log
 STOP_AT_END=$COURSE/runs/stop-the-pod # there while the pod is to be stopped when the training has ended
-SOON=${RLVR_SOON:-120} # seconds: a training that ends sooner did not train, and somebody is there to read why
+TRAINING=$COURSE/runs/training.pid    # the process that runs the training to its end
+SOON=${RLVR_SOON:-120} # seconds: who ends sooner did not train, and the pod stays on that long for somebody to read why
 POD_VARIABLES=${RP_ENVIRONMENT:-/etc/rp_environment} # where the template keeps the pod's variables for SSH sessions
 
 say() { printf '%s\n' "$*"; }
@@ -126,9 +128,20 @@ JSON
     say "Notebooks in $COURSE/notebooks open with the kernel 'RLVR course'."
 }
 
-lock() { # hold the lock (9) of a set-up or a training; it ends with the last process that has it
-    exec 9>"$COURSE/runs/training.lock"
-    flock --nonblock 9
+lock() { # hold the lock (9) of a set-up or a training, for $1; it ends with the last process that has it
+    exec 9>>"$COURSE/runs/training.lock"
+    flock --nonblock 9 || return
+    echo "$1" >"$COURSE/runs/training.lock"
+}
+
+is_free() { flock --nonblock --conflict-exit-code 9 "$COURSE/runs/training.lock" true; }
+
+training() { # prints the number of our training's process; fails where none is going
+    local pid state
+    { read -r pid <"$TRAINING"; } 2>/dev/null || return
+    # The file outlives a pod that was cut off, and its number may be somebody else's by now.
+    { mapfile -d '' -t state <"/proc/$pid/cmdline"; } 2>/dev/null || return
+    [ "${state[*]:1:2}" = "$COURSE/scripts/runpod.sh detached" ] && kill -0 -- "-$pid" 2>/dev/null && echo "$pid"
 }
 
 set_up() { # $1: "yes" for vLLM
@@ -147,67 +160,94 @@ check_gpu() {
         fail "no GPU answers here, and this profile needs one: start the pod with a GPU."
 }
 
-arm_stop() { # $1: "yes" to stop the pod at the end of the training
-    if [ "$1" = yes ]; then
-        [ -n "${RUNPOD_POD_ID:-}" ] && command -v runpodctl >/dev/null ||
-            fail "--stop needs runpodctl and RUNPOD_POD_ID, and they are not here: leave --stop out."
-        touch "$STOP_AT_END"
-    fi
+check_stop() { # can the pod be stopped from here?
+    [ -n "${RUNPOD_POD_ID:-}" ] && command -v runpodctl >/dev/null ||
+        fail "--stop needs runpodctl and RUNPOD_POD_ID, and they are not here: leave --stop out."
 }
 
-start_training() { # $1: "yes" to stop the pod at the end; the rest goes to `rlvr train`
-    local stop=$1
-    shift
-    "$PYTHON" -m rlvr_utils doctor "$@" ||
-        fail "the pre-flight found what is listed above; nothing was started, and the pod is still on."
-    rm -f "$STOP_AT_END"
-    arm_stop "$stop"
+start_training() { # "$@" goes to `rlvr train`
+    local try
+    "$PYTHON" -m rlvr_utils doctor "$@" || fail "the pre-flight found what is listed above; nothing was started."
     # A session of its own: closing the browser, the terminal or the laptop ends nothing. It holds the lock (9) to its end.
-    setsid nohup bash "${BASH_SOURCE[0]}" detached "$@" >>"$LOG" 2>&1 </dev/null &
-    echo $! >"$COURSE/runs/training.pid"
+    rm -f "$TRAINING"
+    setsid nohup bash "$COURSE/scripts/runpod.sh" detached "$@" >>"$LOG" 2>&1 </dev/null &
+    for try in {1..100}; do
+        [ ! -e "$TRAINING" ] || break
+        sleep 0.1
+    done
     say "Training goes on without you. Watch it: bash scripts/runpod.sh status, or tail -f $LOG, or notebook 04."
 }
 
 detached() { # runs the training to its end; a resumed run continues by itself
     local status=0
+    trap : TERM HUP INT # whoever ends the training ends its process, and then this goes on to its own end
+    trap at_the_end EXIT
+    echo $$ >"$TRAINING"
     say "--- $(date -u '+%F %T') UTC: rlvr train $*"
     # A key that some library prints in a message must not stay on the volume.
     "$PYTHON" -m rlvr_utils train "$@" 2>&1 | sed -uE 's/hf_[A-Za-z0-9]{8,}|[0-9a-f]{40,}/***/g' || status=$?
     say "--- $(date -u '+%F %T') UTC: ended with status $status; results are in $COURSE/runs."
-    sync
-    [ -e "$STOP_AT_END" ] || return 0
-    if [ "$SECONDS" -lt "$SOON" ]; then
-        say "It ended so soon that the pod is left on: stop it on RunPod's page when you have read why."
-    else
-        stop_pod
-    fi
 }
 
-stop_pod() {
-    local try
-    for try in 1 2 3; do
-        [ "$try" = 1 ] || sleep 20
+at_the_end() { # nothing here may fail: the disk may be full, and this very line not be written
+    set +e
+    trap '' PIPE
+    trap - EXIT
+    timeout 60 sync
+    stop_pod
+    rm -f "$TRAINING"
+}
+
+nothing_started() { # a set-up or pre-flight that failed where nobody sees it must not keep the pod on
+    local status=$?
+    set +e
+    trap '' PIPE
+    trap - EXIT
+    [ "$status" = 0 ] || [ -t 1 ] || stop_pod
+    [ "$status" = 0 ] || rm -f "$STOP_AT_END"
+    exit "$status"
+}
+
+stop_pod() { # where that was asked for
+    local pause
+    [ -e "$STOP_AT_END" ] || return
+    if [ "$SECONDS" -lt "$SOON" ]; then
+        say "It ended so soon that the pod stays on for $SOON s: bash scripts/runpod.sh stop keeps it on."
+        sleep "$SOON"
+    fi
+    for pause in 0 20 60 300 900 3600; do
+        sleep "$pause"
+        [ -e "$STOP_AT_END" ] || return # somebody came and changed their mind
         if runpodctl stop pod "$RUNPOD_POD_ID"; then return; fi
+        say "The pod could not be stopped from here: stop it on RunPod's page, it is still being paid for."
     done
-    say "The pod could not be stopped from here: stop it on RunPod's page, it is still being paid for."
 }
 
 status() {
-    if flock --nonblock --conflict-exit-code 9 "$COURSE/runs/training.lock" true; then
+    local end=
+    [ ! -e "$STOP_AT_END" ] || end=' The pod stops when it has ended.'
+    if training >/dev/null; then
+        say "A training is going.$end"
+    elif is_free; then
         say "No training is going."
     else
-        say "A training is going.$([ ! -e "$STOP_AT_END" ] || printf ' %s' 'The pod stops when it has ended.')"
+        say "No training is going yet: \`$(cat "$COURSE/runs/training.lock")\` is setting up.$end"
     fi
     [ ! -f "$LOG" ] || tail -n 5 "$LOG"
 }
 
 end_training() {
-    if flock --nonblock --conflict-exit-code 9 "$COURSE/runs/training.lock" true; then
+    local pid
+    rm -f "$STOP_AT_END"
+    if pid=$(training); then
+        kill -TERM -- "-$pid"
+        # What the training started is in its group. It has the lock for as long as any of it is there.
+        flock --timeout 30 "$COURSE/runs/training.lock" true || kill -KILL -- "-$pid" || true
+        say "The training is ended. The same train command goes on from its last checkpoint; the pod stays on."
+    elif is_free; then
         say "No training is going."
     else
-        rm -f "$STOP_AT_END"
-        kill -TERM -- "-$(cat "$COURSE/runs/training.pid")"
-        say "The training is ended. The same train command goes on from its last checkpoint; the pod is still on."
+        say "No training is going, only a set-up or pre-flight: end that with Ctrl-C where it runs. The pod stays on."
     fi
 }
 
@@ -250,19 +290,27 @@ main() {
     esac
     check_place
     use_the_volume
-    [ "$command" != train ] || check_gpu
-    if ! lock; then
-        arm_stop "$stop"
+    [ "$stop" = no ] || check_stop
+    if ! lock "$command"; then
+        training >/dev/null || [ "$(cat runs/training.lock)" = train ] ||
+            fail "a set-up or pre-flight is going in another terminal: give this command again when that has ended."
+        [ "$stop" = no ] || touch "$STOP_AT_END"
         say "A training (or its set-up) is going already, and its environment is left as it is:"
         status
         return
+    fi
+    rm -f "$STOP_AT_END" # of an earlier training; from here on it may be asked for in another terminal
+    if [ "$command" = train ]; then
+        [ "$stop" = no ] || touch "$STOP_AT_END"
+        trap nothing_started EXIT
+        check_gpu
     fi
     mapfile -t rest < <(with_profile "${rest[@]}")
     say "Stay until this says that the training goes on without you: setting up takes some minutes the first time."
     set_up "$vllm"
     case $command in
     doctor) "$PYTHON" -m rlvr_utils doctor "${rest[@]}" ;;
-    train) start_training "$stop" "${rest[@]}" ;;
+    train) start_training "${rest[@]}" ;;
     esac
 }
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -65,7 +66,8 @@ class Pod:
         (self.course / "rlvr_utils" / "__main__.py").write_text(PACKAGE)
         self.install("torch", "2.8.0+cu128")
         executable(self.commands / "python3", f'exec "{sys._base_executable}" "$@"')
-        executable(self.commands / "pip", f'echo "$@" >>"{root}/pip.log"; [ ! -f "{root}/pip-fails" ]')
+        executable(self.commands / "pip", f'echo "$@" >>"{root}/pip.log"; while [ -f "{root}/pip-waits" ]; do sleep 0.05; '
+                                          f'done; [ ! -f "{root}/pip-fails" ]')
         executable(self.commands / "nvidia-smi", 'echo "NVIDIA H100 80GB HBM3, 81559 MiB"')
         executable(self.commands / "runpodctl", f'echo "$@" >>"{root}/runpodctl.log"')
 
@@ -103,8 +105,29 @@ class Pod:
         (self.root / "home").mkdir()
         (self.root / "rp_environment").unlink()
 
+    def wait_until_free(self) -> None:
+        """Until nothing holds the lock any more."""
+        subprocess.run(["flock", "--timeout", "60", self.course / "runs" / "training.lock", "true"], check=True)
+
     def read(self, name: str) -> str:
         return (self.root / name).read_text() if (self.root / name).is_file() else ""
+
+    def in_the_background(self, *words: str) -> subprocess.Popen:
+        """A call in another terminal, as far as its set-up, where it waits until ``pip-waits`` is gone."""
+        (self.root / "pip-waits").touch()
+        call = subprocess.Popen(["bash", str(self.course / "scripts" / "runpod.sh"), *words], env=self.environment, text=True,
+                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT)  # fmt: skip
+        until = time.monotonic() + 60
+        while not self.read("pip.log") and time.monotonic() < until:
+            time.sleep(0.05)
+        return call
+
+    def is_stopped(self, seconds: float = 60) -> bool:
+        """Whether the pod has been stopped, by then."""
+        until = time.monotonic() + seconds
+        while not self.read("runpodctl.log") and time.monotonic() < until:
+            time.sleep(0.05)
+        return self.read("runpodctl.log") == "stop pod pod123\n"
 
     @property
     def log(self) -> str:
@@ -231,14 +254,100 @@ def test_a_training_can_be_ended_without_the_pod(pod: Pod) -> None:
     (pod.course / "runs" / "training.log").unlink()  # nothing more will come
 
 
-def test_a_pod_is_left_on_where_nothing_was_trained_or_it_cannot_be_stopped(pod: Pod) -> None:
+def test_a_pod_is_stopped_after_an_early_end_too_unless_somebody_says_stop_meanwhile(pod: Pod) -> None:
     (pod.root / "go-on").touch()
+    assert pod.run("train", "--stop", RLVR_SOON="2").returncode == 0
+    pod.wait_for("stays on for 2 s")
+    assert pod.is_stopped()
+    (pod.root / "runpodctl.log").unlink()
+    pod.wait_until_free()
     assert pod.run("train", "--stop", RLVR_SOON="600").returncode == 0
-    pod.wait_for("the pod is left on")
-    assert not pod.read("runpodctl.log")
+    pod.wait_for("stays on for 600 s")
+    assert "The training is ended" in pod.run("stop").stdout
+    assert "No training is going." in pod.run("status").stdout and not pod.read("runpodctl.log")
     (pod.commands / "runpodctl").unlink()
     missing = pod.run("train", "--stop")
     assert missing.returncode == 1 and "--stop needs runpodctl" in missing.stdout
+
+
+@pytest.mark.parametrize("end", ["crash", "full disk", "killed"])
+def test_a_pod_is_stopped_in_every_end(pod: Pod, end: str) -> None:
+    if end == "crash":
+        (pod.root / "crash").touch()
+    if end == "full disk":
+        (pod.course / "runs").mkdir()
+        (pod.course / "runs" / "training.log").symlink_to("/dev/full")
+    assert pod.run("train", "--stop").returncode == 0
+    if end == "killed":
+        pod.wait_for("rlvr train --profile llama-8b token")
+        subprocess.run(["pkill", "-KILL", "-g", pod.read("workspace/rlvr-course/runs/training.pid").strip(), "python"])
+    (pod.root / "go-on").touch()
+    assert pod.is_stopped()
+    pod.wait_until_free()
+
+
+def test_a_signal_to_its_shell_alone_does_not_stop_the_pod_under_a_training(pod: Pod) -> None:
+    assert pod.run("train", "--stop").returncode == 0
+    pod.wait_for("rlvr train --profile llama-8b token")
+    os.kill(int(pod.read("workspace/rlvr-course/runs/training.pid")), signal.SIGTERM)
+    assert not pod.is_stopped(1) and "A training is going." in pod.run("status").stdout
+    (pod.root / "go-on").touch()
+    assert pod.is_stopped()
+
+
+@pytest.mark.parametrize("held_by", ["setup", "doctor", "train"])
+def test_stop_kills_nothing_but_our_own_training(pod: Pod, held_by: str) -> None:
+    """A number in the file is somebody else's after a restart of the pod: here that of an innocent process group."""
+    innocent = subprocess.Popen(["sleep", "600"], start_new_session=True)
+    try:
+        (pod.course / "runs").mkdir()
+        (pod.course / "runs" / "training.pid").write_text(f"{innocent.pid}\n")
+        assert "No training is going." in pod.run("stop").stdout and innocent.poll() is None
+        setting_up = pod.in_the_background(held_by)
+        assert f"`{held_by}` is setting up" in pod.run("status").stdout
+        assert "only a set-up or pre-flight" in pod.run("stop").stdout
+        assert innocent.poll() is None and setting_up.poll() is None
+        (pod.root / "pip-waits").unlink()
+        assert setting_up.wait(60) == 0
+    finally:
+        innocent.kill()
+
+
+def test_a_stop_asked_for_during_the_set_up_is_kept(pod: Pod) -> None:
+    setting_up = pod.in_the_background("train")
+    asked = pod.run("train", "--stop")
+    assert asked.returncode == 0 and "`train` is setting up. The pod stops when it has ended." in asked.stdout
+    for file in ("pip-waits", "go-on"):
+        (pod.root / file).unlink() if file == "pip-waits" else (pod.root / file).touch()
+    assert setting_up.wait(60) == 0 and pod.is_stopped()
+
+
+def test_a_training_is_not_taken_for_started_where_only_a_set_up_is_going(pod: Pod) -> None:
+    setting_up = pod.in_the_background("doctor")
+    refused = pod.run("train", "--stop")
+    assert refused.returncode == 1 and "give this command again" in refused.stdout
+    (pod.root / "pip-waits").unlink()
+    assert setting_up.wait(60) == 0 and not (pod.course / "runs" / "stop-the-pod").exists()
+
+
+@pytest.mark.parametrize("watched", [True, False])
+def test_a_training_that_cannot_start_stops_a_pod_that_nobody_watches(pod: Pod, watched: bool) -> None:
+    (pod.root / "ill").touch()
+    call = ["bash", str(pod.course / "scripts" / "runpod.sh"), "train", "--stop"]
+    terminal, theirs = os.openpty()
+    said = subprocess.run(call, env=pod.environment, stdout=theirs if watched else subprocess.DEVNULL,
+                          stderr=subprocess.STDOUT, timeout=120)
+    os.close(theirs)
+    os.close(terminal)
+    assert said.returncode == 1 and pod.is_stopped(1) == (not watched)
+    assert not (pod.course / "runs" / "stop-the-pod").exists()
+
+
+def test_a_training_starts_from_any_directory(pod: Pod) -> None:
+    (pod.root / "go-on").touch()
+    subprocess.run(["bash", "rlvr-course/scripts/runpod.sh", "train"], cwd=pod.volume, env=pod.environment, timeout=120,
+                   stdout=subprocess.DEVNULL)  # fmt: skip
+    pod.wait_for("ended with status 0")
 
 
 def test_a_file_of_settings_means_the_8b_unless_it_names_a_profile(pod: Pod) -> None:
