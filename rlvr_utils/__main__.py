@@ -1,7 +1,17 @@
-"""``python -m rlvr_utils`` is the command ``rlvr``."""
+"""``rlvr`` and ``python -m rlvr_utils``: the command line, started so that nothing beside it shadows a library."""
 
 import sys
 
-from rlvr_utils.cli import main
+from rlvr_utils.paths import current_directory_last
 
-sys.exit(main())
+
+def main() -> int:
+    """Run the command; the path is put in order before anything else is imported."""
+    current_directory_last()
+    from rlvr_utils.cli import main  # noqa: PLC0415
+
+    return main()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -15,6 +15,7 @@ from importlib import metadata
 
 from rlvr_utils import REPO, __version__
 from rlvr_utils.course import CourseError, run_course
+from rlvr_utils.paths import current_directory_last
 from rlvr_utils.profiles import Profile, get_profile, read_config
 
 LIBRARIES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "wandb", "papermill")
@@ -25,8 +26,7 @@ WORDS = {"true": True, "false": False, "null": None}
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand; return 0, or 1 after one sentence on stderr that says what is wrong."""
     arguments = parser().parse_args(argv)
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())  # where a reward of one's own lies: reward=my_module:my_function
+    current_directory_last()
     try:
         return arguments.run(arguments) or 0
     except (ValueError, OSError, CourseError) as error:

@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from . import REPO
+
+
+def current_directory_last(add: bool = False) -> None:
+    """Put the current directory at the end of ``sys.path``, where it is on it (``python -m``, PYTHONPATH).
+
+    A learner's own ``datasets.py`` there must not be taken for the library. ``add``: also where it is not on it, for a
+    reward of one's own.
+    """
+    here = os.getcwd()
+    there = [path for path in sys.path if os.path.abspath(path) == here]
+    if there or add:
+        sys.path[:] = [path for path in sys.path if path not in there] + [here]
 
 
 def expanded(path: str | os.PathLike) -> Path:

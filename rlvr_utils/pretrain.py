@@ -11,6 +11,7 @@ Leaves out, for brevity: several devices, evaluation during training.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import random
@@ -23,6 +24,7 @@ import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from .locks import take
 from .paths import run_folder
 from .problems import load_problems, solution_text
 from .problems.generate import pretraining_rows, slipped_work
@@ -171,15 +173,31 @@ def pretrain(output_dir: str | Path, config: PretrainConfig = PretrainConfig()) 
 
     The same call continues a run that was interrupted: data and weights come back from ``output_dir/state.pt``
     (our own file, loaded with ``weights_only=True``), which is removed at the end.
+
+    Raises:
+        ValueError: ``output_dir`` holds an interrupted run with other settings, another tokenizer or a damaged state, or
+            another process is pretraining there.
     """
     output_dir = run_folder(output_dir)
     output_dir.mkdir(parents=True, exist_ok=True)
+    with (output_dir / "state.lock").open("ab") as lock:
+        try:
+            take(lock)
+        except BlockingIOError as error:
+            raise ValueError(f"Another process is pretraining in {output_dir} at this moment: wait for its end, or give "
+                             "another output_dir.") from error
+        _pretrain(output_dir, config)
+    return output_dir
+
+
+def _pretrain(output_dir: Path, config: PretrainConfig) -> None:
     forbidden = forbidden_ids()
     sample = documents(random.Random(config.seed), HABIT, forbidden)
     tokenizer = train_tokenizer(document_text(next(sample)) for _ in range(20_000))
     model = new_model(tokenizer, config.seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.peak_learning_rate, betas=(0.9, 0.98), weight_decay=0.05)
-    start, losses, spent = restore(output_dir / "state.pt", model, optimizer)
+    made_by = {"config": asdict(config), "tokenizer": fingerprint(tokenizer)}
+    start, losses, spent = restore(output_dir / "state.pt", model, optimizer, made_by)
     streams = [batch_stream(mix, config, forbidden, tokenizer, start) for mix in (ABILITY, HABIT)]
     loss_of = torch.compile(weighted_loss, dynamic=True) if config.fast else weighted_loss
     began = time.monotonic() - spent
@@ -192,9 +210,8 @@ def pretrain(output_dir: str | Path, config: PretrainConfig = PretrainConfig()) 
             print(f"step {done}/{config.steps}  loss {sum(losses[-100:]) / len(losses[-100:]):.3f}  "
                   f"{elapsed / 60:.1f} min, about {left / 60:.1f} min left", flush=True)
         if done % config.save_every == 0 and done < config.steps:
-            save_state(output_dir / "state.pt", model, optimizer, done, losses, time.monotonic() - began)
+            save_state(output_dir / "state.pt", model, optimizer, done, losses, time.monotonic() - began, made_by)
     finish(output_dir, model, tokenizer, config, losses, time.monotonic() - began)
-    return output_dir
 
 
 def batch_stream(mix: Mix, config: PretrainConfig, forbidden: set[str], tokenizer, start: int):
@@ -221,21 +238,42 @@ def train_step(model, optimizer, loss_of, batch, config: PretrainConfig, step: i
     return loss.item()
 
 
-def restore(path: Path, model, optimizer) -> tuple[int, list[float], float]:
-    """(first step, losses so far, seconds spent) of an interrupted run; (0, [], 0) for a new one."""
+def fingerprint(tokenizer: PreTrainedTokenizerFast) -> str:
+    """A digest of the whole tokenizer: token numbers mean nothing to the weights of another one."""
+    return hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest()
+
+
+def restore(path: Path, model, optimizer, made_by: dict) -> tuple[int, list[float], float]:
+    """(first step, losses so far, seconds spent) of an interrupted run; (0, [], 0) for a new one.
+
+    Raises:
+        ValueError: the run is not the one that ``made_by`` names (only ``save_every`` may change), or cannot be read.
+    """
     if not path.is_file():
         return 0, [], 0.0
-    state = torch.load(path, weights_only=True)
+    elsewhere = f"Give another output_dir, or delete {path} to begin again."
+    try:
+        state = torch.load(path, weights_only=True)
+        old, new = state.get("config", {}), made_by["config"]
+    except Exception as error:  # torch and pickle raise many kinds
+        raise ValueError(f"{path} is damaged and cannot be read. {elsewhere}") from error
+    changed = [name for name in new if name != "save_every" and old.get(name) != new[name]]
+    if changed:
+        said = ", ".join(f"{name}={old.get(name)!r}, not {new[name]!r}" for name in changed)
+        raise ValueError(f"{path.parent} holds an interrupted pretraining with {said}. Give the same settings. {elsewhere}")
+    if state.get("tokenizer") != made_by["tokenizer"]:
+        raise ValueError(f"{path.parent} holds an interrupted pretraining with another tokenizer: the problems or the code "
+                         f"that make it have changed. {elsewhere}")
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
     print(f"continuing from step {state['step']}", flush=True)
     return state["step"], state["losses"], state["seconds"]
 
 
-def save_state(path: Path, model, optimizer, step: int, losses: list[float], seconds: float) -> None:
+def save_state(path: Path, model, optimizer, step: int, losses: list[float], seconds: float, made_by: dict) -> None:
     """Write the state under another name first, so that an interruption never leaves half a file."""
     torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step, "losses": losses,
-                "seconds": seconds}, path.with_suffix(".tmp"))
+                "seconds": seconds} | made_by, path.with_suffix(".tmp"))
     path.with_suffix(".tmp").replace(path)
 
 
@@ -249,4 +287,5 @@ def finish(output_dir: Path, model, tokenizer, config: PretrainConfig, losses: l
               "parameters": sum(p.numel() for p in model.parameters()), "torch": torch.__version__,
               "loss_curve": curve}
     (output_dir / "pretraining.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    (output_dir / "state.pt").unlink(missing_ok=True)
+    for name in ("state.pt", "state.lock"):
+        (output_dir / name).unlink(missing_ok=True)

@@ -21,6 +21,7 @@ import json
 import os
 import re
 import shutil
+import warnings
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -64,6 +65,10 @@ EVALUATION_COLUMNS = (
 _EVALUATION_FILE = re.compile(r"eval-(\d+)-([^-]+)-(\d+)-([^-]+)\.jsonl\.gz")
 
 
+class DamagedRun(ValueError):
+    """A file of a run holds what no training wrote; the message names it."""
+
+
 @dataclass(frozen=True)
 class Run:
     """A run's folder and what is in it. Each part is read when first asked for; load again to see more."""
@@ -72,11 +77,21 @@ class Run:
 
     @cached_property
     def config(self) -> dict:
-        """What the run was asked to do; empty where the file is missing."""
+        """What the run was asked to do; empty where the file is missing.
+
+        Raises:
+            DamagedRun: the file cannot be read, or is no run's configuration.
+        """
         import yaml
 
         file = self.path / "config.yaml"
-        return (yaml.safe_load(file.read_text()) or {}) if file.exists() else {}
+        try:
+            config = (yaml.safe_load(file.read_text("utf-8")) or {}) if file.exists() else {}
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise DamagedRun(f"{file} is damaged and cannot be read. Delete that file.") from error
+        if not isinstance(config, dict):
+            raise DamagedRun(f"{file} is damaged: it holds no settings. Delete that file.")
+        return config
 
     @cached_property
     def metrics(self) -> pd.DataFrame:
@@ -126,10 +141,18 @@ def load_run(path: str | Path) -> Run:
 
 
 def newest_run(profile: str = "mini", root: str | Path = REPO / "runs") -> Path | None:
-    """The folder under ``root`` of the run of ``profile`` written to last; None where there is none."""
-    runs = [file.parent for file in Path(root).glob("*/config.yaml")]
-    runs = [run for run in runs if Run(run).config.get("profile") == profile]
-    return max(runs, key=_last_written, default=None)
+    """The folder under ``root`` of the run of ``profile`` written to last; None where there is none.
+
+    A folder that cannot be read is skipped, and a warning names it.
+    """
+    runs = []
+    for file in Path(root).glob("*/config.yaml"):
+        try:
+            if Run(file.parent).config.get("profile") == profile:
+                runs.append((_last_written(file.parent), file.parent))
+        except (ValueError, OSError) as error:
+            warnings.warn(f"{file.parent.name} is skipped: {error}", stacklevel=2)
+    return max(runs)[1] if runs else None
 
 
 def reference_runs(prefix: str = "mini-seed-", root: str | Path = REFERENCE_RUNS) -> list[Path]:

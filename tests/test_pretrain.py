@@ -6,6 +6,7 @@ import json
 import random
 import re
 from collections import Counter
+from dataclasses import replace
 from itertools import islice
 from math import log
 
@@ -15,6 +16,7 @@ from minimath_answers import find_answer, plain
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
 from rlvr_utils import REPO, pretrain
+from rlvr_utils.locks import take
 from rlvr_utils.pretrain import ABILITY, HABIT, PretrainConfig
 from rlvr_utils.problems import TEMPLATES, find_steps, load_problems
 from rlvr_utils.prompts import build_prompt
@@ -189,6 +191,53 @@ def test_an_interrupted_pretraining_goes_on_where_it_was(tmp_path, monkeypatch, 
     assert pretrain.pretrain(tmp_path, config) == tmp_path
     assert steps == [0, 1, 2, 2] and "continuing from step 2" in capsys.readouterr().out
     check_finished(tmp_path, halfway["model"])
+
+
+@pytest.fixture
+def halfway(tmp_path, monkeypatch, trained):
+    """The folder of a pretraining that was interrupted after its first step."""
+    def interrupted(model, optimizer, loss_of, batch, config, step):
+        if step:
+            raise KeyboardInterrupt
+        return 1.0
+
+    monkeypatch.setattr(pretrain, "train_tokenizer", lambda texts: trained)
+    monkeypatch.setattr(pretrain, "train_step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        pretrain.pretrain(tmp_path, SHORT)
+    return tmp_path
+
+
+SHORT = PretrainConfig(steps=3, save_every=1, fast=False)
+
+
+@pytest.mark.parametrize("change", [{"seed": 1}, {"steps": 4}, {"habit_share": 0.5}, {"peak_learning_rate": 1e-3},
+                                    {"tokens_per_batch": 2048}, {"question_weight": 0.2}, {"fast": True}])
+def test_an_interrupted_pretraining_goes_on_under_no_other_setting(halfway, change):
+    before = (halfway / "state.pt").read_bytes()
+    [(name, value)] = change.items()
+    with pytest.raises(ValueError, match=f"{name}={getattr(SHORT, name)}, not {value}. Give the same"):
+        pretrain.pretrain(halfway, replace(SHORT, **change))
+    assert (halfway / "state.pt").read_bytes() == before
+
+
+def test_an_interrupted_pretraining_goes_on_with_no_other_tokenizer_and_from_no_damaged_state(halfway, monkeypatch):
+    monkeypatch.setattr(pretrain, "train_tokenizer", lambda texts: AutoTokenizer.from_pretrained(MINILLAMA))
+    with pytest.raises(ValueError, match="with another tokenizer"):
+        pretrain.pretrain(halfway, SHORT)
+    for damage in (b"", b"no state", (halfway / "state.pt").read_bytes()[:1000]):
+        (halfway / "state.pt").write_bytes(damage)
+        with pytest.raises(ValueError, match="state.pt is damaged and cannot be read. Give another output_dir, or delete"):
+            pretrain.pretrain(halfway, SHORT)
+
+
+def test_two_pretrainings_in_one_folder_are_refused_and_how_often_to_save_may_change(halfway):
+    with (halfway / "state.lock").open("ab") as held:
+        take(held)
+        with pytest.raises(ValueError, match="Another process is pretraining"):
+            pretrain.pretrain(halfway, SHORT)
+    with pytest.raises(KeyboardInterrupt):
+        pretrain.pretrain(halfway, replace(SHORT, save_every=2))
 
 
 def check_finished(folder, halfway: dict[str, torch.Tensor]) -> None:

@@ -152,6 +152,24 @@ def test_newest_run_of_a_profile(tmp_path):
     assert [path.name for path in runs.reference_runs("", tmp_path)] == ["a", "b", "c"]
 
 
+@pytest.mark.parametrize("damage", [b"profile: [mini", b"- mini\n- 7\n", b"mini", b"\xff\xfe\x00p", b"profile: !!python/name:os.system",
+                                    "a folder", "no permission"])
+def test_a_broken_run_is_skipped_and_named_and_breaks_no_other(tmp_path, damage):
+    RunWriter(tmp_path / "good").write_config({"profile": "mini"})
+    file = tmp_path / "broken" / "config.yaml"
+    file.parent.mkdir()
+    if damage == "a folder":
+        file.mkdir()
+    else:
+        file.write_bytes(b"profile: mini\n" if damage == "no permission" else damage)
+    if damage == "no permission":
+        file.chmod(0)
+        if os.access(file, os.R_OK):
+            pytest.skip("this user may read everything")
+    with pytest.warns(UserWarning, match="broken is skipped: .*config.yaml"):
+        assert runs.newest_run("mini", tmp_path) == tmp_path / "good"
+
+
 def test_summary_is_computed_from_the_responses():
     responses = [
         response(7, 0, 0, True),

@@ -168,8 +168,10 @@ def _own_kernel() -> Iterator[None]:
     names = ("JUPYTER_PATH", "PYTHONPATH")
     before = {name: os.environ.get(name) for name in names}
     with tempfile.TemporaryDirectory() as folder:
-        # The kernel's own log has nothing for a learner: that a local socket is not encrypted, that it was interrupted.
-        write_kernel_spec(Path(folder) / "kernels" / "python3", extra_arguments=["--log-level=50"])
+        # The kernel's own log has nothing for a learner: that a local socket is not encrypted, that it was interrupted. A
+        # file beside the notebooks that is called like a library must not be taken for it.
+        options = ["--log-level=50", "--InteractiveShellApp.ignore_cwd=True"]
+        write_kernel_spec(Path(folder) / "kernels" / "python3", extra_arguments=options)
         for name, first in zip(names, (folder, str(REPO)), strict=True):
             os.environ[name] = os.pathsep.join(filter(None, (first, before[name])))
         try:

@@ -8,6 +8,7 @@ import random
 from collections.abc import Callable
 from types import SimpleNamespace
 
+from ..paths import current_directory_last
 from ..profiles import Profile
 from ..runs import RunWriter
 from ..verifier import boxed_reward, last_boxed, verify
@@ -39,6 +40,7 @@ def own_reward(name: str) -> Callable[..., list[float | None]]:
         ValueError: the module or the function is not there.
     """
     module, _, function = name.partition(":")
+    current_directory_last(add=True)  # where a reward of one's own lies
     try:
         return getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError) as error:

@@ -7,9 +7,8 @@ import errno
 from collections.abc import Iterator
 from pathlib import Path
 
-import yaml
-
 from ..locks import take
+from ..runs import DamagedRun
 from .checkpoints import MARK, checkpoint_step, checkpoints
 from .processes import is_first
 
@@ -51,8 +50,8 @@ def explanation(error: Exception, folder: Path) -> str | None:
     if type(error).__name__ == "OutOfMemoryError":
         return ("The GPU's memory ran out. Lower eval_batch where it was sampling or evaluating, else micro_batch: both may "
                 f"be changed on a run that has begun, and `rlvr doctor` names values that fit. {again}")
-    if isinstance(error, yaml.YAMLError):
-        return f"{folder / 'config.yaml'} is damaged and cannot be read. Delete that file. {again}"
+    if isinstance(error, DamagedRun):
+        return f"{error} {again}"
     return None
 
 
