@@ -115,7 +115,8 @@ class Pod:
     def in_the_background(self, *words: str) -> subprocess.Popen:
         """A call in another terminal, as far as its set-up, where it waits until ``pip-waits`` is gone."""
         (self.root / "pip-waits").touch()
-        call = subprocess.Popen(["bash", str(self.course / "scripts" / "runpod.sh"), *words], env=self.environment, text=True,
+        script = str(self.course / "scripts" / "runpod.sh")
+        call = subprocess.Popen(["bash", script, *words], env=self.environment, text=True,
                                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT)  # fmt: skip
         until = time.monotonic() + 60
         while not self.read("pip.log") and time.monotonic() < until:

@@ -152,8 +152,8 @@ def test_newest_run_of_a_profile(tmp_path):
     assert [path.name for path in runs.reference_runs("", tmp_path)] == ["a", "b", "c"]
 
 
-@pytest.mark.parametrize("damage", [b"profile: [mini", b"- mini\n- 7\n", b"mini", b"\xff\xfe\x00p", b"profile: !!python/name:os.system",
-                                    "a folder", "no permission"])
+@pytest.mark.parametrize("damage", [b"profile: [mini", b"- mini\n- 7\n", b"mini", b"\xff\xfe\x00p",
+                                    b"profile: !!python/name:os.system", "a folder", "no permission"])
 def test_a_broken_run_is_skipped_and_named_and_breaks_no_other(tmp_path, damage):
     RunWriter(tmp_path / "good").write_config({"profile": "mini"})
     file = tmp_path / "broken" / "config.yaml"
