@@ -49,8 +49,9 @@ def update(model, tokenizer, optimizer, problems: list[dict], p) -> dict[str, fl
     groups = sample_responses(model, tokenizer, prompts, n_samples=p.group_size,
                               max_new_tokens=p.max_completion_length, temperature=p.temperature)
     responses = [response for group in groups for response in group]
-    truths = [problem["ground_truth"] for problem in problems for _ in range(p.group_size)]
-    rewards = boxed_reward([response.text for response in responses], ground_truth=truths)
+    rows = [problem for problem in problems for _ in range(p.group_size)]
+    rewards = boxed_reward([response.text for response in responses], ground_truth=[row["ground_truth"] for row in rows],
+                           problem=[row["problem"] for row in rows])
     advantages = group_advantages(rewards, p.group_size, p.scale_rewards).to(model.device)
     prompt_ids = [ids for ids in encode_prompts(tokenizer, prompts) for _ in range(p.group_size)]
 

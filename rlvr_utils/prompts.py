@@ -80,6 +80,16 @@ def build_prompt(problem: str, shots: Sequence[tuple[str, str]] = (), chat: bool
     return [{"role": "user", "content": text}] if chat else text + ANSWER
 
 
+def question_in(prompt: object) -> str | None:
+    """The problem that a prompt of :func:`build_prompt` asks, plain or chat; None for anything else."""
+    if isinstance(prompt, list):
+        prompt = prompt[-1].get("content") if prompt and isinstance(prompt[-1], dict) else None
+    if not isinstance(prompt, str):
+        return None
+    # After the last exemplar's answer; a problem may hold "Question: " itself.
+    return prompt.removesuffix(ANSWER).rpartition(ANSWER)[2].partition(QUESTION)[2] or None
+
+
 def cut_at_stop(text: str) -> str:
     """The response itself: the text before the model invents the next question."""
     return text.split(STOP, 1)[0].rstrip("\n") if STOP in text else text

@@ -17,8 +17,8 @@ from transformers import GenerationConfig, PreTrainedTokenizerBase, StoppingCrit
 from transformers.utils.logging import get_logger
 
 from .decoding import can_decode, decode, read_beginning, sampling_mode
+from .problems import judge_response
 from .prompts import STOP, build_prompt, cut_at_stop, exemplars, refuse_long_prompts
-from .verifier import verify
 
 #: Another way of sampling than the model's own: prompt ids and temperature to one response a prompt.
 Engine = Callable[[list[list[int]], float], "list[Response]"]
@@ -230,7 +230,7 @@ def prompts_for(rows: list[dict], tokenizer: PreTrainedTokenizerBase, dataset: s
 
 def score(row: dict, prompt: object, response: Response, sample: int, step: int) -> dict:
     """One response in the run format, graded."""
-    verdict = verify(response.text, row["ground_truth"], question=row["problem"])
+    verdict = judge_response(row, response.text)
     return {"step": step, "problem_id": row["id"], "sample": sample, "prompt": prompt, "response": response.text,
             "ground_truth": row["ground_truth"], "reward": float(verdict.correct), "correct": verdict.correct,
             "reason": verdict.reason, "n_tokens": response.n_tokens, "cut_off": response.cut_off}

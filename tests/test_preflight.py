@@ -311,7 +311,7 @@ def test_a_reward_that_cannot_work_is_refused_at_minute_zero(tiny, no_keys, monk
         "def words(completions, **columns):\n    return [len(c.split()) for c in completions]\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     assert preflight("mini", model=tiny, reward="my_rewards:good") == []
-    for name, said in (("narrow", "unexpected keyword argument"), ("short", "one number, or None, for each"),
+    for name, said in (("narrow", "takes completions by name, and is called with all"), ("short", "gave a list of 1 for 2"),
                        ("nowhere", "no attribute")):
         with pytest.raises(ValueError, match=said):
             checks.check_reward(get_profile("mini", model=tiny, reward=f"my_rewards:{name}"))

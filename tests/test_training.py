@@ -127,7 +127,7 @@ def test_a_reward_of_ones_own_is_found_by_its_name_or_refused_at_once(tmp_path):
     finally:
         del __main__.by_length
     for name in ("__main__:gone", "no_such_module:gone"):
-        with pytest.raises(ValueError, match="Give module:function"):
+        with pytest.raises(ValueError, match="Give module:function, where"):
             train("mini", tmp_path / "run", reward=name)
     assert not (tmp_path / "run").exists()
 

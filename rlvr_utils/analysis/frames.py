@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cache
 from pathlib import Path
 
 import pandas as pd
 
 from rlvr_utils.paths import run_folder
+from rlvr_utils.problems import judge_response
+from rlvr_utils.prompts import question_in
 from rlvr_utils.runs import Run, is_worked, load_run, newest_run, reference_runs
 from rlvr_utils.stats import t_interval
-from rlvr_utils.verifier import last_boxed, verify
+from rlvr_utils.verifier import last_boxed
 
 PROBLEM_COLUMNS = ("subject", "level", "template", "answer_form")
 
@@ -99,14 +102,25 @@ def pooled_base(before: pd.DataFrame) -> pd.DataFrame:
     return before[before["run"].isin(distinct.values())].assign(run="base")
 
 
-def rescored(frame: pd.DataFrame) -> pd.Series:
-    """What today's verifier says about each saved response: correct or not."""
-    pairs = frame[["response", "ground_truth"]].drop_duplicates()
-    verdicts = {
-        (response, truth): verify(response, truth).correct for response, truth in pairs.itertuples(index=False, name=None)
-    }
-    keys = zip(frame["response"], frame["ground_truth"], strict=True)
-    return pd.Series([verdicts[key] for key in keys], index=frame.index, dtype=bool)
+def rescored(frame: pd.DataFrame, problems: Sequence[dict] = ()) -> pd.Series:
+    """What today's verifier says about each saved response: correct or not.
+
+    Args:
+        frame: responses with ``response, ground_truth``, and ``problem_id`` or ``prompt`` to know the question by.
+        problems: their problem rows; without them the question is read off the prompt.
+    """
+    questions = {row["id"]: row["problem"] for row in problems}
+    prompts = frame["prompt"] if "prompt" in frame else pd.Series(None, index=frame.index, dtype=object)
+    names = frame["problem_id"] if "problem_id" in frame else prompts
+    asked = [questions[name] if isinstance(name, str) and name in questions else question_in(prompt)
+             for name, prompt in zip(names, prompts, strict=True)]
+
+    @cache
+    def judge(response: str, truth: str, question: str | None) -> bool:
+        return judge_response({"ground_truth": truth, "problem": question}, response).correct
+
+    keys = zip(frame["response"], frame["ground_truth"], asked, strict=True)
+    return pd.Series([judge(*key) for key in keys], index=frame.index, dtype=bool)
 
 
 def training_curve(runs: Sequence[Run], metric: str = "reward", window: int = 10) -> pd.DataFrame:

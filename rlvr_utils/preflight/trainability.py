@@ -9,11 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..models import load_model, load_tokenizer
-from ..problems import training_rows
+from ..problems import judge_response, training_rows
 from ..profiles import Profile, get_profile
 from ..rollouts import prompts_for, sample_responses
 from ..stats import Estimate, bootstrap_over_problems, pass_at_k, percent, wilson_interval
-from ..verifier import verify
 
 
 @dataclass(frozen=True)
@@ -83,6 +82,6 @@ def trainability(profile: str | Profile = "mini", n_problems: int = 32, k: int |
     prompts = prompts_for(rows, tokenizer, p.dataset, p.shots, p.max_prompt_length)
     groups = sample_responses(model, tokenizer, prompts, n_samples=k, max_new_tokens=p.max_completion_length,
                               temperature=p.temperature, seed=p.seed, batch_size=p.eval_batch)
-    right = [sum(verify(response.text, row["ground_truth"], question=row["problem"]).correct for response in group)
+    right = [sum(judge_response(row, response.text).correct for response in group)
              for row, group in zip(rows, groups, strict=True)]
     return Trainability(right, k, p.prompts_per_step)

@@ -1,10 +1,11 @@
 """Problems: the MiniMATH generator, loaders for MiniMATH, RLVR-MATH and MATH, and the checking of single steps."""
 
-from .checking import CATEGORIES, check_steps, classify_response, find_steps, worked_example
+from .checking import CATEGORIES, check_steps, classify_response, find_steps, judge_response, worked_example
 from .generate import generate_minimath, make_row, pretraining_rows, slipped_work, solution_text, write_minimath
 from .loading import evaluation_rows, load_problems, math_row, question_of, test_data_dir, training_rows
 from .templates import TEMPLATES, Template
 
 __all__ = ["CATEGORIES", "TEMPLATES", "Template", "check_steps", "classify_response", "evaluation_rows", "find_steps",
-           "generate_minimath", "load_problems", "make_row", "math_row", "pretraining_rows", "question_of", "slipped_work",
-           "solution_text", "test_data_dir", "training_rows", "worked_example", "write_minimath"]
+           "generate_minimath", "judge_response", "load_problems", "make_row", "math_row", "pretraining_rows",
+           "question_of", "slipped_work", "solution_text", "test_data_dir", "training_rows", "worked_example",
+           "write_minimath"]

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-from ..verifier import answers_match, expressions_equal, last_boxed, verify
+from ..verifier import Verdict, answers_match, expressions_equal, last_boxed, verify
 from .loading import load_problems
 
 CATEGORIES = ("correct", "no_box", "cut_off", "right_work_wrong_box", "slipped_step", "wrong_method", "blurted",
               "not_language")
+
+
+def judge_response(row: dict, response: str) -> Verdict:
+    """The verdict on a response to this problem: the same for reward, evaluation, categories, rescoring and notebooks.
+
+    Args:
+        row: ``ground_truth``, and ``problem`` where it is known: a box that only repeats an expression of it is no answer.
+    """
+    if row["ground_truth"] is None:
+        return Verdict(False, last_boxed(response), "there is no ground truth to compare with")
+    return verify(response, str(row["ground_truth"]), question=row.get("problem") or None)
 
 
 def find_steps(response: str) -> list[tuple[str, str]]:
@@ -30,11 +41,11 @@ def classify_response(row: dict, response: str, cut_off: bool = False) -> str:
     """One of :data:`CATEGORIES`. "Cogent but wrong" is ``right_work_wrong_box``, ``slipped_step`` or ``wrong_method``.
 
     Args:
-        row: the problem (its ``ground_truth`` is used).
+        row: the problem.
         response: the text of the response.
         cut_off: whether generation hit the length limit.
     """
-    if verify(response, row["ground_truth"]).correct:
+    if judge_response(row, response).correct:
         return "correct"
     if not is_language(response, cut_off):
         return "not_language"

@@ -118,7 +118,7 @@ def build_trainer(p: Profile, model, tokenizer, writer: RunWriter, live=None, sa
     refuse_unknown_targets(model, p)
     recorder = Recorder(p, writer, len(rows), live, say)
     trainer = (SharedPrefixTrainer if p.shared_prefix else GRPOTrainer)(
-        model=model, reward_funcs=recording(reward_function(p), writer, p.log_rollouts_every),
+        model=model, reward_funcs=recording(reward_function(p), writer, p.log_rollouts_every, rows),
         args=grpo_config(p, writer.path / "checkpoints"),
         train_dataset=training_dataset(p, tokenizer, rows), processing_class=tokenizer, peft_config=lora_config(p),
         rollout_func=functools.partial(rollout, batch_size=p.eval_batch), callbacks=[recorder])

@@ -1,12 +1,15 @@
 """A rival to RL: supervised fine-tuning on the base model's own right answers (rejection sampling).
 
-It draws as many samples as the GRPO run would, on the same problems in the same order, keeps the right ones, and makes
-as many optimizer steps on batches as large. So it differs from GRPO in one thing: it imitates the base's right answers
-instead of weighing right against wrong ones as the policy changes. With TRL's ``SFTTrainer``; the method is STaR's
-(Zelikman et al. 2022, arXiv:2203.14465) in one round.
+It draws as many samples as the GRPO run would, on the same problems in the same order, keeps the right ones
+(:func:`imitated`), and makes as many optimizer steps on batches as large. So it differs from GRPO in one thing: it
+imitates the base's right answers instead of weighing right against wrong ones as the policy changes. With TRL's
+``SFTTrainer``; the method is STaR's (Zelikman et al. 2022, arXiv:2203.14465) in one round.
 """
 
 from __future__ import annotations
+
+import math
+from collections.abc import Sequence
 
 from datasets import Dataset
 from transformers import PrinterCallback, set_seed
@@ -15,12 +18,12 @@ from trl import SFTConfig, SFTTrainer
 from ..models import check_adapter, lora_config, refuse_unknown_targets
 from ..problems import training_rows
 from ..profiles import Profile
-from ..rollouts import encode_prompts, sample_responses
+from ..rollouts import encode_prompts, has_chat_template, sample_responses
 from ..runs import RunWriter
 from .build import common_arguments, training_dataset
 from .evaluation import evaluate_interim
 from .recording import Recorder
-from .rewards import reward_function, train_rows
+from .rewards import data_columns, reward_function, train_rows, trl_columns
 
 
 def own_right_answers(model, tokenizer, p: Profile, writer: RunWriter | None = None) -> Dataset:
@@ -37,25 +40,40 @@ def own_right_answers(model, tokenizer, p: Profile, writer: RunWriter | None = N
     prompts = list(problems["prompt"])
     groups = sample_responses(model, tokenizer, prompts, n_samples=p.group_size, temperature=p.temperature,
                               max_new_tokens=p.max_completion_length, batch_size=p.eval_batch, seed=p.seed)
-    columns = {name: [value for value in problems[name] for _ in range(p.group_size)]
-               for name in ("prompt", "problem", "ground_truth", "problem_id")}
+    by_id = {row["id"]: row for row in training_rows(p)}
+    rows = [by_id[name] for name in problems["problem_id"] for _ in range(p.group_size)]
+    asked = [prompt for prompt in prompts for _ in range(p.group_size)]
     responses = [response for group in groups for response in group]
-    texts = [response.text for response in responses]
-    rewards = reward_function(p)(texts, problem=columns["problem"], ground_truth=columns["ground_truth"])
+    chat = has_chat_template(tokenizer)  # then a reward gets lists of messages, as from TRL
+    texts = [[{"role": "assistant", "content": r.text}] if chat else r.text for r in responses]
+    lengths = [response.n_tokens for response in responses]
+    rewards = reward_function(p)(texts, prompts=asked, completion_ids=[r.ids for r in responses], n_tokens=lengths,
+                                 **trl_columns(p) | data_columns(rows))
     if writer is not None:
-        lengths = [response.n_tokens for response in responses]
         first = slice(0, p.batch_size)  # what it learns from, as a sample to read
-        writer.log_train_rollouts(train_rows(1, *(values[first] for values in (
-            columns["prompt"], columns["problem"], texts, columns["ground_truth"], columns["problem_id"], lengths,
-            rewards))))
+        writer.log_train_rollouts(train_rows(1, *(values[first] for values in (asked, rows, texts, lengths, rewards))))
     prompt_ids = encode_prompts(tokenizer, prompts)
-    right = [i for i, reward in enumerate(rewards) if reward]
+    right = imitated(rewards, p.group_size)
     if not right:
-        raise ValueError(f"None of the {len(texts):,} samples of the base model is right, so there is nothing to "
-                         "imitate; take an easier data set or more shots.")
+        raise ValueError(f"None of the {len(texts):,} samples of the base model is right (has a reward above 0 and not "
+                         "below its group's mean), so there is nothing to imitate; take an easier data set or more shots.")
     pairs = [(prompt_ids[i // p.group_size], responses[i]) for i in right]
     return Dataset.from_dict({"input_ids": [prompt + response.ids for prompt, response in pairs],
                               "completion_mask": [[0] * len(prompt) + response.sampled for prompt, response in pairs]})
+
+
+def imitated(rewards: Sequence[float | None], group_size: int) -> list[int]:
+    """Which responses are imitated: those with a reward above 0 (a wrong answer's) that is not below their group's mean.
+
+    The mean is GRPO's baseline. A group of right answers alone has all of them at its mean, and all are imitated.
+    """
+    kept = []
+    for start in range(0, len(rewards), group_size):
+        group = [(i, rewards[i]) for i in range(start, start + group_size) if rewards[i] is not None]
+        baseline = sum(reward for _, reward in group) / max(1, len(group))
+        # Rounding may put the mean of equal rewards just above them.
+        kept += [i for i, reward in group if reward > 0 and (reward >= baseline or math.isclose(reward, baseline))]
+    return kept
 
 
 def build_rejection_trainer(p: Profile, model, tokenizer, writer: RunWriter, live=None, say=print) -> SFTTrainer:

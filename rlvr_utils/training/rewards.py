@@ -1,35 +1,59 @@
-"""The reward of a run: the verifier or a control arm, and the record of what was rewarded."""
+"""The reward of a run: the verifier, a control arm or a function of the reader's own, and the record of what was rewarded.
+
+A function of one's own has TRL's form, ``f(prompts, completions, **columns)``, where the columns are those of the data set
+and TRL's own (``completion_ids, trainer_state, log_extra, log_metric``). It may be ``async``.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import importlib
+import inspect
+import math
 import random
-from collections.abc import Callable
+import threading
+import traceback
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import SimpleNamespace
 
 from ..paths import current_directory_last
+from ..problems import judge_response, training_rows
 from ..profiles import Profile
+from ..prompts import build_prompt
 from ..runs import RunWriter
-from ..verifier import boxed_reward, last_boxed, verify
+from ..verifier import boxed_reward, last_boxed
 from ..verifier.reward import completion_text
-from .processes import gather
+from .processes import gather, rank, world_size
+from .safety import RewardFailed
+
+#: What TRL passes under these names is not taken from the data set.
+TRL_NAMES = ("prompt", "completion", "prompts", "completions", "completion_ids", "trainer_state", "log_extra", "log_metric",
+             "environments", "n_tokens")
+FORM = "def f(prompts, completions, **columns)"
 
 
 def reward_function(p: Profile) -> Callable[..., list[float | None]]:
     """The reward of this run: the verifier, one of the two control arms, or a function of the reader's own.
 
+    Returns:
+        A function of ``completions`` and columns by name, as TRL calls it. It raises RewardFailed where the reward fails
+        or gives anything but a finite number, or None, for each completion.
+
     Raises:
         ValueError: there is no such function.
     """
-    ours = {"boxed": boxed_reward, "format": format_reward, "random": random_reward}
+    coins = functools.wraps(random_reward)(
+        lambda completions, trainer_state=None, **columns: random_reward(completions, trainer_state, p.seed))
+    ours = {"boxed": boxed_reward, "format": format_reward, "random": coins}
     reward = ours[p.reward] if p.reward in ours else own_reward(p.reward)
 
-    @functools.wraps(reward)  # TRL names its metrics after the function
     def valued(completions, **columns):
-        rewards = reward(completions, seed=p.seed, **columns)
+        rewards = checked(reward, p.reward, completions, columns)
         return [None if r is None else r * p.reward_value for r in rewards]
 
+    # TRL names its metrics after the function
+    valued.__name__ = valued.__qualname__ = reward.__name__ if p.reward in ours else p.reward.rpartition(":")[2]
     return valued
 
 
@@ -42,34 +66,140 @@ def own_reward(name: str) -> Callable[..., list[float | None]]:
     module, _, function = name.partition(":")
     current_directory_last(add=True)  # where a reward of one's own lies
     try:
-        return getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"reward={name!r}: {error}. Give module:function, where the module can be imported from here; "
-                         "a function defined in this notebook is __main__:function.") from error
+        found = getattr(importlib.import_module(module), function)
+    except Exception as error:  # a module of the reader's own may fail in any way while it is imported
+        raise ValueError(f"reward={name!r}: {type(error).__name__}: {error}. Give module:function, where the module can be "
+                         "imported from here; a function defined in this notebook is __main__:function.") from error
+    if not callable(found):
+        raise ValueError(f"reward={name!r} is no function but {type(found).__name__}: give one like `{FORM}`.")
+    return found
+
+
+def checked(reward: Callable, name: str, completions: Sequence, columns: Mapping) -> list[float | None]:
+    """Call ``reward`` and look at what it gives.
+
+    Raises:
+        RewardFailed: it raised, or gave something else than a finite number, or None, for each completion.
+    """
+    state = columns.get("trainer_state")
+    where = f"reward {name!r} at step {state.global_step + 1 if state else 1}"
+    try:
+        given = reward(completions=completions, **columns)
+        given = list(result_of(given) if inspect.isawaitable(given) else given)
+    except Exception as error:
+        raise RewardFailed(f"{where} failed{place(error)}: {type(error).__name__}: {str(error).rstrip('.')}.") from error
+    if len(given) != len(completions):
+        raise RewardFailed(f"{where} gave a list of {len(given)} for {len(completions)} responses: it should give one "
+                           "number, or None, for each.")
+    rewards = [as_number(value) for value in given]
+    bad = next((n for n, value in enumerate(rewards) if value is not None and not math.isfinite(value)), None)
+    if bad is not None:
+        said = completion_text(completions[bad])[:60]
+        raise RewardFailed(f"{where} gave {given[bad]!r} for response {bad + 1} of {len(given)} ({said!r}): it should give "
+                           "a finite number, or None where a response cannot be judged.")
+    return rewards
+
+
+def as_number(value: object) -> float | None:
+    """A reward as a float, None as None, and what is no number as NaN; numpy's and torch's numbers are numbers."""
+    if value is None or isinstance(value, (str, bytes)):
+        return None if value is None else math.nan
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        return math.nan
+
+
+def place(error: Exception) -> str:
+    """The file and line that raised, where that is known."""
+    frames = traceback.extract_tb(error.__traceback__)[1:]  # the first is our own call
+    return f" in {frames[-1].filename.rpartition('/')[2]}, line {frames[-1].lineno}" if frames else ""
+
+
+@functools.cache
+def event_loop() -> asyncio.AbstractEventLoop:
+    """A loop in a thread of its own, one for the whole run as TRL has it: a notebook's own loop is busy with its cell."""
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, daemon=True).start()
+    return loop
+
+
+def result_of(awaitable: Awaitable) -> object:
+    """The result of an ``async`` reward."""
+    async def wait_for() -> object:
+        return await awaitable
+
+    return asyncio.run_coroutine_threadsafe(wait_for(), event_loop()).result()
+
+
+def data_columns(rows: Sequence[Mapping]) -> dict[str, list]:
+    """Every column of these problem rows, one value for each; ``problem_id`` is their ``id``."""
+    names = dict.fromkeys(name for row in rows for name in row if name not in TRL_NAMES)
+    return {name: [row.get(name) for row in rows] for name in names} | {"problem_id": [row["id"] for row in rows]}
+
+
+def trl_columns(p: Profile) -> dict:
+    """What TRL passes to a reward beside the data, where it is called without TRL."""
+    return {"trainer_state": SimpleNamespace(global_step=0, max_steps=p.max_steps),
+            "log_extra": lambda column, values: None, "log_metric": lambda name, value: None}
 
 
 def try_reward(p: Profile, chat: bool) -> None:
     """Call the run's reward once, as TRL will, on two made-up responses: one that cannot work is refused at minute zero.
 
+    The problems are the first two of the training data, with all their columns.
+
     Args:
         chat: whether the model's tokenizer has a chat template; responses are lists of messages then.
 
     Raises:
-        ValueError: it fails, or does not return a number (or None) for each response.
+        ValueError: it does not take what TRL passes, it fails, or does not return a number (or None) for each response.
     """
-    texts = [r"$2 + 2 = 4$. The answer is $\boxed{4}$.", "That is hard to say."]
-    columns = {"problem": ["What is $2 + 2$?"] * 2, "ground_truth": ["4"] * 2, "completion_ids": [[1], [2]],
-               "trainer_state": SimpleNamespace(global_step=0, max_steps=p.max_steps),
-               "log_extra": lambda name, values: None, "log_metric": lambda name, value: None}
-    called = f"reward={p.reward!r}, called as TRL does on two made-up responses,"
+    rows = first_rows(p)
+    texts = [rf"The answer is $\boxed{{{rows[0]['ground_truth']}}}$.", "That is hard to say."]
+    prompts = [build_prompt(row["problem"], (), chat) for row in rows]
+    columns = {"prompts": prompts, "completion_ids": [[1], [2]], "n_tokens": [1, 1]} | data_columns(rows) | trl_columns(p)
+    if ":" in p.reward:
+        refuse_signature(p.reward, columns)
     try:
-        rewards = reward_function(p)([[{"role": "assistant", "content": t}] for t in texts] if chat else texts, **columns)
-    except Exception as error:  # whatever a function of the reader's own raises
-        form = ", and with this model's chat template a completion is a list of messages" if chat else ""
-        raise ValueError(f"{called} failed ({type(error).__name__}: {error}). It should begin like "
-                         f"`def f(completions, ground_truth, **columns)`{form}.") from error
-    if len(rewards) != 2 or not all(r is None or isinstance(r, (int, float)) for r in rewards):
-        raise ValueError(f"{called} gave {rewards!r}: it should give a list with one number, or None, for each response.")
+        reward_function(p)([[{"role": "assistant", "content": t}] for t in texts] if chat else texts, **columns)
+    except RewardFailed as error:
+        form = " With this model's chat template a completion is a list of messages." if chat else ""
+        raise ValueError(f"Called as TRL does, on two made-up responses: {error} It should begin like `{FORM}`."
+                         f"{form}") from error
+
+
+def first_rows(p: Profile) -> list[dict]:
+    """Two training problems; a made-up one where the data cannot be had, which a check of its own says."""
+    try:
+        rows = training_rows(p)[:2]
+    except ValueError:
+        rows = []
+    rows = rows or [{"id": "made-up", "problem": "What is $2 + 2$?", "ground_truth": "4"}]
+    return [rows[0], rows[-1]]
+
+
+def refuse_signature(name: str, columns: Mapping) -> None:
+    """Refuse a function that does not take what it will be called with.
+
+    Raises:
+        ValueError: names the columns that it lacks, or that it asks for in vain.
+    """
+    try:
+        signature = inspect.signature(own_reward(name))
+    except (TypeError, ValueError):  # some callables have none that can be read
+        return
+    try:
+        signature.bind(completions=[], **columns)
+    except TypeError as error:
+        named = [q.name for q in signature.parameters.values() if q.kind in (q.POSITIONAL_OR_KEYWORD, q.KEYWORD_ONLY)]
+        given = {"completions", *columns}
+        absent = [n for n in named if n not in given and signature.parameters[n].default is inspect.Parameter.empty]
+        if absent:
+            raise ValueError(f"reward={name!r} asks for {', '.join(absent)}, and there is no such column: there are "
+                             f"completions, {', '.join(columns)}.") from error
+        raise ValueError(f"reward={name!r} takes {', '.join(named) or 'nothing'} by name, and is called with all columns: "
+                         f"completions, {', '.join(columns)}. Let it begin like `{FORM}`.") from error
 
 
 def format_reward(completions, **columns) -> list[float]:
@@ -78,36 +208,38 @@ def format_reward(completions, **columns) -> list[float]:
 
 
 def random_reward(completions, trainer_state=None, seed=0, **columns) -> list[float]:
-    """Control arm: a fair coin for each response, the same coin when a run is resumed."""
-    coin = random.Random(f"{seed}-{trainer_state.global_step if trainer_state else 0}")
+    """Control arm: a fair coin for each response, the same coin when a run is resumed, and others in each process."""
+    stream = f"{seed}-{trainer_state.global_step if trainer_state else 0}"
+    coin = random.Random(stream if world_size() == 1 else f"{stream}-process-{rank()}")
     return [float(coin.random() < 0.5) for _ in completions]
 
 
-def recording(reward: Callable[..., list[float | None]], writer: RunWriter, every: int):
-    """``reward`` under its own name, keeping every ``every``-th step's responses in the run's folder."""
+def recording(reward: Callable[..., list[float | None]], writer: RunWriter, every: int, rows: Sequence[dict]):
+    """``reward`` under its own name, given every column of ``rows``; keeps every ``every``-th step's responses on disk."""
+    by_id = {row["id"]: row for row in rows}
 
-    @functools.wraps(reward)
-    def recorded(prompts, completions, problem, ground_truth, problem_id, n_tokens, trainer_state, **columns):
-        rewards = reward(completions, problem=problem, ground_truth=ground_truth, trainer_state=trainer_state, **columns)
+    @functools.wraps(reward)  # TRL names its metrics after the function
+    def recorded(prompts, completions, problem_id, n_tokens, trainer_state, **columns):
+        problems = [by_id[name] for name in problem_id]
+        rewards = reward(completions, prompts=prompts, n_tokens=n_tokens, trainer_state=trainer_state,
+                         **columns | data_columns(problems))
         step = trainer_state.global_step + 1
         if step % every == 0 or step == 1:
-            here = zip(prompts, problem, completions, ground_truth, problem_id, n_tokens, rewards, strict=True)
+            here = zip(prompts, problems, completions, n_tokens, rewards, strict=True)
             writer.log_train_rollouts(train_rows(step, *zip(*gather(list(here)), strict=True)))
         return rewards
 
     return recorded
 
 
-def train_rows(step, prompts, problems, completions, truths, ids, lengths, rewards) -> list[dict]:
-    """One step's training responses in the run format."""
+def train_rows(step, prompts, problems, completions, lengths, rewards) -> list[dict]:
+    """One step's training responses in the run format; ``problems`` are rows."""
     rows, seen = [], {}
-    columns = zip(prompts, problems, completions, truths, ids, lengths, rewards, strict=True)
-    for prompt, problem, completion, truth, name, n, reward in columns:
-        text = completion_text(completion)
-        verdict = verify(text, truth, question=problem) if truth is not None else None
+    for prompt, problem, completion, n, reward in zip(prompts, problems, completions, lengths, rewards, strict=True):
+        text, name = completion_text(completion), problem["id"]
+        verdict = judge_response(problem, text)
         sample = seen[name] = seen.get(name, -1) + 1
         rows.append({"step": step, "problem_id": name, "sample": sample, "prompt": prompt if sample == 0 else None,
-                     "response": text, "ground_truth": truth, "reward": reward,
-                     "correct": bool(verdict and verdict.correct), "reason": verdict.reason if verdict else None,
-                     "n_tokens": n})
+                     "response": text, "ground_truth": problem["ground_truth"], "reward": reward,
+                     "correct": verdict.correct, "reason": verdict.reason, "n_tokens": n})
     return rows

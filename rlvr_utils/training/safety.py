@@ -22,6 +22,10 @@ class RunInterrupted(OSError):
     """A run that had to stop for a reason outside of it; what it had saved is still there."""
 
 
+class RewardFailed(ValueError):
+    """The run's reward function failed, or gave what is no reward."""
+
+
 @contextlib.contextmanager
 def in_plain_words(folder: Path) -> Iterator[None]:
     """Turn a failure of the disk or of the folder into one sentence.
@@ -41,6 +45,8 @@ def in_plain_words(folder: Path) -> Iterator[None]:
 def explanation(error: Exception, folder: Path) -> str | None:
     """What happened, what is kept, what to do; None for an error that speaks for itself."""
     again = f"{kept(folder)} Then start the same call again: it goes on by itself."
+    if isinstance(error, RewardFailed):
+        return f"{error} {kept(folder)} If this was a passing failure, the same call goes on from there."
     code = getattr(error, "errno", None)
     if code in NO_ROOM or any(text in str(error).lower() for text in NO_ROOM_TEXTS):
         return f"The disk under {folder} is full, or the quota is used up. Make room. {again}"

@@ -1,0 +1,88 @@
+"""One response to one problem has one verdict, whoever asks: reward, evaluation, categories, rescoring, own trainer."""
+
+from __future__ import annotations
+
+import random
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+
+from rlvr_utils import analysis, own_trainer
+from rlvr_utils.problems import classify_response, judge_response, load_problems
+from rlvr_utils.profiles import get_profile
+from rlvr_utils.prompts import build_prompt, exemplars, question_in
+from rlvr_utils.rollouts import Response, score
+from rlvr_utils.training import reward_function
+from rlvr_utils.training.rewards import data_columns, train_rows
+from rlvr_utils.widgets import playground
+
+ROW = {"id": "p", "problem": "Compute $2 + 3$.", "ground_truth": "5", "solution": ""}
+
+
+def pairs(n: int = 60) -> list[tuple[dict, str]]:
+    """Problems of MiniMATH with right, wrong, unboxed and echoing responses: each formula of the problem, boxed."""
+    rng = random.Random(0)
+    found = [(ROW, r"The answer is $\boxed{2 + 3}$."), (ROW, r"The answer is $\boxed{5}$.")]
+    for row in rng.sample(load_problems("minimath", "test"), n):
+        formulas = row["problem"].split("$")[1::2]
+        answers = [row["ground_truth"], "7", *formulas]
+        found += [(row, rf"The answer is $\boxed{{{answer}}}$.") for answer in answers] + [(row, row["solution"])]
+        found.append((row, f"The answer is {row['ground_truth']}."))
+    return found
+
+
+def everyone(row: dict, text: str) -> dict[str, bool]:
+    """What each of those who judge says."""
+    scored = score(row, build_prompt(row["problem"]), Response(text, [1], [1], False), 0, 0)
+    frame = pd.DataFrame([scored])
+    chat = frame.assign(prompt=[build_prompt(row["problem"], (), chat=True)])
+    reward = reward_function(get_profile("mini"))
+    [kept] = train_rows(1, ["?"], [row], [text], [1], [1.0])
+    return {
+        "evaluation": scored["correct"], "reward": reward([text], **data_columns([row])) == [1.0],
+        "chat reward": reward([[{"role": "assistant", "content": text}]], **data_columns([row])) == [1.0],
+        "categories": classify_response(row, text) == "correct", "training rollouts": kept["correct"],
+        "rescoring by prompt": analysis.rescored(frame)[0], "rescoring by chat prompt": analysis.rescored(chat)[0],
+        "rescoring by problem": analysis.rescored(frame.assign(prompt=None), [row])[0],
+        "playground": playground.verdict_on(SimpleNamespace(text=text), row["problem"], row["ground_truth"])[7] == "1"}
+
+
+def test_every_door_gives_the_same_verdict_echoes_included():
+    echoes = 0
+    for row, text in pairs():
+        said, expected = everyone(row, text), judge_response(row, text)
+        assert set(said.values()) == {expected.correct}, (row["problem"], text, said)
+        echoes += expected.tier == "echo"
+    assert echoes > 0 and judge_response(ROW, pairs(0)[0][1]).tier == "echo"
+
+
+def test_our_own_trainer_pays_no_echo_either(monkeypatch):
+    seen = []
+
+    def paid(completions, ground_truth, problem):
+        seen.append((completions, ground_truth, problem))
+        raise StopIteration
+
+    monkeypatch.setattr(own_trainer, "boxed_reward", paid)
+    monkeypatch.setattr(own_trainer, "prompts_for", lambda rows, *a: [row["problem"] for row in rows])
+    group = [Response("x", [1], [1], False)] * 2
+    monkeypatch.setattr(own_trainer, "sample_responses", lambda *arguments, **options: [group])
+    p = get_profile("mini", group_size=2)
+    with pytest.raises(StopIteration):
+        own_trainer.update(None, None, None, [ROW], p)
+    assert seen == [(["x", "x"], ["5", "5"], [ROW["problem"]] * 2)]
+
+
+@pytest.mark.parametrize("shots", [0, 1, 4])
+@pytest.mark.parametrize("dataset", ["minimath", "allenai/RLVR-MATH"])
+@pytest.mark.parametrize("chat", [False, True])
+def test_the_question_is_found_in_its_prompt(shots, dataset, chat):
+    for problem in ("Compute $2 + 3$.", "Which comes first?\n\nQuestion: or answer?", "A line.\n\nAnother: $x$"):
+        assert question_in(build_prompt(problem, exemplars(dataset, shots), chat)) == problem
+    assert question_in(None) is question_in(float("nan")) is question_in("") is question_in([]) is None
+
+
+def test_a_problem_without_a_ground_truth_is_judged_wrong_and_says_so():
+    verdict = judge_response({"problem": "?", "ground_truth": None}, r"\boxed{1}")
+    assert not verdict.correct and "no ground truth" in verdict.reason
