@@ -99,7 +99,8 @@ def test_an_async_reward_works_while_another_loop_runs_as_in_a_notebook(own):
     ([1.0, math.nan, 0.0], r"gave nan for response 2 of 3 \('Hard to say.'\)"),
     ([1.0, 0.0, -math.inf], "gave -inf for response 3 of 3"), ([0, "1", 0], "gave '1' for response 2"),
     (np.array([np.nan, 1, 1]), "nan.* for response 1"), (torch.tensor([1.0, torch.inf, 1]), "inf.* for response 2"),
-    ([1.0, 2.0], "gave a list of 2 for 3 responses"), ([], "gave a list of 0 for 3"), (None, "failed.*NoneType"), (0.5, "failed.*float"),
+    ([1.0, 2.0], "gave a list of 2 for 3 responses"), ([], "gave a list of 0 for 3"),
+    (None, "failed.*NoneType"), (0.5, "failed.*float"),
     ([[1], 0, 0], "gave .1. for response 1"), ([10**400, 0, 0], "for response 1")])
 def test_what_is_no_reward_is_named_with_reward_and_step(own, given, said):
     p = own(lambda completions, **columns: given)
