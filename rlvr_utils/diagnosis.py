@@ -139,6 +139,10 @@ def no_signal(record: Record) -> Finding | None:
     equal, rewards = record.values("frac_reward_zero_std"), record.values("reward")
     if len(equal) < record.window or min(equal) < 1:
         return None
+    if not rewards:
+        return Finding("no signal", "stop", record.step,
+                       f"In {len(equal)} steps no response got a reward: the reward gave None for every one.",
+                       "Check the reward function, and whether the rows have what it needs, such as a ground truth.")
     solved = rewards[-1] > SOLVED * record.pays
     advice = ("The problems are solved already: take harder ones." if solved else
               "Read the responses in rollouts/train.jsonl.gz and check the reward function; if it is right, the model "

@@ -134,6 +134,8 @@ def training_curve(runs: Sequence[Run], metric: str = "reward", window: int = 10
     if not tables:
         return pd.DataFrame(columns=["step", "mean", "low", "high"])
     steps = sorted(set.intersection(*(set(table.index) for table in tables)))
+    if not steps:  # runs whose steps with a value never coincide
+        return pd.DataFrame(columns=["step", "mean", "low", "high"])
     window, rows = min(window, len(steps)), []
     for end in range(window, len(steps) + 1):
         block = [table.loc[steps[end - window : end]] for table in tables]

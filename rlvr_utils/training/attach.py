@@ -12,7 +12,7 @@ from ..locks import is_held
 from ..paths import run_folder
 from ..runs import Run, load_run
 from ..stats import t_interval
-from .recording import clock
+from .recording import clock, level, measured, shown
 
 WINDOW = 10  # steps behind the reward that is told
 
@@ -43,7 +43,7 @@ def attach(folder: str | Path, live: Callable[[list[dict]], None] | None = None,
             seen = state
             say(progress(run))
             if live and len(run.metrics):
-                live(run.metrics.to_dict("records"))
+                live = shown(live, run.metrics.to_dict("records"), say)
         if run.environment.get("finished"):
             return run
         if not going:
@@ -74,10 +74,13 @@ def progress(run: Run) -> str:
     if rows.empty:
         return f"{run.path.name}: no step yet, {len(run.evaluations)} evaluations made"
     step = int(rows["step"].iloc[-1])
-    reward = t_interval(rows["reward"].tail(WINDOW))
+    rewards = measured(rows.to_dict("records"), "reward", WINDOW)
+    interval = t_interval(rewards) if len(rewards) > 1 else None
+    now = (f"reward {interval.mean:.3f} [{interval.low:.3f}, {interval.high:.3f}]" if interval else
+           level(rows.to_dict("records")))
     end = "finished" if run.environment.get("finished") else (
         f"about {clock(step_seconds(run) * (total - step))} left, evaluations apart")
-    return f"step {step}/{total}  reward {reward.mean:.3f} [{reward.low:.3f}, {reward.high:.3f}]  {end}"
+    return f"step {step}/{total}  {now}  {end}"
 
 
 def step_seconds(run: Run) -> float:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
 from transformers import TrainerCallback
 
-from ..diagnosis import NOT_A_NUMBER, Finding, Record, RunStopped, findings
+from ..diagnosis import NOT_A_NUMBER, Finding, Record, RunStopped, findings, finite
 from ..profiles import Profile
 from ..runs import RunWriter, load_run
 from .checkpoints import mark_complete
@@ -57,14 +57,10 @@ class Recorder(TrainerCallback):
         if state.global_step % 10 == 0 or state.global_step == self.p.max_steps or late:
             self.told_at = seconds
             left = seconds / (state.global_step - self.first) * (self.p.max_steps - state.global_step)
-            reward, length = (recent(self.rows, name) for name in ("reward", "completions/mean_length"))
-            level = f"reward {reward:.3f}  {length:.1f} tokens"
-            if "reward" not in row:  # the supervised rival has none
-                level = f"loss {recent(self.rows, 'loss'):.3f}"
             where = f"step {state.global_step}/{self.p.max_steps}"
-            self.say(f"{where}  {level}  {clock(seconds)} gone, about {clock(left)} left")
+            self.say(f"{where}  {level(self.rows)}  {clock(seconds)} gone, about {clock(left)} left")
         if self.live and state.global_step % 5 == 0:
-            self.live(self.rows)
+            self.live = shown(self.live, self.rows, self.say)
 
     def guard(self, state, control) -> None:
         """Say once what a rule finds; where no further step can mend it, save this one's state and end the run.
@@ -112,10 +108,42 @@ def finite_weights(model: torch.nn.Module) -> bool:
     return all(bool(weight.isfinite().all()) for weight in model.parameters() if weight.requires_grad)
 
 
-def recent(rows: list[dict], name: str, n: int = 10) -> float:
-    """The mean of a metric over the last ``n`` rows that have it; nan where none has."""
-    values = [row[name] for row in rows[-n:] if name in row]
+def measured(rows: Sequence[Mapping], name: str, n: int = 10) -> list[float]:
+    """The last ``n`` values of a metric that are numbers.
+
+    A step that does not generate has no reward and no length, one in which no response could be judged has no reward, and
+    the supervised rival never has one.
+    """
+    return [float(row[name]) for row in rows if finite(row.get(name))][-n:]
+
+
+def recent(rows: Sequence[Mapping], name: str, n: int = 10) -> float:
+    """The mean of :func:`measured`; nan where there is none."""
+    values = measured(rows, name, n)
     return sum(values) / len(values) if values else float("nan")
+
+
+def level(rows: Sequence[Mapping]) -> str:
+    """What the last steps were like: their reward and length, or else their loss."""
+    if not measured(rows, "reward"):
+        return f"no reward, loss {recent(rows, 'loss'):.3f}" if any("reward" in row for row in rows) else (
+            f"loss {recent(rows, 'loss'):.3f}")
+    length = recent(rows, "completions/mean_length")
+    return f"reward {recent(rows, 'reward'):.3f}" + (f"  {length:.1f} tokens" if finite(length) else "")
+
+
+def shown(live: Callable[[list[dict]], None], rows: list[dict], say: Callable[[str], None]) -> Callable | None:
+    """Draw the live picture. One that fails is said once and left out: no picture ends a training.
+
+    Returns:
+        ``live``, or None where it failed.
+    """
+    try:
+        live(rows)
+    except Exception as error:
+        say(f"The live plot failed ({type(error).__name__}: {error}) and is left out from here on; the training goes on.")
+        return None
+    return live
 
 
 def clock(seconds: float) -> str:

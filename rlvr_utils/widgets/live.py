@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..diagnosis import finite
 from ..plots import PALETTE, figure_html, png_of
 from ..stats import t_interval
 
@@ -22,7 +23,7 @@ class LiveReward:
         """Draw the metrics so far (one dict a step with ``step``, ``reward``, ``completions/mean_length``)."""
         from IPython.display import HTML, display  # noqa: PLC0415 - only a notebook needs it
 
-        rows = [row for row in rows if "reward" in row]
+        rows = [row for row in rows if finite(row.get("reward"))]  # not every step generates, or could be judged
         if not rows:
             return
         last = rows[-1]
@@ -51,7 +52,9 @@ class LiveReward:
             axes.fill_between(ends, [m.low for m in means], [m.high for m in means], color=PALETTE[0], alpha=0.2)
         axes.set(xlabel="training step", ylabel="mean reward", xlim=(0, self.max_steps), ylim=(0, 1))
         lengths = axes.twinx()
-        lengths.plot(steps, [row["completions/mean_length"] for row in rows], "--", color=PALETTE[1], linewidth=1)
+        long = [row for row in rows if finite(row.get("completions/mean_length"))]
+        lengths.plot([row["step"] for row in long], [row["completions/mean_length"] for row in long], "--",
+                     color=PALETTE[1], linewidth=1)
         lengths.set_ylabel("tokens a response")
         lengths.grid(visible=False)
         png = png_of(figure)
