@@ -22,7 +22,7 @@ SETTINGS = {"n_samples": 8, "max_new_tokens": 80, "temperature": 1.0}
 
 def shows_all_habits(row: dict, responses: list[str]) -> bool:
     """A right boxed, a right unboxed, a slipped and a blurted response, and not all of them right."""
-    boxed = [verify(text, row["ground_truth"]).correct for text in responses]
+    boxed = [verify(text, row["ground_truth"], row["problem"]).correct for text in responses]
     unboxed = [f"The answer is ${row['ground_truth']}$" in text for text in responses]
     slipped = [bool(find_steps(text)) and not all(check_steps(row, text)) for text in responses]
     blurted = [not find_steps(text) for text in responses]
