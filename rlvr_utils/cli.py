@@ -60,11 +60,14 @@ def parser() -> argparse.ArgumentParser:
                              help="settings from a file, as `rlvr profile` prints them; --set wins over it")
     for command in (doctor_, course_, pretrain_, train_):
         command.add_argument("--seed", type=int, help="(default: 0)")
-    for command in (course_, pretrain_, train_):
+    for command in (doctor_, course_, pretrain_, train_):
         command.add_argument("--output-dir", metavar="FOLDER", help="where the results go")
     for command in (profile_, doctor_, course_, pretrain_, train_, evaluate_):
         command.add_argument("--set", metavar="KEY=VALUE", type=setting, action="append", default=[],
                              dest="settings", help="override a setting; may be given several times")
+    for command in (doctor_, train_):
+        command.add_argument("--extend", action="store_true",
+                             help="let a run that has begun, or ended, go on to a larger max_steps")
     doctor_.add_argument("--trainability", action="store_true",
                          help="sample the base model on training problems: is there anything to learn from?")
     doctor_.add_argument("--timing", action="store_true", help="run three real steps and project the hours of the whole run")
@@ -122,7 +125,7 @@ def train(arguments: argparse.Namespace) -> None:
     from rlvr_utils.training import train
 
     name, settings = chosen(arguments)
-    run = train(name, arguments.output_dir, **settings)
+    run = train(name, arguments.output_dir, **{"extend": True} if arguments.extend else {}, **settings)
     print(f"The run is in {run.path}.")
 
 
@@ -164,7 +167,7 @@ def doctor(arguments: argparse.Namespace) -> int:
     for what, value in machine():
         print(f"{what:<14}{value}", flush=True)
     print(f"\nProfile {name}:")
-    checks = checkup(p)
+    checks = checkup(p, folder=arguments.output_dir or p.folder, extend=arguments.extend)
     for check in checks:
         print(check)
     ready = all(check.ok for check in checks)

@@ -26,6 +26,7 @@ from transformers import (
 from transformers.pytorch_utils import Conv1D
 from transformers.utils.logging import disable_progress_bar
 
+from .model_files import advice
 from .profiles import ALL_LINEAR, EVERY_LINEAR, MODELS_8B, Profile, resolve_model
 from .threads import watch_threads
 
@@ -49,17 +50,32 @@ SHAPES: dict[str, PretrainedConfig] = {"Qwen/Qwen2.5-0.5B-Instruct": QWEN_HALF_B
 
 
 def load_tokenizer(profile: Profile) -> PreTrainedTokenizerBase:
-    """The profile's tokenizer, padding on the left as generation needs; pads with the end token if it has no other."""
+    """The profile's tokenizer, padding on the left as generation needs; pads with the end token if it has no other.
+
+    Raises:
+        ValueError: it cannot be had, or has no end token.
+    """
     tokenizer = _from_hub(AutoTokenizer.from_pretrained, profile.model, padding_side="left")
+    if tokenizer.eos_token_id is None:
+        raise ValueError(f"The tokenizer of {profile.model} has no end token, so no response could ever end. Name one as "
+                         "eos_token in its tokenizer_config.json.")
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
 
 
 def load_model(profile: Profile) -> PreTrainedModel:
-    """The profile's base model in its dtype, on the GPU where there is one. Never runs code from the hub."""
+    """The profile's base model in its dtype, on the GPU where there is one. Never runs code from the hub.
+
+    Raises:
+        ValueError: it cannot be had, or some of its weights are missing (transformers would make random ones).
+    """
     disable_progress_bar()  # a bar per model load says nothing to a learner; downloads have their own
-    model = _from_hub(AutoModelForCausalLM.from_pretrained, profile.model, dtype=getattr(torch, profile.dtype))
+    model, found = _from_hub(AutoModelForCausalLM.from_pretrained, profile.model, dtype=getattr(torch, profile.dtype),
+                             output_loading_info=True)
+    if missing := sorted(found["missing_keys"]):
+        raise ValueError(f"{len(missing)} tensors of {profile.model} are not in its files, the first is {missing[0]}: "
+                         "download or copy it again, or take weights and config.json from one model.")
     if torch.cuda.is_available():
         return model.to("cuda")
     watch_threads(model, profile.cpu_threads)
@@ -73,23 +89,39 @@ def model_config(name: str) -> PretrainedConfig:
 
 def empty_model(config: PretrainedConfig) -> PreTrainedModel:
     """The model without its numbers (PyTorch's meta device): any size, no memory, good for counting."""
-    with torch.device("meta"):
-        return AutoModelForCausalLM.from_config(config)
+    try:
+        with torch.device("meta"):
+            return AutoModelForCausalLM.from_config(config)
+    except ValueError as error:
+        raise ValueError(f"Models of type {config.model_type!r} do not continue a text, as far as transformers knows: take "
+                         "a causal language model.") from error
+
+
+def needed_shapes(model: PreTrainedModel) -> dict[str, tuple[int, ...]]:
+    """The shape of every tensor of ``model`` that a checkpoint has to hold, by name: tied weights may be left out."""
+    tied = set(model.all_tied_weights_keys)
+    return {name: tuple(weight.shape) for name, weight in model.state_dict().items() if name not in tied}
 
 
 def _from_hub(load, name: str, **options):
     """Call ``load`` and turn its many ways to fail into one sentence that says what to do."""
     try:
         return load(resolve_model(name), **options)
-    except (OSError, ValueError) as error:
-        text = str(error)
-        if "gated" in text or "401" in text or "403" in text:
-            advice = (f"Open https://huggingface.co/{name} and accept its licence, then set HF_TOKEN to a token of "
-                      "that account (a wrong or expired one is refused as none is); or set "
-                      "model='NousResearch/Meta-Llama-3.1-8B', an ungated copy.")
-        else:
-            advice = "Check the name and the network, or give the path of a local folder with the model's files."
-        raise ValueError(f"Could not load {name!r}. {advice} ({type(error).__name__})") from error
+    except (torch.OutOfMemoryError, MemoryError):
+        raise
+    except Exception as error:  # safetensors, tokenizers, the hub and transformers each have errors of their own
+        raise ValueError(f"Could not load {name!r}. {advice(error, name)} ({type(error).__name__})") from error
+
+
+def check_vocabulary(tokenizer: PreTrainedTokenizerBase, rows: int, name: str) -> None:
+    """Refuse a tokenizer whose tokens have no row in the model's embedding, which has ``rows``.
+
+    Raises:
+        ValueError: the tokenizer is of another model.
+    """
+    if len(tokenizer) > rows:
+        raise ValueError(f"The tokenizer of {name} has {len(tokenizer)} tokens, and its model's embedding only {rows}. Take "
+                         "tokenizer and model from one place, or leave out the tokens that were added.")
 
 
 # --- attaching ---

@@ -168,10 +168,18 @@ def only_generation_config(model, config: GenerationConfig) -> Iterator[None]:
 
 
 def encode_prompts(tokenizer: PreTrainedTokenizerBase, prompts: list) -> list[list[int]]:
-    """Token ids of plain prompts (with the begin token) or of chat messages (with the assistant's header)."""
+    """Token ids of plain prompts (with the begin token) or of chat messages (with the assistant's header).
+
+    Raises:
+        ValueError: the tokenizer's chat template does not take one user message.
+    """
     if prompts and isinstance(prompts[0], list):
-        return tokenizer.apply_chat_template(prompts, add_generation_prompt=True, tokenize=True,
-                                             return_dict=True)["input_ids"]
+        try:
+            return tokenizer.apply_chat_template(prompts, add_generation_prompt=True, tokenize=True,
+                                                 return_dict=True)["input_ids"]
+        except Exception as error:  # a template is a program of its author: it may raise anything
+            raise ValueError(f"The model's chat template fails on a conversation of one user message: {error}. Repair it in "
+                             "the tokenizer's files, or remove it there to use plain prompts.") from error
     return tokenizer(prompts)["input_ids"]
 
 

@@ -55,6 +55,8 @@ def test_train_passes_profile_seed_folder_and_settings(monkeypatch, capsys) -> N
     assert cli.main(["train", *where, "--set", "max_steps=5", "--set", "reward=format"]) == 0
     assert calls == [("mini", "x", {"seed": 3, "max_steps": 5, "reward": "format"})]
     assert "runs/here" in capsys.readouterr().out
+    assert cli.main(["train", "--extend", "--set", "max_steps=9"]) == 0
+    assert calls[-1] == ("mini", None, {"extend": True, "max_steps": 9})
 
 
 def test_a_config_names_profile_and_settings_and_the_command_line_wins(monkeypatch, tmp_path) -> None:
@@ -112,7 +114,7 @@ def stand_in_for_the_doctor(monkeypatch: pytest.MonkeyPatch, ok: bool = True, tr
 
     Sampled.trainable, asked = trainable, []
     stand_in(monkeypatch, "preflight",
-             checkup=lambda p: [SimpleNamespace(ok=ok)],
+             checkup=lambda p, **_: [SimpleNamespace(ok=ok)],
              trainability=lambda p: asked.append("trainability") or Sampled("some are right"),
              time_steps=lambda p, dollars_per_hour: asked.append(f"timing at {dollars_per_hour}") or "three steps")
     return asked

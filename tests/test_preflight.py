@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 import threading
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from types import SimpleNamespace
 
@@ -26,7 +27,7 @@ from rlvr_utils.preflight import (
     trainability,
 )
 from rlvr_utils.profiles import get_profile
-from rlvr_utils.runs import load_run
+from rlvr_utils.runs import RunWriter, load_run
 from rlvr_utils.training import train
 from rlvr_utils.training.rewards import try_reward
 from rlvr_utils.wandb_server import api_key
@@ -99,7 +100,7 @@ def server():
 
 def test_a_laptop_is_ready_for_mini(tiny, no_keys) -> None:
     found = checkup("mini", model=tiny)
-    names = ["versions", "model", "layers", "problems", "reward", "machine", "disk", "sampling", "W&B"]
+    names = ["versions", "model", "layers", "problems", "reward", "machine", "disk", "sampling", "W&B", "folder"]
     assert [check.name for check in found] == names
     assert all(check.ok for check in found), [check.sentence for check in found if not check.ok]
     assert all(check.sentence.endswith(".") and str(check).startswith("ok") for check in found)
@@ -159,6 +160,23 @@ def test_problems_without_ground_truth_or_column_are_named(tmp_path, tiny) -> No
     file.write_text(json.dumps({"question": "?"}))
     (sentence,) = preflight("mini", model=tiny, dataset=str(file))
     assert "neither `messages` (RLVR-MATH) nor `problem`" in sentence
+
+
+def test_a_folder_that_cannot_take_the_run_is_found(tiny, tmp_path, monkeypatch) -> None:
+    p, folder = get_profile("mini", model=tiny, max_steps=50), tmp_path / "run"
+    assert checks.check_folder(p, folder) == "run can be written."
+    RunWriter(folder).write_config(p.to_dict())
+    assert checks.check_folder(p, folder) == "run holds this run, to be continued."
+    for other, said in (({"learning_rate": 1.0}, "learning_rate=0.001, not 1.0"), ({"max_steps": 90}, "to train 40 more")):
+        with pytest.raises(ValueError, match=said):
+            checks.check_folder(replace(p, **other), folder)
+    assert "holds this run" in checks.check_folder(replace(p, max_steps=90), folder, extend=True)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="file is no folder that can be written"):
+        checks.check_folder(p, tmp_path / "file" / "run")
+    monkeypatch.setattr(checks.os, "access", lambda *_: False)  # a read-only checkout
+    with pytest.raises(ValueError, match="is no folder that can be written"):
+        checks.check_folder(p)
 
 
 # --- the hub ---

@@ -229,8 +229,11 @@ def interrupted(folder: Path, tiny: str, step: int, monkeypatch, **overrides) ->
     return folder
 
 
-def test_a_finished_run_may_become_longer(whole, tiny, tmp_path):
-    longer = train("mini", whole, model=tiny, quiet=True, **SHORT | {"max_steps": 8})
+def test_a_finished_run_becomes_longer_only_where_that_is_said(whole, tiny, tmp_path):
+    with pytest.raises(ValueError, match="ended after 4 steps, not 8: set max_steps=4 .* extend=True .* to train 4 more"):
+        train("mini", whole, model=tiny, quiet=True, **SHORT | {"max_steps": 8})
+    assert load_run(whole).environment["finished"]
+    longer = train("mini", whole, model=tiny, quiet=True, extend=True, **SHORT | {"max_steps": 8})
     at_once = train("mini", tmp_path / "at once", model=tiny, quiet=True, **SHORT | {"max_steps": 8})
     assert same(longer.path, at_once.path)
     assert longer.metrics["step"].tolist() == list(range(1, 9)) and longer.config["max_steps"] == 8
@@ -260,7 +263,7 @@ def test_memory_may_be_saved_on_a_run_that_has_begun(tiny, tmp_path, monkeypatch
 def test_without_its_checkpoints_a_finished_run_is_left_alone(whole, tiny):
     shutil.rmtree(whole / "checkpoints")
     with pytest.raises(ValueError, match="has made 4 steps"):
-        train("mini", whole, model=tiny, quiet=True, **SHORT | {"max_steps": 8})
+        train("mini", whole, model=tiny, quiet=True, extend=True, **SHORT | {"max_steps": 8})
     assert load_run(whole).environment["finished"]
 
 

@@ -18,7 +18,16 @@ from .arms import (
 )
 from .claims import SMALLEST_GAP, claims_table
 from .errors import COGENT, category_table, classified, examples, length_change
-from .frames import endpoints, evaluation_responses, evaluations_of, pooled_base, rescored, runs_to_analyse, training_curve
+from .frames import (
+    endpoints,
+    evaluation_responses,
+    evaluations_of,
+    first_split,
+    pooled_base,
+    rescored,
+    runs_to_analyse,
+    training_curve,
+)
 from .projections import END_WINDOW, projection_summary, projection_table, runs_to_project, worked_projection
 from .rates import (
     Comparison,
@@ -62,8 +71,8 @@ __all__ = [
     "COGENT", "Comparison", "END_WINDOW", "EXPERIMENT", "MANY", "MANY_SAMPLES", "SMALLEST_GAP", "arm_comparison",
     "arms_made", "arms_table", "as_markdown", "beyond_sentence", "beyond_the_base", "by_group", "category_table",
     "choices_sentence", "claims_table", "classified", "cogent_sentence", "compare", "control_sentence", "endpoints",
-    "evaluation_responses", "evaluations_of", "examples", "finished_runs", "gain_on_solved", "gap", "grid_sentence",
-    "improved_sentence", "learned_or_sharpened", "learning_curve", "learning_rate_grid", "length_change",
+    "evaluation_responses", "evaluations_of", "examples", "finished_runs", "first_split", "gain_on_solved", "gap",
+    "grid_sentence", "improved_sentence", "learned_or_sharpened", "learning_curve", "learning_rate_grid", "length_change",
     "length_sentence", "lora_sentence", "majority_vote", "minus", "minus_by_seed", "mistake_sentence", "pass_at_k_curve",
     "pass_at_k_sentence", "percent", "points", "pooled_base", "projection_gap_sentence", "projection_sentence",
     "projection_summary", "projection_table", "prompting_alone", "prompting_sentence", "rate", "readable", "rescored",

@@ -16,20 +16,26 @@ from rlvr_utils.stats import t_interval
 from rlvr_utils.verifier import last_boxed
 
 PROBLEM_COLUMNS = ("subject", "level", "template", "answer_form")
+#: Runs that differ in one of these are no seeds of one experiment.
+WHAT_IS_LEARNED = ("model", "dataset", "eval_dataset")
 
 
 def runs_to_analyse(profile: str = "mini", run: str | Path | None = None) -> tuple[list[Run], list[Run], str]:
     """The runs to look at, the reference runs to hold them against, and a sentence that says which they are.
 
     The first that has been evaluated twice: the folder ``run``, the newest run of
-    ``profile``, the reference runs. Raises FileNotFoundError where there is none of them.
+    ``profile``, the reference runs. A run is held against those of its own profile, model and problems. Raises
+    FileNotFoundError where there is none of them.
     """
-    reference = [load_run(path) for path in reference_runs(f"{profile}-seed-")]
     own = run_folder(run) if run else newest_run(profile)
+    reference = [load_run(path) for path in reference_runs(f"{profile}-seed-")]
     if own is not None:
         found = load_run(own)
-        if found.evaluations["step"].nunique() > 1:
-            return [found], reference, f"Your run {found.path.name}, beside {len(reference)} reference runs."
+        if evaluations_of(found)["step"].nunique() > 1:
+            config = found.config
+            reference = [load_run(path) for path in reference_runs(f"{config.get('profile', profile)}-seed-")]
+            alike = [other for other in reference if all(other.config.get(k) == config.get(k) for k in WHAT_IS_LEARNED)]
+            return [found], alike, f"Your run {found.path.name}, beside {len(alike)} reference runs."
     if not reference:
         raise FileNotFoundError(f"no evaluated run of profile {profile}: notebook 04, or `rlvr train`, makes one")
     why = "There is no run of your own yet" if own is None else f"Your run {own.name} has no second evaluation yet"
@@ -37,13 +43,13 @@ def runs_to_analyse(profile: str = "mini", run: str | Path | None = None) -> tup
 
 
 def evaluation_responses(
-    runs: Iterable[Run], split: str = "test", decoding: str = "sampled", problems: Sequence[dict] = ()
+    runs: Iterable[Run], split: str | None = None, decoding: str = "sampled", problems: Sequence[dict] = ()
 ) -> pd.DataFrame:
     """Every response of every evaluation of ``runs``, one row each.
 
-    Besides the columns of a rollout: ``run`` (the folder's name), ``boxed``, ``worked``, ``at_limit`` (it was cut
-    off) and, where ``problems`` holds the row of that id, the columns of ``PROBLEM_COLUMNS``. Only evaluations with
-    as many shots as the run was trained at. May be empty.
+    Without a ``split``, each run's first. Besides the columns of a rollout: ``run`` (the folder's name), ``boxed``,
+    ``worked``, ``at_limit`` (it was cut off) and, where ``problems`` holds the row of that id, the columns of
+    ``PROBLEM_COLUMNS``. Only evaluations with as many shots as the run was trained at. May be empty.
     """
     frames = [_of_one_run(run, split, decoding) for run in runs]
     frame = pd.concat([f for f in frames if len(f)] or frames[:1], ignore_index=True)
@@ -51,14 +57,19 @@ def evaluation_responses(
     return frame.merge(facts, on="problem_id", how="left") if len(facts) and len(frame) else frame
 
 
-def evaluations_of(run: Run, split: str, decoding: str) -> pd.DataFrame:
-    """The rows of ``run.evaluations`` for this split and decoding, at the shots the run was trained at."""
+def first_split(run: Run) -> str:
+    """The split that a run evaluates on the way too."""
+    return (run.config.get("eval_splits") or ["test"])[0]
+
+
+def evaluations_of(run: Run, split: str | None = None, decoding: str = "sampled") -> pd.DataFrame:
+    """The rows of ``run.evaluations`` for this split (or the first) and decoding, at the shots the run was trained at."""
     made = run.evaluations
     shots = run.config.get("shots", 0)
-    return made[(made["split"] == split) & (made["decoding"] == decoding) & (made["shots"] == shots)]
+    return made[(made["split"] == (split or first_split(run))) & (made["decoding"] == decoding) & (made["shots"] == shots)]
 
 
-def _of_one_run(run: Run, split: str, decoding: str) -> pd.DataFrame:
+def _of_one_run(run: Run, split: str | None, decoding: str) -> pd.DataFrame:
     made = evaluations_of(run, split, decoding)
     keys = made[["step", "split", "shots", "decoding"]].itertuples(index=False)
     frames = [run.responses(*key) for key in keys]

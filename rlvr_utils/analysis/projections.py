@@ -62,7 +62,7 @@ def _long_enough(run: Run) -> bool:
 
 
 def _start(run: Run, values: np.ndarray) -> float:
-    made = evaluations_of(run, "test", "sampled")
+    made = evaluations_of(run)
     first = made[made["step"] == 0]["accuracy"]
     return float(first.iloc[0]) if len(first) else float(values[:3].mean())
 

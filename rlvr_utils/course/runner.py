@@ -76,20 +76,19 @@ def run_course(
 
 def what_was_learned(profile: str) -> list[str]:
     """Accuracy before and after training, from the newest run of ``profile``: as lines to print."""
+    from rlvr_utils.analysis import evaluations_of
     from rlvr_utils.runs import load_run, newest_run
 
     path = newest_run(profile)
     if path is None:
         return []
-    table = load_run(path).evaluations
-    table = table[(table["split"] == "test") & (table["decoding"] == "sampled")]
+    table = evaluations_of(load_run(path))
     if len(table) < 2:
         return [f"Run:   {_short(path)}"]
-    first = table.iloc[0]
-    last = table[table["shots"] == first["shots"]].iloc[-1]
+    first, last = table.iloc[0], table.iloc[-1]
     return [
         f"Run:   {_short(path)}",
-        f"Learned, on {first['n_problems']:.0f} test problems that training never saw, "
+        f"Learned, on {first['n_problems']:.0f} {first['split']} problems that training never saw, "
         f"{first['n_samples']:.0f} sampled answers each (right and boxed; 95 % intervals):",
         f"  before training      {_percent(first)}",
         f"  after {last['step']:4.0f} steps     {_percent(last)}",

@@ -6,6 +6,7 @@ fails because there is no network: that is itself something to be told.
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 import shutil
@@ -23,10 +24,21 @@ from transformers import PretrainedConfig
 from .. import REPO
 from ..memory import GIB, estimate, parameter_count, plan
 from ..memory.estimate import trained
-from ..models import SHAPES, empty_model, load_tokenizer, model_config, refuse_unknown_targets
+from ..model_files import check_weights, compare_weights, local_folder
+from ..models import (
+    SHAPES,
+    check_vocabulary,
+    empty_model,
+    load_tokenizer,
+    model_config,
+    needed_shapes,
+    refuse_unknown_targets,
+)
 from ..problems import load_problems
-from ..profiles import Profile, get_profile, resolve_model
+from ..paths import run_folder
+from ..profiles import Profile, get_profile
 from ..rollouts import encode_prompts, has_chat_template, prompts_for
+from ..runs import load_run
 from ..shared_prefix import refuse_unsuitable
 from ..tracking import installed
 from ..wandb_server import api_key, obstacle, server, wandb_mode
@@ -51,10 +63,17 @@ class Check:
         return f"{'ok' if self.ok else '!!':<4}{self.name:<10}{self.sentence}"
 
 
-def checkup(profile: str | Profile = "mini", **overrides: object) -> list[Check]:
-    """Everything that can be known about a run before its model is loaded, one sentence each."""
+def checkup(profile: str | Profile = "mini", *, folder: str | Path | None = None, extend: bool = False,
+            **overrides: object) -> list[Check]:
+    """Everything that can be known about a run before its model is loaded, one sentence each.
+
+    Args:
+        folder, extend: the ``output_dir`` and ``extend`` that ``train`` will be given; without a folder, the run that the
+            profile's own may hold is not compared.
+    """
     p = profile if isinstance(profile, Profile) else get_profile(profile, **overrides)
-    return [attempt(name, check, p) for name, check in CHECKS.items()]
+    where = {"folder": functools.partial(check_folder, folder=folder, extend=extend)}
+    return [attempt(name, check, p) for name, check in (CHECKS | where).items()]
 
 
 def attempt(name: str, check: Callable[[Profile], str], p: Profile) -> Check:
@@ -63,6 +82,10 @@ def attempt(name: str, check: Callable[[Profile], str], p: Profile) -> Check:
         return Check(name, True, check(p))
     except ValueError as error:
         return Check(name, False, str(error))
+    except Exception as error:  # models and data of strangers: whatever a check meets, the training would meet it too
+        reason = (str(error).strip().splitlines() or ["no reason given"])[0]
+        return Check(name, False, f"This cannot be checked, and would probably stop the training too: {reason[:300]} "
+                     f"({type(error).__name__}).")
 
 
 def preflight(profile: str | Profile = "mini", **overrides: object) -> list[str]:
@@ -166,6 +189,21 @@ def existing(folder: Path) -> Path:
     return folder if folder.exists() else existing(folder.parent)
 
 
+def check_folder(p: Profile, folder: str | Path | None = None, extend: bool = False) -> str:
+    """The run's folder can be written, and a folder that is named holds no other run."""
+    from ..training.run import changed_settings  # noqa: PLC0415 - the training asks this module first
+
+    folder = folder and run_folder(folder)
+    there = existing(folder or p.folder)
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise ValueError(f"{there} is no folder that can be written: change its rights, or name another output_dir.")
+    if not folder or not (folder / "config.yaml").is_file():
+        return f"{(folder or p.folder).name} can be written."
+    run = load_run(folder)
+    changed_settings(run, p, extend)
+    return f"{run.path.name} holds this run, {'finished' if run.environment.get('finished') else 'to be continued'}."
+
+
 # --- problems and model ---
 
 
@@ -220,11 +258,17 @@ def longest_prompt(p: Profile) -> int:
 
 
 def check_model(p: Profile) -> str:
-    """The model can be had (on this disk, or from the hub with this account) and holds prompt and response."""
+    """The model can be had (here, or from the hub with this account), is whole, and holds prompt and response."""
     where = access(p.model)
     config = model_config(p.model)
+    model = empty_model(config)
+    if folder := local_folder(p.model):
+        stored = check_weights(folder)
+        if stored:
+            compare_weights(folder, stored, needed_shapes(model), f"{model.base_model_prefix}.")
+    check_vocabulary(load_tokenizer(p), model.get_input_embeddings().num_embeddings, p.model)
     longest = p.max_prompt_length + p.max_completion_length
-    if getattr(config, "max_position_embeddings", longest) < longest:
+    if (getattr(config, "max_position_embeddings", None) or longest) < longest:
         raise ValueError(f"{p.model} reads {config.max_position_embeddings} tokens; max_prompt_length + "
                          f"max_completion_length = {longest} is more. Lower one of them.")
     return f"{p.model} is {where} and holds prompt and response."
@@ -258,12 +302,7 @@ def access(model: str) -> str:
 
 def available_offline(model: str) -> bool:
     """Whether the model is a local folder, or in the hub's cache already."""
-    from huggingface_hub import try_to_load_from_cache  # noqa: PLC0415
-
-    if Path(resolve_model(model)).is_dir():
-        return True
-    names = ("model.safetensors", "model.safetensors.index.json")
-    return model.count("/") == 1 and any(isinstance(try_to_load_from_cache(model, name), str) for name in names)
+    return local_folder(model) is not None
 
 
 def hub_access(model: str, endpoint: str | None = None) -> str:
@@ -292,6 +331,9 @@ def hub_access(model: str, endpoint: str | None = None) -> str:
         raise ValueError(f"The hub refused the question for {model} ({error.response.status_code}). If HF_TOKEN is set, "
                          "make a new one on https://huggingface.co/settings/tokens; or try again later.") from error
     except Exception as error:  # refused, no name server, a proxy, offline mode: all of them mean no hub
+        if constants.HF_HUB_OFFLINE:
+            raise ValueError(f"HF_HUB_OFFLINE is set, and {model} is not on this disk: unset it, and it is downloaded."
+                             ) from error
         raise ValueError(f"The hub cannot be reached from here ({type(error).__name__}), and {model} is not on this disk. "
                          "Check the network, or give the path of a local folder with the model's files.") from error
     return "open to this account on the hub"

@@ -14,7 +14,7 @@ from transformers import Trainer
 from transformers.utils import logging as hf_logging
 
 from ..diagnosis import RunStopped
-from ..models import export_merged, load_adapter, load_model, load_tokenizer, restore_base, save_adapter
+from ..models import check_vocabulary, export_merged, load_adapter, load_model, load_tokenizer, restore_base, save_adapter
 from ..paths import expanded, local_or_name, run_folder
 from ..profiles import PATHS, Profile, get_profile
 from ..rollouts import check_evaluation, has_chat_template
@@ -39,7 +39,8 @@ STEPS = "trained-steps.txt"
 
 
 def train(profile: str = "mini", output_dir: str | Path | None = None, *,
-          live: Callable[[list[dict]], None] | None = None, quiet: bool = False, **overrides: object) -> Run:
+          live: Callable[[list[dict]], None] | None = None, quiet: bool = False, extend: bool = False,
+          **overrides: object) -> Run:
     """Train, evaluate before and after, and record everything; continues an interrupted run by itself.
 
     Args:
@@ -47,6 +48,7 @@ def train(profile: str = "mini", output_dir: str | Path | None = None, *,
         output_dir: the run's folder; default ``runs/PROFILE-seedN``.
         live: called every few steps with the metrics so far, for a live plot.
         quiet: print no progress.
+        extend: let a run that has begun, or ended, go on to a larger ``max_steps`` than it was begun with.
         overrides: any field of the profile; ``train(**read_config("my.yaml"))`` takes them from a file.
 
     Returns:
@@ -63,7 +65,7 @@ def train(profile: str = "mini", output_dir: str | Path | None = None, *,
     join_processes()
     say = functools.partial(print, flush=True) if is_first() and not quiet else (lambda text: None)
     with in_plain_words(folder):
-        if first_decides(lambda: refuse_other_run(folder, p, say)):
+        if first_decides(lambda: refuse_other_run(folder, p, say, extend)):
             say(f"{folder.name} is finished already; delete its folder to train again.")
         else:
             with only_one(folder):
@@ -79,6 +81,7 @@ def start_or_continue(p: Profile, folder: Path, live, say) -> None:
     tokenizer = load_tokenizer(p)
     try_reward(p, has_chat_template(tokenizer))
     model = load_model(p)
+    check_vocabulary(tokenizer, model.get_input_embeddings().num_embeddings, p.model)
     with closing(start_wandb(p, folder, say) if is_first() else Tracker()) as tracker:
         writer = TrackedWriter(folder, tracker) if is_first() else SilentWriter(folder)
         writer.write_config(p.to_dict())
@@ -96,36 +99,85 @@ def start_or_continue(p: Profile, folder: Path, live, say) -> None:
     wait()
 
 
-def refuse_other_run(folder: Path, p: Profile, say) -> bool:
+def refuse_other_run(folder: Path, p: Profile, say, extend: bool = False) -> bool:
     """Whether ``folder`` holds this very run, finished.
 
-    A run may go on with other settings of :data:`MAY_CHANGE`. With a constant learning rate it may also become longer, or
-    end at its newest checkpoint.
+    A run may go on with other settings of :data:`MAY_CHANGE`. With a constant learning rate it may also end at its newest
+    checkpoint, and with ``extend`` become longer. Only ``extend`` changes a finished run.
 
     Raises:
-        ValueError: it holds a run with other settings, or of more steps.
+        ValueError: it holds a run with other settings, or of another number of steps.
     """
     if not (folder / "config.yaml").is_file():
         return False
     run, new = load_run(folder), p.to_dict()
-    old, finished = run.config, bool(run.environment.get("finished"))
+    changed = changed_settings(run, p, extend)
+    if run.environment.get("finished") and "max_steps" not in changed:
+        return True
+    for k in changed:
+        say(f"{k} is {new[k]!r} from here on; it was {run.config[k]!r}.")
+    (folder / "environment.json").unlink(missing_ok=True)  # it is not finished any more
+    return False
+
+
+def changed_settings(run: Run, p: Profile, extend: bool) -> list[str]:
+    """The settings in which ``p`` differs from a run that has begun, all of which may be changed.
+
+    Raises:
+        ValueError: one may not.
+    """
+    old, new = run.config, p.to_dict()
     changed = [k for k in new if k in old and old[k] != new[k] and not same_path(k, old[k], new[k])]
     free = MAY_CHANGE + (("max_steps",) if p.lr_schedule == "constant" else ())
     for k in changed:
         if k not in free:
-            raise ValueError(f"{folder} holds a run with {k}={old[k]!r}, not {new[k]!r}. "
+            raise ValueError(f"{run.path} holds a run with {k}={old[k]!r}, not {new[k]!r}. "
                              "Give another output_dir, or delete that folder.")
-    if finished and "max_steps" not in changed:
-        return True
-    there = checkpoint_step(next(iter(checkpoints(folder)), None))
-    if "max_steps" in changed and (p.max_steps < there or finished and not there):
-        there = there or old["max_steps"]
-        raise ValueError(f"{folder} holds a run that has made {there} steps: ask for max_steps={there}, or for more while "
-                         "its checkpoints are there; or give another output_dir.")
-    for k in changed:
-        say(f"{k} is {new[k]!r} from here on; it was {old[k]!r}.")
-    (folder / "environment.json").unlink(missing_ok=True)  # it is not finished any more
-    return False
+    if "max_steps" in changed:
+        refuse_other_length(run, p.max_steps, extend)
+    return changed
+
+
+def refuse_other_length(run: Run, steps: int, extend: bool) -> None:
+    """Let a run become longer only where that is said in so many words, since somebody may pay for these steps.
+
+    Raises:
+        ValueError: it would become longer unasked, or shorter than it can.
+    """
+    was, finished = run.config["max_steps"], bool(run.environment.get("finished"))
+    there = checkpoint_step(next(iter(checkpoints(run.path)), None))
+    if steps < there or finished and (steps < was or not there):
+        there = was if finished else there
+        raise ValueError(f"{run.path} holds a run that has made {there} steps: ask for max_steps={there}, or for more with "
+                         "extend while its checkpoints are there; or give another output_dir.")
+    if steps > was and not extend:
+        state = "ended" if finished else "was begun to end"
+        raise ValueError(f"{run.path} holds a run that {state} after {was} steps, not {steps}: set max_steps={was} for just "
+                         f"that run, or say extend=True (`rlvr train --extend`) to train {steps - was} more.")
+
+
+def settings_of(folder: str | Path, profile: str = "mini", *, extend: bool = False, say: Callable[[str], None] = print,
+                **changes: object) -> Profile:
+    """The settings for a folder: those of the run that it holds, else those of the profile with ``changes``.
+
+    So a notebook that is opened beside a run shows that run, whatever it was started with. Of ``changes``, only what may be
+    changed on a run that has begun counts (:func:`changed_settings`).
+
+    Raises:
+        ValueError: the folder holds a run with other settings than ``changes`` names, or of another profile.
+    """
+    asked, folder = get_profile(profile, **changes), run_folder(folder)
+    if not (folder / "config.yaml").is_file():
+        return asked
+    run = load_run(folder)
+    own = profile_of(run)
+    named = {name: getattr(asked, name) for name in ("profile", *changes)}
+    settings = replace(own, **named)
+    changed_settings(run, settings, extend)
+    apart = {k: v for k, v in settings.to_dict().items() if v != asked.to_dict()[k]}
+    if apart:
+        say(f"{folder.name} holds a run, and its settings count: {', '.join(f'{k}={v!r}' for k, v in apart.items())}.")
+    return settings
 
 
 def same_path(name: str, old: object, new: object) -> bool:
@@ -194,7 +246,13 @@ def training_seconds(folder: Path) -> float:
 
 
 def profile_of(run: Run) -> Profile:
-    """The profile that a run was made with."""
+    """The profile that a run was made with.
+
+    Raises:
+        ValueError: it has no settings yet, or they are not those of a run.
+    """
+    if not run.config.get("profile"):
+        raise ValueError(f"{run.path} has no config.yaml with a profile: its training has not begun. Start it (again).")
     known = {k: v for k, v in run.config.items() if k != "profile"}
     return get_profile(run.config["profile"], **known)
 

@@ -1,0 +1,177 @@
+"""Models that do not work are found at minute zero, in one sentence; nothing that a folder holds gives a traceback."""
+
+from __future__ import annotations
+
+import errno
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from rlvr_utils import models
+from rlvr_utils.model_files import check_safetensors, check_weights
+from rlvr_utils.models import load_model, load_tokenizer
+from rlvr_utils.preflight import checks
+from rlvr_utils.profiles import get_profile
+from rlvr_utils.rollouts import encode_prompts
+
+TWO = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Path:
+    """A tiny model with MiniLlama's tokenizer, its weights in one file."""
+    folder = tmp_path_factory.mktemp("whole")
+    tokenizer = load_tokenizer(get_profile("mini"))
+    torch.manual_seed(0)
+    LlamaForCausalLM(LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
+        num_key_value_heads=1, tie_word_embeddings=True, eos_token_id=tokenizer.eos_token_id)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def edit(name: str, **changes) -> Callable[[Path], None]:
+    """Change keys of a JSON file; None removes one."""
+    def change(folder: Path) -> None:
+        content = json.loads((folder / name).read_text()) | changes
+        (folder / name).write_text(json.dumps({key: value for key, value in content.items() if value is not None}))
+    return change
+
+
+def write(name: str, content: bytes | None) -> Callable[[Path], None]:
+    """Replace a file; None removes it."""
+    return lambda folder: (folder / name).write_bytes(content) if content is not None else (folder / name).unlink()
+
+
+def shorten(size: int) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        file = folder / "model.safetensors"
+        file.write_bytes(file.read_bytes()[:size])
+    return change
+
+
+def split(lost: int) -> Callable[[Path], None]:
+    """Weights in two files with an index, one of them ``lost``."""
+    def change(folder: Path) -> None:
+        weights = load_file(folder / "model.safetensors")
+        halves = [dict(list(weights.items())[i::2]) for i in range(2)]
+        for name, half in zip(TWO, halves, strict=True):
+            save_file(half, folder / name, metadata={"format": "pt"})
+        where = {tensor: name for name, half in zip(TWO, halves, strict=True) for tensor in half}
+        (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": where}))
+        (folder / "model.safetensors").unlink()
+        (folder / TWO[lost]).unlink()
+    return change
+
+
+def into_an_adapter(folder: Path) -> None:
+    for name in ("config.json", "model.safetensors"):
+        (folder / name).unlink()
+    (folder / "adapter_config.json").write_text("{}")
+
+
+#: What may be wrong with a model's folder, and what is said.
+FAULTS = {
+    "cut short": (shorten(4000), "has 4,000 bytes and should have"),
+    "cut in its header": (shorten(100), "its header cannot be read"),
+    "a few bytes": (shorten(5), "its header cannot be read"),
+    "empty weights": (shorten(0), "its header cannot be read"),
+    "random bytes": (write("model.safetensors", bytes(range(256)) * 20), "its header cannot be read"),
+    "a header of no object": (write("model.safetensors", (2).to_bytes(8, "little") + b"[]"), "its header cannot be read"),
+    "a pointer": (write("model.safetensors", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n"), "git lfs pull"),
+    "no weights": (write("model.safetensors", None), "has no weights"),
+    "the first part is gone": (split(0), f"1 of the 2 files .* the first is {TWO[0]}"),
+    "the second part is gone": (split(1), f"1 of the 2 files .* the first is {TWO[1]}"),
+    "no JSON": (write("config.json", b"{"), "config.json is not JSON"),
+    "no object": (write("config.json", b"[]"), "holds no JSON object"),
+    "no config": (write("config.json", None), "There is no config.json"),
+    "an adapter": (into_an_adapter, "It is an adapter. `rlvr export RUN NEW_FOLDER`"),
+    "more layers": (edit("config.json", num_hidden_layers=3), "18 of 29 tensors|tensors of .* are not in"),
+    "another width": (edit("config.json", hidden_size=32), "are not those of its config.json"),
+    "another architecture": (edit("config.json", model_type="gpt2", architectures=None), "tensors of the model are not in"),
+    "no such architecture": (edit("config.json", model_type="nonesuch", architectures=None), "cannot read them"),
+    "an encoder": (edit("config.json", model_type="t5", architectures=None), "take a causal language model"),
+    "a null": (lambda folder: (folder / "config.json").write_text(
+        (folder / "config.json").read_text().replace('"max_position_embeddings": 2048', '"max_position_embeddings": null')),
+        "cannot read them"),
+    "no tokenizer": (lambda folder: [file.unlink() for file in folder.glob("tokenizer*")], "cannot read them"),
+    "a broken tokenizer": (write("tokenizer.json", b"{"), "cannot read them"),
+    "no end": (edit("tokenizer_config.json", eos_token=None), "has no end token"),
+    "a larger tokenizer": (edit("config.json", vocab_size=300), "embedding only 300|are not those of its config.json"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_model_that_cannot_be_trained_is_found_before_it_is_loaded(fault: str, whole, tmp_path) -> None:
+    damage, said = FAULTS[fault]
+    folder = shutil.copytree(whole, tmp_path / "model 401 at 403")  # numbers in a path mean nothing
+    damage(folder)
+    p = get_profile("mini", model=str(folder))
+    found = checks.attempt("model", checks.check_model, p)
+    assert not found.ok
+    with pytest.raises(ValueError, match=said):
+        checks.check_model(p)
+    assert "licence" not in found.sentence and "network" not in found.sentence and "\n" not in found.sentence
+    with pytest.raises(ValueError) as met:  # the training says so too, without a traceback
+        models.check_vocabulary(load_tokenizer(p), load_model(p).get_input_embeddings().num_embeddings, p.model)
+    assert "\n" not in str(met.value)
+
+
+def test_a_model_that_is_whole_passes(whole, tmp_path) -> None:
+    assert "holds prompt and response" in checks.check_model(get_profile("mini", model=str(whole)))
+    folder = shutil.copytree(whole, tmp_path / "split")
+    split(0)(shutil.copytree(whole, tmp_path / "other"))
+    shutil.copy(tmp_path / "other" / TWO[1], folder)
+    assert check_weights(whole) == {name: tuple(t.shape) for name, t in load_file(whole / "model.safetensors").items()}
+    assert check_safetensors(folder / TWO[1])
+
+
+def test_a_larger_embedding_than_the_tokenizer_needs_is_usual(whole) -> None:
+    models.check_vocabulary(load_tokenizer(get_profile("mini", model=str(whole))), 100_000, "padded")
+
+
+@pytest.mark.parametrize("template", ["{{ raise_exception('only pairs') }}", "{% for", "{{ 1 + messages }}",
+                                      "{{ messages[1]['content'] }}"])
+def test_a_chat_template_that_raises_is_one_sentence(whole, template: str) -> None:
+    tokenizer = load_tokenizer(get_profile("mini", model=str(whole)))
+    tokenizer.chat_template = template
+    with pytest.raises(ValueError, match="chat template fails on a conversation of one user message"):
+        encode_prompts(tokenizer, [[{"role": "user", "content": "?"}]])
+
+
+def test_no_check_gives_a_traceback() -> None:
+    def broken(p):
+        raise KeyError("hidden_size\nand more")
+
+    found = checks.attempt("machine", broken, get_profile("mini"))
+    assert not found.ok and "KeyError" in found.sentence and "\n" not in found.sentence
+
+
+@pytest.mark.parametrize(("error", "said"), [
+    (OSError(errno.ENOSPC, "No space left on device"), "The disk is full"),
+    (RuntimeError("IO Error: No space left on device (os error 28)"), "The disk is full"),
+    (OSError("401 Client Error: Unauthorized for url"), "accept its licence"),
+    (OSError("You are trying to access a gated repo."), "accept its licence"),
+    (OSError("some/401-model is not a local folder"), "Check the name and the network"),
+    (ValueError("Loading it requires you to set trust_remote_code=True"), "never run here")])
+def test_the_advice_is_about_the_cause(error: Exception, said: str) -> None:
+    def load(name, **options):
+        raise error
+
+    with pytest.raises(ValueError, match=said):
+        models._from_hub(load, "some/401-model")
+
+
+def test_offline_mode_says_what_to_unset(monkeypatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(ValueError, match="HF_HUB_OFFLINE is set, .*: unset it"):
+        load_tokenizer(get_profile("mini", model="some/model"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(ValueError, match="HF_HUB_OFFLINE is set, .*: unset it"):
+        checks.hub_access("some/model")
