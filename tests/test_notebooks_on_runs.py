@@ -23,7 +23,7 @@ from rlvr_utils.preflight import Trainability
 from rlvr_utils.problems import load_problems
 from rlvr_utils.profiles import get_profile
 from rlvr_utils.runs import RunWriter, load_run, reference_runs
-from rlvr_utils.training import profile_of
+from rlvr_utils.training import profile_of, settings_of
 
 PROBLEMS = 12  # of each evaluation: enough for every cell to have something to count
 
@@ -197,6 +197,30 @@ def nothing_is_trained(monkeypatch) -> list[dict]:
     monkeypatch.setattr(rlvr_utils.preflight, "time_steps", lambda p, **_: "not timed")
     monkeypatch.setattr(rlvr_utils.preflight, "trainability", lambda p, **_: Trainability([0, 3, 8, 1], 8, 16))
     return asked
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_folder_that_holds_a_run_has_that_runs_settings(tmp_path, finished: bool) -> None:
+    """README's evening run, as notebook 04 meets it with its own parameters."""
+    evening, folder, said = {"max_steps": 100, "eval_problems": 200, "eval_samples": 2}, tmp_path / "run", []
+
+    def of(profile: str = "llama-8b", **options):
+        return settings_of(folder, profile, say=said.append, **options)
+
+    assert of(max_steps=7) == get_profile("llama-8b", max_steps=7) and said == []
+    own = get_profile("llama-8b", **evening)
+    RunWriter(folder).write_config(own.to_dict())
+    RunWriter(folder).write_environment({"finished": finished})
+    (folder / "checkpoints" / "checkpoint-100").mkdir(parents=True)
+    assert of() == of(**evening) == own
+    assert "run holds a run, and its settings count: max_steps=100, eval_problems=200, eval_samples=2." in said
+    assert of(micro_batch=4) == get_profile("llama-8b", micro_batch=4, **evening), "memory may change"
+    for options, sentence in (({"max_steps": 470}, "100 steps, not 470: set max_steps=100 for .* to train 370 more"),
+                              ({"max_steps": 60}, "has made 100 steps"), ({"learning_rate": 1.0}, "learning_rate=1e-05"),
+                              ({"profile": "mini"}, "profile='llama-8b', not 'mini'")):
+        with pytest.raises(ValueError, match=sentence):
+            of(**options)
+    assert of(max_steps=470, extend=True) == get_profile("llama-8b", **evening | {"max_steps": 470})
 
 
 def test_notebook_04_shows_a_run_with_its_own_settings_and_trains_no_more(left, nothing_is_trained, monkeypatch) -> None:

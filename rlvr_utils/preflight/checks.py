@@ -34,8 +34,8 @@ from ..models import (
     needed_shapes,
     refuse_unknown_targets,
 )
-from ..problems import load_problems
 from ..paths import run_folder
+from ..problems import load_problems
 from ..profiles import Profile, get_profile
 from ..rollouts import encode_prompts, has_chat_template, prompts_for
 from ..runs import load_run
