@@ -211,11 +211,17 @@ def count_parameters(model: torch.nn.Module) -> dict[str, int]:
             "trainable": sum(p.numel() for p in model.parameters() if p.requires_grad)}
 
 
+def inner_size(config: PretrainedConfig) -> int:
+    """Width of the feed-forward layers: GPT-2's family names it otherwise, or leaves it at four times the model's width."""
+    return getattr(config, "intermediate_size", None) or getattr(config, "n_inner", None) or 4 * config.hidden_size
+
+
 def linear_shapes(config: PretrainedConfig) -> dict[str, tuple[int, int]]:
     """(in, out) of the seven linear layers of one Llama (or Qwen2) block, by name."""
-    hidden, inner = config.hidden_size, config.intermediate_size
+    hidden, inner = config.hidden_size, inner_size(config)
     head = getattr(config, "head_dim", None) or hidden // config.num_attention_heads
-    queries, keys = config.num_attention_heads * head, config.num_key_value_heads * head
+    keys = (getattr(config, "num_key_value_heads", None) or config.num_attention_heads) * head
+    queries = config.num_attention_heads * head
     return {"q_proj": (hidden, queries), "k_proj": (hidden, keys), "v_proj": (hidden, keys),
             "o_proj": (queries, hidden), "gate_proj": (hidden, inner), "up_proj": (hidden, inner),
             "down_proj": (inner, hidden)}

@@ -320,7 +320,7 @@ def test_claims_without_evidence_read_not_run():
 
 
 def test_own_run_first_reference_runs_otherwise(tmp_path, monkeypatch):
-    monkeypatch.setattr(analysis.frames, "REPO", tmp_path)
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(analysis.frames, "newest_run", lambda profile: newest)
     monkeypatch.setattr(analysis.frames, "reference_runs", lambda prefix: shipped)
     newest, shipped = None, []

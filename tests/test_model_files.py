@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from rlvr_utils import models
 from rlvr_utils.model_files import check_safetensors, check_weights
@@ -130,6 +130,23 @@ def test_a_model_that_is_whole_passes(whole, tmp_path) -> None:
     shutil.copy(tmp_path / "other" / TWO[1], folder)
     assert check_weights(whole) == {name: tuple(t.shape) for name, t in load_file(whole / "model.safetensors").items()}
     assert check_safetensors(folder / TWO[1])
+
+
+@pytest.mark.parametrize("body", [False, True])
+def test_another_architecture_is_a_model_like_any_other(whole, tmp_path, body: bool) -> None:
+    """GPT-2 has other names for everything; checkpoints such as the hub's `gpt2` hold its body without a prefix."""
+    tokenizer = load_tokenizer(get_profile("mini"))
+    config = GPT2Config(vocab_size=len(tokenizer), n_embd=16, n_layer=1, n_head=2, eos_token_id=tokenizer.eos_token_id,
+                        bos_token_id=tokenizer.bos_token_id)
+    model = GPT2LMHeadModel(config)
+    (model.transformer if body else model).save_pretrained(tmp_path)
+    if body:
+        edit("config.json", architectures=["GPT2LMHeadModel"])(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    p = get_profile("mini", model=str(tmp_path), lora_targets="all-linear", shared_prefix=False)
+    found = checks.checkup(p, folder=tmp_path / "run")
+    assert [check.sentence for check in found if not check.ok] == []
+    load_model(p)
 
 
 def test_a_larger_embedding_than_the_tokenizer_needs_is_usual(whole) -> None:

@@ -241,8 +241,9 @@ def test_notebook_04_shows_a_run_with_its_own_settings_and_trains_no_more(left, 
 
 @pytest.fixture(scope="module")
 def arms_once():
-    """What notebook 05 says about the included runs is computed once, whatever run it reads."""
+    """What notebook 05 says about the included runs is computed once, from one seed, whatever run it reads."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(analysis.arms, "reference_runs", lambda *names: reference_runs(*names)[:1])
         patch.setattr(analysis.rates, "N_RESAMPLES", 50)
         for name in ("arm_comparison", "arms_made", "finished_runs", "learning_rate_grid", "minus", "minus_by_seed"):
             patch.setattr(analysis, name, functools.cache(getattr(analysis, name)))

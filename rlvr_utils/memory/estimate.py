@@ -23,6 +23,7 @@ from ..models import (
     count_parameters,
     counted_lora_parameters,
     empty_model,
+    inner_size,
     linear_shapes,
     lora_parameter_count,
     model_config,
@@ -227,7 +228,7 @@ def room_for(load: Load) -> int:
 
 def prefill_bytes(p: Profile, config: PretrainedConfig) -> float:
     """Working memory per prompt token, inside one MLP; nothing is kept for a backward pass."""
-    size, inner, hidden = DTYPE_BYTES[p.dtype], config.intermediate_size, config.hidden_size
+    size, inner, hidden = DTYPE_BYTES[p.dtype], inner_size(config), config.hidden_size
     # silu(gate) and the base layer's result in the model's dtype; with LoRA, beside them in float32: B A x, that
     # times alpha / r, and the sum. Without LoRA: the product instead.
     beside = 3 * FLOAT32 if p.adapter == "lora" and "up_proj" in llama_targets(p) else size
@@ -250,7 +251,7 @@ def update(p: Profile, config: PretrainedConfig, load: Load, on_gpu: bool) -> di
     inputs = layers * load.tokens * config.hidden_size * width
     kept, again = (inputs, block) if p.gradient_checkpointing else (layers * block, 0)
     last_norm = 3 * load.tokens * config.hidden_size * FLOAT32  # its input, its output and its gradient
-    backward = 2 * load.tokens * config.intermediate_size * width  # gradients of silu(gate) and of up
+    backward = 2 * load.tokens * inner_size(config) * width  # gradients of silu(gate) and of up
     head = log_prob_bytes(p, config, load, on_gpu)
     return {"gradients": count * size, "activations": kept + last_norm + max(0, again + backward - head),
             "log-probs": head}
@@ -264,7 +265,7 @@ def saved_per_token(p: Profile, config: PretrainedConfig) -> float:
     the adapters read. In float32 they read the layers' own inputs; in bfloat16 each casts its input for itself.
     """
     size, shapes = DTYPE_BYTES[p.dtype], linear_shapes(config)
-    hidden, inner, queries = config.hidden_size, config.intermediate_size, shapes["q_proj"][1]
+    hidden, inner, queries = config.hidden_size, inner_size(config), shapes["q_proj"][1]
     block = 2 * hidden * FLOAT32 + 4 * queries * size + 3 * inner * size + config.num_attention_heads * FLOAT32
     targets = llama_targets(p) if p.adapter == "lora" else READS
     if p.adapter == "lora" and size != FLOAT32:
