@@ -23,6 +23,7 @@ from .wandb_server import INIT_PATIENCE, obstacle, wandb_mode
 
 PACKAGES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "wandb", "numpy")
 STEP = "train/global_step"  # in every row: what W&B draws its charts over, and what names a row that was sent twice
+FINISH_PATIENCE = 300.0  # seconds for the upload at the end: a network that is gone must not keep a rented GPU waiting
 TABLE_COLUMNS = ("problem_id", "sample", "prompt", "response", "ground_truth", "reward", "reason", "n_tokens")
 
 
@@ -141,8 +142,7 @@ def init_wandb(p: Profile, folder: Path, mode: str, say: Callable[[str], None]):
     try:
         import wandb  # noqa: PLC0415 - slow to import
 
-        # finish_timeout: a network that is gone must not keep a rented GPU waiting for the upload
-        settings = wandb.Settings(silent=True, console="off", init_timeout=INIT_PATIENCE, finish_timeout=300,
+        settings = wandb.Settings(silent=True, console="off", init_timeout=INIT_PATIENCE, finish_timeout=FINISH_PATIENCE,
                                   finish_timeout_raises=True)
         run = wandb.init(mode=mode, project=p.wandb_project, name=folder.name, id=run_id(folder), resume="allow",
                          dir=str(folder), config=p.to_dict(), settings=settings)

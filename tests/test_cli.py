@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import os
+import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 import rlvr_utils
-from rlvr_utils import cli
+from rlvr_utils import REPO, cli
 
 
 @pytest.mark.parametrize(
@@ -172,3 +175,39 @@ def test_an_interruption_says_how_to_go_on(monkeypatch, capsys) -> None:
     stand_in(monkeypatch, "training", train=train)
     assert cli.main(["train"]) == 130
     assert "the same command goes on" in capsys.readouterr().err
+
+
+SHADOWS = ("datasets", "psutil", "wandb", "yaml", "numpy", "torch", "cli", "profiles", "random", "json", "requests")
+
+
+@pytest.fixture
+def shadows(tmp_path: Path) -> Path:
+    """A learner's folder whose modules are called like libraries, with a reward of the learner's own."""
+    for name in SHADOWS:
+        (tmp_path / f"{name}.py").write_text(f"raise ImportError('the {name}.py of the current directory')\n")
+    reward = "def ones(prompts, completions, **columns):\n    return [1.0] * len(completions)\n"
+    (tmp_path / "my_reward.py").write_text(reward)
+    return tmp_path
+
+
+@pytest.mark.parametrize("start", [["-m", "rlvr_utils"], ["-c", "from rlvr_utils.__main__ import main; main()"],
+                                   ["-c", "from rlvr_utils.cli import main; main()"]], ids=["-m", "rlvr", "cli"])
+@pytest.mark.parametrize("on_the_path", [False, True])
+def test_files_of_the_current_directory_shadow_no_library(shadows: Path, start: list[str], on_the_path: bool) -> None:
+    if on_the_path and start[1].startswith("from rlvr_utils.cli"):
+        pytest.skip("whoever imports the module by hand has a path of their own")
+    path = os.pathsep.join([str(REPO)] + [str(shadows)] * on_the_path)
+    options = ["-P"] * (start[0] == "-c")  # the installed command has no current directory on its path
+    done = subprocess.run([sys.executable, *options, *start, "profile", "mini", "--set", "max_steps=7"], cwd=shadows,
+                          env=os.environ | {"PYTHONPATH": path}, text=True, capture_output=True)
+    assert done.returncode == 0 and "max_steps: 7" in done.stdout, done.stderr[-500:]
+
+
+def test_a_reward_of_ones_own_is_found_beside_files_that_are_called_like_libraries(shadows: Path, monkeypatch) -> None:
+    from rlvr_utils.profiles import get_profile
+    from rlvr_utils.training.rewards import reward_function
+
+    monkeypatch.chdir(shadows)
+    monkeypatch.setattr(sys, "path", ["", *sys.path])
+    assert callable(reward_function(get_profile("mini", reward="my_reward:ones")))
+    assert sys.path[-1] == str(shadows) and "" not in sys.path

@@ -10,7 +10,7 @@ import pytest
 
 from rlvr_utils import locks
 from rlvr_utils.runs import RunWriter, load_run
-from rlvr_utils.training import evaluate_run, is_going
+from rlvr_utils.training import evaluate_run, is_going, run
 from rlvr_utils.training.safety import RunInterrupted, only_one
 
 fcntl = pytest.importorskip("fcntl", reason="there are no file locks here")
@@ -92,8 +92,8 @@ def test_evaluations_made_at_the_same_time_are_all_kept(tmp_path) -> None:
     RunWriter(tmp_path).write_config({"profile": "mini"})
     made = [subprocess.Popen([sys.executable, "-c", EVALUATE, str(tmp_path), str(first)]) for first in (0, 100, 200)]
     assert [process.wait() for process in made] == [0, 0, 0]
-    run = load_run(tmp_path)
-    assert len(run.evaluations) == 60 and len(run.rollouts) == 60
+    found = load_run(tmp_path)
+    assert len(found.evaluations) == 60 and len(found.rollouts) == 60
 
 
 def test_a_row_whose_writer_read_the_file_too_early_is_kept(tmp_path, monkeypatch) -> None:
@@ -122,6 +122,17 @@ def test_an_evaluator_takes_away_nothing_that_another_process_is_writing(tmp_pat
     assert (tmp_path / "config.yaml.part").exists()
     RunWriter(tmp_path)
     assert not (tmp_path / "config.yaml.part").exists()
+
+
+def test_an_evaluation_bears_the_step_of_the_model_that_is_there(tmp_path, monkeypatch) -> None:
+    """A run that was made longer and then killed still has the model of its first end."""
+    RunWriter(tmp_path).write_config({"profile": "mini", "max_steps": 200, "wandb_mode": "disabled"})
+    (tmp_path / "adapter").mkdir()
+    monkeypatch.setattr(run, "load_trained", lambda found: (None, None))
+    monkeypatch.setattr(run, "evaluate_split", lambda model, tokenizer, p, writer, step, *rest: step)
+    assert evaluate_run(tmp_path) == 200, "of a version that did not write it down"
+    (tmp_path / "adapter" / run.STEPS).write_text("100\n")
+    assert evaluate_run(tmp_path) == 100
 
 
 def test_a_run_that_is_training_is_not_evaluated(tmp_path) -> None:

@@ -6,13 +6,14 @@ import json
 import os
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from rlvr_utils import runs, training
 from rlvr_utils.diagnosis import Finding, RunStopped
@@ -166,6 +167,36 @@ def test_a_damaged_config_is_named(whole, tiny):
     (whole / "config.yaml").write_text("profile: [mini")
     with pytest.raises(OSError, match="config.yaml is damaged.*Everything up to step 4 is kept"):
         train("mini", whole, model=tiny, quiet=True, **SHORT)
+
+
+@pytest.mark.parametrize("what", ["torch", "safetensors", "python"])
+def test_a_full_disk_is_known_by_what_really_happens_on_one(what, tmp_path):
+    """Every writer of the training, on a disk that takes 1,000 bytes a file."""
+    save = {"torch": lambda file: torch.save({"a": torch.zeros(10_000)}, file),
+            "safetensors": lambda file: save_file({"a": torch.zeros(10_000)}, file),
+            "python": lambda file: file.write_bytes(bytes(10_000))}[what]
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises(safety.RunInterrupted, match="is full, or the quota"), safety.in_plain_words(tmp_path):
+            save(tmp_path / "file")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, handler)
+
+
+@pytest.mark.parametrize("error", [
+    RuntimeError("Parent directory /data/no space left does not exist."), ValueError("file too large to be a problem"),
+    FileNotFoundError(2, "No such file or directory", "/data/no space left (os error 28)/x"),
+    KeyError("iostream error"), RuntimeError("the reward of problem 'unexpected pos' failed")])
+def test_words_in_a_path_are_no_cause(error, tmp_path):
+    assert safety.explanation(error, tmp_path) is None
+
+
+def test_a_full_disk_elsewhere_is_named(tmp_path):
+    said = safety.explanation(OSError(28, "No space left on device", "/cache/model"), tmp_path / "run")
+    assert said.startswith("The disk under /cache/model is full")
 
 
 def test_other_errors_speak_for_themselves(tmp_path):

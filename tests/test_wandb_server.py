@@ -14,6 +14,7 @@ import pytest
 
 from rlvr_utils import tracking, wandb_server
 from rlvr_utils.profiles import get_profile
+from rlvr_utils.runs import load_run
 from rlvr_utils.tracking import start_wandb
 
 KEY = "0123456789abcdef" * 2 + "deadbeef"  # 40 characters, as W&B's keys have
@@ -63,6 +64,7 @@ def server(monkeypatch):
     monkeypatch.setenv("WANDB_API_KEY", KEY)
     monkeypatch.setattr(wandb_server, "PATIENCE", 1.0)
     monkeypatch.setattr(tracking, "INIT_PATIENCE", 3.0)
+    monkeypatch.setattr(tracking, "FINISH_PATIENCE", 3.0)
     wandb.teardown()  # W&B reads the environment when its service starts
     yield start
     for one in started:
@@ -160,3 +162,23 @@ def test_wandb_itself_starts_with_the_modes_that_people_write(monkeypatch, tmp_p
     tracker = start_wandb(get_profile("mini"), tmp_path)
     assert tracker.run is not None and tracker.run.settings.mode == "offline"
     tracker.close()
+
+
+def test_a_server_that_dies_during_a_training_changes_nothing_of_it(server, tmp_path) -> None:
+    """It answers until the first step is made, and never again: neither the steps nor the end wait for it."""
+    from rlvr_utils.tracking import TrackedWriter
+
+    answer: dict[str, object] = {"status": 200}
+    server(lambda query: answer["status"])
+    tracker = start_wandb(get_profile("mini"), tmp_path, lambda text: None)
+    assert tracker.run.settings.mode == "online"
+    writer = TrackedWriter(tmp_path, tracker)
+    writer.log_metrics({"step": 1, "reward": 0.5})
+    answer["status"] = "hang"
+    began = time.monotonic()
+    for step in range(2, 100):
+        writer.log_metrics({"step": step, "reward": 0.5})
+    assert time.monotonic() - began < 10
+    tracker.close()
+    assert time.monotonic() - began < 20
+    assert len(load_run(tmp_path).metrics) == 99

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,8 +14,10 @@ from .checkpoints import MARK, checkpoint_step, checkpoints
 from .processes import is_first
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-# the words of safetensors and of PyTorch, whose errors have no number
-NO_ROOM_TEXTS = ("no space left", "disk quota", "file too large", "file write failed", "iostream error", "unexpected pos")
+RUST = re.compile(r"\(os error (\d+)\)")  # where safetensors and tokenizers write the number
+# PyTorch writes none where a write fails. A path in a message may hold any words, so these are whole messages.
+TORCH = re.compile(r"\[enforce fail at inline_container\.cc:\d+\] \. (unexpected pos \d+ vs \d+|PytorchStreamWriter failed "
+                   r"writing file .*: file write failed)|basic_ios::clear: iostream error|write\(\): fd \d+ failed with .*")
 NO_ACCESS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.EIO)
 
 
@@ -47,9 +50,9 @@ def explanation(error: Exception, folder: Path) -> str | None:
     again = f"{kept(folder)} Then start the same call again: it goes on by itself."
     if isinstance(error, RewardFailed):
         return f"{error} {kept(folder)} If this was a passing failure, the same call goes on from there."
-    code = getattr(error, "errno", None)
-    if code in NO_ROOM or any(text in str(error).lower() for text in NO_ROOM_TEXTS):
-        return f"The disk under {folder} is full, or the quota is used up. Make room. {again}"
+    code = error_number(error)
+    if code in NO_ROOM:
+        return f"The disk under {full_disk(error, folder)} is full, or the quota is used up. Make room. {again}"
     if code in NO_ACCESS and str(folder) in str(getattr(error, "filename", "")):
         return (f"{error.filename} cannot be read or written ({error.strerror}). Mend that, or give another output_dir. "
                 f"{again}")
@@ -59,6 +62,21 @@ def explanation(error: Exception, folder: Path) -> str | None:
     if isinstance(error, DamagedRun):
         return f"{error} {again}"
     return None
+
+
+def error_number(error: BaseException) -> int | None:
+    """The system's number of what went wrong, by which a cause is told: a text may quote a path, and a path any words."""
+    if isinstance(error, OSError):
+        return error.errno
+    if found := RUST.search(str(error)) if "safetensors" in type(error).__module__ else None:
+        return int(found[1])
+    return errno.ENOSPC if isinstance(error, RuntimeError) and TORCH.match(str(error)) else None
+
+
+def full_disk(error: BaseException, folder: Path) -> str:
+    """The file that did not fit, where it is none of the run's: a cache may be on another disk."""
+    file = getattr(error, "filename", None)
+    return str(folder if file is None or isinstance(file, int) or Path(file).is_relative_to(folder) else file)
 
 
 def kept(folder: Path) -> str:
