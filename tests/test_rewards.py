@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import json
 import math
 import sys
 from pathlib import Path
@@ -120,6 +121,7 @@ def test_none_and_numbers_of_all_kinds_are_rewards(own):
     (lambda completions, rubric, **columns: [0.0, 0.0], "asks for rubric, and there is no such column"),
     (lambda completions, **columns: [1 / 0], "failed in test_rewards.py, line .*ZeroDivisionError.*It should begin like"),
     (lambda completions, **columns: [math.nan, 0], "gave nan for response 1"),
+    (lambda completions, **columns: json.loads("{\n"), "JSONDecodeError: Expecting property name"),
     ("no function", "is no function but str")])
 def test_a_reward_that_cannot_work_is_refused_at_minute_zero(own, tiny, tmp_path, function, said):
     p = own(function)

@@ -68,7 +68,7 @@ def own_reward(name: str) -> Callable[..., list[float | None]]:
     try:
         found = getattr(importlib.import_module(module), function)
     except Exception as error:  # a module of the reader's own may fail in any way while it is imported
-        raise ValueError(f"reward={name!r}: {type(error).__name__}: {error}. Give module:function, where the module can be "
+        raise ValueError(f"reward={name!r}: {named(error)}. Give module:function, where the module can be "
                          "imported from here; a function defined in this notebook is __main__:function.") from error
     if not callable(found):
         raise ValueError(f"reward={name!r} is no function but {type(found).__name__}: give one like `{FORM}`.")
@@ -87,7 +87,7 @@ def checked(reward: Callable, name: str, completions: Sequence, columns: Mapping
         given = reward(completions=completions, **columns)
         given = list(result_of(given) if inspect.isawaitable(given) else given)
     except Exception as error:
-        raise RewardFailed(f"{where} failed{place(error)}: {type(error).__name__}: {str(error).rstrip('.')}.") from error
+        raise RewardFailed(f"{where} failed{place(error)}: {named(error)}.") from error
     if len(given) != len(completions):
         raise RewardFailed(f"{where} gave a list of {len(given)} for {len(completions)} responses: it should give one "
                            "number, or None, for each.")
@@ -108,6 +108,12 @@ def as_number(value: object) -> float | None:
         return float(value)
     except (TypeError, ValueError, OverflowError):
         return math.nan
+
+
+def named(error: Exception) -> str:
+    """An error's kind and text in one line."""
+    text = " ".join(str(error).split()).rstrip(".")
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def place(error: Exception) -> str:
