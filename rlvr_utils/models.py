@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from peft.tuners.lora import LoraLayer
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -302,31 +303,52 @@ def load_adapter(model: PreTrainedModel, folder: str | Path, trainable: bool = F
         raise ValueError(f"The adapter in {folder.name} does not fit: it was trained on {base!r}.") from error
 
 
-def restore_base(model: PeftModel, profile: Profile) -> None:
-    """Put the base model's own numbers back under the adapter, from where they were loaded.
+def merged_weights(model: PeftModel) -> Iterator[tuple[str, torch.Tensor]]:
+    """Every weight of the policy, under the name that it has in the plain model: ``W + (alpha / r) B A`` where LoRA works.
 
-    Merging an adapter and taking it off again, as is done to hand it to vLLM, rounds in bfloat16 each time.
+    The sums are made beside ``W``, one at a time, so the base keeps every bit and no second model is held. PEFT's own
+    ``merge_adapter`` and ``unmerge_adapter`` add to ``W`` and subtract again: in bfloat16 both round, and ``W`` drifts.
     """
-    own = _from_hub(AutoModelForCausalLM.from_pretrained, profile.model, dtype=getattr(torch, profile.dtype)).state_dict()
-    with torch.no_grad():
-        for name, weight in model.get_base_model().state_dict().items():
-            if ".lora_" not in name:
-                weight.copy_(own[name.replace(".base_layer.", ".")])
+    layers = {f"{name}.base_layer.weight": layer for name, layer in model.named_modules() if isinstance(layer, LoraLayer)}
+    for name, weight in model.named_parameters():
+        if model.prefix not in name:
+            merged = merged_weight(layers[name]) if name in layers else weight.detach()
+            yield name.removeprefix("base_model.model.").replace(".base_layer", ""), merged
+
+
+@torch.no_grad()
+def merged_weight(layer: LoraLayer) -> torch.Tensor:
+    """``W + (alpha / r) B A`` of one linear layer, (out, in), summed in float32 and rounded once to ``W``'s dtype.
+
+    Raises:
+        ValueError: the adapter is merged into ``W`` already, which would count it twice.
+    """
+    if layer.merged:
+        raise ValueError("The adapter is merged into the base. Call unmerge_adapter() first, or load the base again.")
+    weight, (adapter,) = layer.get_base_layer().weight, layer.active_adapters
+    A, B = layer.lora_A[adapter].weight.float(), layer.lora_B[adapter].weight.float()
+    left, right = (A.T, B.T) if layer.fan_in_fan_out else (B, A)  # GPT-2 keeps its weights as (in, out)
+    with torch.autocast(weight.device.type, enabled=False):  # it would multiply in bfloat16
+        merged = torch.addmm(weight.float(), left, right, alpha=layer.scaling[adapter])
+    return merged.to(weight.dtype)
 
 
 def merge_adapter(model: PeftModel) -> PreTrainedModel:
     """A plain model with ``W + (alpha / r) B A`` in place of ``W``: nothing of PEFT is left, nothing slows it down.
 
-    Takes the place of ``model``, whose base weights it changes; in bfloat16 the sum is rounded once.
+    Takes the place of ``model``, whose base weights it changes to those of :func:`merged_weights`. PEFT's own merge rounds
+    the change to bfloat16 before it adds it, so it gives a slightly different model than the one that was sampled from.
 
     Raises:
-        ValueError: the merged weights hold a NaN or an infinity.
+        ValueError: the adapter holds a NaN or an infinity.
     """
-    try:
-        return model.merge_and_unload(safe_merge=True)
-    except ValueError as error:
+    if not all(weight.isfinite().all() for name, weight in model.named_parameters() if model.prefix in name):
         raise ValueError("The adapter holds NaN or infinite numbers, so it was not merged; go back to an earlier "
-                         "checkpoint and lower the learning rate.") from error
+                         "checkpoint and lower the learning rate.")
+    for layer in model.modules():
+        if isinstance(layer, LoraLayer):
+            layer.get_base_layer().weight.data = merged_weight(layer)
+    return model.unload()
 
 
 def export_merged(model: PeftModel, tokenizer: PreTrainedTokenizerBase, folder: str | Path) -> Path:

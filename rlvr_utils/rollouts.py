@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
-from transformers import GenerationConfig, PreTrainedTokenizerBase, StoppingCriteria, StoppingCriteriaList
+from transformers import GenerationConfig, PreTrainedTokenizerBase, StoppingCriteria, StoppingCriteriaList, set_seed
 from transformers.utils.logging import get_logger
 
 from .decoding import can_decode, decode, read_beginning, sampling_mode
@@ -194,27 +196,44 @@ def sample_responses(model, tokenizer: PreTrainedTokenizerBase, prompts: list, *
         temperature: 0 means greedy.
         seed: makes the samples repeatable; None draws on the current random state.
         progress: called with the share done, 0 to 1.
-        engine: samples in the model's place, all at once and with random numbers of its own: :func:`vllm_engine`.
+        engine: samples in the model's place, all at once: :func:`vllm_engine`. A server's random numbers are its own.
 
     Returns:
         One list of :class:`Response` a prompt, in order.
     """
     ids = [p for p in encode_prompts(tokenizer, prompts) for _ in range(n_samples)]
     if engine:
-        responses = engine(ids, temperature)
+        with random_state(seed, model.device):
+            responses = engine(ids, temperature)
         return [responses[i:i + n_samples] for i in range(0, len(responses), n_samples)]
     order = sorted(range(len(ids)), key=lambda i: len(ids[i]))  # similar lengths together: little padding
     done: list[Response] = []
-    devices = [model.device] if model.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices, enabled=seed is not None), sampling_mode(model) as base:
-        if seed is not None:
-            torch.manual_seed(seed)
+    with random_state(seed, model.device), sampling_mode(model) as base:
         for batch in generate_ids(base, tokenizer, [ids[i] for i in order], max_new_tokens, temperature, batch_size):
             done += batch
             if progress:
                 progress(len(done) / len(ids))
     responses = [response for _, response in sorted(zip(order, done, strict=True), key=lambda pair: pair[0])]
     return [responses[i:i + n_samples] for i in range(0, len(responses), n_samples)]
+
+
+@contextlib.contextmanager
+def random_state(seed: int | None, device: torch.device) -> Iterator[None]:
+    """Inside, everything is drawn by ``seed``; afterwards every generator is where it was. None leaves all as it is.
+
+    vLLM in this process draws on PyTorch's generators or, in its newer model runner, on NumPy's.
+    """
+    if seed is None:
+        yield
+        return
+    python, numpy = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        set_seed(seed)
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)
 
 
 def has_chat_template(tokenizer: PreTrainedTokenizerBase) -> bool:

@@ -17,7 +17,6 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from rlvr_utils import models
 from rlvr_utils.memory.estimate import trained
 from rlvr_utils.models import (
     LLAMA_8B,
@@ -252,22 +251,3 @@ def test_the_tokenizer_pads_with_the_end_where_it_has_no_pad(folder: Path, tmp_p
     tokenizer.save_pretrained(tmp_path)
     loaded = load_tokenizer(profile(model=str(tmp_path)))
     assert (loaded.pad_token, loaded.padding_side) == (loaded.eos_token, "left")
-
-
-def test_a_base_that_was_rounded_by_merging_is_put_back(tmp_path) -> None:
-    torch.manual_seed(0)
-    config = LlamaConfig(vocab_size=32, hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2,
-                         num_key_value_heads=1, tie_word_embeddings=True)
-    LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(tmp_path)
-    p = get_profile("mini", model=str(tmp_path), dtype="bfloat16")
-    model = models.attach_lora(models.load_model(p), p)
-    for name, weight in model.named_parameters():
-        if ".lora_B." in name:
-            torch.nn.init.normal_(weight, std=0.01)
-    before = {name: weight.clone() for name, weight in model.state_dict().items()}
-    for _ in range(20):  # what handing the adapter to vLLM does, step after step
-        model.merge_adapter()
-        model.unmerge_adapter()
-    assert any(not torch.equal(weight, before[name]) for name, weight in model.state_dict().items()), "it was not rounded"
-    models.restore_base(model, p)
-    assert all(torch.equal(weight, before[name]) for name, weight in model.state_dict().items())

@@ -23,6 +23,7 @@ from .processes import world_size
 from .recording import Recorder
 from .rewards import recording, reward_function
 from .sharing import SharedPrefixTrainer
+from .weight_sync import own_environment, settle_vllm
 
 
 def training_order(n_problems: int, n_prompts: int, seed: int) -> list[int]:
@@ -111,6 +112,7 @@ def use_vllm(p: Profile) -> bool:
     return p.use_vllm == "auto" and torch.cuda.is_available() and importlib.util.find_spec("vllm") is not None
 
 
+@own_environment()
 def build_trainer(p: Profile, model, tokenizer, writer: RunWriter, live=None, say=print) -> GRPOTrainer:
     """TRL's trainer with our reward, our rollout (the one stop rule) and the callback that records the run."""
     set_seed(p.seed)
@@ -124,5 +126,6 @@ def build_trainer(p: Profile, model, tokenizer, writer: RunWriter, live=None, sa
         rollout_func=functools.partial(rollout, batch_size=p.eval_batch), callbacks=[recorder])
     check_adapter(trainer.accelerator.unwrap_model(trainer.model), p)
     trainer.remove_callback(PrinterCallback)
+    settle_vllm(trainer, p.seed)
     recorder.evaluate = lambda step: evaluate_interim(trainer, p, writer, step, say)
     return trainer

@@ -14,7 +14,7 @@ from transformers import Trainer
 from transformers.utils import logging as hf_logging
 
 from ..diagnosis import RunStopped
-from ..models import check_vocabulary, export_merged, load_adapter, load_model, load_tokenizer, restore_base, save_adapter
+from ..models import check_vocabulary, export_merged, load_adapter, load_model, load_tokenizer, save_adapter
 from ..paths import expanded, local_or_name, run_folder
 from ..profiles import PATHS, Profile, get_profile
 from ..rollouts import check_evaluation, has_chat_template
@@ -29,6 +29,7 @@ from .processes import first_decides, is_first, join_processes, wait, world_size
 from .rejection import build_rejection_trainer
 from .rewards import reward_function, try_reward
 from .safety import in_plain_words, only_one
+from .weight_sync import release_vllm
 
 #: What may be changed on a run that has begun: memory, speed and records, but not what is learned.
 MAY_CHANGE = ("micro_batch", "eval_batch", "gradient_checkpointing", "use_vllm", "vllm_server", "shared_prefix",
@@ -89,9 +90,12 @@ def start_or_continue(p: Profile, folder: Path, live, say) -> None:
         wait()
         build = build_trainer if p.method == "grpo" else build_rejection_trainer
         trainer = build(p, model, tokenizer, writer, live, say)  # first: what cannot be built fails before it costs an hour
-        evaluate_all(trainer, p, writer, 0, say)
-        train_from(trainer, p, folder, checkpoint)
-        finish_run(trainer, p, writer, say)
+        try:
+            evaluate_all(trainer, p, writer, 0, say)
+            train_from(trainer, p, folder, checkpoint)
+            finish_run(trainer, p, writer, say)
+        finally:
+            release_vllm(trainer)
         send_summary(tracker, folder, p.max_steps)
     writer.write_environment(environment_record() | {
         "finished": True, "processes": world_size(), "seconds": round(time.monotonic() - began, 1),
@@ -209,8 +213,6 @@ def finish_run(trainer: Trainer, p: Profile, writer: RunWriter, say) -> None:
     model = trainer.accelerator.unwrap_model(trainer.model)
     if is_first():
         save_trained(model, p, writer.path / "adapter", p.max_steps)
-    if getattr(trainer, "use_vllm", False) and p.adapter == "lora":
-        restore_base(model, p)  # each time vLLM got the adapter, merging and unmerging it rounded the base's weights
     evaluate_all(trainer, p, writer, p.max_steps, say)
 
 
