@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import platform
 import secrets
+import shlex
 import subprocess
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
@@ -71,7 +72,7 @@ class Tracker:
 
     def _sync_command(self) -> str:
         folder = self.folder.relative_to(REPO) if self.folder.is_relative_to(REPO) else self.folder
-        return f"wandb sync {folder}/wandb/*run-*"
+        return f"wandb sync {shlex.quote(str(folder))}/wandb/*run-*"
 
 
 class TrackedWriter(RunWriter):

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from rlvr_utils.preflight import time_steps
 from rlvr_utils.training import processes, train
 
 TOGETHER = {"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1"}
@@ -46,6 +47,12 @@ def test_what_a_launcher_would_not_set_is_refused(variables, said, announced, tm
     announced(**variables)
     with pytest.raises(ValueError, match=said):
         train("mini", tmp_path / "run")
+
+
+def test_the_doctor_that_times_steps_does_not_hang_either(announced) -> None:
+    announced()
+    with pytest.raises(ValueError, match="WORLD_SIZE=2 announces 2"):
+        time_steps("mini")
 
 
 def test_a_world_of_one_needs_no_launcher(announced) -> None:

@@ -114,6 +114,10 @@ def test_tracking_changes_no_bit_of_the_training(tracked, tiny, tmp_path, monkey
     assert not (plain.path / "wandb").exists() and not (plain.path / "wandb-run-id.txt").exists()
 
 
+def test_the_command_that_sends_a_run_can_be_copied_whatever_its_path(tmp_path):
+    assert f"wandb sync '{tmp_path}/my run'/wandb/" in Tracker(folder=tmp_path / "my run")._sync_command()
+
+
 class Lost:
     """A W&B run whose service has gone."""
 

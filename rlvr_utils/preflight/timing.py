@@ -121,6 +121,9 @@ def keeps_memory(p: Profile) -> bool:
 
 def time_here(p: Profile, steps: int, dollars_per_hour: float | None, responses: int | None) -> Timing:
     """:func:`time_steps` in this process."""
+    from ..training.processes import join_processes  # noqa: PLC0415 - the training looks at preflight first
+
+    join_processes()  # the trainer would wait for announced processes in silence
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     hf_logging.set_verbosity_error()  # as in the run itself: what TRL says about its settings is nothing to act on
