@@ -24,6 +24,8 @@ EVERY_LINEAR = "all-linear"  # PEFT's word for every linear layer but the output
 LOSS_TYPES = ("grpo", "bnpo", "dr_grpo", "dapo", "cispo", "sapo", "luspo", "vespo")
 REWARDS = ("boxed", "random", "format")
 LAYER = re.compile(r"\w+(\.\w+)*")
+#: Names of splits, and the hub's slices of them, as in ``train[-100:]``.
+SPLIT = re.compile(r"\w[\w.-]*(\[[\w:%+-]*\])?", re.ASCII)
 OWN_REWARD = re.compile(r"\w+(\.\w+)*:\w+")
 #: The settings that take one of a few words.
 CHOICES = {
@@ -33,7 +35,7 @@ CHOICES = {
     "wandb_mode": ("auto", "online", "offline", "disabled"),
 }
 #: The settings that name a local folder or file, or else something on the hub.
-PATHS = {"model": Path.is_dir, "dataset": Path.is_file, "eval_dataset": Path.is_file}
+PATHS = {"model": Path.is_dir, "dataset": Path.exists, "eval_dataset": Path.exists}
 
 
 class Range(NamedTuple):
@@ -74,7 +76,7 @@ class Profile:
     profile: str  # which of PROFILES this started from
     seed: int  # data order, LoRA initialisation and sampling
     model: str  # a folder inside the repository, a local path, or a hub name
-    dataset: str  # training problems: "minimath", a hub name, or a local .jsonl / .parquet
+    dataset: str  # training problems: "minimath", a hub name, a local .jsonl / .parquet, or a folder with train.jsonl
     eval_dataset: str  # evaluation problems, likewise
     eval_splits: tuple[str, ...] = ("test",)  # which splits of eval_dataset are evaluated
 
@@ -185,6 +187,10 @@ def check_batch(p: Profile) -> None:
                          "use_vllm='auto'.")
     if not p.eval_splits:
         raise ValueError("eval_splits is empty: name at least one split, or nothing would say what was learned.")
+    for split in p.eval_splits:
+        if not SPLIT.fullmatch(split) or len(split) > 60 or p.eval_splits.count(split) > 1:
+            raise ValueError(f"eval_splits={list(p.eval_splits)}: name each split once, as in test or train[-100:], with "
+                             "letters, digits and . _ - only.")
     if p.shared_prefix and p.loss_type == "bnpo" and p.gradient_accumulation_steps > 1:
         raise ValueError("shared_prefix=True puts the responses to one prompt into one micro-batch, and loss_type='bnpo' "
                          f"averages over each micro-batch; choose another loss_type, or micro_batch={p.batch_size}.")
@@ -233,16 +239,18 @@ def get_profile(profile: str = "mini", **overrides: object) -> Profile:
     """
     if profile not in PROFILES:
         raise ValueError(f"There is no profile {profile!r}; choose one of {', '.join(PROFILES)}.")
-    kinds = {field.name: str(field.type) for field in fields(Profile)}
+    base, kinds = PROFILES[profile], {field.name: str(field.type) for field in fields(Profile)}
     for name in overrides:
         if name not in kinds:
             near = difflib.get_close_matches(name, kinds, 1)
             hint = f"; did you mean {near[0]!r}?" if near else f"; the fields are {', '.join(sorted(kinds))}."
             raise ValueError(f"A run has no setting {name!r}{hint}")
     overrides = {name: typed(name, kinds[name], value) for name, value in overrides.items()}
+    if overrides.get("eval_dataset", base.eval_dataset) != base.eval_dataset:
+        overrides.setdefault("eval_splits", ("test",))  # the other splits are those of the profile's own data set
     if {"prompts_per_step", "group_size"} & overrides.keys() and "micro_batch" not in overrides:
-        overrides["micro_batch"] = fitting_micro_batch(PROFILES[profile], overrides)
-    return replace(PROFILES[profile], **overrides)
+        overrides["micro_batch"] = fitting_micro_batch(base, overrides)
+    return replace(base, **overrides)
 
 
 def typed(name: str, kind: str, value: object) -> object:
@@ -264,7 +272,7 @@ def typed(name: str, kind: str, value: object) -> object:
         value = convert(value)
     except (TypeError, ValueError, OverflowError):
         raise ValueError(f"{name}={value!r}: it should be {expected}.") from None
-    return local_or_name(value, PATHS[name]) if name in PATHS else value
+    return local_or_name(value, PATHS[name]) if name in PATHS and value != "minimath" else value
 
 
 def whole_number(value: object) -> int:

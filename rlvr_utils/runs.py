@@ -27,6 +27,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from urllib.parse import quote, unquote
 
 import numpy as np
 import pandas as pd
@@ -62,7 +63,8 @@ EVALUATION_COLUMNS = (
     "worked_rate",
     "mean_tokens",
 )
-_EVALUATION_FILE = re.compile(r"eval-(\d+)-([^-]+)-(\d+)-([^-]+)\.jsonl\.gz")
+_RESTORE = "Restore it from a copy (`git checkout` for a run that is included), or move it away."
+_EVALUATION_FILE = re.compile(r"eval-(\d+)-(.+)-(\d+)-([^-]+)\.jsonl\.gz")  # a split's name may hold "-"
 
 
 class DamagedRun(ValueError):
@@ -93,6 +95,11 @@ class Run:
             raise DamagedRun(f"{file} is damaged: it holds no settings. Delete that file.")
         return config
 
+    @property
+    def split(self) -> str:
+        """The split that accuracy is told of: the first of ``eval_splits``."""
+        return next(iter(self.config.get("eval_splits") or ()), "test")
+
     @cached_property
     def metrics(self) -> pd.DataFrame:
         """One row a training step: ``step`` and TRL's metric names."""
@@ -110,7 +117,7 @@ class Run:
     def rollouts(self) -> pd.DataFrame:
         """Every kept response: ``ROLLOUT_COLUMNS``, ``split`` (train, test, ood), ``shots``, ``decoding``."""
         folder, frames = self.path / "rollouts", []
-        train = _with_prompts(_frame(_read_jsonl_gz(folder / "train.jsonl.gz"), ROLLOUT_COLUMNS))
+        train = _with_prompts(_frame(_read_jsonl_gz(folder / "train.jsonl.gz", appended=True), ROLLOUT_COLUMNS))
         frames.append(train.assign(split="train", shots=self.config.get("shots", 0), decoding="sampled"))
         for file in sorted(folder.glob("eval-*.jsonl.gz"), key=_evaluation_order):
             frames.append(_read_evaluation_file(file))
@@ -123,9 +130,9 @@ class Run:
         file = self.path / "environment.json"
         return json.loads(file.read_text()) if file.exists() else {}
 
-    def responses(self, step: int, split: str = "test", shots: int = 0, decoding: str = "sampled") -> pd.DataFrame:
-        """Every response of one evaluation; raises FileNotFoundError where that evaluation was not made."""
-        file = self.path / "rollouts" / _evaluation_file(step, split, shots, decoding)
+    def responses(self, step: int, split: str | None = None, shots: int = 0, decoding: str = "sampled") -> pd.DataFrame:
+        """Every response of one evaluation (``split`` None: :attr:`split`); FileNotFoundError where it was not made."""
+        file = self.path / "rollouts" / _evaluation_file(step, split or self.split, shots, decoding)
         if not file.exists():
             made = ", ".join(f.name for f in sorted(file.parent.glob("eval-*"))) or "none at all"
             raise FileNotFoundError(f"{self.path.name} has no {file.name}; it has {made}")
@@ -274,7 +281,7 @@ class RunWriter:
                 if file.exists():
                     _replace(file, _lines(row for row in _read_jsonl(file) if row.get("step", 0) <= step))
         if self.train_file.exists():
-            kept = [row for row in _read_jsonl_gz(self.train_file) if row.get("step", 0) <= step]
+            kept = [row for row in _read_jsonl_gz(self.train_file, appended=True) if row.get("step", 0) <= step]
             _replace(self.train_file, _compress(_lines(kept)) if kept else b"")
         for file in self.rollouts.glob("eval-*.jsonl.gz"):
             if _evaluation_order(file)[0] > step:
@@ -303,38 +310,74 @@ def _frame(rows: Iterable[dict], columns: Iterable[str]) -> pd.DataFrame:
     return frame.reindex(columns=[*columns, *(name for name in frame.columns if name not in columns)])
 
 
-def _parse(lines: Iterable[str]) -> Iterator[dict]:
-    """Rows of json lines up to the first that is not whole (only the last can be: the writer appends)."""
-    for line in lines:
+def _rows(data: bytes, file: Path) -> list[dict]:
+    """The rows of json lines.
+
+    Raises:
+        ValueError: a line is no row; the sentence names it.
+    """
+    rows = []
+    for number, line in enumerate(data.split(b"\n"), 1):
         try:
-            yield json.loads(line)
-        except json.JSONDecodeError:
-            return
+            if line:
+                rows.append(dict(json.loads(line)))
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{file} is damaged: line {number} is no row ({error}). {_RESTORE}") from error
+    return rows
 
 
 def _read_jsonl(file: Path) -> list[dict]:
-    return list(_parse(file.read_text("utf-8").split("\n"))) if file.exists() else []
+    """The rows of a file to which lines are appended: one that is not ended yet, or by a killed process, is left out."""
+    if not file.exists():
+        return []
+    whole, newline, tail = file.read_bytes().rpartition(b"\n")
+    with contextlib.suppress(ValueError):
+        return _rows(whole + newline + tail, file)
+    return _rows(whole, file)
 
 
-def _read_jsonl_gz(file: Path) -> list[dict]:
-    return list(_parse(_whole_members(file)[0].decode().split("\n"))) if file.exists() else []
+def _read_jsonl_gz(file: Path, appended: bool = False) -> list[dict]:
+    """The rows of a compressed file; ``appended``: its last member may be unfinished, as a killed process leaves it.
+
+    Raises:
+        ValueError: it is damaged in any other way, or the text of a link.
+    """
+    if not file.exists():
+        return []
+    data, end = _whole_members(file)
+    if not appended and (end < file.stat().st_size or not end):
+        raise ValueError(f"{file} is damaged: it ends in the middle. {_RESTORE}")
+    return _rows(data, file)
 
 
 def _whole_members(file: Path) -> tuple[bytes, int]:
-    """The text of the gzip members that are complete, and how many bytes of the file they take."""
+    """The text of the gzip members that are complete, and how many bytes of the file they take.
+
+    Raises:
+        ValueError: what follows them is not the beginning of another member.
+    """
     raw = file.read_bytes()
     text, end = io.BytesIO(), 0
     while end < len(raw):
         member = zlib.decompressobj(wbits=31)
         try:
             piece = member.decompress(raw[end:])
-        except zlib.error:
-            break
+        except zlib.error as error:
+            if not raw[end:].strip(b"\0"):  # a machine that lost power leaves zeros of what was being written
+                break
+            raise ValueError(_damage(file, raw, error)) from error
         if not member.eof:
             break
         text.write(piece)
         end = len(raw) - len(member.unused_data)
     return text.getvalue(), end
+
+
+def _damage(file: Path, raw: bytes, error: zlib.error) -> str:
+    if len(raw) < 500 and raw.startswith(b"../") and b"\n" not in raw.strip():
+        return (f"{file} is a link that was unpacked as text. Get the repository with `git clone` (on Windows with "
+                f"`-c core.symlinks=true`), or copy {raw.decode(errors='replace').strip()} into its place.")
+    return f"{file} is damaged ({error}). {_RESTORE}"
 
 
 def _read_evaluation_file(file: Path) -> pd.DataFrame:
@@ -355,11 +398,11 @@ def _evaluation_order(file: Path) -> tuple[int, str, int, str]:
         raise ValueError(
             f"{file.name} is not named eval-STEP-SPLIT-SHOTS-DECODING.jsonl.gz: move it out of {file.parent}"
         )
-    return int(match[1]), match[2], int(match[3]), match[4]
+    return int(match[1]), unquote(match[2]), int(match[3]), match[4]
 
 
 def _evaluation_file(step: int, split: str, shots: int, decoding: str) -> str:
-    return f"eval-{int(step)}-{split}-{int(shots)}-{decoding}.jsonl.gz"
+    return f"eval-{int(step)}-{quote(split, safe='')}-{int(shots)}-{decoding}.jsonl.gz"  # no file system refuses it
 
 
 def _last_written(run: Path) -> float:
@@ -397,7 +440,8 @@ def _plain(value: object) -> object:
 
 
 def _lines(rows: Iterable[dict]) -> bytes:
-    return "".join(_to_json(row) + "\n" for row in rows).encode()
+    text = "".join(_to_json(row) + "\n" for row in rows)
+    return text.encode(errors="backslashreplace")  # half a surrogate pair becomes JSON's own escape
 
 
 def _compress(data: bytes) -> bytes:

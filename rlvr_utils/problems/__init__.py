@@ -2,10 +2,19 @@
 
 from .checking import CATEGORIES, check_steps, classify_response, find_steps, judge_response, worked_example
 from .generate import generate_minimath, make_row, pretraining_rows, slipped_work, solution_text, write_minimath
-from .loading import evaluation_rows, load_problems, math_row, question_of, test_data_dir, training_rows
+from .loading import (
+    all_rows,
+    evaluation_rows,
+    load_problems,
+    overlap,
+    overlap_sentence,
+    test_data_dir,
+    training_rows,
+)
+from .rows import RepairedData, math_row, question_of
 from .templates import TEMPLATES, Template
 
-__all__ = ["CATEGORIES", "TEMPLATES", "Template", "check_steps", "classify_response", "evaluation_rows", "find_steps",
-           "generate_minimath", "judge_response", "load_problems", "make_row", "math_row", "pretraining_rows",
-           "question_of", "slipped_work", "solution_text", "test_data_dir", "training_rows", "worked_example",
-           "write_minimath"]
+__all__ = ["CATEGORIES", "TEMPLATES", "RepairedData", "Template", "all_rows", "check_steps", "classify_response",
+           "evaluation_rows", "find_steps", "generate_minimath", "judge_response", "load_problems", "make_row", "math_row",
+           "overlap", "overlap_sentence", "pretraining_rows", "question_of", "slipped_work", "solution_text",
+           "test_data_dir", "training_rows", "worked_example", "write_minimath"]

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
 from .. import REPO
 from ..paths import local_path
 from ..profiles import Profile
-from ..prompts import ANSWER, QUESTION, RLVR_MATH_EXEMPLARS, build_prompt
-from ..verifier import last_boxed
+from .files import file_of_split, is_file, read_file
+from .rows import checked_rows
 
 MINIMATH = REPO / "data" / "minimath"
 RLVR_MATH = "allenai/RLVR-MATH"
@@ -39,24 +42,30 @@ def _minimath(split: str) -> tuple[dict, ...]:
 
 
 def load_problems(dataset: str = "minimath", split: str = "train") -> list[dict]:
-    """Problem rows of a data set.
+    """Problem rows of a data set, each of them checked.
 
     Args:
-        dataset: ``"minimath"``, the hub's name of an RLVR-MATH- or MATH-like data set, or a local ``.jsonl`` or
-            ``.parquet`` file.
-        split: ``train``, ``test`` or ``ood`` for MiniMATH; the hub's split name otherwise.
+        dataset: ``"minimath"``, the hub's name of an RLVR-MATH- or MATH-like data set, a local ``.jsonl`` or ``.parquet``
+            file, or a folder with one such file per split, as in ``mine/train.jsonl`` and ``mine/test.jsonl``.
+        split: ``train``, ``test`` or ``ood`` for MiniMATH; a file's name in a folder; the hub's split name otherwise. A
+            file by itself is one split, whatever it is called here.
 
     Returns:
-        One dict a problem: ``id, problem, solution, ground_truth, subject, level, template, params, answer_form``
+        One dict per problem: ``id, problem, solution, ground_truth, subject, level, template, params, answer_form``
         (None where the source has no such thing).
 
     Raises:
-        ValueError: unknown split, missing column, or a hub that cannot be reached; the sentence says what to do.
+        ValueError: unknown split, rows that cannot be used, or a hub that cannot be reached; the sentence says what to do.
     """
     if dataset == "minimath":
         return [dict(row) for row in _minimath(split)]
-    rows = _local_rows(local_path(dataset)) if Path(dataset).suffix in (".jsonl", ".parquet") else _hub_rows(dataset, split)
-    return [math_row(row, index, Path(dataset).stem) for index, row in enumerate(rows)]
+    path, repaired = local_path(dataset), Counter()
+    if path.is_dir():
+        file = file_of_split(path, split)
+        return checked_rows(read_file(file, repaired), f"{path.name}-{split}", f"{path.name}/{file.name}", repaired)
+    if is_file(dataset):
+        return checked_rows(read_file(path, repaired), path.stem, path.name, repaired)
+    return checked_rows(_hub_rows(dataset, split), path.stem, f"{dataset} ({split})", repaired)
 
 
 def training_rows(p: Profile) -> list[dict]:
@@ -65,64 +74,51 @@ def training_rows(p: Profile) -> list[dict]:
 
 
 def evaluation_rows(p: Profile, split: str) -> list[dict]:
-    """A profile's evaluation problems of one split, cut to ``eval_problems`` where that is set."""
+    """A profile's evaluation problems of one split, cut to ``eval_problems`` where that is set.
+
+    Raises:
+        ValueError: as :func:`load_problems`, or ``eval_dataset`` is one file and has no such split.
+    """
+    if is_file(p.eval_dataset) and p.eval_splits != (split,):
+        raise ValueError(f"eval_dataset={p.eval_dataset!r} is one file, so it is one split, and split {split!r} of "
+                         f"eval_splits={list(p.eval_splits)} is asked for. Name one split in eval_splits, or give a folder "
+                         "with a file per split, as in mine/test.jsonl and mine/ood.jsonl.")
     return load_problems(p.eval_dataset, split)[: p.eval_problems]
 
 
-def _local_rows(path: Path) -> list[dict]:
-    if not path.is_file():
-        raise ValueError(f"There is no file {path}; give the path of a .jsonl or .parquet file, or the name of a data "
-                         "set on the hub.")
-    if path.suffix == ".jsonl":
-        with path.open(encoding="utf-8") as lines:
-            return [json.loads(line) for line in lines]
-    import pandas as pd  # noqa: PLC0415 - floor 1 stays quick to import
+def all_rows(p: Profile) -> tuple[list[dict], dict[str, list[dict]]]:
+    """(training problems, evaluation problems by split): everything that a run reads.
 
-    return pd.read_parquet(path).to_dict("records")
+    Raises:
+        ValueError: as above, or a split holds nothing but training problems and is not called ``train``.
+    """
+    training, evaluation = training_rows(p), {split: evaluation_rows(p, split) for split in p.eval_splits}
+    for split, shared in overlap(training, evaluation).items():
+        if shared == len(evaluation[split]) and split != "train":
+            raise ValueError(f"All {shared} evaluation problems of split {split!r} are training problems, so accuracy on them "
+                             "says nothing about new problems. Hold some problems out in a file of their own, as in "
+                             "mine/train.jsonl and mine/test.jsonl; or say that you mean it with eval_splits=train.")
+    return training, evaluation
 
 
-def _hub_rows(dataset: str, split: str) -> list[dict]:
+def overlap(training: list[dict], evaluation: dict[str, list[dict]]) -> dict[str, int]:
+    """How many evaluation problems of each split are training problems too, white space and capitals apart."""
+    seen = {_normalised(row["problem"]) for row in training}
+    return {split: sum(_normalised(row["problem"]) in seen for row in rows) for split, rows in evaluation.items()}
+
+
+def _normalised(problem: str) -> str:
+    return "".join(unicodedata.normalize("NFKC", problem).casefold().split())
+
+
+def _hub_rows(dataset: str, split: str) -> Iterator[tuple[str, dict]]:
     from datasets import load_dataset  # noqa: PLC0415 - only the 8B world needs it
 
     revision = RLVR_MATH_REVISION if dataset == RLVR_MATH else None
     try:
-        return list(load_dataset(dataset, split=split, revision=revision))
+        rows = list(load_dataset(dataset, split=split, revision=revision))
     except Exception as error:  # the hub fails in many ways; a learner needs one sentence
         raise ValueError(
             f"Could not load {dataset!r} ({split}) from the Hugging Face hub ({type(error).__name__}). Check the "
             "network and the name, or pass the path of a local .parquet or .jsonl file.") from error
-
-
-def math_row(row: dict, index: int, source: str) -> dict:
-    """A row of RLVR-MATH (``messages, ground_truth``) or MATH (``problem, solution, answer``) in our schema."""
-    if "messages" in row:
-        problem = question_of(row["messages"][-1]["content"])
-        solution = None
-    elif "problem" in row:
-        problem, solution = row["problem"], row.get("solution")
-    else:
-        raise ValueError(f"Row {index} of {source} has neither `messages` (RLVR-MATH) nor `problem` (MATH); "
-                         f"its columns are {', '.join(sorted(row))}.")
-    truth = row.get("ground_truth", row.get("answer"))
-    if truth is None and solution is not None:
-        truth = last_boxed(solution)
-    level = row.get("level")
-    if isinstance(level, str):
-        digits = "".join(c for c in level if c.isdigit())
-        level = int(digits) if digits else None
-    return {"id": f"{source}-{index}", "problem": problem, "solution": solution,
-            "ground_truth": None if truth is None else str(truth),
-            "subject": row.get("subject", row.get("type")), "level": level,
-            "template": None, "params": None, "answer_form": None}
-
-
-def question_of(message: str) -> str:
-    """The problem inside an RLVR-MATH message: what follows the exemplars.
-
-    RLVR-MATH's four exemplars are the same in every row and are taken off as they are, since a problem might contain
-    ``Question:`` itself. With other exemplars the problem starts at the first ``Question:`` after the last answer.
-    """
-    after = message.removeprefix(build_prompt("", RLVR_MATH_EXEMPLARS, chat=True)[0]["content"])
-    if after == message:
-        after = message.rpartition(ANSWER)[2].partition(QUESTION)[2] or message
-    return after.strip()
+    return ((f"Row {index}", row) for index, row in enumerate(rows))

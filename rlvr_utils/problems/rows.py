@@ -1,0 +1,219 @@
+"""Check the rows of a data set one by one, bring them into the course's schema, and say what was repaired.
+
+A row that cannot be used is never guessed at: ``str(None)`` as a ground truth would train on the answer "None".
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections import Counter
+from collections.abc import Iterable
+from decimal import Decimal
+
+from ..prompts import ANSWER, QUESTION, RLVR_MATH_EXEMPLARS, build_prompt
+from ..verifier import last_boxed
+
+PROBLEM = ("problem", "question")
+TRUTH = ("ground_truth", "answer")
+#: What programs write for a missing value; no answer to a problem looks like this.
+PLACEHOLDERS = ("nan", "null", "<na>", "nat")
+#: GSM8K puts the final answer behind this.
+GSM8K_MARK = "####"
+SHOWN = 3  # faulty rows that an error names
+
+
+class RepairedData(UserWarning):
+    """A data set has rows that were repaired on loading."""
+
+
+def checked_rows(rows: Iterable[tuple[str, dict | ValueError]], source: str, name: str,
+                 repaired: Counter) -> list[dict]:
+    """Every row in the course's schema. Warns once where rows were repaired.
+
+    Args:
+        rows: (where it is, the row or what is wrong with it), as in ``("Line 7", {...})``.
+        source: the beginning of every ``id``.
+        name: the data set in messages.
+        repaired: what reading it has repaired already, counted.
+
+    Raises:
+        ValueError: there is no row, or some rows cannot be used; the first ones are named.
+    """
+    good, faults = [], []
+    for index, (where, row) in enumerate(rows):
+        try:
+            if isinstance(row, ValueError):
+                raise row
+            good.append(math_row(row, index, source, repaired))
+        except (ValueError, RecursionError) as error:  # a row may be nested without end
+            faults.append(f"{where}: {error}")
+    if faults:
+        more = f" ... and {len(faults) - SHOWN} more." if len(faults) > SHOWN else ""
+        raise ValueError(f"{name}: {len(faults)} of {len(faults) + len(good)} rows cannot be used. "
+                         f"{' '.join(faults[:SHOWN])}{more} Correct these rows or leave them out.")
+    if not good:
+        raise ValueError(f"{name} holds no problems: each row needs `problem` and `ground_truth`.")
+    if repaired := +repaired:
+        warnings.warn(f"{name}: " + ", ".join(f"{what} ({n})" for what, n in repaired.items()) + ".", RepairedData, stacklevel=3)
+    return good
+
+
+def math_row(row: dict, index: int, source: str, repaired: Counter | None = None) -> dict:
+    """A row of RLVR-MATH (``messages, ground_truth``) or MATH (``problem, solution, answer``) in the course's schema.
+
+    Args:
+        row: its values may be pandas', numpy's or pyarrow's.
+        index: its number in ``source``; both make the ``id``.
+        repaired: counts what was repaired.
+
+    Raises:
+        ValueError: a field is missing or is no text; the sentence names it, what was found and what was expected.
+    """
+    repaired = Counter() if repaired is None else repaired
+    if not isinstance(row, dict):
+        raise ValueError(f"found {shown(row)}, expected an object with `problem` and `ground_truth`.")
+    row = {name: plain(value) for name, value in row.items()}
+    if not missing(row.get("messages")):
+        problem, reply = of_messages(row["messages"], repaired)
+    else:
+        problem, reply = of_fields(row), None
+    solution = row.get("solution")
+    solution = reply if missing(solution) else text(solution, "solution")
+    truth = ground_truth(row, solution, repaired)
+    stripped = problem.strip(), truth.strip()
+    repaired["surrounding white space was removed"] += stripped != (problem, truth)
+    subject = row.get("subject", row.get("type"))
+    return {"id": f"{source}-{index}", "problem": stripped[0], "solution": solution, "ground_truth": stripped[1],
+            "subject": None if missing(subject) else text(str(subject), "subject"), "level": level(row.get("level")),
+            "template": None, "params": None, "answer_form": None}
+
+
+def of_fields(row: dict) -> str:
+    """The problem of a row that has a column for it."""
+    names = [name for name in PROBLEM if name in row]
+    if not names:
+        columns = ", ".join(sorted(map(str, row))) or "none"
+        raise ValueError(f"it has neither `messages` (RLVR-MATH) nor `problem` (MATH); its columns are {columns}.")
+    name = next((name for name in names if not missing(row[name])), names[0])
+    return text(row[name], name)
+
+
+def of_messages(messages: object, repaired: Counter) -> tuple[str, str | None]:
+    """(problem, the assistant's reply or None): the problem is the last user message.
+
+    System messages and earlier turns cannot be part of the course's prompts. They are left out, and counted.
+    """
+    if not isinstance(messages, list) or not all(isinstance(m, dict) and "role" in m and "content" in m for m in messages):
+        raise ValueError(f"`messages` is {shown(messages)}, expected a list of {{role, content}}.")
+    asked = [place for place, message in enumerate(messages) if message["role"] == "user"]
+    if not asked:
+        raise ValueError("`messages` has no message of role 'user', expected one with the problem.")
+    replies = [m["content"] for m in messages[asked[-1] + 1:] if m["role"] == "assistant" and not missing(m["content"])]
+    if asked[-1]:
+        repaired["messages before the last user message were left out"] += 1
+    problem = question_of(text(messages[asked[-1]]["content"], "messages"))
+    if not problem:
+        raise ValueError("`messages` ends in a user message without a problem.")
+    return problem, text(replies[0], "messages") if replies else None
+
+
+def question_of(message: str) -> str:
+    """The problem inside an RLVR-MATH message: what follows the exemplars.
+
+    RLVR-MATH's four exemplars are the same in every row and are taken off as they are, since a problem might contain
+    ``Question:`` itself. With other exemplars the problem starts at the first ``Question:`` after the last answer.
+    """
+    after = message.removeprefix(build_prompt("", RLVR_MATH_EXEMPLARS, chat=True)[0]["content"])
+    if after == message:
+        after = message.rpartition(ANSWER)[2].partition(QUESTION)[2] or message
+    return after.strip()
+
+
+def ground_truth(row: dict, solution: str | None, repaired: Counter) -> str:
+    """The final answer: ``ground_truth``, else ``answer``, else what ``solution`` boxes (or puts behind ``####``)."""
+    names = [name for name in TRUTH if name in row]
+    for name in names:
+        if not missing(row[name]):
+            return final_answer(row[name], name, repaired)
+    answer = last_boxed(solution or "") or gsm8k_answer(solution or "")
+    if not answer:
+        found = f"`{names[0]}` is {shown(row[names[0]])}" if names else "it has neither `ground_truth` nor `answer`"
+        raise ValueError(f"{found}, expected the final answer as text or number (or a `solution` that boxes it).")
+    if names:
+        repaired[f"`{names[0]}` was missing and was taken from the solution"] += 1
+    return checked_answer(answer, "solution")
+
+
+def final_answer(value: object, name: str, repaired: Counter) -> str:
+    """A value of a ground truth column as text; numbers become text, and an answer is cut out of a worked solution."""
+    if isinstance(value, (int, float, Decimal)) and not isinstance(value, bool) and math.isfinite(value):
+        repaired[f"numbers in `{name}` became text"] += 1
+        number = Decimal(str(value))
+        return format(number.to_integral_value() if number == number.to_integral_value() else number, "f")
+    answer = text(value, name, "the final answer as text or number")
+    inside = gsm8k_answer(answer) if GSM8K_MARK in answer else last_boxed(answer)
+    if inside:
+        repaired[f"the final answer was cut out of `{name}`"] += 1
+    elif GSM8K_MARK in answer:
+        raise ValueError(f"`{name}` is {shown(answer)}, expected the final answer after {GSM8K_MARK}.")
+    return checked_answer(inside or answer, name)
+
+
+def checked_answer(answer: str, name: str) -> str:
+    if answer.strip().lower() in PLACEHOLDERS:
+        raise ValueError(f"`{name}` is the text {shown(answer)}, which stands for a missing value; expected the final answer.")
+    return answer
+
+
+def gsm8k_answer(solution: str) -> str:
+    """What stands behind the last ``####``, on its line; empty without one."""
+    return solution.rpartition(GSM8K_MARK)[2].strip().partition("\n")[0].strip() if GSM8K_MARK in solution else ""
+
+
+def level(value: object) -> int | None:
+    """MATH's level: a number, or one inside a text like "Level 3"; None for anything else."""
+    if isinstance(value, str):
+        value = "".join(c for c in value if c in "0123456789")[:9] or None
+    elif not isinstance(value, (int, float)) or isinstance(value, bool) or not math.isfinite(value):
+        return None
+    return None if value is None else int(value)
+
+
+# --- single values ---
+
+
+def text(value: object, name: str, expected: str = "a text") -> str:
+    """``value`` if it is a text that can be tokenized and written.
+
+    Raises:
+        ValueError: it is no text, blank, or holds half of a surrogate pair, which is not a character.
+    """
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError(f"`{name}` is {shown(value)}, expected {expected}.")
+    if any("\ud800" <= c <= "\udfff" for c in value):
+        raise ValueError(f"`{name}` is {shown(value)}: it holds half of a surrogate pair, which is no character.")
+    return value
+
+
+def missing(value: object) -> bool:
+    """Whether there is no value: null, NaN, or a blank text."""
+    return value is None or isinstance(value, float) and math.isnan(value) or isinstance(value, str) and not value.strip()
+
+
+def plain(value: object) -> object:
+    """``value`` in Python's own types, where it is numpy's, pyarrow's or pandas'."""
+    if type(value).__name__ in ("NAType", "NaTType"):
+        return None
+    for convert in ("as_py", "tolist"):
+        if hasattr(value, convert):
+            return plain(getattr(value, convert)())
+    return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def shown(value: object) -> str:
+    """``value`` for a message: short, in ASCII, null and NaN by JSON's names."""
+    if value is None:
+        return "null"
+    written = ascii(value)
+    return written if len(written) <= 60 else written[:57] + "..."
