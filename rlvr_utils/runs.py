@@ -6,6 +6,7 @@
     rollouts/train.jsonl.gz            sampled training responses, every 10th step
     rollouts/eval-STEP-SPLIT-SHOTS-DECODING.jsonl.gz    every response of that evaluation
     environment.json                   versions, commit, hardware, seconds
+    sources.json                       hashes of the problems and of a reward of one's own
 
 A reader never fails on a run that was killed: files that are missing become empty frames, and a last line or
 gzip member that was only half written is left out. To keep shipped runs small, an evaluation file holds each
@@ -123,6 +124,12 @@ class Run:
             frames.append(_read_evaluation_file(file))
         filled = [frame for frame in frames if len(frame)]
         return pd.concat(filled, ignore_index=True) if filled else frames[0]
+
+    @cached_property
+    def sources(self) -> dict:
+        """Hashes of the run's problems and of its reward's source; empty for runs of earlier versions."""
+        file = self.path / "sources.json"
+        return json.loads(file.read_text()) if file.exists() else {}
 
     @cached_property
     def environment(self) -> dict:
@@ -247,6 +254,9 @@ class RunWriter:
         text = json.dumps(json.loads(_to_json(environment)), indent=2)
         _replace(self.path / "environment.json", text.encode())
 
+    def write_sources(self, sources: dict) -> None:
+        _replace(self.path / "sources.json", json.dumps(sources, indent=2).encode())
+
     def log_metrics(self, row: dict) -> None:
         """Append one training step; on disk when this returns."""
         _append(self.metrics_file, _lines([row]))
@@ -298,7 +308,7 @@ class SilentWriter(RunWriter):
     def _nothing(self, *arguments: object) -> None:
         """The first process writes it."""
 
-    write_config = write_environment = log_metrics = log_train_rollouts = log_evaluation = cut_back = _nothing
+    write_config = write_environment = write_sources = log_metrics = log_train_rollouts = log_evaluation = cut_back = _nothing
 
 
 # --- reading ---

@@ -200,11 +200,17 @@ def installed(name: str) -> str | None:
 
 
 def git_commit() -> str | None:
-    """The repository's commit, with ``+`` where files differ from it; None without git."""
+    """This repository's commit, with ``+`` where files differ from it; None without git, or inside of another repository."""
     try:
-        commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=REPO, capture_output=True, text=True, check=True)
-        status = subprocess.run(["git", "status", "--porcelain", "--untracked-files=no"], cwd=REPO, capture_output=True,
-                                text=True, check=True)
+        if Path(_git("rev-parse", "--show-toplevel")).resolve() != REPO.resolve():
+            return None
+        return _git("rev-parse", "HEAD")[:12] + ("+" if _git("status", "--porcelain", "--untracked-files=no") else "")
     except (OSError, subprocess.CalledProcessError):
         return None
-    return commit.stdout.strip()[:12] + ("+" if status.stdout.strip() else "")
+
+
+def _git(*words: str) -> str:
+    """What git says in the repository, whatever the environment says of another one (as inside of a git hook)."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    said = subprocess.run(["git", *words], cwd=REPO, env=environment, capture_output=True, text=True, check=True)
+    return said.stdout.strip()

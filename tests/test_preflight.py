@@ -156,8 +156,8 @@ def test_problems_without_ground_truth_or_column_are_named(tmp_path, tiny) -> No
     file = tmp_path / "mine.jsonl"
     file.write_text("\n".join(map(json.dumps, rows)))
     (sentence,) = preflight("mini", model=tiny, dataset=str(file))
-    assert "1 of 2 rows" in sentence and "the first is mine-1" in sentence
-    file.write_text(json.dumps({"question": "?"}))
+    assert "mine.jsonl: 1 of 2 rows cannot be used. Line 2: it has neither `ground_truth` nor `answer`" in sentence
+    file.write_text(json.dumps({"text": "?"}))
     (sentence,) = preflight("mini", model=tiny, dataset=str(file))
     assert "neither `messages` (RLVR-MATH) nor `problem`" in sentence
 

@@ -235,7 +235,8 @@ def test_the_hub_is_asked_for_a_fixed_revision_of_rlvr_math(monkeypatch):
     import datasets
 
     asked = []
-    monkeypatch.setattr(datasets, "load_dataset", lambda name, **options: asked.append((name, options)) or [{"problem": "p", "answer": "1"}])
+    row = {"problem": "p", "answer": "1"}
+    monkeypatch.setattr(datasets, "load_dataset", lambda name, **options: asked.append((name, options)) or [row])
     assert len(load_problems("allenai/RLVR-MATH")) == 1
     assert asked[0][1]["split"] == "train" and len(asked[0][1]["revision"]) == 40
 

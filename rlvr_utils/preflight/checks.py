@@ -35,7 +35,7 @@ from ..models import (
     refuse_unknown_targets,
 )
 from ..paths import run_folder
-from ..problems import load_problems
+from ..problems import all_rows, overlap, overlap_sentence
 from ..profiles import Profile, get_profile
 from ..rollouts import encode_prompts, has_chat_template, prompts_for
 from ..runs import load_run
@@ -210,29 +210,25 @@ def check_folder(p: Profile, folder: str | Path | None = None, extend: bool = Fa
 def check_problems(p: Profile) -> str:
     """Training and evaluation problems load, have ground truths, and their prompts fit."""
     lengths = prompt_lengths(p)
-    counts = ", ".join(f"{len(tokens)} {split}" for split, tokens in lengths.items())
+    counts = ", ".join(f"{len(tokens)} {name}" for name, tokens in lengths.items())
     longest = max(map(max, lengths.values()))
-    return (f"{counts} problems, each with its ground truth; the longest prompt has {longest} of {p.max_prompt_length} "
-            "tokens.")
+    return (f"{counts} problems, each with its ground truth; {overlap_sentence(overlap(*all_rows(p)))}; the longest prompt has "
+            f"{longest} of {p.max_prompt_length} tokens.")
 
 
 def prompt_lengths(p: Profile) -> dict[str, list[int]]:
     """Tokens of every prompt of the run, by split.
 
     Raises:
-        ValueError: tokenizer or problems cannot be had, a ground truth is missing, or a prompt is too long.
+        ValueError: tokenizer or problems cannot be had, a row cannot be used, or a prompt is too long.
     """
     access(p.model)
     tokenizer = load_tokenizer(p)
-    lengths = {}
-    for dataset, split in [(p.dataset, "train")] + [(p.eval_dataset, split) for split in p.eval_splits]:
-        rows = load_problems(dataset, split)
-        missing = [row["id"] for row in rows if row["ground_truth"] is None]
-        if missing:
-            raise ValueError(f"{len(missing)} of {len(rows)} rows of {dataset} ({split}) have no ground truth, "
-                             f"the first is {missing[0]}: a verifier has nothing to compare with there.")
+    training, evaluation = all_rows(p)
+    named, lengths = {"training": training} | {f"evaluation ({split})": rows for split, rows in evaluation.items()}, {}
+    for name, rows in named.items():
         prompts = prompts_for(rows, tokenizer, p.dataset, p.shots, p.max_prompt_length)
-        lengths[split] = [len(ids) for ids in encode_prompts(tokenizer, prompts)]
+        lengths[name] = [len(ids) for ids in encode_prompts(tokenizer, prompts)]
     return lengths
 
 

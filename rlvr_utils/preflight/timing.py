@@ -14,7 +14,7 @@ from transformers.utils import logging as hf_logging
 
 from ..memory import GIB
 from ..models import load_model, load_tokenizer
-from ..problems import evaluation_rows, load_problems
+from ..problems import evaluation_rows
 from ..profiles import Profile, get_profile
 from ..rollouts import evaluate, vllm_engine
 from ..runs import RunWriter, load_run
@@ -140,7 +140,7 @@ def time_evaluation(p: Profile, trainer, n: int) -> float:
     """Seconds for each of ``n`` sampled evaluation responses, sampled and scored as in the run."""
     model, tokenizer = trainer.accelerator.unwrap_model(trainer.model), trainer.processing_class
     engine = vllm_engine(trainer)
-    rows = load_problems(p.eval_dataset, p.eval_splits[0])[: max(1, n // p.eval_samples)]
+    rows = evaluation_rows(p, p.eval_splits[0])[: max(1, n // p.eval_samples)]
     began = time.perf_counter()
     made = evaluate(model, tokenizer, rows, dataset=p.dataset, shots=p.shots, n_samples=p.eval_samples,
                     max_prompt_length=p.max_prompt_length, max_new_tokens=p.max_completion_length,

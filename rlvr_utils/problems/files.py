@@ -49,8 +49,8 @@ def read_file(path: Path, repaired: Counter) -> Rows:
         ValueError: the file as a whole cannot be read.
     """
     if not path.exists():
-        raise ValueError(f"There is no file {path}; give the path of a .jsonl or .parquet file, of a folder with such files, "
-                         "or the name of a data set on the hub.")
+        raise ValueError(f"There is no file {path}; give the path of a .jsonl or .parquet file, of a folder with such "
+                         "files, or the name of a data set on the hub.")
     if path.suffix.lower() not in SUFFIXES:
         raise ValueError(f"{path} is neither .jsonl nor .parquet: write one JSON object per line into a .jsonl file.")
     try:
@@ -66,7 +66,7 @@ def read_parquet(path: Path) -> Rows:
     try:
         rows = pyarrow.parquet.read_table(path).to_pylist()  # not by pandas, which makes null NaN and 4 to 4.0
     except pyarrow.ArrowException as error:
-        raise ValueError(f"{path} is no whole parquet file ({str(error).splitlines()[0]}). Write or copy it again.") from error
+        raise ValueError(f"{path} is no whole parquet file ({str(error).splitlines()[0]}). Copy it again.") from error
     return ((f"Row {index}", row) for index, row in enumerate(rows))
 
 

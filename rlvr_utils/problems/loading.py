@@ -95,8 +95,8 @@ def all_rows(p: Profile) -> tuple[list[dict], dict[str, list[dict]]]:
     training, evaluation = training_rows(p), {split: evaluation_rows(p, split) for split in p.eval_splits}
     for split, shared in overlap(training, evaluation).items():
         if shared == len(evaluation[split]) and split != "train":
-            raise ValueError(f"All {shared} evaluation problems of split {split!r} are training problems, so accuracy on them "
-                             "says nothing about new problems. Hold some problems out in a file of their own, as in "
+            raise ValueError(f"All {shared} evaluation problems of split {split!r} are training problems, so accuracy on "
+                             "them says nothing about new problems. Hold some problems out in a file of their own, as in "
                              "mine/train.jsonl and mine/test.jsonl; or say that you mean it with eval_splits=train.")
     return training, evaluation
 
@@ -105,6 +105,12 @@ def overlap(training: list[dict], evaluation: dict[str, list[dict]]) -> dict[str
     """How many evaluation problems of each split are training problems too, white space and capitals apart."""
     seen = {_normalised(row["problem"]) for row in training}
     return {split: sum(_normalised(row["problem"]) in seen for row in rows) for split, rows in evaluation.items()}
+
+
+def overlap_sentence(shared: dict[str, int]) -> str:
+    """What :func:`overlap` found, in words."""
+    found = ", ".join(f"{n} of {split}" for split, n in shared.items() if n)
+    return f"evaluation problems that are training problems too: {found or 'none'}"
 
 
 def _normalised(problem: str) -> str:

@@ -21,6 +21,10 @@ PLACEHOLDERS = ("nan", "null", "<na>", "nat")
 #: GSM8K puts the final answer behind this.
 GSM8K_MARK = "####"
 SHOWN = 3  # faulty rows that an error names
+_told: set[tuple[str, str]] = set()
+
+
+_told: set[tuple[str, str]] = set()
 
 
 class RepairedData(UserWarning):
@@ -55,7 +59,12 @@ def checked_rows(rows: Iterable[tuple[str, dict | ValueError]], source: str, nam
     if not good:
         raise ValueError(f"{name} holds no problems: each row needs `problem` and `ground_truth`.")
     if repaired := +repaired:
-        warnings.warn(f"{name}: " + ", ".join(f"{what} ({n})" for what, n in repaired.items()) + ".", RepairedData, stacklevel=3)
+        told = ", ".join(f"{what} ({n})" for what, n in repaired.items())
+        if (name, told) not in _told:  # a run loads its data many times
+            _told.add((name, told))
+            if (name, told) not in _told:  # a run loads its data many times
+            _told.add((name, told))
+            warnings.warn(f"{name}: {told}.", RepairedData, stacklevel=3)
     return good
 
 
@@ -162,7 +171,7 @@ def final_answer(value: object, name: str, repaired: Counter) -> str:
 
 def checked_answer(answer: str, name: str) -> str:
     if answer.strip().lower() in PLACEHOLDERS:
-        raise ValueError(f"`{name}` is the text {shown(answer)}, which stands for a missing value; expected the final answer.")
+        raise ValueError(f"`{name}` is the text {shown(answer)}, a missing value, expected the final answer.")
     return answer
 
 

@@ -16,6 +16,7 @@ from transformers.utils import logging as hf_logging
 from ..diagnosis import RunStopped
 from ..models import check_vocabulary, export_merged, load_adapter, load_model, load_tokenizer, save_adapter
 from ..paths import expanded, local_or_name, run_folder
+from ..problems import evaluation_rows, overlap_sentence
 from ..profiles import PATHS, Profile, get_profile
 from ..rollouts import check_evaluation, has_chat_template
 from ..runs import Run, RunWriter, SilentWriter, load_run
@@ -30,6 +31,7 @@ from .rejection import build_rejection_trainer
 from .rewards import reward_function, try_reward
 from .safety import in_plain_words, only_one
 from .weight_sync import release_vllm
+from .sources import described, refuse_other_sources, sources
 
 #: What may be changed on a run that has begun: memory, speed and records, but not what is learned.
 MAY_CHANGE = ("micro_batch", "eval_batch", "gradient_checkpointing", "use_vllm", "vllm_server", "shared_prefix",
@@ -81,11 +83,15 @@ def start_or_continue(p: Profile, folder: Path, live, say) -> None:
     checkpoint = first_decides(lambda: newest_checkpoint(folder, say))
     tokenizer = load_tokenizer(p)
     try_reward(p, has_chat_template(tokenizer))
+    read = sources(p)
+    if any(read["overlap"].values()):
+        say(overlap_sentence(read["overlap"]).capitalize() + ".")
     model = load_model(p)
     check_vocabulary(tokenizer, model.get_input_embeddings().num_embeddings, p.model)
     with closing(start_wandb(p, folder, say) if is_first() else Tracker()) as tracker:
         writer = TrackedWriter(folder, tracker) if is_first() else SilentWriter(folder)
         writer.write_config(p.to_dict())
+        writer.write_sources(read)
         writer.cut_back(checkpoint_step(checkpoint))
         wait()
         build = build_trainer if p.method == "grpo" else build_rejection_trainer
@@ -118,6 +124,7 @@ def refuse_other_run(folder: Path, p: Profile, say, extend: bool = False) -> boo
     changed = changed_settings(run, p, extend)
     if run.environment.get("finished") and "max_steps" not in changed:
         return True
+    refuse_other_sources(folder, sources(p))
     for k in changed:
         say(f"{k} is {new[k]!r} from here on; it was {run.config[k]!r}.")
     (folder / "environment.json").unlink(missing_ok=True)  # it is not finished any more
@@ -291,9 +298,12 @@ def export_run(path: str | Path, folder: str | Path) -> Path:
     return folder
 
 
-def evaluate_run(path: str | Path, split: str = "test", shots: int | None = None, decoding: str = "sampled",
+def evaluate_run(path: str | Path, split: str | None = None, shots: int | None = None, decoding: str = "sampled",
                  n_samples: int = 4, eval_batch: int | None = None) -> dict:
-    """Evaluate a finished run's model once more, at any number of shots; the row joins the run's evaluations, in W&B too."""
+    """Evaluate a finished run's model once more, at any number of shots; the row joins the run's evaluations, in W&B too.
+
+    ``split`` None is the first split of the run.
+    """
     check_evaluation(decoding, n_samples)
     join_processes()
     run = load_run(path)
@@ -301,6 +311,8 @@ def evaluate_run(path: str | Path, split: str = "test", shots: int | None = None
         raise ValueError(f"A process is training in {run.path} at this moment: evaluate the run when it has ended.")
     p = profile_of(run)
     p = replace(p, shots=p.shots if shots is None else shots, eval_batch=p.eval_batch if eval_batch is None else eval_batch)
+    split = split or run.split
+    refuse_other_sources(run.path, {f"evaluation problems ({split})": described(evaluation_rows(p, split))})
     model, tokenizer = load_trained(run)
     step = trained_steps(run.path / "adapter", p)
     say = print if is_first() else lambda text: None
