@@ -308,7 +308,8 @@ class SilentWriter(RunWriter):
     def _nothing(self, *arguments: object) -> None:
         """The first process writes it."""
 
-    write_config = write_environment = write_sources = log_metrics = log_train_rollouts = log_evaluation = cut_back = _nothing
+    write_config = write_environment = write_sources = log_metrics = _nothing
+    log_train_rollouts = log_evaluation = cut_back = _nothing
 
 
 # --- reading ---

@@ -212,8 +212,8 @@ def check_problems(p: Profile) -> str:
     lengths = prompt_lengths(p)
     counts = ", ".join(f"{len(tokens)} {name}" for name, tokens in lengths.items())
     longest = max(map(max, lengths.values()))
-    return (f"{counts} problems, each with its ground truth; {overlap_sentence(overlap(*all_rows(p)))}; the longest prompt has "
-            f"{longest} of {p.max_prompt_length} tokens.")
+    return (f"{counts} problems, each with its ground truth; {overlap_sentence(overlap(*all_rows(p)))}; "
+            f"the longest prompt has {longest} of {p.max_prompt_length} tokens.")
 
 
 def prompt_lengths(p: Profile) -> dict[str, list[int]]:

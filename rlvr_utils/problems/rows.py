@@ -24,9 +24,6 @@ SHOWN = 3  # faulty rows that an error names
 _told: set[tuple[str, str]] = set()
 
 
-_told: set[tuple[str, str]] = set()
-
-
 class RepairedData(UserWarning):
     """A data set has rows that were repaired on loading."""
 
@@ -61,8 +58,6 @@ def checked_rows(rows: Iterable[tuple[str, dict | ValueError]], source: str, nam
     if repaired := +repaired:
         told = ", ".join(f"{what} ({n})" for what, n in repaired.items())
         if (name, told) not in _told:  # a run loads its data many times
-            _told.add((name, told))
-            if (name, told) not in _told:  # a run loads its data many times
             _told.add((name, told))
             warnings.warn(f"{name}: {told}.", RepairedData, stacklevel=3)
     return good
