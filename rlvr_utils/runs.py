@@ -452,7 +452,7 @@ def _plain(value: object) -> object:
 
 def _lines(rows: Iterable[dict]) -> bytes:
     text = "".join(_to_json(row) + "\n" for row in rows)
-    return text.encode(errors="backslashreplace")  # half a surrogate pair becomes JSON's own escape
+    return text.encode(errors="replace")  # half a surrogate pair, which no file and no frame can hold, becomes "?"
 
 
 def _compress(data: bytes) -> bytes:

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 import re
 import socket
+import warnings
 from collections import Counter
 from itertools import islice
 from statistics import median
 
+import pandas as pd
 import pytest
 from minimath_answers import ROUTES, find_answer, plain
 
 from rlvr_utils.problems import (
     CATEGORIES,
     TEMPLATES,
+    RepairedData,
+    all_rows,
     check_steps,
     classify_response,
+    evaluation_rows,
     find_steps,
     load_problems,
     make_row,
     math_row,
+    overlap,
     pretraining_rows,
     question_of,
     slipped_work,
@@ -29,8 +36,10 @@ from rlvr_utils.problems import (
     worked_example,
     write_minimath,
 )
+from rlvr_utils.problems import rows as problem_rows
 from rlvr_utils.problems import test_data_dir as data_dir
 from rlvr_utils.problems.loading import MINIMATH
+from rlvr_utils.profiles import get_profile
 from rlvr_utils.prompts import RLVR_MATH_EXEMPLARS, build_prompt
 from rlvr_utils.verifier import last_boxed, verify
 
@@ -319,3 +328,103 @@ def test_the_data_card_lists_every_template_with_its_counts(splits):
         assert re.sub(" +", " ", line) in card
     listed = [line for line in card.splitlines() if line.count("|") == 8]
     assert len(listed) == len(TEMPLATES) + 2
+
+
+# --- a learner's own data ---------------------------------------------------------------------------------------------
+
+def written(folder, *rows, name="mine.jsonl") -> str:
+    (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return str(folder / name)
+
+
+GOOD = {"problem": "What is $1 + 1$?", "ground_truth": "2"}
+
+
+@pytest.mark.parametrize("field, value", [("ground_truth", value) for value in (
+    None, "", "  ", float("nan"), float("inf"), [4], {"a": 1}, True, "nan", "#### ", "\ud800")] + [
+    ("problem", value) for value in (None, "", 3, ["p"], {"a": 1}, "half \udc00")])
+def test_a_value_that_is_no_text_is_refused_with_file_line_and_field(tmp_path, field, value):
+    with pytest.raises(ValueError, match=rf"mine.jsonl: 1 of 3 rows cannot be used. Line 2: `{field}` is .*"):
+        load_problems(written(tmp_path, GOOD, GOOD | {field: value}, GOOD))
+
+
+@pytest.mark.parametrize("row, truth", [
+    ({"ground_truth": 4}, "4"), ({"ground_truth": 4.0}, "4"), ({"answer": 2.5}, "2.5"), ({"answer": 1e-7}, "0.0000001"),
+    ({"answer": "2 + 2 = 4\n#### 4"}, "4"), ({"answer": None, "solution": r"So \boxed{9}."}, "9"), ({"answer": " 4 "}, "4"),
+])
+def test_what_can_be_repaired_is_repaired_and_said_once(tmp_path, row, truth):
+    problem_rows._told.clear()
+    file = written(tmp_path, {"problem": "p"} | row)
+    with pytest.warns(RepairedData, match="mine.jsonl: ") as told:
+        assert {load_problems(file)[0]["ground_truth"] for _ in range(3)} == {truth}
+    assert len(told) == 1
+
+
+@pytest.mark.filterwarnings("ignore::rlvr_utils.problems.RepairedData")
+def test_the_problem_of_chat_data_is_the_last_user_message(tmp_path):
+    turns = [("system", "s"), ("user", "first"), ("assistant", "a"), ("user", "second"), ("assistant", r"\boxed{5}")]
+    row = {"messages": [{"role": role, "content": content} for role, content in turns]}
+    (loaded,) = load_problems(written(tmp_path, row))
+    assert (loaded["problem"], loaded["ground_truth"]) == ("second", "5")
+    with pytest.raises(ValueError, match="no message of role 'user'"):
+        load_problems(written(tmp_path, {"messages": row["messages"][:1], "ground_truth": "1"}))
+
+
+@pytest.mark.filterwarnings("ignore::rlvr_utils.problems.RepairedData")
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+def test_a_byte_order_mark_and_blank_lines_do_no_harm(tmp_path, encoding):
+    line = json.dumps(GOOD | {"problem": "Größe?"}, ensure_ascii=False)
+    (tmp_path / "mine.jsonl").write_text(f"{line}\n\n{line}", encoding=encoding)
+    assert [row["problem"] for row in load_problems(str(tmp_path / "mine.jsonl"))] == ["Größe?"] * 2
+
+
+@pytest.mark.parametrize("data, said", [
+    (b"", "holds no problems"), (b"\n \n", "holds no problems"), (b'[{"problem": "p"}]', "holds one JSON list"),
+    (b'{"problem": "p", "ground_tru', "Line 1: it ends in the middle"), (b"7\n", "Line 1: found 7"),
+    ('{"problem": "é"}'.encode("latin-1"), "Line 1: it is not UTF-8"),
+    (json.dumps(GOOD).encode("utf-16-le"), "as UTF-16 does"),
+    (b'{"a":' * 100_000, "Line 1: it cannot be read"), (b"\xff\xfeabc", "begins as UTF-16"),
+])
+def test_a_file_that_is_no_jsonl_is_one_sentence(tmp_path, data, said):
+    (tmp_path / "mine.jsonl").write_bytes(data)
+    with pytest.raises(ValueError, match=f"mine.jsonl.*{said}"):
+        load_problems(str(tmp_path / "mine.jsonl"))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_no_damage_to_a_file_gives_a_traceback(tmp_path, seed):
+    chance = random.Random(seed)
+    for suffix in (".jsonl", ".parquet"):
+        file = tmp_path / f"mine{suffix}"
+        pd.DataFrame([GOOD] * 5).to_parquet(file) if suffix == ".parquet" else written(tmp_path, *[GOOD] * 5)
+        data = bytearray(file.read_bytes())
+        for _ in range(3):
+            data[chance.randrange(len(data))] = chance.randrange(256)
+        file.write_bytes(data[: chance.randrange(len(data) + 1)])
+        with warnings.catch_warnings(), contextlib.suppress(ValueError):
+            warnings.simplefilter("ignore")
+            assert all(row["problem"] and row["ground_truth"] for row in load_problems(str(file)))
+
+
+@pytest.mark.parametrize("truths", [["1", None], [1.0, float("nan")]])
+def test_a_null_in_parquet_is_no_answer_called_nan(tmp_path, truths):
+    pd.DataFrame({"problem": ["a", "b"], "ground_truth": truths}).to_parquet(tmp_path / "mine.parquet")
+    with pytest.raises(ValueError, match="1 of 2 rows cannot be used. Row 1: `ground_truth` is n"):
+        load_problems(str(tmp_path / "mine.parquet"))
+
+
+def test_one_file_is_one_split_and_a_folder_has_a_file_per_split(tmp_path):
+    file = written(tmp_path, GOOD)
+    with pytest.raises(ValueError, match="is one file, so it is one split"):
+        evaluation_rows(get_profile("mini", eval_dataset=file, eval_splits="test,ood"), "test")
+    assert get_profile("mini", eval_dataset=file).eval_splits == ("test",)
+    with pytest.raises(ValueError, match="All 1 evaluation problems of split 'test' are training problems"):
+        all_rows(get_profile("mini", dataset=file, eval_dataset=file))
+    assert all_rows(get_profile("mini", dataset=file, eval_dataset=file, eval_splits="train"))
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    written(folder, GOOD, name="train.jsonl")
+    written(folder, GOOD | {"problem": "what IS  $1 + 1$?"}, GOOD | {"problem": "Other?"}, name="test.jsonl")
+    assert overlap(*all_rows(get_profile("mini", dataset=folder, eval_dataset=folder))) == {"test": 1}
+    with pytest.raises(ValueError, match=r"one file for split 'ood'.*it holds test.jsonl, train.jsonl"):
+        load_problems(str(folder), "ood")

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from rlvr_utils import runs
+from rlvr_utils.profiles import get_profile
 from rlvr_utils.runs import RunWriter, load_run
 from rlvr_utils.verifier import verify
 
@@ -236,3 +237,54 @@ def test_shipped_runs_stay_within_their_share_of_a_clone():
     sizes = {path.name: sum(file.lstat().st_size for file in path.rglob("*") if file.is_file()) for path in SHIPPED}
     assert sum(sizes.values()) < 20_000_000
     assert sum(size for name, size in sizes.items() if name.startswith("mini-seed-")) < 6_000_000
+
+
+# --- damage ---
+
+
+@pytest.mark.parametrize("split", ["train[-100:]", "my-test", "a.b", "test[:10%]"])
+def test_a_split_of_any_allowed_name_is_read_and_cut_back(tmp_path, split):
+    get_profile("mini", eval_splits=[split])
+    writer = RunWriter(tmp_path)
+    writer.log_evaluation(*evaluation(0, split))
+    writer.log_evaluation(*evaluation(4, split))
+    writer.cut_back(0)
+    assert load_run(tmp_path).rollouts["split"].unique().tolist() == [split] and len(load_run(tmp_path).responses(0, split))
+
+
+@pytest.mark.parametrize("splits", [["a/b"], ["../up"], [""], ["test", "test"], ["a b"], ["[1]"]])
+def test_a_split_that_no_file_can_be_called_is_refused_at_the_door(splits):
+    with pytest.raises(ValueError, match="name each split once"):
+        get_profile("mini", eval_splits=splits)
+
+
+@pytest.mark.parametrize("damage", [
+    lambda raw: b"", lambda raw: raw[:-9], lambda raw: raw[:40] + b"xxxx" + raw[44:], lambda raw: b"no gzip at all",
+    lambda raw: raw + b"more", lambda raw: b"../../mini-seed-0/rollouts/eval-0-test-0-sampled.jsonl.gz",
+    lambda raw: gzip.compress(b'{"step": 1}\nhalf a li')])
+def test_a_damaged_evaluation_is_an_error_that_names_the_file(run_folder, damage):
+    file = run_folder / "rollouts" / "eval-4-test-0-sampled.jsonl.gz"
+    file.write_bytes(damage(file.read_bytes()))
+    for read in (lambda: load_run(run_folder).responses(4), lambda: load_run(run_folder).rollouts):
+        with pytest.raises(ValueError, match=f"{file.name} is (damaged|a link that was unpacked as text)"):
+            read()
+
+
+def test_only_the_last_member_of_training_rollouts_may_be_unfinished(run_folder):
+    file = run_folder / "rollouts" / "train.jsonl.gz"
+    raw = file.read_bytes()
+    file.write_bytes(raw + b"\0" * 50)  # as a machine that lost power leaves it
+    assert load_run(run_folder).rollouts.query("split == 'train'")["step"].max() == 4
+    file.write_bytes(raw[:60] + b"xxxx" + raw[64:])
+    with pytest.raises(ValueError, match="train.jsonl.gz is damaged"):
+        RunWriter(run_folder)
+
+
+def test_a_damaged_line_amid_metrics_is_an_error_and_half_a_surrogate_pair_is_written(run_folder):
+    writer = RunWriter(run_folder)
+    writer.log_train_rollouts([response(5, 1, text="half \ud800")])
+    assert load_run(run_folder).rollouts["response"].str.eq("half ?").sum() == 1
+    lines = writer.metrics_file.read_text().splitlines()
+    writer.metrics_file.write_text("\n".join([lines[0], lines[1][:9], *lines[2:]]) + "\n")
+    with pytest.raises(ValueError, match="metrics.jsonl is damaged: line 2 is no row"):
+        _ = load_run(run_folder).metrics

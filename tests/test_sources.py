@@ -1,0 +1,73 @@
+"""A run goes on with the problems and the reward that it was begun with, and with no others."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from rlvr_utils import tracking
+from rlvr_utils.profiles import get_profile
+from rlvr_utils.runs import RunWriter
+from rlvr_utils.training.run import refuse_other_run
+from rlvr_utils.training.sources import refuse_other_sources, sources
+
+
+def problems(file, numbers) -> str:
+    file.write_text("".join(json.dumps({"problem": f"What is {n} + 1?", "answer": str(n + 1)}) + "\n" for n in numbers))
+    return str(file)
+
+
+@pytest.fixture
+def begun(tmp_path, monkeypatch):
+    """(profile, folder) of a run that has begun on files and a reward of its own."""
+    reward = "def plain(completions, **columns):\n    return [1.0 for _ in completions]\n"
+    (tmp_path / "rewards_of_mine.py").write_text(reward)
+    monkeypatch.delitem(sys.modules, "rewards_of_mine", raising=False)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    p = get_profile("mini", dataset=problems(tmp_path / "train.jsonl", range(20)), reward="rewards_of_mine:plain",
+                    eval_dataset=problems(tmp_path / "test.jsonl", range(18, 26)))
+    writer = RunWriter(tmp_path / "run")
+    writer.write_config(p.to_dict())
+    writer.write_sources(sources(p))
+    return p, tmp_path / "run"
+
+
+def test_the_overlap_of_training_and_evaluation_problems_is_recorded(begun):
+    assert json.loads((begun[1] / "sources.json").read_text())["overlap"] == {"test": 2}
+
+
+@pytest.mark.parametrize("name, what", [("train.jsonl", "training problems: 20 rows then, 5 rows now"),
+                                        ("test.jsonl", r"evaluation problems \(test\): 8 rows then, 5 rows now"),
+                                        ("rewards_of_mine.py", "reward rewards_of_mine:plain")])
+def test_a_run_does_not_go_on_with_an_edited_file(begun, name, what):
+    p, folder = begun
+    assert not refuse_other_run(folder, p, print)
+    if name.endswith(".py"):
+        (folder.parent / name).write_text((folder.parent / name).read_text() + "# edited\n")
+    else:
+        problems(folder.parent / name, range(30, 35))
+    with pytest.raises(ValueError, match=f"{what}.*put the old file back to go on, or give another output_dir"):
+        refuse_other_run(folder, p, print)
+
+
+def test_a_run_of_an_earlier_version_has_no_record_and_goes_on(begun):
+    p, folder = begun
+    (folder / "sources.json").unlink()
+    refuse_other_sources(folder, sources(p))
+
+
+def test_the_commit_of_an_outer_repository_is_not_ours(tmp_path, monkeypatch):
+    ours, inner = tmp_path / "ours", tmp_path / "ours" / "copied"
+    inner.mkdir(parents=True)
+    git = ["git", "-c", "user.name=n", "-c", "user.email=e", "-C", str(ours)]
+    for words in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "first"]):
+        subprocess.run([*git, *words], check=True)
+    monkeypatch.setattr(tracking, "REPO", ours)
+    assert len(tracking.git_commit()) == 12
+    monkeypatch.setattr(tracking, "REPO", inner)
+    assert tracking.git_commit() is None
+    monkeypatch.setenv("GIT_DIR", str(ours / ".git"))
+    assert tracking.git_commit() is None
