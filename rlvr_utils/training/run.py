@@ -30,8 +30,8 @@ from .processes import first_decides, is_first, join_processes, wait, world_size
 from .rejection import build_rejection_trainer
 from .rewards import reward_function, try_reward
 from .safety import in_plain_words, only_one
-from .weight_sync import release_vllm
 from .sources import described, refuse_other_sources, sources
+from .weight_sync import release_vllm
 
 #: What may be changed on a run that has begun: memory, speed and records, but not what is learned.
 MAY_CHANGE = ("micro_batch", "eval_batch", "gradient_checkpointing", "use_vllm", "vllm_server", "shared_prefix",
