@@ -19,6 +19,8 @@ from exercise_cells import solve_folder, stubs
 from rlvr_utils.course import CourseError, run_course, write_report
 from rlvr_utils.course.outputs import has_outputs, moved
 from rlvr_utils.course.progress import Progress, in_words
+from rlvr_utils.course.runner import what_was_learned
+from rlvr_utils.runs import RunWriter
 
 REPO = Path(__file__).resolve().parent.parent
 NAMES = [path.stem for path in sorted((REPO / "notebooks").glob("[0-9][0-9]_*.ipynb"))]
@@ -166,6 +168,17 @@ def test_the_prose_has_no_picture_that_the_report_would_have_to_fetch() -> None:
     for path in (REPO / "notebooks").glob("*.ipynb"):
         for cell in nbformat.read(path, as_version=4).cells:
             assert cell.cell_type == "code" or not re.search(r"!\[|<img", cell.source), f"{path.name}: {cell.source[:40]}"
+
+
+def test_the_closing_lines_are_about_the_first_split_whatever_it_is_called(tmp_path: Path, monkeypatch) -> None:
+    writer = RunWriter(tmp_path / "run")
+    writer.write_config({"profile": "mini", "eval_splits": ["heldout"], "shots": 0})
+    for step, shots, accuracy in ((0, 0, 0.125), (20, 0, 0.5), (20, 4, 0.75)):
+        row = {"step": step, "split": "heldout", "shots": shots, "decoding": "sampled", "n_problems": 8, "n_samples": 4}
+        writer.log_evaluation(row | {"accuracy": accuracy, "accuracy_low": 0.0, "accuracy_high": 1.0}, [])
+    monkeypatch.setattr("rlvr_utils.runs.newest_run", lambda profile: writer.path)
+    told = "\n".join(what_was_learned("mini"))
+    assert "8 heldout problems" in told and "12.5 %" in told and "50.0 %" in told and "75.0 %" not in told
 
 
 # --- progress ---------------------------------------------------------------------------------------------------------
