@@ -264,3 +264,9 @@ def test_a_spoiled_notebook_is_caught(rule: Callable, change: Callable) -> None:
     notebook = copy.deepcopy(good_notebook())
     change(notebook)
     assert list(rule(notebook, "07_title")) != []
+
+
+@pytest.mark.parametrize("name", ["01_boxed_answer_verifier", "04_training_run", "05_results_analysis"])
+def test_no_cell_that_reads_a_run_takes_its_split_to_be_called_test(name):
+    notebook = nbformat.read(REPO / "notebooks" / f"{name}.ipynb", as_version=4)
+    assert [cell.id for cell in cells(notebook, "code") if re.search(r"""["']test["']""", cell.source)] == []
