@@ -165,6 +165,16 @@ def test_a_reward_is_tried_and_called_with_every_column_of_the_data(own, tiny, t
     assert run.metrics["rewards/mine/mean"].notna().all() and run.metrics["length"].tolist() == [3.0, 3.0]
 
 
+def test_columns_of_a_file_of_ones_own_reach_the_reward(own, tiny, tmp_path):
+    lines = [{"problem": f"What is ${n} + 1$?", "ground_truth": str(n + 1), "rubric": f"r{n}"} for n in range(20)]
+    (tmp_path / "mine.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    seen = {}
+    p = own(lambda completions, rubric, **columns: seen.update(rubric=rubric) or [0.0] * len(completions), model=tiny,
+            dataset=str(tmp_path / "mine.jsonl"))
+    try_reward(p, chat=False)
+    assert seen["rubric"] == ["r0", "r1"]
+
+
 def test_columns_that_some_rows_lack_are_none_there_and_trls_own_names_are_not_overwritten():
     rows = [{"id": "a", "problem": "?", "rubric": "strict", "prompts": "x"}, {"id": "b", "problem": "!", "seed": 3}]
     assert data_columns(rows) == {"id": ["a", "b"], "problem": ["?", "!"], "rubric": ["strict", None], "seed": [None, 3],

@@ -66,6 +66,8 @@ def checked_rows(rows: Iterable[tuple[str, dict | ValueError]], source: str, nam
 def math_row(row: dict, index: int, source: str, repaired: Counter | None = None) -> dict:
     """A row of RLVR-MATH (``messages, ground_truth``) or MATH (``problem, solution, answer``) in the course's schema.
 
+    Columns of its own stay as they are: a reward function is given all of them.
+
     Args:
         row: its values may be pandas', numpy's or pyarrow's.
         index: its number in ``source``; both make the ``id``.
@@ -88,7 +90,7 @@ def math_row(row: dict, index: int, source: str, repaired: Counter | None = None
     stripped = problem.strip(), truth.strip()
     repaired["surrounding white space was removed"] += stripped != (problem, truth)
     subject = row.get("subject", row.get("type"))
-    return {"id": f"{source}-{index}", "problem": stripped[0], "solution": solution, "ground_truth": stripped[1],
+    return {**row, "id": f"{source}-{index}", "problem": stripped[0], "solution": solution, "ground_truth": stripped[1],
             "subject": None if missing(subject) else text(str(subject), "subject"), "level": level(row.get("level")),
             "template": None, "params": None, "answer_form": None}
 
