@@ -428,3 +428,15 @@ def test_one_file_is_one_split_and_a_folder_has_a_file_per_split(tmp_path):
     assert overlap(*all_rows(get_profile("mini", dataset=folder, eval_dataset=folder))) == {"test": 1}
     with pytest.raises(ValueError, match=r"one file for split 'ood'.*it holds test.jsonl, train.jsonl"):
         load_problems(str(folder), "ood")
+
+
+def test_a_split_that_the_hub_does_not_have_is_not_taken_for_a_broken_network(monkeypatch) -> None:
+    import datasets
+
+    def refuse(*names, **options):
+        raise ValueError("Unknown split \"ood\". Should be one of ['test'].")
+
+    monkeypatch.setattr(datasets, "load_dataset", refuse)
+    with pytest.raises(ValueError, match=r"has no split 'ood' on the hub. .*one of \['test'\]") as told:
+        load_problems("HuggingFaceH4/MATH-500", "ood")
+    assert "network" not in str(told.value)

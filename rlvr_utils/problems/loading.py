@@ -124,6 +124,8 @@ def _hub_rows(dataset: str, split: str) -> Iterator[tuple[str, dict]]:
     try:
         rows = list(load_dataset(dataset, split=split, revision=revision))
     except Exception as error:  # the hub fails in many ways; a learner needs one sentence
+        if str(error).startswith("Unknown split"):
+            raise ValueError(f"{dataset} has no split {split!r} on the hub. {error}") from error
         raise ValueError(
             f"Could not load {dataset!r} ({split}) from the Hugging Face hub ({type(error).__name__}). Check the "
             "network and the name, or pass the path of a local .parquet or .jsonl file.") from error
