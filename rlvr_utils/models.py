@@ -56,7 +56,8 @@ def load_tokenizer(profile: Profile) -> PreTrainedTokenizerBase:
     Raises:
         ValueError: it cannot be had, or has no end token.
     """
-    tokenizer = _from_hub(AutoTokenizer.from_pretrained, profile.model, padding_side="left")
+    tokenizer = _from_hub(AutoTokenizer.from_pretrained, profile.model, padding_side="left",
+                          clean_up_tokenization_spaces=False)  # Llama 3.1 sets it, and BPE decodes exactly only without
     if tokenizer.eos_token_id is None:
         raise ValueError(f"The tokenizer of {profile.model} has no end token, so no response could ever end. Name one as "
                          "eos_token in its tokenizer_config.json.")

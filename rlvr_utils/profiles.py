@@ -211,13 +211,13 @@ PROFILES: dict[str, Profile] = {
     "llama-8b": Profile(
         profile="llama-8b", seed=0, model="meta-llama/Llama-3.1-8B", dataset="allenai/RLVR-MATH",
         eval_dataset="HuggingFaceH4/MATH-500", shots=4, prompts_per_step=16, group_size=8, micro_batch=8,
-        max_steps=470, learning_rate=1e-5, lora_rank=32, lora_alpha=64, max_prompt_length=2048,
+        max_steps=470, learning_rate=1e-5, lora_rank=32, lora_alpha=64, max_prompt_length=2560,
         max_completion_length=1024, eval_every=100, eval_batch=32, eval_samples=4, save_every=20,
         dtype="bfloat16", gradient_checkpointing=True, use_vllm="auto"),
     "small-gpu": Profile(
         profile="small-gpu", seed=0, model="Qwen/Qwen2.5-0.5B-Instruct", dataset="allenai/RLVR-MATH",
         eval_dataset="HuggingFaceH4/MATH-500", shots=4, prompts_per_step=8, group_size=8, micro_batch=8,
-        max_steps=500, learning_rate=2e-5, lora_rank=16, lora_alpha=32, max_prompt_length=2048,
+        max_steps=500, learning_rate=2e-5, lora_rank=16, lora_alpha=32, max_prompt_length=2560,
         max_completion_length=512, eval_every=100, eval_batch=64, save_every=25, dtype="bfloat16",
         gradient_checkpointing=True),
 }

@@ -92,8 +92,9 @@ def finish_response(ids: list[int], tokenizer: PreTrainedTokenizerBase, end_ids:
     text = tokenizer.decode(kept, skip_special_tokens=True)
     if STOP in text:
         text = cut_at_stop(text)
-        # The last token kept may hold the end of the text and the line break: Llama 3 has ".\n\n" as one token.
-        while kept and len(tokenizer.decode(kept[:-1], skip_special_tokens=True)) >= len(text):
+        # The last token kept may hold the end of the text and the line break: Llama 3 has ".\n\n" as one token. Texts are
+        # compared, not lengths: without its last byte a character is still one character, the replacement character.
+        while kept and tokenizer.decode(kept[:-1], skip_special_tokens=True).startswith(text):
             kept = kept[:-1]
         return Response(text, kept + [tokenizer.eos_token_id], [1] * len(kept) + [0], cut_off=False)
     if ended is None:

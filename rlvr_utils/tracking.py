@@ -22,7 +22,7 @@ from .profiles import Profile
 from .runs import RunWriter, load_run
 from .wandb_server import INIT_PATIENCE, obstacle, wandb_mode
 
-PACKAGES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "wandb", "numpy")
+PACKAGES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "wandb", "numpy", "vllm")
 STEP = "train/global_step"  # in every row: what W&B draws its charts over, and what names a row that was sent twice
 FINISH_PATIENCE = 300.0  # seconds for the upload at the end: a network that is gone must not keep a rented GPU waiting
 TABLE_COLUMNS = ("problem_id", "sample", "prompt", "response", "ground_truth", "reward", "reason", "n_tokens")

@@ -122,7 +122,8 @@ register_kernel() { # at every start: the container's disk, where Jupyter looks,
 {"argv": ["$PYTHON", "-m", "ipykernel_launcher", "-f", "{connection_file}"],
  "display_name": "RLVR course", "language": "python",
  "env": {"HF_HOME": "$HF_HOME", "PIP_CACHE_DIR": "$PIP_CACHE_DIR", "WANDB_CACHE_DIR": "$WANDB_CACHE_DIR",
-         "WANDB_DATA_DIR": "$WANDB_DATA_DIR", "VLLM_CACHE_ROOT": "$VLLM_CACHE_ROOT"}}
+         "WANDB_DATA_DIR": "$WANDB_DATA_DIR", "VLLM_CACHE_ROOT": "$VLLM_CACHE_ROOT",
+         "TRITON_CACHE_DIR": "$TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR": "$TORCHINDUCTOR_CACHE_DIR"}}
 JSON
     done
     say "Notebooks in $COURSE/notebooks open with the kernel 'RLVR course'."

@@ -217,8 +217,16 @@ def test_vllm_takes_its_share_only_on_a_gpu_and_holds_a_copy_of_the_weights() ->
         share = estimate(p, gpu=gpu.memory).phases["rollout"]["vLLM"]
         assert share > 2 * parameter_count(LLAMA_8B)
         assert share == pytest.approx(vllm_utilization(p, LLAMA_8B, gpu.memory) * gpu.memory)
-    assert vllm_utilization(p, LLAMA_8B, GPUS[3].memory) == 0.3
+    assert vllm_utilization(p, LLAMA_8B, GPUS[3].memory) == 0.4
     assert vllm_utilization(p, LLAMA_8B, L40S) > 0.4
+
+
+def test_where_vllm_samples_no_phase_sets_memory_aside_for_sampling_by_the_model() -> None:
+    p = get_profile("llama-8b")
+    assert all("generation" not in parts for parts in estimate(p, gpu=A100).phases.values())
+    served = estimate(replace(p, vllm_server="http://localhost:8000"), gpu=A100).phases
+    assert "generation" not in served["rollout"] and "generation" in served["evaluation"]
+    assert "generation" in estimate(replace(p, use_vllm="never"), gpu=A100).phases["rollout"]
 
 
 def test_a_peak_is_that_of_the_largest_phase() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import tempfile
 import threading
@@ -300,12 +301,39 @@ def test_a_vllm_server_has_to_answer(server, monkeypatch) -> None:
     on_a_gpu_with_vllm(monkeypatch)
     there = get_profile("llama-8b", vllm_server=server(200))
     assert "answers" in checks.check_vllm(there)
-    with pytest.raises(ValueError, match="trl vllm-serve --model meta-llama/Llama-3.1-8B --max_model_len 3072"):
+    command = "trl vllm-serve --model meta-llama/Llama-3.1-8B --max_model_len 3584 --host 127.0.0.1"
+    with pytest.raises(ValueError, match=command):
         checks.check_vllm(get_profile("llama-8b", vllm_server=CLOSED))
 
 
+@pytest.mark.parametrize(("model", "length", "message"), [
+    ("meta-llama/Llama-3.1-8B", 3584, None), ("meta-llama/Llama-3.1-8B", 3583, "reads 3583 tokens"),
+    ("meta-llama/Llama-3.1-8B-Instruct", 8192, "serves meta-llama/Llama-3.1-8B-Instruct")])
+def test_a_vllm_server_needs_the_model_and_the_length_of_the_run(model, length, message, monkeypatch) -> None:
+    on_a_gpu_with_vllm(monkeypatch)
+    body = json.dumps({"data": [{"id": "name", "root": model, "max_model_len": length}]})
+    monkeypatch.setattr(checks.urllib.request, "urlopen", lambda url, timeout: io.BytesIO(body.encode()))
+    p = get_profile("llama-8b", vllm_server="http://localhost:8000")
+    if message is None:
+        assert "answers, with meta-llama/Llama-3.1-8B" in checks.check_vllm(p)
+    else:
+        with pytest.raises(ValueError, match=message):
+            checks.check_vllm(p)
+
+
+@pytest.mark.parametrize("body", ["", "{}", "[]", '{"data": []}', '{"data": [{}]}'])
+def test_a_server_that_does_not_say_what_it_serves_is_taken_as_it_is(body, monkeypatch) -> None:
+    monkeypatch.setattr(checks.urllib.request, "urlopen", lambda url, timeout: io.BytesIO(body.encode()))
+    assert checks.served("http://localhost:8000") == (None, None)
+
+
+def test_a_small_model_may_be_bfloat16_without_a_gpu(monkeypatch) -> None:
+    monkeypatch.setattr(checks.shutil, "which", lambda name: None)
+    assert "GiB are free" in checks.check_machine(get_profile("mini", dtype="bfloat16"))
+
+
 def test_how_responses_are_sampled_is_told(monkeypatch) -> None:
-    assert "not installed: slower" in checks.check_vllm(get_profile("llama-8b"))
+    assert "there is no GPU for vLLM: slower" in checks.check_vllm(get_profile("llama-8b"))
     assert "slower" not in checks.check_vllm(get_profile("mini"))
     on_a_gpu_with_vllm(monkeypatch)
     assert "in its share of this GPU" in checks.check_vllm(get_profile("llama-8b"))

@@ -412,6 +412,13 @@ def test_a_chat_template_makes_chat_prompts(tokenizer):
     assert decode(tokenizer, encode_prompts(tokenizer, prompts)[0]) == f"[user]Question: {rows[0]['problem']}[a]"
 
 
+@pytest.mark.parametrize("text", ["é", "Δ", "∞", "𝑥", "sum: ∑"])
+def test_a_last_character_of_several_tokens_stays_whole_before_the_stop(text, tokenizer):
+    ids = tokenizer(" " + text + INVENTED, add_special_tokens=False)["input_ids"]
+    response = finish_response(ids, tokenizer, {tokenizer.eos_token_id})
+    assert decode(tokenizer, response.ids) == response.text and response.text.endswith(text)
+
+
 def trainer_of(model, tokenizer, **more) -> SimpleNamespace:
     """What :func:`rollout` uses of a GRPOTrainer."""
     return SimpleNamespace(processing_class=tokenizer, model=model, max_completion_length=60, temperature=1.0,

@@ -220,7 +220,7 @@ def test_vllm_gets_the_stop_rule_room_and_memory(monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda i: SimpleNamespace(total_memory=48 * 2**30))
     options = training.build.vllm_options(get_profile("llama-8b"))
     assert options["generation_kwargs"] == {"stop": ["\nQuestion:"]}
-    assert options["vllm_max_model_length"] == 2048 + 1024
+    assert options["vllm_max_model_length"] == 2560 + 1024
     assert options["vllm_gpu_memory_utilization"] * 48 > 16.1, "vLLM's own copy of the 8B weights must fit"
     training.build.GRPOConfig(output_dir="x", bf16=False, use_cpu=True, **options)
 

@@ -2,7 +2,7 @@
 
 * ``rollout``: the policy samples its responses, ``eval_batch`` at a time (by :mod:`rlvr_utils.decoding`, or vLLM);
 * ``update``: forward and backward over one micro-batch, then the optimizer step; with ``shared_prefix`` each prompt once;
-* ``evaluation``: sampling again, ``eval_batch`` responses at a time.
+* ``evaluation``: sampling again, ``eval_batch`` responses at a time, where vLLM does not.
 
 The phases come one after the other, so the largest of them decides what fits. Every count follows from a tensor that
 the code really makes: Llama's blocks (transformers, ``modeling_llama.py``), PEFT's LoRA layers
@@ -128,7 +128,8 @@ def estimate(p: Profile, config: PretrainedConfig | None = None, *, gpu: float |
     phases = {
         "rollout": {} if elsewhere else generation(p, config, rollouts),
         "update": update(p, config, Load(p.micro_batch, *lengths, prompts=once), gpu is not None),
-        "evaluation": generation(p, config, Load(p.eval_batch, *lengths))}
+        # Several processes do not ask a server: their model samples evaluations itself, so that is counted.
+        "evaluation": {} if elsewhere and not p.vllm_server else generation(p, config, Load(p.eval_batch, *lengths))}
     return Estimate({name: with_overhead(always | parts, gpu) for name, parts in phases.items()})
 
 
@@ -183,11 +184,12 @@ def kv_bytes_per_token(p: Profile, config: PretrainedConfig) -> int:
 def vllm_utilization(p: Profile, config: PretrainedConfig, gpu: float) -> float:
     """The share of the GPU to give vLLM (``vllm_gpu_memory_utilization``), in steps of 0.05.
 
-    TRL's default of 0.3, or more where that does not hold vLLM's own copy of the weights and one group of responses.
+    At least 0.4, or more where that does not hold vLLM's own copy of the weights and one group of responses. On 80 GB the
+    8B has then room for about 118,000 tokens in its KV cache; at TRL's 0.3, for half as many.
     """
     group = p.group_size * (p.max_prompt_length + p.max_completion_length) * kv_bytes_per_token(p, config)
     needed = parameter_count(config) * DTYPE_BYTES[p.dtype] + group + VLLM_WORKSPACE
-    return max(0.3, -(-needed // (0.05 * gpu)) * 0.05)
+    return max(0.4, -(-needed // (0.05 * gpu)) * 0.05)
 
 
 def vllm_share(p: Profile, config: PretrainedConfig, gpu: float | None) -> dict[str, float]:

@@ -7,6 +7,7 @@ fails because there is no network: that is itself something to be told.
 from __future__ import annotations
 
 import functools
+import json
 import os
 import platform
 import shutil
@@ -36,7 +37,7 @@ from ..models import (
 )
 from ..paths import run_folder
 from ..problems import all_rows, overlap, overlap_sentence
-from ..profiles import Profile, get_profile
+from ..profiles import Profile, get_profile, resolve_model
 from ..rollouts import encode_prompts, has_chat_template, prompts_for
 from ..runs import load_run
 from ..shared_prefix import refuse_unsuitable
@@ -47,6 +48,8 @@ from ..wandb_server import api_key, obstacle, server, wandb_mode
 PACKAGES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "wandb")
 #: Beside checkpoints: what metrics, responses and W&B's files of a run take at most.
 RECORDS_GIB = 0.5
+#: Parameters up to which a CPU can train a model in a reasonable time, in bfloat16 too.
+SMALL = 10**9
 #: Seconds to wait for a host that does not answer.
 PATIENCE = 8.0
 
@@ -131,11 +134,11 @@ def check_machine(p: Profile) -> str:
     if torch.cuda.is_available():
         free, total = torch.cuda.mem_get_info()
         return check_memory(p, f"{torch.cuda.get_device_name()} ({total / GIB:.0f} GiB)", free, gpu=True)
-    if shutil.which("nvidia-smi") and p.dtype == "bfloat16":
+    if shutil.which("nvidia-smi") and p.dtype == "bfloat16" and parameter_count(shape(p)) > SMALL:
         raise ValueError(f"There is an NVIDIA driver, and PyTorch {torch.__version__} (made for CUDA {torch.version.cuda}) "
                          "sees no GPU: the driver is older than that (`nvidia-smi` names the newest CUDA it knows). Take a "
                          "machine with a newer driver, or a PyTorch made for an older CUDA.")
-    if p.dtype == "bfloat16":
+    if p.dtype == "bfloat16" and parameter_count(shape(p)) > SMALL:
         needed = estimate(p, shape(p), gpu=80 * GIB).peak / GIB
         raise ValueError(f"Profile {p.profile} needs an NVIDIA GPU with about {needed:.0f} GiB free and PyTorch sees none; "
                          "profile mini runs on any laptop.")
@@ -349,15 +352,32 @@ def gated(model: str, page: str, has_token: bool) -> str:
 def check_vllm(p: Profile) -> str:
     """How responses will be sampled; a vLLM server has to answer."""
     if p.use_vllm == "never" or not torch.cuda.is_available() or installed("vllm") is None:
-        slow = p.use_vllm == "auto"
-        return "responses are sampled by the model itself" + (", since vLLM is not installed: slower." if slow else ".")
+        cause = "there is no GPU for vLLM" if not torch.cuda.is_available() else "vLLM is not installed"
+        return "responses are sampled by the model itself" + (f", since {cause}: slower." if p.use_vllm == "auto" else ".")
     if p.vllm_server is None:
         return f"vLLM {installed('vllm')} samples, in its share of this GPU."
+    needed = p.max_prompt_length + p.max_completion_length
     if not answers(f"{p.vllm_server.rstrip('/')}/health"):
         raise ValueError(f"No vLLM server answers on {p.vllm_server}: start one on another GPU with `trl vllm-serve --model "
-                         f"{p.model} --max_model_len {p.max_prompt_length + p.max_completion_length}`, or set "
-                         "vllm_server=None.")
-    return f"the vLLM server on {p.vllm_server} answers."
+                         f"{p.model} --max_model_len {needed} --host 127.0.0.1`, or set vllm_server=None.")
+    name, length = served(p.vllm_server)
+    if length is not None and length < needed:
+        raise ValueError(f"The vLLM server on {p.vllm_server} reads {length} tokens, and max_prompt_length + "
+                         f"max_completion_length = {needed}. Start it again with --max_model_len {needed}.")
+    if name not in (None, p.model, resolve_model(p.model)):
+        raise ValueError(f"The vLLM server on {p.vllm_server} serves {name}, and this run trains {p.model}. Start it again "
+                         f"with --model {p.model}.")
+    return f"the vLLM server on {p.vllm_server} answers, with {p.model if name is None else name}."
+
+
+def served(server: str) -> tuple[str | None, int | None]:
+    """(model, tokens that it reads) of a vLLM server; None where it does not say."""
+    try:
+        with urllib.request.urlopen(f"{server.rstrip('/')}/v1/models", timeout=PATIENCE) as answer:
+            model = json.load(answer)["data"][0]
+    except (OSError, ValueError, LookupError, TypeError):
+        return None, None
+    return model.get("root") or model.get("id"), model.get("max_model_len")
 
 
 # --- W&B ---

@@ -16,7 +16,7 @@ from ..memory import GIB
 from ..models import load_model, load_tokenizer
 from ..problems import evaluation_rows
 from ..profiles import Profile, get_profile
-from ..rollouts import evaluate, vllm_engine
+from ..rollouts import encode_prompts, evaluate, vllm_engine
 from ..runs import RunWriter, load_run
 from ..tracking import installed
 
@@ -140,6 +140,8 @@ def time_evaluation(p: Profile, trainer, n: int) -> float:
     """Seconds for each of ``n`` sampled evaluation responses, sampled and scored as in the run."""
     model, tokenizer = trainer.accelerator.unwrap_model(trainer.model), trainer.processing_class
     engine = vllm_engine(trainer)
+    if engine:
+        engine(encode_prompts(tokenizer, ["warm-up"]), 1.0)  # vLLM's first call takes what no later one does
     rows = evaluation_rows(p, p.eval_splits[0])[: max(1, n // p.eval_samples)]
     began = time.perf_counter()
     made = evaluate(model, tokenizer, rows, dataset=p.dataset, shots=p.shots, n_samples=p.eval_samples,

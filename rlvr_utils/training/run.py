@@ -31,7 +31,7 @@ from .rejection import build_rejection_trainer
 from .rewards import reward_function, try_reward
 from .safety import in_plain_words, only_one
 from .sources import described, refuse_other_sources, sources
-from .weight_sync import release_vllm
+from .weight_sync import release_vllm, sampler_of
 
 #: What may be changed on a run that has begun: memory, speed and records, but not what is learned.
 MAY_CHANGE = ("micro_batch", "eval_batch", "gradient_checkpointing", "use_vllm", "vllm_server", "shared_prefix",
@@ -104,7 +104,8 @@ def start_or_continue(p: Profile, folder: Path, live, say) -> None:
             release_vllm(trainer)
         send_summary(tracker, folder, p.max_steps)
     writer.write_environment(environment_record() | {
-        "finished": True, "processes": world_size(), "seconds": round(time.monotonic() - began, 1),
+        "finished": True, "processes": world_size(), "sampled_by": sampler_of(trainer),
+        "seconds": round(time.monotonic() - began, 1),
         "training_seconds": training_seconds(folder)})
     wait()
 

@@ -48,6 +48,11 @@ def settle_vllm(trainer: GRPOTrainer, seed: int) -> None:
         set_seed(seed, device_specific=True)
 
 
+def sampler_of(trainer: GRPOTrainer) -> str:
+    """What sampled the training's responses, for the run's record."""
+    return f"vLLM, {trainer.vllm_mode}" if getattr(trainer, "use_vllm", False) else "model"
+
+
 @contextmanager
 def own_environment() -> Iterator[None]:
     """Take back the launcher's variables that TRL sets for vLLM: a second run would take itself for one of several."""
