@@ -1,14 +1,15 @@
-"""The verifier: is the boxed answer of a response equal to the ground truth?
+r"""The verifier: is the boxed answer of a response equal to the ground truth?
 
-* ``last_boxed`` (``extraction``): the last ``\\boxed{}`` by brace counting; no box, an empty one or one that is never
+* ``last_boxed`` (``extraction``): the last ``\boxed{}`` by brace counting; no box, an empty one or one that is never
   closed is no answer; boxes in a thought do not count.
-* ``answers_match`` (``judge``), tier by tier, each dearer than the one before: identity after normalisation
-  (``normalize``), exact plain numbers, words, then a tree from a parser of our own (``tokens``, ``expressions``,
-  ``parser``) whose structures are compared part by part (``answers``, ``compare``, ``intervals``) and whose values are
-  compared by exact algebra (``polynomial``, ``arithmetic``, ``functions``, ``exact``), or, where the algebra cannot
-  look into a function, at several points to many digits (``numeric``).
-* ``verify`` and ``boxed_reward`` (``reward``): a verdict with its reason; a reward function for TRL.
-* ``POLICY`` (``policy``): what is decided where it is a matter of choice; every row is tested.
+* ``answers_match`` (``judge``), tier by tier, each more expensive than the one before: identity after normalisation
+  (``normalize``), exact plain numbers, words and times (``kinds``), then a tree from a parser of our own (``tokens``,
+  ``parser``) whose structures are compared part by part (``compare``) and whose values are compared by exact algebra
+  (``exact``), or in balls of proven radius at several points (``enclose``). Both use FLINT.
+* Every comparison is proven equal, proven different, in agreement at several points, or undecided. Only the first and
+  the third are rewarded.
+* ``verify`` and ``boxed_reward`` (``judge``): a verdict with its reason; a reward function for TRL.
+* ``CONVENTIONS`` (``conventions``): what is decided where it is a matter of choice; every row is tested.
 
 Nothing is evaluated but trees of our own parser, and every bound is checked before anything is built (``limits``):
 no timeout, no signal, no ``eval``, so it runs in threads, servers and widgets.
@@ -18,10 +19,9 @@ The rules come from MATH's ``is_equiv`` (hendrycks/math, modeling/math_equivalen
 stricter than: only the box counts, never a last ``$...$`` or the whole text.
 """
 
+from .conventions import CONVENTIONS, conventions_table
 from .extraction import last_boxed
-from .judge import answers_match, expressions_equal
-from .policy import POLICY, policy_table
-from .reward import Verdict, boxed_reward, make_boxed_reward, verify
+from .judge import Verdict, answers_match, boxed_reward, expressions_equal, judge, make_boxed_reward, readable, verify
 
-__all__ = ["POLICY", "Verdict", "answers_match", "boxed_reward", "expressions_equal", "last_boxed", "make_boxed_reward",
-           "policy_table", "verify"]
+__all__ = ["CONVENTIONS", "Verdict", "answers_match", "boxed_reward", "conventions_table", "expressions_equal", "judge",
+           "last_boxed", "make_boxed_reward", "readable", "verify"]

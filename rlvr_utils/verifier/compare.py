@@ -1,20 +1,295 @@
-"""Are two parsed answers equal? Structures first, then values: exactly where the algebra decides, else numerically."""
+"""Are two parsed answers equal? Marks first, then structures part by part, then values.
+
+Every comparison has one of four outcomes. Parts are combined so that a difference decides, then a doubt.
+"""
 
 from __future__ import annotations
 
-from fractions import Fraction
+from collections.abc import Iterable
+from enum import IntEnum
+from functools import cmp_to_key
+from typing import NamedTuple
 
-from . import polynomial as poly
-from .answers import Marked, drop_degrees, expand_signs, take_marks
-from .arithmetic import Value, is_rational, lift
-from .exact import Evaluator
-from .expressions import Tree
-from .intervals import INFINITY, forward, solution_set
-from .limits import Budget, Unreadable
-from .numeric import equal_at_points
+from flint import fmpq
 
-#: Most entries of a list or set that are compared in any order (the work grows with the square).
-MAX_ITEMS = 24
+from .enclose import PointComparison, letters, sign_of
+from .exact import Algebra, Quotient, Value, lift
+from .kinds import unit_text
+from .limits import MAX_ITEMS, Budget, TooBig, Unreadable
+from .parser import Tree
+
+
+class Outcome(IntEnum):
+    """How a comparison ends, from the best to the one that decides."""
+
+    EQUAL = 0
+    AGREE = 1
+    UNDECIDED = 2
+    DIFFERENT = 3
+
+    @property
+    def label(self) -> str:
+        """The outcome in words."""
+        return ("proven equal", "agree", "undecided", "proven different")[self]
+
+    @property
+    def rewarded(self) -> bool:
+        """Whether it counts as equal: proven, or in agreement at several points."""
+        return self <= Outcome.AGREE
+
+
+EQUAL, AGREE, UNDECIDED, DIFFERENT = Outcome
+
+INFINITY = ("const", "infty")
+_MINUS_INFINITY = ("neg", INFINITY)
+REALS = ("group", "(", ")", (_MINUS_INFINITY, INFINITY))
+_OPPOSITE = {"<": ">", ">": "<", "<=": ">=", ">=": "<="}
+_STRUCTURES = frozenset(("group", "cup", "cap", "setminus", "matrix", "rel", "based", "text", "ratio", "label", "name"))
+_NAMES = {"group": "tuple or interval", "cup": "union", "cap": "intersection", "setminus": "difference of sets",
+          "rel": "relation", "based": "number in another base", "text": "word", "matrix": "matrix",
+          "label": "value with words after it"}
+_NAMING_FUNCTIONS = frozenset(("f", "g", "h", "overline", "vec", "hat", "angle", "measuredangle", "triangle"))
+_OF_ANGLES = frozenset(("sin", "cos", "tan", "cot", "sec", "csc"))
+
+
+# -- marks ------------------------------------------------------------------------------------------------------------
+
+
+class Marked(NamedTuple):
+    """An answer without its marks: ``values`` (several for a chain ``x = 4/2 = 2``), ``name``, ``unit``, ``modulus``."""
+
+    values: tuple[Tree, ...]
+    name: Tree | None = None
+    unit: tuple = ()
+    modulus: Tree | None = None
+
+
+def is_name(tree: Tree) -> bool:
+    """Whether the left side of ``name = value`` only names what was asked: ``x``, ``f(x)``, ``P(A)``, ``(x, y)``."""
+    kind = tree[0]
+    if kind == "fn":
+        return tree[1] in _NAMING_FUNCTIONS or tree[1] in _OF_ANGLES and tree[2][0][0] in ("sym", "fn") and is_name(tree[2][0])
+    if kind == "mul":
+        return is_name(tree[1]) and is_name(tree[2])
+    if kind == "group":
+        return all(map(is_name, tree[3]))
+    return kind in ("sym", "text", "name") or tree == ("const", "e")
+
+
+def take_marks(tree: Tree) -> Marked:
+    """Take the name, the unit and the modulus off one answer."""
+    name, modulus, values = None, None, (tree,)
+    if tree[0] == "pmod":
+        tree, modulus = tree[1:]
+        values = (tree,)
+    if tree[0] == "rel":
+        name, values = _assignment(*tree[1:])
+    unit, bare = (), []
+    for value in values:
+        value, found = _take_unit(value)
+        unit = unit or found
+        bare.append(value)
+    return Marked(tuple(bare), name, unit, modulus)
+
+
+def _assignment(signs: tuple[str, ...], sides: tuple[Tree, ...]) -> tuple[Tree | None, tuple[Tree, ...]]:
+    r"""Name and values of ``x = 5``, ``5 = x``, ``2 \cdot 3 = 6``, ``x \in S``.
+
+    What follows ``\approx`` is a remark after a value. A chain that says the same twice (``x = x``) names nothing.
+    """
+    whole = ("rel", signs, sides)
+    if signs == ("in",):
+        return (sides[0], sides[1:]) if is_name(sides[0]) else (None, (whole,))
+    if not set(signs) <= {"=", "~", "=="} or len(set(sides)) < len(sides):
+        return None, (whole,)
+    exact = 1 + next((k for k, sign in enumerate(signs) if sign == "~" and k), len(signs))
+    if is_name(sides[0]):
+        return sides[0], sides[1:exact]
+    if signs == ("=",) and sides[1][0] in ("sym", "fn") and is_name(sides[1]):
+        return sides[1], sides[:1]
+    if signs[0] == "=" and not any(letters(side) or side[0] in _STRUCTURES for side in sides[:exact]):
+        return None, sides[:exact]
+    return (None, sides[:1]) if signs == ("~",) else (None, (whole,))
+
+
+def _take_unit(tree: Tree) -> tuple[Tree, tuple]:
+    """A value and its unit (``%``, ``deg``, ``usd``, ``cm^2``)."""
+    negative = tree[0] == "neg"
+    inner, unit = tree[1] if negative else tree, ()
+    while inner[0] in ("unit", "pct", "deg"):
+        unit = unit or {"pct": (("%", 1),), "deg": (("deg", 1),)}.get(inner[0]) or inner[2]
+        inner = inner[1]
+    if inner[0] == "mul" and inner[1][0] == "unit":
+        inner, unit = ("mul", inner[1][1], inner[2]), inner[1][2]
+    return (("neg", inner) if negative else inner), unit
+
+
+def drop_degrees(tree: Tree) -> Tree:
+    r"""``180^\circ - x^\circ`` is ``180 - x`` where no function reads the angle."""
+    kind = tree[0]
+    if kind == "deg":
+        return drop_degrees(tree[1])
+    if kind == "add":
+        return ("add", tuple(drop_degrees(term) for term in tree[1]))
+    if kind in ("neg", "pm", "mp", "mul", "div"):
+        return (kind, *(drop_degrees(part) for part in tree[1:]))
+    return tree
+
+
+def expand_signs(tree: Tree) -> tuple[Tree, ...]:
+    r"""The two values of an expression with ``\pm`` (and ``\mp``), or the expression itself."""
+    if not _has_sign(tree):
+        return (tree,)
+    return (_choose(tree, "pm"), _choose(tree, "mp"))
+
+
+def _has_sign(tree: Tree) -> bool:
+    return tree[0] in ("pm", "mp") or any(_has_sign(part) for part in tree if isinstance(part, tuple) and part)
+
+
+def _choose(tree: Tree, plus: str) -> Tree:
+    if tree[0] in ("pm", "mp"):
+        inner = _choose(tree[1], plus)
+        return inner if tree[0] == plus else ("neg", inner)
+    return tuple(_choose(part, plus) if isinstance(part, tuple) and part else part for part in tree)
+
+
+def as_matrix(tree: Tree) -> Tree:
+    """Scalar times matrix, a sum or the negative of matrices as one matrix; any other tree as it is."""
+    kind = tree[0]
+    if kind == "neg" and (inner := as_matrix(tree[1]))[0] == "matrix":
+        return _each(inner, lambda entry: ("neg", entry))
+    if kind in ("mul", "div"):
+        left, right = as_matrix(tree[1]), as_matrix(tree[2])
+        if left[0] == "matrix" != right[0]:
+            return _each(left, lambda entry: (kind, entry, right))
+        if right[0] == "matrix" != left[0] and kind == "mul":
+            return _each(right, lambda entry: ("mul", left, entry))
+    if kind == "add":
+        terms = [as_matrix(term) for term in tree[1]]
+        if all(term[0] == "matrix" for term in terms) and len({(len(t[1]), len(t[1][0])) for t in terms}) == 1:
+            return ("matrix", tuple(tuple(("add", entries) for entries in zip(*rows, strict=True))
+                                    for rows in zip(*(term[1] for term in terms), strict=True)))
+    return tree
+
+
+def _each(matrix: Tree, change) -> Tree:
+    return ("matrix", tuple(tuple(map(change, row)) for row in matrix[1]))
+
+
+# -- solution sets ----------------------------------------------------------------------------------------------------
+
+
+def forward(tree: Tree) -> tuple[tuple[str, ...], tuple[Tree, ...]]:
+    """Signs and sides of a relation written with < rather than >."""
+    _, signs, sides = tree
+    if signs[0] in (">", ">="):
+        return tuple(_OPPOSITE.get(sign, sign) for sign in reversed(signs)), tuple(reversed(sides))
+    return signs, sides
+
+
+class SolutionSets:
+    r"""``x > 2``, ``1 <= x < 3``, ``x \ne 3``, ``\mathbb{R}`` and their combinations, as one union of intervals."""
+
+    def __init__(self, budget: Budget) -> None:
+        self.budget = budget
+
+    def of(self, tree: Tree) -> Tree | None:
+        """The set as a tree (group or cup), None where the answer is no such set."""
+        kind = tree[0]
+        if kind in ("group", "cup"):
+            return tree
+        if tree == ("sym", "bb R"):
+            return REALS
+        if kind == "rel":
+            return self._of_relation(tree)
+        if kind == "list" and all(item[0] == "rel" for item in tree[1]):
+            return self._of_list(tree)
+        if kind == "setminus" and tree[1][0] == ("sym", "bb R") and len(tree[1]) == 2 and tree[1][1][0] == "set":
+            return self._without(tree[1][1][1])
+        return None
+
+    def _of_list(self, tree: Tree) -> Tree | None:
+        """``or`` is a union, ``and`` an intersection, a comma whichever is not empty or everything."""
+        parts = [self._of_relation(item) for item in tree[1]]
+        names = {side for item in tree[1] for side in item[2] if side[0] == "sym"}
+        if len(names) != 1 or any(part is None or part[0] != "group" for part in parts):
+            return None
+        both = parts[0]
+        for part in parts[1:]:
+            both = both and self._intersection(both, part)
+        if tree[2] == "or" or tree[2] == "," and both == ("set", ()):
+            return ("cup", tuple(parts))
+        return both
+
+    def _intersection(self, a: Tree, b: Tree) -> Tree | None:
+        if a[0] != "group":
+            return a
+        low = self._further(a[3][0], a[1] == "[", b[3][0], b[1] == "[", 1)
+        high = self._further(a[3][1], a[2] == "]", b[3][1], b[2] == "]", -1)
+        if low is None or high is None:
+            return None
+        width = self._order(high[0], low[0])
+        if width is None:
+            return None
+        if width < 0 or width == 0 and not (low[1] and high[1]):
+            return ("set", ())
+        return ("group", "[" if low[1] else "(", "]" if high[1] else ")", (low[0], high[0]))
+
+    def _further(self, a: Tree, a_closed: bool, b: Tree, b_closed: bool, direction: int) -> tuple[Tree, bool] | None:
+        """The end that is further inside (for ``direction`` 1 the larger) and whether it belongs."""
+        order = self._order(a, b)
+        if order is None:
+            return None
+        if order == 0:
+            return a, a_closed and b_closed
+        return (a, a_closed) if order == direction else (b, b_closed)
+
+    def _order(self, a: Tree, b: Tree) -> int | None:
+        """The sign of ``a - b``, None where it is not known."""
+        ends = [infinity_of(end) for end in (a, b)]
+        if any(ends) or a == b:
+            return 0 if a == b else (ends[0] > ends[1]) - (ends[0] < ends[1])
+        return None if letters(a) or letters(b) else sign_of(("add", (a, ("neg", b))), self.budget)
+
+    def _of_relation(self, tree: Tree) -> Tree | None:
+        signs, sides = forward(tree)
+        if signs == ("in",) and sides[1][0] in ("group", "cup", "set"):
+            return sides[1]
+        if signs == ("in",) and sides[1] == ("sym", "bb R"):
+            return REALS
+        if signs == ("!=",) and sides[0][0] == "sym":
+            return self._without((sides[1],))
+        if not set(signs) <= {"<", "<="}:
+            return None
+        opener, closer = ("(" if signs[0] == "<" else "["), (")" if signs[-1] == "<" else "]")
+        if len(sides) == 3 and sides[1][0] == "sym":
+            return ("group", opener, closer, (sides[0], sides[2]))
+        if len(sides) == 2 and sides[0][0] == "sym":
+            return ("group", "(", closer, (_MINUS_INFINITY, sides[1]))
+        if len(sides) == 2 and sides[1][0] == "sym":
+            return ("group", opener, ")", (sides[0], INFINITY))
+        return None
+
+    def _without(self, points: tuple[Tree, ...]) -> Tree | None:
+        """The real line without some points."""
+        if len(points) > 1:
+            orders = [[self._order(a, b) for b in points if b is not a] for a in points]
+            if len(points) > 8 or any(order in (None, 0) for row in orders for order in row):
+                return None
+            points = tuple(sorted(points, key=cmp_to_key(lambda a, b: self._order(a, b) or 0)))
+        ends = (_MINUS_INFINITY, *points, INFINITY)
+        return ("cup", tuple(("group", "(", ")", pair) for pair in zip(ends, ends[1:], strict=False)))
+
+
+def infinity_of(tree: Tree) -> int:
+    """1 for infinity, -1 for minus infinity, 0 for anything else."""
+    if tree == INFINITY:
+        return 1
+    return -infinity_of(tree[1]) if tree[0] == "neg" else 0
+
+
+# -- the comparison ---------------------------------------------------------------------------------------------------
 
 
 class Comparison:
@@ -22,229 +297,288 @@ class Comparison:
 
     def __init__(self) -> None:
         self.budget = Budget()
-        self.evaluator = Evaluator(self.budget)
+        self.algebra = Algebra(self.budget)
+        self.sets = SolutionSets(self.budget)
         self.tier = "structure"
         self.why = ""
 
-    def differ(self, why: str) -> bool:
-        """False, with the first reason remembered."""
+    def differ(self, why: str) -> Outcome:
+        """DIFFERENT, with the first reason remembered."""
         self.why = self.why or why
-        return False
+        return DIFFERENT
 
-    # -- marks: names, units, percent -----------------------------------------------------------------------
+    def doubt(self, why: str) -> Outcome:
+        """UNDECIDED, with the first reason remembered."""
+        self.why = self.why or f"undecided: {why}"
+        return UNDECIDED
 
-    def same(self, found: Tree, goal: Tree) -> bool:
-        """Whether an answer equals the ground truth ``goal``."""
+    def same(self, found: Tree, goal: Tree) -> Outcome:
+        """Whether an answer equals the ground truth ``goal``, by the conventions."""
         a, b = take_marks(found), take_marks(goal)
-        if found[0] == goal[0] == "rel" and (a.name is None or a.name != b.name) and "in" not in found[1] + goal[1]:
+        both_relations = found[0] == goal[0] == "rel"
+        if both_relations and (a.name is None or a.name != b.name) and "in" not in found[1] + goal[1]:
             return self._same_relations(found, goal)
+        if a.modulus and b.modulus and (moduli := self.same_expression(a.modulus, b.modulus)) > AGREE:
+            return self.differ("the moduli differ") if moduli == DIFFERENT else moduli
         if a.unit != b.unit and a.unit and b.unit:
-            return self.differ(f"the units differ ({a.unit} and {b.unit})")
-        if "%" in (a.unit, b.unit) and a.unit != b.unit:
+            return self.differ(f"the units differ ({unit_text(a.unit)} and {unit_text(b.unit)})")
+        if (("%", 1),) in (a.unit, b.unit) and a.unit != b.unit:
             return self._same_percent(a, b)
-        if "deg" in (a.unit, b.unit) and a.unit != b.unit and self._same_angle(a, b):
-            return True
         target = drop_degrees(b.values[-1])
-        return all(self.same_value(drop_degrees(value), target) for value in a.values)
+        outcome = self._worst(self.same_value(drop_degrees(value), target) for value in a.values)
+        if (("deg", 1),) in (a.unit, b.unit) and a.unit != b.unit and not outcome.rewarded:
+            outcome = min(outcome, self._same_angle(a, b))
+        return outcome
 
-    def _same_angle(self, a: Marked, b: Marked) -> bool:
-        """``60^\\circ`` against ``\\pi/3``: degrees against radians."""
-        x, y = (("deg", marked.values[-1]) if marked.unit == "deg" else marked.values[-1] for marked in (a, b))
-        return "pi" in str(x) + str(y) and x[0] not in _STRUCTURES and y[0] not in _STRUCTURES and (
-            self.same_expression(x, y))
+    def _worst(self, outcomes: Iterable[Outcome]) -> Outcome:
+        """All parts must be equal: any difference decides, and then any doubt."""
+        worst = EQUAL
+        for outcome in outcomes:
+            worst = max(worst, outcome)
+            if worst == DIFFERENT:
+                break
+        return worst
 
-    def _same_percent(self, found: Marked, goal: Marked) -> bool:
+    def _same_angle(self, a: Marked, b: Marked) -> Outcome:
+        r"""``60^\circ`` against ``\pi/3``: degrees against radians."""
+        x, y = (("deg", marked.values[-1]) if marked.unit else marked.values[-1] for marked in (a, b))
+        if "'pi'" not in repr((x, y)) or x[0] in _STRUCTURES or y[0] in _STRUCTURES:
+            return DIFFERENT
+        return self.same_expression(x, y)
+
+    def _same_percent(self, found: Marked, goal: Marked) -> Outcome:
         """``30%`` is 30, as in MATH, and 3/10, its value; but ``0.5%`` is not a bare 0.5."""
-        a, b = self.evaluator.value(found.values[-1]), self.evaluator.value(goal.values[-1])
-        if not is_rational(a) or not is_rational(b):
-            return self.same_value(found.values[-1], goal.values[-1])
+        pair = found.values[-1], goal.values[-1]
+        try:
+            a, b = map(self.algebra.value, pair)
+        except Unreadable:
+            return self.same_value(*pair)
+        if not isinstance(a, fmpq) or not isinstance(b, fmpq):
+            return self.same_value(*pair)
         self.tier = "number"
-        if a == b and (goal.unit == "%" or abs(b) >= 1):
-            return True
-        value, percent = (b, a) if found.unit == "%" else (a, b)
-        return value * 100 == percent or self.differ("the percentage is a different one")
+        value, percent = (b, a) if found.unit else (a, b)
+        if value * 100 == percent or a == b and (goal.unit or abs(b) >= 1):
+            return EQUAL
+        return self.differ("the percentage is a different one")
 
     # -- structures -----------------------------------------------------------------------------------------
 
-    def same_value(self, found: Tree, goal: Tree) -> bool:
+    def same_value(self, found: Tree, goal: Tree) -> Outcome:
         """Whether two answers without marks are equal: structures by their parts, expressions by their value."""
         found, goal = _as_items(found), _as_items(goal)
-        if found[0] != goal[0]:
-            found, goal = _alike(found, goal)
-        if goal[0] in ("list", "set") or found[0] in ("list", "set"):
+        if found[0] != goal[0] or found[0] == "list":
+            found, goal = self._alike(found, goal)
+        kinds = {found[0], goal[0]}
+        if kinds & {"list", "set"}:
             return self._same_collections(found, goal)
-        if found[0] != goal[0] and {found[0], goal[0]} & _STRUCTURES:
+        if len(kinds) == 2 and kinds & _STRUCTURES:
             return self.differ(f"a {_name(found)} is not a {_name(goal)}")
-        if goal[0] == "group":
-            return self._same_groups(found, goal)
-        if goal[0] in ("cup", "cap"):
+        kind = goal[0]
+        if kind == "group":
+            if found[1:3] != goal[1:3]:
+                return self.differ("the brackets differ: an end that belongs to an interval is not one that does not")
+            return self._same_in_order(found[3], goal[3])
+        if kind in ("cup", "cap"):
             return self._same_in_any_order(found[1], goal[1])
-        if goal[0] == "setminus":
+        if kind == "setminus":
             return self._same_in_order(found[1], goal[1])
-        if goal[0] == "matrix":
+        if kind == "matrix":
             return self._same_matrices(found[1], goal[1])
-        if goal[0] == "rel":
+        if kind == "rel":
             return self._same_relations(found, goal)
-        if goal[0] in ("based", "text"):
-            return found == goal or self.differ("the digits, the base or the words differ")
-        if goal[0] == "ratio":
+        if kind in ("based", "text", "name"):
+            return EQUAL if found == goal else self.differ("the digits, the base or the words differ")
+        if kind == "label":
+            same_words = found[2] == goal[2]
+            return self.same_value(found[1], goal[1]) if same_words else self.differ("the words after the value differ")
+        if kind == "ratio":
             return self._same_ratios(found[1], goal[1])
         return self.same_expression(found, goal)
 
-    def _same_collections(self, found: Tree, goal: Tree) -> bool:
+    def _alike(self, found: Tree, goal: Tree) -> tuple[Tree, Tree]:
+        """Two answers of different kinds in one form, where there is one: solution sets, ratios."""
+        if {found[0], goal[0]} & {"group", "cup"} or _joins_relations(found) or _joins_relations(goal):
+            return self.sets.of(found) or found, self.sets.of(goal) or goal
+        if "ratio" in (found[0], goal[0]):
+            return tuple(("div", *tree[1]) if tree[0] == "ratio" and len(tree[1]) == 2 else tree for tree in (found, goal))
+        return found, goal
+
+    def _same_collections(self, found: Tree, goal: Tree) -> Outcome:
         if found[0] not in ("list", "set") or goal[0] not in ("list", "set"):
             single = found if found[0] == "set" else goal
             if single[0] == "set" and len(single[1]) == 1:
                 return self.same(*(tree[1][0] if tree is single else tree for tree in (found, goal)))
             return self.differ("one answer is a list of values and the other is not")
+        connectives = {tree[2] for tree in (found, goal) if tree[0] == "list"} - {","}
+        if len(connectives) == 2:
+            return self.differ('"and" is not "or"')
         return self._same_in_any_order(found[1], goal[1])
 
-    def _same_groups(self, found: Tree, goal: Tree) -> bool:
-        if found[1:3] != goal[1:3]:
-            return self.differ("the brackets differ: an end that belongs to an interval is not one that does not")
-        return self._same_in_order(found[3], goal[3])
-
-    def _same_in_order(self, found: tuple[Tree, ...], goal: tuple[Tree, ...]) -> bool:
+    def _same_in_order(self, found: tuple[Tree, ...], goal: tuple[Tree, ...]) -> Outcome:
         if len(found) != len(goal):
             return self.differ(f"{len(found)} entries are not {len(goal)} entries")
-        return all(self.same(a, b) or self.differ(f"entry {k} differs")
-                   for k, (a, b) in enumerate(zip(found, goal, strict=True), 1))
+        return self._worst(self.same(a, b) for a, b in zip(found, goal, strict=True))
 
-    def _same_in_any_order(self, found: tuple[Tree, ...], goal: tuple[Tree, ...]) -> bool:
+    def _same_in_any_order(self, found: tuple[Tree, ...], goal: tuple[Tree, ...]) -> Outcome:
         """Equal as collections without order, each item used once."""
         if len(found) != len(goal):
             return self.differ(f"{len(found)} values are not {len(goal)} values")
         if len(goal) > MAX_ITEMS:
-            return self._same_in_order(found, goal)
-        left = list(goal)
+            outcome = self._same_in_order(found, goal)
+            return outcome if outcome.rewarded else self.doubt(f"more than {MAX_ITEMS} values in another order")
+        left, worst = list(goal), EQUAL
         for item in found:
-            match = next((k for k, other in enumerate(left) if self.same(item, other)), None)
-            if match is None:
+            best, place = DIFFERENT, None
+            for k, other in enumerate(left):
+                outcome = EQUAL if item == other else self.same(item, other)
+                if outcome < best:
+                    best, place = outcome, k
+                if best == EQUAL:
+                    break
+            worst = max(worst, best)
+            if worst == DIFFERENT:
                 self.why = "one of the values is not among those of the ground truth"
-                return False
-            del left[match]
-        return True
+                return DIFFERENT
+            del left[place]
+        return worst
 
-    def _same_matrices(self, found: tuple, goal: tuple) -> bool:
+    def _same_matrices(self, found: tuple, goal: tuple) -> Outcome:
         if len(found) != len(goal):
             return self.differ("the matrices have different sizes")
-        return all(self._same_in_order(row, other) for row, other in zip(found, goal, strict=True))
+        return self._worst(self._same_in_order(row, other) for row, other in zip(found, goal, strict=True))
 
-    def _same_ratios(self, found: tuple[Tree, ...], goal: tuple[Tree, ...]) -> bool:
-        """``2:4`` is ``1:2``: every ratio of neighbours agrees."""
+    def _same_ratios(self, found: tuple[Tree, ...], goal: tuple[Tree, ...]) -> Outcome:
+        """``2:4`` is ``1:2``: all cross products agree, and neither ratio is ``0:0``."""
         if len(found) != len(goal):
             return self.differ("the ratios have different lengths")
-        return all(self.same_expression(("mul", found[k], goal[k + 1]), ("mul", found[k + 1], goal[k]))
-                   for k in range(len(goal) - 1))
+        for parts in (found, goal):
+            if all(self.same_expression(part, ("num", 0)) != DIFFERENT for part in parts):
+                return self.doubt("a ratio of zeros has no value")
+        self.why = ""
+        return self._worst(self.same_expression(("mul", found[j], goal[k]), ("mul", found[k], goal[j]))
+                           for k in range(len(goal)) for j in range(k))
 
     # -- relations ------------------------------------------------------------------------------------------
 
-    def _same_relations(self, found: Tree, goal: Tree) -> bool:
+    def _same_relations(self, found: Tree, goal: Tree) -> Outcome:
         """Equations and inequalities that are multiples of each other, or chains of the same relations."""
-        if found[0] != "rel" or goal[0] != "rel":
-            return self.differ("one answer is an equation or inequality and the other is not")
         (signs, sides), (goal_signs, goal_sides) = forward(found), forward(goal)
         if signs != goal_signs:
-            return self.differ("the relation signs differ")
-        if len(signs) == 1 and signs[0] in ("=", "<", "<=", "!="):
-            return self._proportional(sides, goal_sides, signs[0]) or self.differ("the relations are not equivalent")
+            return self.differ("the relations differ")
+        if len(signs) == 1 and signs[0] in ("=", "<", "<=", "!=") and "name" not in {side[0] for side in sides + goal_sides}:
+            return self._proportional(sides, goal_sides, signs[0])
         return self._same_in_order(sides, goal_sides)
 
-    def _proportional(self, found: tuple[Tree, ...], goal: tuple[Tree, ...], sign: str) -> bool:
+    def _proportional(self, found: tuple[Tree, ...], goal: tuple[Tree, ...], sign: str) -> Outcome:
         """Whether ``left - right`` of one is a constant times that of the other, positive for inequalities."""
+        if any(side[0] in _STRUCTURES for side in found + goal):
+            return self._same_in_order(found, goal)
         self.tier = "symbolic"
-        a, b = (lift(self.evaluator.minus(*(self.evaluator.value(drop_degrees(side)) for side in sides)))
-                for sides in (found, goal))
-        if a.below != b.below or a.above.keys() != b.above.keys() or not set(a.above) - {poly.ONE}:
-            return False
-        factors = {Fraction(a.above[term], b.above[term]) for term in a.above}
-        return len(factors) == 1 and (sign in ("=", "!=") or factors.pop() > 0)
+        try:
+            a, b = (lift(self.algebra.value(("add", (drop_degrees(left), ("neg", drop_degrees(right))))))
+                    for left, right in (found, goal))
+            if a.above.is_constant() or b.above.is_constant():
+                return self.doubt("an equation without a letter says nothing")
+            factor = (a.above.leading_coefficient() / a.below.leading_coefficient()) / (
+                b.above.leading_coefficient() / b.below.leading_coefficient())
+            equal = self.algebra.equal(a, self.algebra.times(factor, b))
+        except Unreadable as error:
+            return self.doubt(str(error))
+        if equal and (sign in ("=", "!=") or factor > 0):
+            return EQUAL
+        if equal or self._only_letters(a, b):
+            return self.differ("the relations are not equivalent")
+        return self.doubt("the relations are not multiples of each other")
 
     # -- values ---------------------------------------------------------------------------------------------
 
-    def same_expression(self, found: Tree, goal: Tree) -> bool:
-        """Equality of two expressions in value: exactly where the algebra can decide, else at several points."""
-        infinities = _infinity(found), _infinity(goal)
+    def same_expression(self, found: Tree, goal: Tree) -> Outcome:
+        """Equality of two expressions in value: by exact algebra where it decides, else at several points."""
+        infinities = infinity_of(found), infinity_of(goal)
         if any(infinities):
-            return infinities[0] == infinities[1] or self.differ("infinity is not that value")
-        a, b = self.evaluator.value(found), self.evaluator.value(goal)
-        if is_rational(a) and is_rational(b):
-            if self.tier == "structure":
-                self.tier = "number"
-            return a == b or self.differ("different numbers")
-        if self.tier != "numerical":
+            return EQUAL if infinities[0] == infinities[1] else self.differ("infinity is not that value")
+        try:
+            return self._compare_values(found, goal)
+        except Unreadable as error:
+            return self.doubt(str(error))
+        except (ArithmeticError, RecursionError, MemoryError) as error:
+            return self.doubt(f"no value ({error})")
+
+    def _compare_values(self, found: Tree, goal: Tree) -> Outcome:
+        equal: bool | None = None
+        try:
+            a, b = self.algebra.value(found), self.algebra.value(goal)
+            if isinstance(a, fmpq) and isinstance(b, fmpq):
+                self.tier = "number" if self.tier == "structure" else self.tier
+                return self._equal_if_valued(found, goal) if a == b else self.differ("different numbers")
+            self.tier = "symbolic" if self.tier != "numerical" else self.tier
+            equal = self.algebra.equal(a, b)
+            if self._only_letters(a, b):
+                return self._equal_if_valued(found, goal) if equal else self.differ("the expressions have different values")
+        except TooBig as error:
             self.tier = "symbolic"
-        if self._same_quotient(a, b):
-            return True
-        return (_opaque(a) or _opaque(b)) and self._same_numerically(found, goal) or self.differ(
-            "the expressions have different values")
-
-    def _same_quotient(self, a: Value, b: Value) -> bool:
-        a, b = lift(a), lift(b)
-        if a.below == b.below:
-            return a.above == b.above
-        return poly.multiply(a.above, b.below, self.budget) == poly.multiply(b.above, a.below, self.budget)
-
-    def _same_numerically(self, found: Tree, goal: Tree) -> bool:
+            if "units of work" in str(error):
+                raise
+        if _is_unknown(found) or _is_unknown(goal):
+            return EQUAL if equal else self.doubt("a function without a definition has no value")
+        points = PointComparison(found, goal, self.algebra)
+        if points.differ_somewhere():
+            return self.differ("the expressions have different values")
+        if equal:
+            return EQUAL if points.has_value() else self.doubt("the expressions have no value")
         self.tier = "numerical"
-        return equal_at_points(found, goal, self.budget)
+        agree, why = points.agree()
+        if agree is None:
+            return self.doubt(why)
+        return AGREE if agree else self.differ("the expressions have different values")
+
+    def _equal_if_valued(self, found: Tree, goal: Tree) -> Outcome:
+        """EQUAL, unless a function in them has no value: ``\\ln 0 - \\ln 0`` is not 0 because it cancels."""
+        if not (self.algebra.is_risky(found) or self.algebra.is_risky(goal)):
+            return EQUAL
+        valued = PointComparison(found, goal, self.algebra).has_value()
+        return EQUAL if valued else self.doubt("the expressions have no value")
+
+    def _only_letters(self, *values: Value) -> bool:
+        """Whether all atoms of the values are letters, so that different rational functions are different."""
+        return all(self.algebra.atoms[k][0] == "sym" for value in values if isinstance(value, Quotient)
+                   for part in (value.above, value.below) for k, degree in enumerate(part.degrees()) if degree)
 
 
-_STRUCTURES = frozenset(("group", "cup", "cap", "setminus", "matrix", "rel", "based", "text", "ratio"))
-_NAMES = {"group": "tuple or interval", "cup": "union", "cap": "intersection", "setminus": "difference of sets",
-          "rel": "relation", "based": "number in another base", "text": "word", "matrix": "matrix"}
+def _is_unknown(tree: Tree) -> bool:
+    """Whether an expression holds a function or a figure of which only the name is known: ``f(2)``, ``\\angle A``."""
+    return tree[0] == "fn" and tree[1] in _NAMING_FUNCTIONS or any(
+        _is_unknown(part) for part in tree if isinstance(part, tuple) and part)
+
+
+def _joins_relations(tree: Tree) -> bool:
+    return tree[0] == "list" and all(item[0] == "rel" and item[1] != ("=",) for item in tree[1])
 
 
 def _name(tree: Tree) -> str:
     return _NAMES.get(tree[0], "single value")
 
 
-def _opaque(value: Value) -> bool:
-    return not is_rational(value) and (poly.is_opaque(value.above) or poly.is_opaque(value.below))
-
-
-def _infinity(tree: Tree) -> int:
-    """1 for infinity, -1 for minus infinity, 0 for anything else."""
-    if tree == INFINITY:
-        return 1
-    return -_infinity(tree[1]) if tree[0] == "neg" else 0
-
-
 def _as_items(tree: Tree) -> Tree:
-    """``1 \\pm 2`` as a list of two values, also inside a list or a set; ``-`` of digits in a base as one thing."""
+    r"""``1 \pm 2`` as a list of two values, also inside a list or a set; ``-`` of digits in a base as one thing."""
     if tree[0] in ("list", "set"):
-        return (tree[0], tuple(value for item in tree[1] for value in expand_signs(item)))
+        return (tree[0], tuple(value for item in tree[1] for value in expand_signs(item)), *tree[2:])
     if tree[0] == "neg" and tree[1][0] == "based":
         return ("based", "-" + tree[1][1], tree[1][2])
+    if tree[0] in ("neg", "mul", "div", "add"):
+        tree = as_matrix(tree)
     values = expand_signs(tree)
-    return tree if len(values) == 1 else ("list", values)
+    return tree if len(values) == 1 else ("list", values, ",")
 
 
-def _alike(found: Tree, goal: Tree) -> tuple[Tree, Tree]:
-    """Two answers of different kinds in one form, where there is one: solution sets, ratios."""
-    if {found[0], goal[0]} & {"group", "cup"}:
-        return solution_set(found) or found, solution_set(goal) or goal
-    if "ratio" in (found[0], goal[0]):
-        return tuple(("div", *tree[1]) if tree[0] == "ratio" and len(tree[1]) == 2 else tree for tree in (found, goal))
-    return found, goal
-
-
-def exactly_equal(comparison: Comparison, left: Tree, right: Tree) -> bool:
-    """Equality with no policy: structures entry by entry in order, expressions in value."""
+def exactly_equal(comparison: Comparison, left: Tree, right: Tree) -> Outcome:
+    """Equality with no conventions: structures entry by entry in order, expressions in value."""
     if left[0] != right[0] or left[0] not in ("group", "list", "set", "cup", "matrix"):
         return comparison.same_expression(left, right)
     if left[0] == "group" and left[1:3] != right[1:3]:
-        return False
-    pairs = [tree[-1] if left[0] != "matrix" else [entry for row in tree[1] for entry in row] for tree in (left, right)]
-    same_shape = left[0] != "matrix" or [len(row) for row in left[1]] == [len(row) for row in right[1]]
-    if not same_shape or len(pairs[0]) != len(pairs[1]):
-        return False
-    return all(exactly_equal(comparison, a, b) for a, b in zip(*pairs, strict=True))
-
-
-def check(found: Tree, goal: Tree, comparison: Comparison) -> bool:
-    """``comparison.same``, with every failure of the arithmetic turned into Unreadable."""
-    try:
-        return comparison.same(found, goal)
-    except (ArithmeticError, RecursionError) as error:
-        raise Unreadable(f"it has no value ({error})") from error
+        return DIFFERENT
+    rows = [tree[1] if tree[0] == "matrix" else (tree[3] if tree[0] == "group" else tree[1],) for tree in (left, right)]
+    if [len(row) for row in rows[0]] != [len(row) for row in rows[1]]:
+        return DIFFERENT
+    return max((exactly_equal(comparison, a, b) for row, other in zip(*rows, strict=True)
+                for a, b in zip(row, other, strict=True)), default=EQUAL)

@@ -1,95 +1,307 @@
-"""From a tree to its exact value."""
+"""Exact algebra on FLINT: every expression is a rational function over atoms, and those are compared by normal form.
+
+An atom is a letter, a constant or a function of rational functions (``sin(x + 1)``). Atoms of different form may be
+equal in value, so two rational functions are proven different only where all their atoms are letters.
+"""
 
 from __future__ import annotations
 
-from fractions import Fraction
+import math
+from typing import NamedTuple
 
-from .arithmetic import Arithmetic, Quotient, Value, generator, is_rational
-from .expressions import Tree
-from .functions import RULES, power_of_e
-from .limits import Unreadable
-from .polynomial import UNIT, Rational
+from flint import fmpq, fmpq_mpoly_ctx, fmpz
+
+from .limits import MAX_EXPONENT, MAX_FACTORIAL, MAX_TERMS, Budget, TooBig, Unreadable, check_bits
+from .parser import Tree
+
+#: Most atoms of one comparison.
+MAX_ATOMS = 24
+_RING = fmpq_mpoly_ctx.get(tuple(f"x{k}" for k in range(MAX_ATOMS)))
+_GENERATORS = _RING.gens()
+_ONE = _RING.constant(fmpq(1))
 
 
-class Evaluator(Arithmetic):
-    """Evaluates trees: one method for each kind of node."""
+class Quotient(NamedTuple):
+    """``above / below``, two polynomials over the atoms; ``bits`` bounds the size of their coefficients."""
+
+    above: object
+    below: object
+    bits: int = 1
+
+
+#: A rational number or a quotient of polynomials.
+Value = fmpq | Quotient
+
+
+def bits_of(value: fmpq) -> int:
+    """Bits of a rational number."""
+    return int(value.p).bit_length() + int(value.q).bit_length()
+
+
+def lift(value: Value) -> Quotient:
+    """A value as a quotient."""
+    return value if isinstance(value, Quotient) else Quotient(_RING.constant(value), _ONE, bits_of(value))
+
+
+class Algebra:
+    """Values of trees within one budget. ``atoms`` holds the tree of each atom, in the order of the generators."""
+
+    def __init__(self, budget: Budget) -> None:
+        self.budget = budget
+        self.atoms: list[Tree] = []
+        self.keys: dict[object, Quotient] = {}
+        self.values: dict[Tree, Value] = {}
+
+    # -- arithmetic -----------------------------------------------------------------------------------------
+
+    def plus(self, a: Value, b: Value) -> Value:
+        """``a + b``."""
+        if isinstance(a, fmpq) and isinstance(b, fmpq):
+            self.budget.spend(1 + (bits_of(a) + bits_of(b)) // 2000)
+            check_bits(bits_of(a) + bits_of(b))
+            return a + b
+        a, b = lift(a), lift(b)
+        if a.below == b.below:
+            self.budget.spend(len(a.above) + len(b.above))
+            return self._tidy(a.above + b.above, a.below, max(a.bits, b.bits) + 1)
+        return self._tidy(self._multiply(a.above, b.below, a.bits + b.bits) + self._multiply(b.above, a.below, a.bits + b.bits),
+                          self._multiply(a.below, b.below, a.bits + b.bits), a.bits + b.bits + 1)
+
+    def times(self, a: Value, b: Value) -> Value:
+        """``a * b``."""
+        if isinstance(a, fmpq) and isinstance(b, fmpq):
+            self.budget.spend(1 + (bits_of(a) + bits_of(b)) // 1000)
+            check_bits(bits_of(a) + bits_of(b))
+            return a * b
+        a, b = lift(a), lift(b)
+        bits = a.bits + b.bits
+        return self._tidy(self._multiply(a.above, b.above, bits), self._multiply(a.below, b.below, bits), bits + 8)
+
+    def over(self, a: Value, b: Value) -> Value:
+        """``a / b``. Raises Unreadable where b is zero as a polynomial."""
+        if b == 0 if isinstance(b, fmpq) else b.above.is_zero():
+            raise Unreadable("a division by zero")
+        if isinstance(b, fmpq):
+            return self.times(a, 1 / b)
+        return self.times(a, Quotient(b.below, b.above, b.bits))
+
+    def _multiply(self, a, b, bits: int):
+        check_bits(bits)
+        if len(a) * len(b) > MAX_TERMS * 8:
+            raise TooBig(f"a product of more than {MAX_TERMS} terms")
+        self.budget.spend(1 + len(a) * len(b) * (1 + bits // 500))
+        return a * b
+
+    def _tidy(self, above, below, bits: int) -> Value:
+        if len(above) > MAX_TERMS or len(below) > MAX_TERMS:
+            raise TooBig(f"a polynomial of more than {MAX_TERMS} terms")
+        if above.is_constant() and below.is_constant():
+            return _constant(above) / _constant(below)
+        return Quotient(above, below, bits)
+
+    def power(self, base: Value, exponent: int) -> Value:
+        """``base`` to an integer."""
+        if exponent < 0:
+            return self.over(fmpq(1), self.power(base, -exponent))
+        if isinstance(base, fmpq):
+            check_bits((bits_of(base) - 1 if base.q == 1 else bits_of(base)) * exponent if abs(base) != 1 and base != 0 else 1)
+            if base == 0 and exponent == 0:
+                raise Unreadable("zero to the zero")
+            self.budget.spend(1 + bits_of(base) * exponent // 1000 if abs(base) != 1 and base != 0 else 1)
+            return base ** exponent if abs(base) != 1 else (base if exponent % 2 else fmpq(1))
+        terms = max(len(base.above), len(base.below))
+        # A power of t terms has at most as many terms as there are multisets of n out of t.
+        if exponent > MAX_EXPONENT or terms > 1 and (
+                exponent > 400 or math.comb(terms + exponent - 1, exponent) > MAX_TERMS * 2):
+            raise TooBig(f"a power of more than {MAX_TERMS} terms")
+        bits = base.bits * exponent + exponent * terms.bit_length()
+        check_bits(bits)
+        self.budget.spend(1 + math.comb(terms + exponent - 1, exponent) * (1 + bits // 500) if terms > 1 else 1 + bits // 500)
+        return self._tidy(base.above ** exponent, base.below ** exponent, bits)
+
+    def atom(self, key: object, tree: Tree) -> Quotient:
+        """The atom of this key, made where it is new; ``tree`` is what it is evaluated from."""
+        found = self.keys.get(key)
+        if found is None:
+            if len(self.atoms) >= MAX_ATOMS:
+                raise TooBig(f"more than {MAX_ATOMS} letters and functions")
+            found = self.keys[key] = Quotient(_GENERATORS[len(self.atoms)], _ONE)
+            self.atoms.append(tree)
+        return found
+
+    # -- trees ----------------------------------------------------------------------------------------------
 
     def value(self, tree: Tree) -> Value:
-        """The exact value. Raises Unreadable where there is none, TooBig where it would cost too much."""
+        """The value of an expression. Raises Unreadable where it has none, TooBig where it is too dear."""
+        found = self.values.get(tree)
+        if found is None:
+            found = self.values[tree] = self._value(tree)
+        return found
+
+    def _value(self, tree: Tree) -> Value:
+        kind = tree[0]
         self.budget.spend(1)
-        return _NODES[tree[0]](self, *tree[1:]) if tree[0] in _NODES else self._no_value(tree[0])
+        if kind == "num":
+            check_bits(tree[1].numerator.bit_length() + tree[1].denominator.bit_length())
+            return fmpq(tree[1].numerator, tree[1].denominator)
+        if kind == "sym" or kind == "const":
+            if tree[1] == "infty":
+                raise Unreadable("infinity is no value to compute with")
+            return self.atom(tree[:2], tree)
+        if kind == "add":
+            total = self.value(tree[1][0])
+            for term in tree[1][1:]:
+                total = self.plus(total, self.value(term))
+            return total
+        if kind == "neg":
+            return self.times(fmpq(-1), self.value(tree[1]))
+        if kind == "mul":
+            return self.times(self.value(tree[1]), self.value(tree[2]))
+        if kind == "div":
+            return self.over(self.value(tree[1]), self.value(tree[2]))
+        if kind == "pow":
+            return self._power(tree)
+        if kind == "pct":
+            return self.over(self.value(tree[1]), fmpq(100))
+        if kind == "deg":
+            return self.over(self.times(self.value(tree[1]), self.value(("const", "pi"))), fmpq(180))
+        if kind == "fn":
+            return self._function(tree)
+        raise Unreadable(f"a {kind} inside an expression is not read")
 
-    def _no_value(self, kind: str) -> Value:
-        raise Unreadable(f"a {_NAMES.get(kind, kind)} is no value to calculate with")
+    def _power(self, tree: Tree) -> Value:
+        """A power: integers are multiplied out, ``2^{n+1}`` is ``2 * 2^n``, anything else is an atom."""
+        base, exponent = self.value(tree[1]), self.value(tree[2])
+        whole = 0
+        if isinstance(exponent, fmpq):
+            if exponent.q == 1:
+                return self._whole_power(tree, base, int(exponent.p))
+            if isinstance(base, fmpq) and exponent.q <= 64 and abs(exponent.p) <= 64:
+                root = exact_root(base, int(exponent.q))
+                if root is not None:
+                    return self.power(root, int(exponent.p))
+        elif exponent.below.is_constant():
+            constant = exponent.above.to_dict().get((0,) * MAX_ATOMS, fmpq(0)) / _constant(exponent.below)
+            whole = int(constant.p // constant.q)
+        if abs(whole) > MAX_EXPONENT:
+            whole = 0
+        rest = ("add", (tree[2], ("num", -whole))) if whole else tree[2]
+        found = self._primitive_power(tree[1], base, rest)
+        return self.times(self._whole_power(tree, base, whole), found) if whole else found
 
-    def _num(self, value: Rational) -> Value:
-        return value
+    def _primitive_power(self, tree: Tree, base: Value, exponent: Tree) -> Value:
+        """``2^{6n}`` is the sixth power of the atom ``2^n``, so that a square of an exponential shows as a square."""
+        value = self.value(exponent)
+        count = 1
+        if isinstance(value, Quotient) and value.below == _ONE:
+            coefficients = [value.above.leading_coefficient(), *value.above.to_dict().values()]
+            if all(c.q == 1 for c in coefficients):
+                count = math.gcd(*(int(c.p) for c in coefficients)) * (-1 if coefficients[0] < 0 else 1)
+        if count == 1 or abs(count) > 400:
+            return self.atom(("pow", self._key(base), self._key(value)), ("pow", tree, exponent))
+        primitive = ("div", exponent, ("num", count))
+        return self.power(self.atom(("pow", self._key(base), self._key(self.value(primitive))), ("pow", tree, primitive)), count)
 
-    def _sym(self, name: str) -> Value:
-        return generator(name)
+    def _whole_power(self, tree: Tree, base: Value, exponent: int) -> Value:
+        """An integer power. One that would be too long to write out stays an atom."""
+        try:
+            return self.power(base, exponent)
+        except TooBig:
+            if isinstance(base, fmpq) or abs(exponent).bit_length() > 60:
+                raise
+            return self.atom(("pow", self._key(base), exponent), tree)
 
-    def _const(self, name: str) -> Value:
-        return self._no_value("infty") if name == "infty" else generator(name)
+    def _function(self, tree: Tree) -> Value:
+        name, arguments = tree[1], [self.value(argument) for argument in tree[2]]
+        if all(isinstance(value, fmpq) for value in arguments):
+            found = rational_function(name, arguments, self.budget)
+            if found is not None:
+                return found
+        if name == "exp" and len(arguments) == 1:
+            return self._power(("pow", ("const", "e"), tree[2][0]))
+        return self.atom((name, *map(self._key, arguments)), tree)
 
-    def _add(self, terms: tuple[Tree, ...]) -> Value:
-        total: Value = 0
-        for term in terms:
-            total = self.plus(total, self.value(term))
-        return total
+    def _key(self, value: Value) -> str:
+        """A text that equal rational functions share, once they are in lowest terms."""
+        if isinstance(value, fmpq):
+            return str(value)
+        above, below = value.above, value.below
+        if not below.is_constant():
+            self.budget.spend(4 * len(above) * len(below) * (1 + value.bits // 200))
+            common = above.gcd(below)
+            above, below = above / common, below / common
+        lead = below.leading_coefficient()
+        if lead != 1:
+            above, below = above / lead, below / lead
+        return f"{above}/{below}"
 
-    def _neg(self, tree: Tree) -> Value:
-        value = self.value(tree)
-        return -value if is_rational(value) else self.times(-1, value)
+    def is_risky(self, tree: Tree) -> bool:
+        """Whether an expression holds functions that may have no value where the algebra does not look."""
+        if tree[0] == "fn" and not all(isinstance(self.value(part), fmpq) for part in (tree, *tree[2])):
+            return True
+        if tree[0] == "pow" and not (isinstance(self.value(tree), fmpq) or tree[2][0] == "num"):
+            return True
+        return any(self.is_risky(part) for part in tree if isinstance(part, tuple) and part)
 
-    def _mul(self, left: Tree, right: Tree) -> Value:
-        return self.times(self.value(left), self.value(right))
-
-    def _div(self, left: Tree, right: Tree) -> Value:
-        return self.over(self.value(left), self.value(right))
-
-    def _ratio(self, parts: tuple[Tree, ...]) -> Value:
-        return self._div(*parts) if len(parts) == 2 else self._no_value("ratio")
-
-    def _pct(self, tree: Tree) -> Value:
-        return self.times(self.value(tree), Fraction(1, 100))
-
-    def _deg(self, tree: Tree) -> Value:
-        return self.times(self.value(tree), Quotient({(("pi", 1),): Fraction(1, 180)}, UNIT))
-
-    def _pow(self, base_tree: Tree, exponent_tree: Tree) -> Value:
-        base, exponent = self.value(base_tree), self.value(exponent_tree)
-        if isinstance(exponent, int):
-            return self.whole_power(base, exponent)
-        if isinstance(exponent, Fraction):
-            return self.fractional_power(base, exponent)
-        return power_of_e(self, exponent) if base_tree == ("const", "e") else self.opaque("pow", base, exponent)
-
-    def _fn(self, name: str, arguments: tuple[Tree, ...]) -> Value:
-        values = [self.value(argument) for argument in arguments]
-        exact = RULES[name](self, *values) if name in RULES and _arity_fits(name, len(values)) else None
-        return self.opaque(name, *values) if exact is None else exact
-
-    def _det(self, rows: tuple[tuple[Tree, ...], ...]) -> Value:
-        if len(rows) != len(rows[0]) or len(rows) > 3:
-            raise Unreadable("a determinant that is not 2 by 2 or 3 by 3")
-        return self._laplace([[self.value(entry) for entry in row] for row in rows])
-
-    def _laplace(self, rows: list[list[Value]]) -> Value:
-        total: Value = 0 if len(rows) > 1 else rows[0][0]
-        for column, entry in enumerate(rows[0] if len(rows) > 1 else ()):
-            minor = self._laplace([row[:column] + row[column + 1:] for row in rows[1:]])
-            total = self.plus(total, self.times((-1) ** column, self.times(entry, minor)))
-        return total
-
-
-_NODES = {kind: getattr(Evaluator, "_" + kind)
-          for kind in ("num", "sym", "const", "add", "neg", "mul", "div", "ratio", "pct", "deg", "pow", "fn", "det")}
-_NAMES = {"infty": "infinity", "rel": "relation", "group": "bracket with several entries", "cup": "union of sets",
-          "cap": "intersection", "pm": "plus-minus sign", "mp": "minus-plus sign", "text": "word",
-          "based": "number in another base", "unit": "value with a unit", "setminus": "difference of sets"}
+    def equal(self, a: Value, b: Value) -> bool:
+        """Whether two values are the same rational function."""
+        if isinstance(a, fmpq) and isinstance(b, fmpq):
+            return a == b
+        a, b = lift(a), lift(b)
+        if a.below == b.below:
+            return a.above == b.above
+        bits = a.bits + b.bits
+        return self._multiply(a.above, b.below, bits) == self._multiply(b.above, a.below, bits)
 
 
-def _arity_fits(name: str, count: int) -> bool:
-    if name in ("gcd", "lcm", "min", "max"):
-        return count >= 1
-    return count in {"root": (2,), "binom": (2,), "mod": (2,), "log": (1, 2)}.get(name, (1,))
+
+def _constant(polynomial) -> fmpq:
+    return polynomial.leading_coefficient() if not polynomial.is_zero() else fmpq(0)
+
+
+def exact_root(value: fmpq, index: int) -> fmpq | None:
+    """The real root of a rational number where it is rational: ``8/27`` to the third is ``2/3``."""
+    negative = value < 0
+    if negative and index % 2 == 0 or bits_of(value) > 4_000:
+        return None
+    parts = []
+    for part in (abs(value.p), value.q):
+        root = fmpz(part).root(index)
+        if root ** index != part:
+            return None
+        parts.append(root)
+    return fmpq(*parts) * (-1 if negative else 1)
+
+
+def rational_function(name: str, values: list[fmpq], budget: Budget) -> fmpq | None:
+    """What a function of rational numbers is where that is rational and known exactly, else None."""
+    whole = all(value.q == 1 for value in values)
+    first = values[0]
+    if name == "root" and len(values) == 2 and values[1].q == 1 and 2 <= values[1] <= 64:
+        return exact_root(first, int(values[1].p))
+    if name == "factorial" and whole:
+        if first < 0:
+            raise Unreadable("the factorial of a negative number has no value")
+        if first > MAX_FACTORIAL:
+            raise TooBig(f"the factorial of a number over {MAX_FACTORIAL}")
+        budget.spend(1 + int(first.p) // 4)
+        return fmpq(math.factorial(int(first.p)))
+    if name == "binom" and whole and min(values) >= 0:
+        if first > MAX_FACTORIAL:
+            raise TooBig(f"a binomial coefficient of a number over {MAX_FACTORIAL}")
+        budget.spend(1 + int(first.p) // 4)
+        return fmpq(math.comb(*(int(value.p) for value in values)))
+    if name == "abs" and len(values) == 1:
+        return abs(first)
+    if name in ("floor", "ceil") and len(values) == 1:
+        return fmpq(first.p // first.q) if name == "floor" else fmpq(-(-first.p // first.q))
+    if name == "mod" and len(values) == 2 and values[1] > 0:
+        ratio = first / values[1]
+        return first - values[1] * (ratio.p // ratio.q)
+    if name in ("min", "max"):
+        return min(values) if name == "min" else max(values)
+    if name in ("gcd", "lcm") and whole and all(bits_of(value) < 1000 for value in values):
+        return fmpq((math.gcd if name == "gcd" else math.lcm)(*(int(value.p) for value in values)))
+    return None
+
+

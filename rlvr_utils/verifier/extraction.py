@@ -1,7 +1,7 @@
-"""Which part of a response is the answer: the last ``\\boxed{}``, found by counting braces.
+r"""Which part of a response is the answer: the last ``\boxed{}``, found by counting braces.
 
 Source of the rule: MATH's ``last_boxed_only_string`` (hendrycks/math, modeling/dataset/util.py), with its known
-holes closed: an earlier mention of the word never wins, white space may stand before the brace, escaped braces
+holes closed: a sentence that only mentions the word is no box, white space may precede the brace, escaped braces
 are not counted, and a box inside ``<think>`` is a thought, not an answer.
 """
 
@@ -10,72 +10,62 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-#: Longest box that is read, in characters (the longest answer of MATH's test set has 159).
-MAX_BOX = 2_000
-
 _COMMAND = re.compile(r"\\(?:boxed|fbox)(?![A-Za-z])")
-_BRACES = re.compile(r"\\.|[{}]", re.DOTALL)
-_UNBRACED = re.compile(r"\s+([^\s$]*)|")
+_PIECES = re.compile(r"\\+(?:boxed|fbox)(?![A-Za-z])\s*(\{)?|\\.|[{}]", re.DOTALL)
+# Without braces a box holds a number, or one letter that no word follows: `\boxed 12`, `\boxed5`, `\boxed x$`.
+_UNBRACED = re.compile(r"\s*([+-]?\.?[0-9][^\s$]*|[A-Za-z](?=\s*(?:\$|\\[)\]]|[.,;]?\s*$)))")
 
 
 class Box(NamedTuple):
-    """``answer`` is what the box holds, or None with ``problem`` saying why there is no answer."""
+    """``answer`` is the content of the box, or None, and then ``problem`` says why there is no answer."""
 
     answer: str | None
     problem: str = ""
 
 
-def _closing_brace(text: str, start: int) -> int | None:
-    """Index of the brace that closes the one at ``start``, None if it never closes within MAX_BOX characters."""
-    depth = 0
-    for match in _BRACES.finditer(text, start, start + MAX_BOX):
-        token = match.group()
-        if token == "{":
-            depth += 1
-        elif token == "}":
-            depth -= 1
-            if depth == 0:
-                return match.start()
-    return None
-
-
-def _read_box(text: str, command_end: int) -> tuple[Box, int]:
-    """The box whose command ends at ``command_end``, and where it ends."""
-    start = command_end
-    while start < len(text) and start - command_end < MAX_BOX and text[start].isspace():
-        start += 1
-    if start < len(text) and text[start] == "{":
-        end = _closing_brace(text, start)
-        if end is None:
-            return Box(None, f"the last box is never closed, or not within {MAX_BOX} characters"), start + 1
-        content = text[start + 1:end].strip()
-        return (Box(content) if content else Box(None, "the last box is empty")), end + 1
-    match = _UNBRACED.match(text, command_end, command_end + MAX_BOX)
-    content = (match.group(1) or "").rstrip(".,;:!?`*'\"")
-    return (Box(content) if content else Box(None, "the last box is empty")), match.end()
-
-
 def find_box(response: str) -> Box:
-    """The last box of ``response`` that is not inside another box, or the reason why there is none.
-
-    The work is bounded whatever the length of the response: only the last box command and the MAX_BOX
-    characters before it (where a box around it could begin) are looked at.
-    """
+    """The last box of ``response`` that is not inside another box, or the reason why there is none."""
     thought_end = response.rfind("</think>")
     text = response[thought_end + len("</think>"):] if thought_end >= 0 else response
-    if text.rfind("<think>") >= 0:
-        text = text[:text.rfind("<think>")]
-    last = max(text.rfind("\\boxed"), text.rfind("\\fbox"))
-    if last < 0:
+    if (thought_start := text.rfind("<think>")) >= 0:
+        text = text[:thought_start]
+    first = _COMMAND.search(text)
+    if first is None:
         return Box(None, "there is no box after the thinking ends" if thought_end >= 0 else "there is no box")
-    box, position = Box(None, "there is no box"), max(0, last - MAX_BOX)
-    while match := _COMMAND.search(text, position):
-        box, position = _read_box(text, match.end())
-    return box
+    answer = _last_box(text, max(0, first.start() - 1))
+    if answer is None:
+        return Box(None, "there is no box: the word is only mentioned")
+    return answer
+
+
+def _last_box(text: str, start: int) -> Box | None:
+    """One pass over the braces: the content of the last outermost box. A box that is never closed is no answer."""
+    last: Box | None = None
+    opened: list[int | None] = []  # per open brace: where a box begins that it opens, else None
+    inside = 0  # boxes that are open
+    for match in _PIECES.finditer(text, start):
+        piece = match.group()
+        if piece == "{":
+            opened.append(None)
+        elif piece == "}":
+            begin = opened.pop() if opened else None
+            if begin is not None:
+                inside -= 1
+                if not inside:
+                    content = text[begin:match.start()].strip()
+                    last = Box(content) if content else Box(None, "the last box is empty")
+        elif match.group(1):
+            opened.append(match.end())
+            inside += 1
+        elif "boxed" in piece or "fbox" in piece:
+            unbraced = _UNBRACED.match(text, match.end())
+            if unbraced and not inside:
+                last = Box(unbraced.group(1).rstrip(".,;:!?`*'\""))
+    return Box(None, "the last box is never closed") if inside else last
 
 
 def last_boxed(text: str) -> str | None:
-    """What the last ``\\boxed{}`` (``\\fbox{}``, ``\\boxed 12``) of ``text`` holds, None where there is no answer.
+    r"""The content of the last ``\boxed{}`` (``\fbox{}``, ``\boxed 12``) of ``text``, None where there is no answer.
 
     An empty last box, or one that is never closed, is no answer even if an earlier box was good.
     """

@@ -1,27 +1,63 @@
-"""The tiers of a verdict on two bare answers, cheapest first: identity, plain numbers, words, parsed answers."""
+"""The verdict: on two bare answers tier by tier, on whole responses, and as a reward function for TRL.
+
+The tiers, cheapest first: identity, plain numbers, words and times, parsed answers.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from fractions import Fraction
 from typing import NamedTuple
 
-from .answers import clock_time, is_words, readings, words
-from .compare import Comparison, check, exactly_equal
+from .compare import AGREE, DIFFERENT, EQUAL, UNDECIDED, Comparison, Outcome, exactly_equal, take_marks
+from .extraction import find_box
+from .kinds import choice, chosen, clock_time, is_certain_time, is_words, plain_text, words
 from .limits import MAX_CHARACTERS, Unreadable
 from .normalize import normalize
-from .parser import parse
+from .parser import Tree, parse
+from .tokens import SETS_IN_WORDS
 
-_PLAIN = re.compile(r"(-?)(?:(\d+)|(\d*\.\d+)|\\frac\{(-?\d+)\}\{(\d+)\}|(\d+)/(\d+))")
+#: Characters of the question, from its end, in which an echo is looked for.
+MAX_QUESTION = 4_000
+
+_PLAIN = re.compile(r"(-?)(?:([0-9]+)|([0-9]*\.[0-9]+)|\\frac\{(-?[0-9]+)\}\{([0-9]+)\}|([0-9]+)/([0-9]+))")
+_THOUSANDS = re.compile(r"(?<![0-9.,])[1-9][0-9]{0,2}(?:,[0-9]{3})+(?![0-9,])")
+_OPENERS = re.compile(r"\\langle|\\\{|\\lbrace|[(\[]")
+_CLOSERS = re.compile(r"\\rangle|\\\}|\\rbrace|[)\]]")
 
 
 class Judgement(NamedTuple):
-    """``equal``, the ``tier`` that decided it, ``why`` in words, and the ``work`` it took (nodes and terms)."""
+    """The ``outcome``, the ``tier`` that decided, ``why`` in words, and the ``work`` it took."""
 
-    equal: bool
+    decision: Outcome
     tier: str
     why: str
     work: int = 0
+
+    @property
+    def equal(self) -> bool:
+        """Whether the answer is rewarded: proven equal, or in agreement at several points."""
+        return self.decision <= AGREE
+
+    @property
+    def outcome(self) -> str:
+        """``proven equal``, ``agree``, ``undecided`` or ``proven different``."""
+        return self.decision.label
+
+
+class Verdict(NamedTuple):
+    """``correct``; the boxed ``answer`` (None: no answer); the ``reason`` in words; its ``tier``, ``work``, ``outcome``."""
+
+    correct: bool
+    answer: str | None
+    reason: str
+    tier: str = "extraction"
+    work: int = 0
+    outcome: str = "proven different"
+
+
+# -- two bare answers -------------------------------------------------------------------------------------------------
 
 
 def plain_number(text: str) -> int | Fraction | None:
@@ -43,46 +79,84 @@ def plain_number(text: str) -> int | Fraction | None:
 
 def judge(predicted: str, truth: str) -> Judgement:
     """Judge a bare answer against a bare ground truth. Never raises on text, whatever it is."""
+    if predicted == truth and truth.strip():
+        return Judgement(EQUAL, "identity", "the same text")
     if len(predicted) > MAX_CHARACTERS or len(truth) > MAX_CHARACTERS:
-        same = predicted.strip() == truth.strip()
-        return Judgement(same, "identity", "the same text" if same else f"longer than {MAX_CHARACTERS} characters")
+        same = predicted.strip() == truth.strip() != ""
+        return Judgement(EQUAL if same else UNDECIDED, "identity",
+                         "the same text" if same else f"longer than {MAX_CHARACTERS} characters")
     left, right = normalize(predicted), normalize(truth)
     if not left or not right:
-        return Judgement(False, "identity", "there is nothing to compare")
+        return Judgement(DIFFERENT, "identity", "there is nothing to compare")
     if left == right:
-        return Judgement(True, "identity", "the same text" if predicted == truth else "the same but for spelling")
+        return Judgement(EQUAL, "identity", "the same but for spelling")
+    if max(len(left), len(right)) > 2 * MAX_CHARACTERS:
+        return Judgement(UNDECIDED, "identity", f"longer than {MAX_CHARACTERS} characters")
     a, b = plain_number(left), plain_number(right)
     if a is not None and b is not None:
-        return Judgement(a == b, "number", "the same number" if a == b else _numbers_differ(left, right, a, b))
-    return _judge_words(predicted, truth) or _judge_parsed(predicted, truth)
+        if a == b:
+            return Judgement(EQUAL, "number", "the same number")
+        return Judgement(DIFFERENT, "number", _numbers_differ(left, right, a, b))
+    return _judge_words(left, right) or _judge_parsed(left, right)
 
 
-def _judge_words(predicted: str, truth: str) -> Judgement | None:
-    """The verdict where the ground truth is a time of day or words; None where it is mathematics."""
-    time, predicted_time = clock_time(truth), clock_time(predicted)
-    if time or predicted_time:
-        equal = time == predicted_time
-        return Judgement(equal, "text", "the same time" if equal else f"{predicted} is not the time {truth}")
-    if not is_words(truth):
+def _judge_words(left: str, right: str) -> Judgement | None:
+    """The verdict where an answer is a choice, a time of day or words; None where both are mathematics."""
+    letter = choice(right)
+    if letter and (found := chosen(left)):
+        equal = found == letter
+        return Judgement(EQUAL if equal else DIFFERENT, "text", f"the choice {'is' if equal else 'is not'} {letter}")
+    times = clock_time(left), clock_time(right)
+    if any(times) and (all(times) or any(is_certain_time(text) for text, time in zip((left, right), times, strict=True) if time)):
+        equal = times[0] == times[1]
+        return Judgement(EQUAL if equal else DIFFERENT, "text",
+                         "the same time" if equal else f"{plain_text(left)} is not the time {plain_text(right)}")
+    in_words = [is_words(text) and plain_text(text).lower() not in SETS_IN_WORDS for text in (left, right)]
+    if not any(in_words):
         return None
-    equal = words(predicted) == words(truth)
-    return Judgement(equal, "text", "the same words" if equal else f"the words {predicted!r} are not {truth!r}")
+    equal = words(left) == words(right)
+    return Judgement(EQUAL if equal else DIFFERENT, "text",
+                     "the same words" if equal else f"the words {plain_text(left)!r} are not {plain_text(right)!r}")
 
 
-def _judge_parsed(predicted: str, truth: str) -> Judgement:
+def readings(text: str) -> list[Tree]:
+    """The trees of a normalised answer: ``1,234`` outside brackets is a number, and then, second, a list.
+
+    Raises Unreadable where there is none.
+    """
+    joined = _join_thousands(text) if "," in text else text
+    trees = [parse(joined)]
+    if joined != text:
+        trees.append(parse(text))
+    return trees
+
+
+def _join_thousands(text: str) -> str:
+    pieces, depth, start = [], 0, 0
+    for match in _THOUSANDS.finditer(text):
+        between = text[start:match.start()]
+        depth += len(_OPENERS.findall(between)) - len(_CLOSERS.findall(between))
+        pieces += [between, match.group() if depth > 0 else match.group().replace(",", "")]
+        start = match.end()
+    return "".join(pieces) + text[start:]
+
+
+def _judge_parsed(left: str, right: str) -> Judgement:
     comparison = Comparison()
     try:
-        goals = readings(truth)
-    except (Unreadable, RecursionError):
-        return Judgement(False, "unreadable", "not the same text, and the ground truth can only be compared as text")
-    try:
-        found = readings(predicted)
-        equal = check(found[0], goals[0], comparison) or (
-            len(found) + len(goals) > 2 and check(found[-1], goals[-1], comparison))
+        goals = readings(right)
     except (Unreadable, RecursionError) as error:
-        return Judgement(False, "unreadable", f"the boxed answer cannot be read: {error}", comparison.budget.spent)
-    why = "equal in value" if equal else f"boxed {predicted}, ground truth {truth}: {comparison.why}"
-    return Judgement(equal, comparison.tier, why, comparison.budget.spent)
+        return Judgement(UNDECIDED, "unreadable", f"the ground truth can only be compared as text: {error}")
+    try:
+        found = readings(left)
+        outcome = comparison.same(found[0], goals[0])
+        if not outcome.rewarded and len(found) + len(goals) > 2:
+            outcome = min(outcome, comparison.same(found[-1], goals[-1]))
+    except (Unreadable, ArithmeticError, RecursionError) as error:
+        return Judgement(UNDECIDED, "unreadable", f"the boxed answer cannot be read: {error}", comparison.budget.spent)
+    why = {EQUAL: "equal in value", AGREE: "equal in value: they agree at several points"}.get(outcome)
+    return Judgement(outcome, comparison.tier, why or f"boxed {left}, ground truth {right}: {comparison.why}",
+                     comparison.budget.spent)
 
 
 def _numbers_differ(left: str, right: str, a: int | Fraction, b: int | Fraction) -> str:
@@ -97,14 +171,176 @@ def _numbers_differ(left: str, right: str, a: int | Fraction, b: int | Fraction)
 
 def answers_match(predicted: str, ground_truth: str) -> bool:
     """Whether a bare answer (no box around it) equals a bare ground truth. Never raises on text."""
-    return judge(predicted, ground_truth).equal
+    return judge(predicted, ground_truth).decision <= AGREE
+
+
+def readable(ground_truth: str) -> str | None:
+    """None where a ground truth can be compared beyond identical text, else the reason in words."""
+    text = normalize(ground_truth) if len(ground_truth) <= MAX_CHARACTERS else ""
+    if not text:
+        return "it is empty" if not ground_truth.strip() else f"it is longer than {MAX_CHARACTERS} characters"
+    if plain_number(text) is not None or choice(text) or clock_time(text) or is_words(text):
+        return None
+    try:
+        readings(text)
+    except (Unreadable, RecursionError) as error:
+        return str(error) or type(error).__name__
+    return None
 
 
 def expressions_equal(lhs: str, rhs: str) -> bool:
-    """Exact equality of two LaTeX expressions, with no policy: 30% is 3/10, a unit is not ignored. Never raises."""
+    """Exact equality of two LaTeX expressions, with no conventions: 30% is 3/10, a unit counts. Never raises."""
     if max(len(lhs), len(rhs)) > MAX_CHARACTERS:
         return False
     try:
-        return exactly_equal(Comparison(), parse(normalize(lhs)), parse(normalize(rhs)))
+        return exactly_equal(Comparison(), parse(normalize(lhs)), parse(normalize(rhs))).rewarded
     except (Unreadable, ArithmeticError, RecursionError):
         return False
+
+
+# -- echoes -----------------------------------------------------------------------------------------------------------
+
+_FORMULA = re.compile(r"\$\$?([^$]+)\$\$?|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
+_RUN = re.compile(r"(?:\\(?!\w*text)[A-Za-z]+|[0-9.]+|[-+*/^=!|(){}\[\],<>%]|(?<![A-Za-z])[A-Za-z](?![A-Za-z])|\s)+")
+
+
+def is_echo(answer: str, question: str) -> bool:
+    """Whether the answer is a computation left undone that stands in the question.
+
+    Expression trees are compared, with brackets, names and neutral terms stripped: ``(2+3)``, ``x = 2+3`` and
+    ``1 \\cdot (2+3)`` all echo ``2+3``, but ``x+1`` does not echo ``x+10``.
+    """
+    try:
+        wanted = {bare for value in take_marks(readings(normalize(answer))[0]).values if is_undone(bare := stripped(value))}
+    except (Unreadable, RecursionError):
+        return False
+    return bool(wanted) and any(part in wanted for tree in formulas(question[-MAX_QUESTION:]) for part in subtrees(tree))
+
+
+def formulas(question: str) -> Iterator[Tree]:
+    """The stripped trees of all formulas in a question, with or without dollars around them."""
+    pieces = [next(filter(None, match.groups())) for match in _FORMULA.finditer(question)]
+    pieces += [run for run in _RUN.findall(_FORMULA.sub(" # ", question)) if any(c in run for c in "0123456789\\^+=")]
+    for piece in pieces:
+        try:
+            yield stripped(readings(normalize(piece.strip(" .,?\n")))[0])
+        except (Unreadable, RecursionError):
+            continue
+
+
+def stripped(tree: Tree) -> Tree:
+    """A tree with nested sums and products flattened, without units and neutral terms."""
+    kind = tree[0]
+    if kind in ("unit", "label", "pmod", "pct"):
+        return stripped(tree[1]) if kind != "pct" else ("pct", stripped(tree[1]))
+    if kind in ("add", "mul"):
+        terms: list[Tree] = []
+        for part in (stripped(part) for part in (tree[1] if kind == "add" else tree[1:])):
+            terms += part[1] if part[0] == kind else [part]
+        neutral = ("num", 0 if kind == "add" else 1)
+        terms = [term for term in terms if term != neutral] or [neutral]
+        return terms[0] if len(terms) == 1 else (kind, tuple(terms))
+    if kind in ("div", "pow") and tree[2] == ("num", 1):
+        return stripped(tree[1])
+    if kind == "neg" and tree[1][0] == "neg":
+        return stripped(tree[1][1])
+    if kind in ("group", "set") and len(tree[-1]) == 1:
+        return stripped(tree[-1][0])
+    return tuple(stripped(part) if isinstance(part, tuple) and part else part for part in tree)
+
+
+def subtrees(tree: Tree) -> Iterator[Tree]:
+    """The tree and every tree inside."""
+    yield tree
+    for part in tree:
+        if isinstance(part, tuple) and part:
+            yield from subtrees(part)
+
+
+def is_undone(tree: Tree) -> bool:
+    r"""Whether a stripped tree is a computation, not a result such as ``\frac12``, ``3\sqrt2`` or ``2\pi``."""
+    kind = tree[0]
+    if kind in ("num", "sym", "const", "text", "based"):
+        return False
+    if kind in ("neg", "pct", "deg"):
+        return is_undone(tree[1])
+    if kind == "div" and tree[1][0] == tree[2][0] == "num":
+        below = tree[2][1]
+        return below == 0 or Fraction(tree[1][1]) / below != tree[1][1] or False if isinstance(tree[1][1], Fraction) else (
+            below == 0 or (Fraction(tree[1][1]) / below).denominator != below)
+    if kind == "fn" and tree[1] == "root" and tree[2][0][0] == "num" and tree[2][1] == ("num", 2):
+        radicand = tree[2][0][1]
+        return not isinstance(radicand, int) or any(radicand % (d * d) == 0 for d in range(2, 60))
+    if kind == "mul" and len(tree[1]) == 2 and tree[1][0][0] == "num" and tree[1][1][0] in ("const", "fn"):
+        return is_undone(tree[1][1])
+    if kind in ("group", "set", "list"):
+        return any(is_undone(item) for item in tree[3 if kind == "group" else 1])
+    return True
+
+
+# -- responses and rewards --------------------------------------------------------------------------------------------
+
+
+def verify(response: str, ground_truth: str, question: str | None = None) -> Verdict:
+    """Judge a whole response by the last box in it. Never raises on text.
+
+    Args:
+        response: what the model wrote.
+        ground_truth: the bare answer, without a box.
+        question: the text of the problem, where it is known: an expression copied from it is then no answer, even
+            where it equals the answer ("Compute $2 + 3$" is not answered by ``\\boxed{2 + 3}``).
+    """
+    box = find_box(response)
+    if box.answer is None:
+        return Verdict(False, None, f"no answer: {box.problem}")
+    judgement = judge(box.answer, ground_truth)
+    if question and judgement.equal and judgement.tier != "identity" and is_echo(box.answer, question):
+        return Verdict(False, box.answer, "the box repeats an expression of the question unanswered", "echo")
+    return Verdict(judgement.equal, box.answer, judgement.why, judgement.tier, judgement.work, judgement.outcome)
+
+
+def completion_text(completion) -> str:
+    """The text of a plain completion, or of the last message of a chat completion."""
+    if isinstance(completion, str):
+        return completion
+    message = completion[-1] if isinstance(completion, list) and completion else completion
+    content = message.get("content") if isinstance(message, dict) else None
+    if isinstance(content, list):
+        content = "".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
+    return content if isinstance(content, str) else ""
+
+
+def make_boxed_reward(value: float = 1.0, name: str = "boxed_reward", unreadable: float | None = 0.0):
+    """A TRL reward function that returns ``value`` for a correct box and 0.0 for anything else.
+
+    TRL names its metrics after the function (``rewards/boxed_reward/mean``), so the name stays whatever the value.
+    Tulu 3 used 10.0 (open-instruct, ``verification_reward``); under group scaling the advantages are the same.
+    ``unreadable`` is the reward of an incorrect response where the ground truth can only be compared as text. With
+    None, TRL leaves these rows out of the loss.
+    """
+    def reward(completions, ground_truth, **columns) -> list[float | None]:
+        """``value`` where the last box equals the ground truth, 0.0 where not, None where there is no ground truth.
+
+        Args:
+            completions: texts, or chat messages, one per ground truth.
+            ground_truth: bare answers; None or an empty one marks a row that has none.
+            **columns: the other columns of the data set; ``problem``, where there is one, serves to reject echoes.
+        """
+        problems = columns.get("problem") or [None] * len(completions)
+        return [_score(completion, truth, problem, value, unreadable)
+                for completion, truth, problem in zip(completions, ground_truth, problems, strict=True)]
+
+    reward.__name__ = reward.__qualname__ = name
+    return reward
+
+
+def _score(completion, truth, problem, value: float, unreadable: float | None) -> float | None:
+    if truth is None or not str(truth).strip():
+        return None
+    question = problem if isinstance(problem, str) else None
+    if verify(completion_text(completion), str(truth), question).correct:
+        return value
+    return unreadable if unreadable != 0.0 and readable(str(truth)) else 0.0
+
+
+boxed_reward = make_boxed_reward()

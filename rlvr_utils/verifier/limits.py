@@ -10,47 +10,43 @@ MAX_DEPTH = 30
 #: Most factors side by side, and most signs (``!``, ``%``, ``'``) after one value.
 MAX_FACTORS = 60
 MAX_SUFFIXES = 4
-#: Largest integer that is ever built, in bits (2004! has 19,000).
+#: Most entries of a list that are compared in any order, and most terms that a sum sign is written out to.
+MAX_ITEMS = 24
+MAX_SUM = 40
+#: Largest integer that is ever built, in bits (2004! has 19,000), and largest n in n!.
 MAX_BITS = 60_000
-#: Largest n in n! and in a binomial coefficient.
 MAX_FACTORIAL = 4_000
-#: Products of terms that the exact algebra of one verdict may form.
-MAX_WORK = 6_000
-#: Bits of all numbers that the exact algebra of one verdict may multiply, before they are multiplied.
-MAX_BIT_WORK = 4_000_000
-#: Largest divisor that is tried when a radicand is factored.
-MAX_DIVISOR = 3_000
-#: Decimal digits of the numerical tier, and the nodes it may evaluate at all points together.
-MAX_DIGITS = 200
-MAX_EVALUATIONS = 4_000
+#: Most terms of a polynomial, and its highest exponent.
+MAX_TERMS = 400
+MAX_EXPONENT = 5_000
+#: Work of one verdict. A unit is about two microseconds: a product of two terms, a node evaluated at one point.
+MAX_WORK = 15_000
 
 
 class Unreadable(ValueError):
-    """The answer is not an expression of the grammar: it is then graded by identity only."""
+    """The answer is not an expression of the grammar, or has no value."""
 
 
 class TooBig(Unreadable):
-    """The answer would cost more than a verdict may: it is then graded by identity only."""
+    """The answer would cost more than a verdict may. It is undecided, never equal and never different."""
 
 
 class Budget:
-    """Counts the work of one verdict and refuses, with TooBig, what would go over the bound."""
+    """Counts the work of one verdict and raises TooBig before it exceeds the bound."""
 
-    __slots__ = ("spent", "bits")
+    __slots__ = ("spent",)
 
     def __init__(self) -> None:
         self.spent = 0
-        self.bits = 0
 
-    def spend(self, terms: int) -> None:
-        self.spent += terms
-        if self.spent > MAX_WORK:
-            raise TooBig(f"more than {MAX_WORK} steps of algebra")
+    def spend(self, units: int) -> None:
+        """Announce work that is about to be done."""
+        if self.spent + units > MAX_WORK:
+            raise TooBig(f"more than {MAX_WORK} units of work")
+        self.spent += units
 
-    def spend_bits(self, bits: int) -> None:
-        """Announce the bits of a number that is about to be built."""
-        self.bits += bits
-        if bits > MAX_BITS:
-            raise TooBig(f"a number of more than {MAX_BITS} bits")
-        if self.bits > MAX_BIT_WORK:
-            raise TooBig(f"numbers of more than {MAX_BIT_WORK} bits together")
+
+def check_bits(bits: int) -> None:
+    """Raise TooBig if a number of so many bits would be too large to build."""
+    if bits > MAX_BITS:
+        raise TooBig(f"a number of more than {MAX_BITS} bits")

@@ -1,33 +1,69 @@
-"""Writing the same answer in one way: the spelling of LaTeX that changes nothing in the meaning.
+r"""One spelling for answers that differ only in spelling: Unicode, spaces, styles, ``\left``, ``\dfrac``, ``$``.
 
 Sources: MATH's ``_strip_string`` (hendrycks/math, modeling/math_equivalence.py) and Minerva's normalisation
-(Lewkowycz et al. 2022, appendix D.1). Only the steps that keep the meaning are taken over; the others (units,
-percent, ``k =`` before the answer) are decisions of policy, made on the parsed answer where they can be explained.
+(Lewkowycz et al. 2022, appendix D.1). Only the steps that keep the meaning are taken over. Units, percent signs and
+names before ``=`` are conventions, applied to the parsed answer.
 """
 
 from __future__ import annotations
 
 import re
+import unicodedata
 
+_TEXT_STYLES = r"text(?:bf|it|rm|sf|tt|sc|up|sl|md|normal|superscript)?|mbox|hbox|mathrm|mathsf|mathtt|mathop|operatorname|emph|rm"
+#: Words in a style of any name: the groups are the command and what it encloses.
+TEXT = re.compile(r"\\(?:text|mbox)\s?\{([^{}]*)\}")
+_TO_TEXT = re.compile(rf"\\(?:{_TEXT_STYLES})(?![A-Za-z])\*?\s*(?=\{{)")
+_LONE_STYLE = re.compile(r"\\(mathbb|mathrm|text|mbox|operatorname)\s+([A-Za-z])(?![A-Za-z])")
+# A style without an argument (\bf, \large, \displaystyle), a color, or a style of mathematics (\mathbf{7} is {7}).
+_STYLES = re.compile(
+    r"\\(?:(?:bf|it|rm|sf|tt|sl|sc|em|cal|(?:bf|md)series|(?:it|sl|sc|up)shape|(?:rm|sf|tt)family|normalfont|tiny|small|large"
+    r"|Large|LARGE|huge|Huge|normalsize|footnotesize|scriptsize|(?:display|text|script|scriptscript)style|limits|nolimits"
+    r"|ensuremath|pmb|bm|boldsymbol|underline|uline|math(?!bb|op)[a-z]+|text(?!backslash|degree)[a-z]{2}|unboldmath|strut"
+    r")(?![A-Za-z])\*?|(?:text)?color\s?(?:\[[^\]{}]*\])?\s?\{[^{}]*\})\s?")
 _SPACES = re.compile(
-    r"(?<!\\)\\[,;:! ]|\\(?:quad|qquad|enspace|thinspace|medspace|thickspace|negthinspace|displaystyle|textstyle"
-    r"|limits|nolimits|(?:[bB]igg?[lrm]?|left|right)(?![A-Za-z])\.?)(?![A-Za-z])|~|[\u00a0\u2009\u202f]"
-)
-_THOUSANDS = re.compile(r"(?<=\d)\s?(?:\{\s?,\s?\}|,\s?\\!|\\,|\\ )\s?(?=\d{3}(?!\d))")
-_GROUPED = re.compile(r"(?<!\d)\d{1,3}(?: \d{3})+(?![\d/])")
-_SYNONYMS = re.compile(r"\\(?:[dtc]frac|[dt]binom)(?![A-Za-z])")
+    r"(?<!\\)\\[,;:!> ]|\\(?:quad|qquad|enspace|thinspace|medspace|thickspace|negthinspace|nobreakspace|space"
+    r"|(?:[bB]igg?[lrm]?|left|right|middle)(?![A-Za-z])\.?)(?![A-Za-z])|\\hspace\*?\{[^{}]*\}|~")
+_THOUSANDS = re.compile(r"(?<=[0-9])\s?(?:\{\s?,\s?\}|,\s?\\!|\\,|\\ |\\;|~)\s?(?=[0-9]{3}(?![0-9]))")
+_GROUPED = re.compile(r"(?<![0-9.])[1-9][0-9]{0,2}(?: [0-9]{3})+(?![0-9/])")
+_SYNONYMS = re.compile(r"\\(?:[dtc]frac|[dt]binom|nicefrac|sfrac)(?![A-Za-z])")
+_ROW_SPACE = re.compile(r"\\\\\s?\[[^\]]{0,12}\]")
 _DOLLAR = re.compile(r"(?<!\\)\$")
+_LISTED = re.compile(r"(?<=[0-9]), (?=[0-9]{3}(?![0-9]))")  # a comma and a space separate values, never thousands
 _WHITE = re.compile(r"\s+")
 _DROP_SPACE = re.compile(r"(?<![0-9A-Za-z]) | (?![0-9A-Za-z])")
-_DEGREE = re.compile(r"\^\s?(?:\{\s?\\circ\s?\}|\\circ(?![A-Za-z]))|\\degree(?![A-Za-z])")
+_DEGREE = re.compile(r"\^\s?(?:\{\s?\\circ\s?\}|\\circ(?![A-Za-z]))|\\(?:text)?degree(?![A-Za-z])|\\deg(?![A-Za-z])")
+_INVISIBLE = re.compile("[\u00ad\u034f\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufe00-\ufe0f\ufeff]")
+_SUPERSCRIPTS = "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁽⁾ⁿⁱ"
+_SUBSCRIPTS = "₀₁₂₃₄₅₆₇₈₉₊₋₍₎"
+_RAISED = re.compile(f"[{_SUPERSCRIPTS}]+")
+_LOWERED = re.compile(f"[{_SUBSCRIPTS}]+")
+_VULGAR = re.compile("[¼-¾⅐-⅞]")
+_SCRIPT_DIGITS = str.maketrans(_SUPERSCRIPTS + _SUBSCRIPTS, "0123456789+-()ni0123456789+-()")
 _UNICODE = str.maketrans({
-    "−": "-", "–": "-", "‒": "-", "×": r"\times ", "·": r"\cdot ", "÷": r"\div ", "π": r"\pi ", "∞": r"\infty ",
-    "≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ", "√": r"\sqrt ", "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ",
-    "±": r"\pm ", "⋅": r"\cdot ", "²": "^2", "³": "^3", "½": r"\frac{1}{2}", "¼": r"\frac{1}{4}",
-    "¾": r"\frac{3}{4}", "θ": r"\theta ", "α": r"\alpha ", "β": r"\beta ", "％": "%", "（": "(", "）": ")",
-    "，": ",", "∅": r"\emptyset ", "′": "'", "°": r"^\circ ", "∘": r"\circ ", "≈": r"\approx ", "ℝ": r"\mathbb{R}",
-    "€": r"\$", "£": r"\$", "¥": r"\$", "⟨": r"\langle ", "⟩": r"\rangle ", "∠": r"\angle ",
+    "−": "-", "–": "-", "‒": "-", "‐": "-", "‑": "-", "﹣": "-", "－": "-", "×": r"\times ", "·": r"\cdot ",
+    "÷": r"\div ", "π": r"\pi ", "∞": r"\infty ", "≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ", "∪": r"\cup ", "∩": r"\cap ",
+    "⩽": r"\le ", "⩾": r"\ge ", "∈": r"\in ", "±": r"\pm ", "∓": r"\mp ", "⋅": r"\cdot ", "∙": r"\cdot ", "√": r"\sqrt ",
+    "θ": r"\theta ", "α": r"\alpha ", "β": r"\beta ", "γ": r"\gamma ", "λ": r"\lambda ", "φ": r"\phi ", "ω": r"\omega ",
+    "∅": r"\emptyset ", "′": "'", "’": "'", "°": r"^\circ ", "∘": r"\circ ", "≈": r"\approx ", "ℝ": r"\mathbb{R}",
+    "€": r"\euro ", "£": r"\pounds ", "¥": r"\yen ", "⟨": r"\langle ", "⟩": r"\rangle ", "∠": r"\angle ", "⁄": "/", "∕": "/",
+    "⌊": r"\lfloor ", "⌋": r"\rfloor ", "⌈": r"\lceil ", "⌉": r"\rceil ", "∖": r"\setminus ", "∣": "|", "≡": r"\equiv ",
+    "△": r"\triangle ", "µ": "μ", "“": '"', "”": '"',
 })
+
+
+def _vulgar(match: re.Match) -> str:
+    above, _, below = unicodedata.normalize("NFKC", match.group()).partition("\u2044")
+    return rf"\frac{{{above}}}{{{below}}}"
+
+
+def to_ascii(text: str) -> str:
+    """LaTeX for the Unicode signs that have it, then NFKC (full-width digits, thin spaces), without invisible signs."""
+    text = _INVISIBLE.sub("", text)
+    text = _RAISED.sub(lambda match: f"^{{{match.group().translate(_SCRIPT_DIGITS)}}}", text)
+    text = _LOWERED.sub(lambda match: f"_{{{match.group().translate(_SCRIPT_DIGITS)}}}", text)
+    text = _VULGAR.sub(_vulgar, text).translate(_UNICODE)
+    return unicodedata.normalize("NFKC", text)
 
 
 def strip_wrappers(text: str) -> str:
@@ -44,20 +80,30 @@ def strip_wrappers(text: str) -> str:
 
 
 def normalize(text: str) -> str:
-    """One spelling for answers that differ in nothing but spelling: spaces, ``\\left``, ``\\dfrac``, ``$``."""
+    """One spelling for answers that differ only in spelling. Idempotence is not promised."""
     if not text.isascii():
-        text = text.translate(_UNICODE)
+        text = to_ascii(text)
     if "$" in text:
         text = _DOLLAR.sub(" ", text)
     text = strip_wrappers(text)
     if "\\" in text or "{" in text:
-        text = text.replace("{:}", ":")
-        text = _THOUSANDS.sub("", text)
-        text = _DEGREE.sub(r"^\\circ ", text)
-        text = _SPACES.sub(" ", text)
-        text = _SYNONYMS.sub(lambda match: "\\" + match.group()[2:], text)
+        text = _normalize_commands(text)
     if " " in text or "\n" in text or "\t" in text:
         text = _WHITE.sub(" ", text.strip())
         text = _GROUPED.sub(lambda match: match.group().replace(" ", ""), text)
-        text = _DROP_SPACE.sub("", text)
+        text = _DROP_SPACE.sub("", _LISTED.sub(";", text))
     return text
+
+
+def _normalize_commands(text: str) -> str:
+    if "\\\\" in text:
+        # Outside a matrix a doubled backslash is a backslash that was escaped once too often (as in is_equiv).
+        if "\\begin" not in text or "\\\\begin" in text:
+            text = text.replace("\\\\", "\\")
+        text = _ROW_SPACE.sub(r"\\\\ ", text)
+    text = _THOUSANDS.sub("", text.replace("{:}", ":"))
+    text = _DEGREE.sub(r"^\\circ ", text)
+    text = _TO_TEXT.sub(r"\\text", text)
+    text = _LONE_STYLE.sub(lambda match: rf"\{'mathbb' if match[1] == 'mathbb' else 'text'}{{{match[2]}}}", text)
+    text = _SPACES.sub(" ", _STYLES.sub(" ", text))
+    return _SYNONYMS.sub(lambda match: "\\binom" if "binom" in match.group() else "\\frac", text)

@@ -1,119 +1,480 @@
-"""A parser of our own: text in, a tree of plain tuples out. Nothing is computed, so nothing can blow up.
+r"""A parser of our own: text in, a tree of plain tuples out. Nothing is computed, so nothing can blow up.
 
 Expressions are ``("num", value)``, ``("sym", name)``, ``("const", "pi" | "e" | "i" | "infty")``,
 ``("add", terms)``, ``("neg", t)``, ``("mul" | "div" | "pow", a, b)``, ``("fn", name, arguments)``,
-``("pm" | "mp", t)``, ``("ratio", parts)``, and values with marks: ``("deg" | "pct" | "money", t)``,
-``("unit", t, words)``, ``("based", digits, base)``.
+``("pm" | "mp", t)``, ``("ratio", parts)``, and values with marks: ``("deg" | "pct", t)``, ``("unit", t, unit)``,
+``("label", t, words)``, ``("pmod", t, n)``, ``("based", digits, base)``.
 
-Structures are ``("group", opener, closer, items)`` (a tuple or an interval), ``("list" | "set", items)``,
-``("rel", signs, sides)``, ``("cup" | "cap" | "setminus", parts)``, ``("matrix" | "det", rows)``, ``("text", words)``.
+Structures are ``("group", opener, closer, items)`` (a tuple or an interval), ``("list", items, connective)``,
+``("set", items)``, ``("rel", signs, sides)``, ``("cup" | "cap" | "setminus", parts)``, ``("matrix", rows)``,
+``("text", words)``, ``("name", tokens)``.
+
+The parser reads a tuple of tokens and moves one index. Where it looks ahead it changes nothing.
 """
 
 from __future__ import annotations
 
-from .expressions import ExpressionParser, Tree
-from .limits import MAX_CHARACTERS, MAX_FACTORS, TooBig, Unreadable
-from .tokens import tokenize
-from .words import FUNCTIONS, GREEK
+from fractions import Fraction
+
+from .kinds import FUNCTIONS, GREEK, MULTIPLIERS, read_unit, unit_words
+from .limits import MAX_CHARACTERS, MAX_DEPTH, MAX_FACTORS, MAX_SUFFIXES, MAX_SUM, TooBig, Unreadable
+from .tokens import END, Token, number, tokenize
+
+Tree = tuple
 
 _RELATIONS = {
     "=": "=", "<": "<", ">": ">", "lt": "<", "gt": ">", "le": "<=", "leq": "<=", "leqslant": "<=", "ge": ">=",
     "geq": ">=", "geqslant": ">=", "ne": "!=", "neq": "!=", "in": "in", "equiv": "==", "approx": "~", "to": "to",
     "rightarrow": "to", "subset": "subset", "subseteq": "subset",
 }
-_INFIX = {"cup": "cup", "cap": "cap", "setminus": "setminus", "bmod": "mod", "mod": "mod", "choose": "binom",
-          "over": "over"}
-_PARTNERS = {"lfloor": ("rfloor", "floor"), "lceil": ("rceil", "ceil"), "lvert": ("rvert", "abs")}
-_MATRICES = ("pmatrix", "bmatrix", "Bmatrix", "matrix", "vmatrix", "smallmatrix", "array")
+_SIGNS = {"+": "+", "-": "-", "pm": "pm", "mp": "mp"}
+_PRODUCTS = {"*": "mul", "cdot": "mul", "times": "mul", "ast": "mul", "/": "div", "div": "div", ":": "ratio",
+             "colon": "ratio"}
+_SETS = {"cup": "cup", "cap": "cap", "setminus": "setminus", "backslash": "setminus"}
+_CURRENCIES = {"\\$": "usd", "euro": "eur", "pounds": "gbp", "yen": "jpy"}
+_PARTNERS = {"lfloor": ("rfloor", "floor"), "lceil": ("rceil", "ceil"), "lvert": ("rvert", "abs"), "vert": ("vert", "abs")}
 _DELIMITERS = {"lbrace": "\\{", "lparen": "(", "lbrack": "["}
+_MATRICES = ("pmatrix", "bmatrix", "Bmatrix", "matrix", "vmatrix", "smallmatrix", "array")
+_ACCENTS = frozenset("overline vec hat bar widehat overrightarrow angle measuredangle triangle".split())
+_FACTORS = FUNCTIONS | GREEK | _ACCENTS | frozenset(
+    "frac sqrt pi infty binom lfloor lceil lvert langle begin sum prod abs".split())
+_AND, _OR = ("and", "land", "wedge"), ("or", "and/or", "lor", "vee")
+_BASES = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10}
 
 
-class Parser(ExpressionParser):
-    """The whole grammar: expressions, and the structures made of them."""
+class Parser:
+    """Recursive descent over a tuple of tokens. Only ``atom`` nests, and it bounds the depth."""
+
+    def __init__(self, tokens: tuple[Token, ...]) -> None:
+        self.tokens = (*tokens, END, END, END, END)
+        self.at = 0
+        self.depth = 0
+        self.bars = 0
+
+    def accept(self, *values: str) -> bool:
+        """Step over an operator or command if it is one of ``values``."""
+        kind, value = self.tokens[self.at]
+        if kind in ("op", "cmd") and value in values:
+            self.at += 1
+            return True
+        return False
+
+    def expect(self, *values: str) -> str:
+        """Step over one of ``values`` and return it."""
+        kind, value = self.tokens[self.at]
+        if kind not in ("op", "cmd") or value not in values:
+            raise Unreadable(f"{' or '.join(values)!r} is missing before {str(value) or 'the end'!r}")
+        self.at += 1
+        return value
 
     def whole(self) -> Tree:
         """The tree of all tokens."""
-        items = self.items()
+        if self.accept("=") and self.tokens[self.at] == ("op", "="):
+            raise Unreadable("two equals signs")
+        tree = self.items()
         if self.tokens[self.at][0] != "end":
             raise Unreadable(f"cannot read {str(self.tokens[self.at][1])!r} here")
-        return items[0] if len(items) == 1 else ("list", items)
+        return tree
 
     # -- lists, relations, unions ---------------------------------------------------------------------------
 
-    def items(self) -> tuple[Tree, ...]:
-        """Relations or expressions separated by commas, semicolons, "and" or "or"."""
-        found = [self.relation()]
-        while self._separator():
+    def items(self) -> Tree:
+        """One relation or expression, or a list of them separated by commas, semicolons, "and" or "or"."""
+        found, connectives = [self.relation()], set()
+        while connective := self._separator():
+            connectives.add(connective)
             found.append(self.relation())
-        return tuple(found)
+        if len(found) == 1:
+            return found[0]
+        words = connectives - {","}
+        if len(words) > 1:
+            raise Unreadable('"and" and "or" are mixed')
+        return ("list", tuple(found), words.pop() if words else ",")
 
-    def _separator(self) -> bool:
-        comma = self.accept(",", ";")
+    def _separator(self) -> str | None:
+        found = "," if self.accept(",", ";") else None
         kind, value = self.tokens[self.at]
-        word = (kind == "text" and value.lower() in ("and", "or", "and/or")) or (
-            kind == "cmd" and value in ("lor", "vee", "land", "wedge"))
-        self.at += word
-        return comma or word
+        word = value.lower() if kind in ("text", "cmd") else ""
+        if word in _AND or word in _OR:
+            self.at += 1
+            return "and" if word in _AND else "or"
+        return found
 
     def relation(self) -> Tree:
-        """``a = b``, ``a < b <= c``, ``x \\in S``, or a bare expression."""
-        sides, signs = [self._union()], []
+        r"""``a = b``, ``a < b <= c``, ``x \in S``, or a bare expression."""
+        sides, signs = [self._name() or self._union()], []
         while True:
             kind, value = self.tokens[self.at]
             sign = _RELATIONS.get(value) if kind in ("op", "cmd") else None
             if kind == "op" and value == "!" and self.tokens[self.at + 1] == ("op", "="):
                 sign = "!"
             if sign is None:
-                return ("rel", tuple(signs), tuple(sides)) if signs else sides[0]
+                break
             self.at += 1
             if sign in ("<", ">", "!") and self.accept("="):
                 sign += "="
             signs.append(sign)
-            sides.append(self._union())
+            sides.append(self._name() or self._union())
+        if not signs:
+            return sides[0]
+        if sides[-1][0] == "pmod":
+            return ("pmod", ("rel", tuple(signs), (*sides[:-1], sides[-1][1])), sides[-1][2])
+        return self._modulus(("rel", tuple(signs), tuple(sides)))
+
+    def _name(self) -> Tree | None:
+        r"""``P(X = 2)``, ``f'(2)``, ``S_{\triangle ABC}`` before an equals sign: a name whatever the brackets hold."""
+        tokens, at = self.tokens, self.at
+        kind, value = tokens[at]
+        if kind not in ("sym", "text") and not (kind == "cmd" and value in GREEK):
+            return None
+        end = at + 1
+        while tokens[end] in (("op", "_"), ("op", "^"), ("op", "'"), ("cmd", "prime")):
+            end = end + 1 if tokens[end][1] in ("'", "prime") else self._group_end(end + 1)
+        if tokens[end] == ("op", "("):
+            end = self._group_end(end)
+        if end == at + 1 or tokens[end] != ("op", "=") or tokens[at + 1] == ("op", "^") and tokens[end - 1] != ("op", ")"):
+            return None
+        self.at = end
+        return ("name", tuple(str(token[1]) for token in tokens[at:end] if token[1] not in ("{", "}")))
+
+    def _group_end(self, at: int) -> int:
+        """Where a group in braces or brackets ends that begins at ``at``; the next token if there is none."""
+        depth = 0
+        for index in range(at, len(self.tokens)):
+            kind, value = self.tokens[index]
+            depth += (kind == "op" and value in ("{", "(")) - (kind == "op" and value in ("}", ")"))
+            if depth <= 0:
+                return index + 1
+        return at + 1
 
     def _union(self) -> Tree:
-        """Sets joined by ``\\cup``, ``\\cap`` or ``\\setminus``; ``a \\bmod n``, ``n \\choose k``, ``a \\over b``."""
+        r"""Sets joined by ``\cup``, ``\cap`` or ``\setminus``; ``a \bmod n``, ``n \choose k``, ``a \over b``."""
         parts, joined = [self.sum()], None
         while True:
             kind, value = self.tokens[self.at]
-            operator = _INFIX.get(value) if kind == "cmd" else None
-            if operator is None and kind == "sym" and value == "U" and parts[-1][0] == "group":
+            operator = _SETS.get(value) if kind == "cmd" else None
+            if kind == "sym" and value == "U" and parts[-1][0] == "group":
                 operator = "cup"
+            if kind == "cmd" and value in ("bmod", "choose", "over") and len(parts) == 1 and joined is None:
+                self.at += 1
+                right = self.sum()
+                parts = [("div", parts[0], right) if value == "over" else
+                         ("fn", "mod" if value == "bmod" else "binom", (parts[0], right))]
+                continue
             if operator is None:
-                break
+                return (joined, tuple(parts)) if joined else self._modulus(parts[0])
             if joined not in (None, operator):
                 raise Unreadable("unions and intersections are mixed without brackets")
             joined = operator
             self.at += 1
             parts.append(self.sum())
-        if joined is None:
-            return parts[0]
-        if joined == "over" and len(parts) == 2:
-            return ("div", *parts)
-        return ("fn", joined, tuple(parts)) if joined in ("mod", "binom") else (joined, tuple(parts))
+
+    def _modulus(self, tree: Tree) -> Tree:
+        r"""``5 \pmod{12}``, ``5 \mod 12``, ``5 (\mathrm{mod}\ 12)``."""
+        tokens, at = self.tokens, self.at
+        if tokens[at] == ("op", "(") and tokens[at + 1] == ("cmd", "mod"):
+            self.at += 2
+            modulus = self.sum()
+            self.expect(")")
+            return ("pmod", tree, modulus)
+        if self.accept("pmod"):
+            return ("pmod", tree, self.argument())
+        return ("pmod", tree, self.sum()) if self.accept("mod") else tree
+
+    # -- sums and products ----------------------------------------------------------------------------------
+
+    def sum(self) -> Tree:
+        r"""Terms with ``+``, ``-``, ``\pm`` or ``\mp`` between them."""
+        terms: list[Tree] = []
+        sign = self._sign() or "+"
+        while True:
+            term = self.product()
+            terms.append(term if sign == "+" else ("neg", term) if sign == "-" else (sign, term))
+            at, sign = self.at, self._sign()
+            if sign is None:
+                break
+            if sign == "-" and terms[-1] == ("sym", "bb R") and self.tokens[self.at] == ("op", "\\{"):
+                self.at = at + 1
+                return ("setminus", (terms[-1], self.atom()))
+        return terms[0] if len(terms) == 1 else ("add", tuple(terms))
+
+    def _sign(self) -> str | None:
+        kind, value = self.tokens[self.at]
+        sign = _SIGNS.get(value) if kind in ("op", "cmd") else None
+        self.at += sign is not None
+        return sign
+
+    def product(self) -> Tree:
+        """Factors with a product sign, or nothing, between them."""
+        tree = self.power()
+        for _ in range(MAX_FACTORS):
+            kind, value = self.tokens[self.at]
+            if kind == "end":
+                return tree
+            operator = _PRODUCTS.get(value) if kind in ("op", "cmd") else None
+            if operator:
+                self.at += 1
+                right = self._signed_power()
+                tree = (operator, tree, right) if operator != "ratio" else (
+                    "ratio", (*(tree[1] if tree[0] == "ratio" else (tree,)), right))
+            elif (unit := self._unit(tree)) is not None:
+                tree = unit
+            elif self._starts_factor(kind, value):
+                if tree[0] in ("text", "unit", "label"):
+                    raise Unreadable("a value follows words")
+                tree = ("mul", tree, self.power())
+            else:
+                return tree
+        raise TooBig(f"a product of more than {MAX_FACTORS} factors")
+
+    def _signed_power(self) -> Tree:
+        sign = self._sign()
+        if sign in ("pm", "mp"):
+            raise Unreadable("a plus-minus sign follows a product sign")
+        return ("neg", self.power()) if sign == "-" else self.power()
 
     def _starts_factor(self, kind: str, value) -> bool:
-        previous = self.tokens[self.at - 1]
-        if (kind, value) == ("sym", "U") and previous in (("op", ")"), ("op", "]")):
+        previous_kind, previous = self.tokens[self.at - 1]
+        if kind in ("num", "value"):
+            if previous_kind in ("num", "value") and self.tokens[self.at - 2] != ("op", "_"):
+                raise Unreadable("two numbers stand side by side")
+            return True
+        if kind == "sym":
+            return not (value == "U" and (previous_kind, previous) in (("op", ")"), ("op", "]")))
+        if kind == "cmd":
+            return value in _FACTORS
+        if value == "(" and self.tokens[self.at + 1] == ("cmd", "mod"):
             return False
-        return super()._starts_factor(kind, value)
+        return kind == "op" and value in ("(", "[", "\\{", "{") or (value == "|" and not self.bars)
+
+    # -- units ----------------------------------------------------------------------------------------------
+
+    def _unit(self, value: Tree) -> Tree | None:
+        r"""A value with the words after it: ``25 \text{ ft}``, ``15 \text{ cm}^2``, ``60 \frac{\text{km}}{\text{h}}``."""
+        words, end = self._words(self.at, False)
+        if not words or value[0] in ("unit", "label", "text"):
+            return None
+        self.at = end
+        while words and (factor := MULTIPLIERS.get(words[0].lower()) or MULTIPLIERS.get(words[0].lower().removesuffix("s"))):
+            value, words = ("mul", value, ("num", factor)), words[1:]
+        unit = read_unit(words) if words else ()
+        if unit is None:
+            return ("label", value, " ".join(words).lower())
+        return ("unit", value, unit) if unit else value
+
+    def _words(self, at: int, inside: bool) -> tuple[list[str], int]:
+        """The words, signs and exponents of a unit from ``at`` on, and where they end; none where no word is."""
+        tokens, words = self.tokens, []
+        while True:
+            kind, value = tokens[at]
+            if kind == "text" and value.lower() not in _AND + _OR or inside and kind == "sym":
+                words += unit_words(value)
+                at += 1
+            elif (kind, value) == ("op", "^") and words and words[-1][0] != "^":
+                exponent, at = self._exponent_at(at + 1)
+                words.append(exponent)
+            elif (kind, value) == ("cmd", "frac") and tokens[at + 1] == ("op", "{") and tokens[at + 2][0] == "text":
+                above, middle = self._words(at + 2, True)
+                below, end = self._words(middle + 2, True)
+                if tokens[middle][1] != "}" or tokens[end] != ("op", "}"):
+                    return words, at
+                words += [*above, "per", *below]
+                at = end + 1
+            elif kind == "cmd" and value == "frac" and tokens[at + 1][0] == "text" and tokens[at + 2][0] == "text":
+                words += [tokens[at + 1][1], "per", tokens[at + 2][1]]
+                at += 3
+                if tokens[at] == ("op", "^"):
+                    exponent, at = self._exponent_at(at + 1)
+                    words.append(exponent)
+            elif words and value in ("/", "cdot", "*") and tokens[at + 1][0] in ("text", "sym"):
+                words.append("per" if value == "/" else "*")
+                at, inside = at + 1, True
+                continue
+            elif inside and words and (kind, value) == ("op", "{"):
+                at += 1
+                continue
+            else:
+                return words, at
+            inside = inside and kind != "sym" or tokens[at] == ("op", "}") and inside
+
+    def _exponent_at(self, at: int) -> tuple[str, int]:
+        tokens = self.tokens
+        if tokens[at] == ("op", "{"):
+            minus = tokens[at + 1] == ("op", "-")
+            kind, value = tokens[at + 1 + minus]
+            if kind == "num" and tokens[at + 2 + minus] == ("op", "}") and value.isdecimal():
+                return f"^{'-' * minus}{int(value[:3])}", at + 3 + minus
+        elif tokens[at][0] == "num" and tokens[at][1].isdecimal():
+            return f"^{int(tokens[at][1][:3])}", at + 1
+        raise Unreadable("an exponent of a unit that is no integer")
+
+    # -- powers and what follows a factor -------------------------------------------------------------------
+
+    def power(self) -> Tree:
+        """An atom with its exponents and the signs after it."""
+        tree = self._suffixes(self.atom())
+        if self.tokens[self.at] == ("op", "^"):
+            self.at += 1
+            tree = self._suffixes(self._raised(tree))
+            if self.accept("^"):
+                raise Unreadable("two exponents in a row")
+        return tree
+
+    def _raised(self, base: Tree) -> Tree:
+        if self.accept("circ"):
+            return ("deg", base)
+        if self.tokens[self.at:self.at + 3] == (("op", "{"), ("cmd", "circ"), ("op", "}")):
+            self.at += 3
+            return ("deg", base)
+        return self._primed(base) if self.accept("prime") else ("pow", base, self.exponent())
+
+    def _suffixes(self, tree: Tree) -> Tree:
+        for _ in range(MAX_SUFFIXES):
+            kind, value = self.tokens[self.at]
+            if kind == "op" and value in ("!", "%", "\\%", "_", "'", "\\$") or kind == "cmd" and value in _CURRENCIES:
+                if value == "!" and tree[0] == "sym" and self.tokens[self.at + 1] == ("op", "="):
+                    return tree
+                self.at += 1
+                if value == "!":
+                    tree = ("fn", "factorial", (tree,))
+                elif value == "_":
+                    tree = self._subscript(tree)
+                elif value == "'":
+                    tree = self._primed(tree)
+                else:
+                    tree = ("pct", tree) if value in ("%", "\\%") else ("unit", tree, ((_CURRENCIES[value], 1),))
+            else:
+                return tree
+        raise TooBig(f"more than {MAX_SUFFIXES} signs after one value")
+
+    def _primed(self, tree: Tree) -> Tree:
+        if tree[0] != "sym":
+            raise Unreadable("a prime after a value")
+        return ("sym", tree[1] + "'")
+
+    def _subscript(self, tree: Tree) -> Tree:
+        start = self.at
+        self.at = self._group_end(start)
+        index = "".join(str(token[1]) for token in self.tokens[start:self.at] if token[1] not in ("{", "}"))
+        if tree[0] == "sym" and index and self.tokens[start][0] != "end":
+            return ("sym", f"{tree[1]}_{index}")
+        raise Unreadable("a subscript after something that is no symbol")
+
+    def exponent(self) -> Tree:
+        """``x^10`` is read as people mean it, ``x^{10}``; a group otherwise."""
+        if self.tokens[self.at][0] == "num":
+            self.at += 1
+            return ("num", number(self.tokens[self.at - 1][1]))
+        return self.argument()
+
+    def argument(self) -> Tree:
+        """The argument of a command: a group, or the next token."""
+        if self.accept("-"):
+            return ("neg", self.argument())
+        if self.tokens[self.at][0] == "num":
+            self.at += 1
+            return ("num", number(self.tokens[self.at - 1][1]))
+        return self.atom()
+
+    # -- atoms ----------------------------------------------------------------------------------------------
+
+    def atom(self) -> Tree:
+        """One number, letter, command with its arguments, or bracket: the only place where the parser nests."""
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise TooBig(f"nested deeper than {MAX_DEPTH}")
+        kind, value = self.tokens[self.at]
+        self.at += 1
+        if kind == "num":
+            tree = self._number(value)
+        elif kind == "value":
+            tree = ("num", value)
+        elif kind == "sym":
+            tree = self._symbol(value)
+        elif kind == "text":
+            tree = ("text", value.lower())
+        elif kind == "cmd":
+            tree = self._command(value)
+        elif kind == "op":
+            tree = self._bracket(value)
+        else:
+            raise Unreadable("the expression ends too early")
+        self.depth -= 1
+        return tree
+
+    def _number(self, digits: str) -> Tree:
+        """A number, unless a mixed number or digits in another base begin here."""
+        kind, following = self.tokens[self.at]
+        if digits.isdecimal() and (kind == "num" or following == "frac"):
+            fraction, self.at = self._proper_fraction(self.at)
+            return ("num", int(digits) + fraction)
+        if following == "_" or kind == "sym" and following.isupper():
+            return self._based(digits)
+        return ("num", number(digits))
+
+    def _proper_fraction(self, at: int) -> tuple[int | Fraction, int]:
+        r"""The fraction of a mixed number, ``3\frac{1}{2}`` or ``3 1/2``, and where it ends; 0 for anything else."""
+        start, parts = at, []
+        slash = self.tokens[at][0] == "num"
+        at += not slash
+        for place in range(2):
+            braced = not slash and self.tokens[at] == ("op", "{")
+            kind, digits = self.tokens[at + braced]
+            if kind != "num" or not digits.isdecimal() or braced and self.tokens[at + 2] != ("op", "}"):
+                return 0, start
+            parts.append(int(digits))
+            at += 3 if braced else 1
+            if slash and not place:
+                if self.tokens[at] != ("op", "/"):
+                    return 0, start
+                at += 1
+        above, below = parts
+        return (Fraction(above, below), at) if 0 < above < below else (0, start)
+
+    def _based(self, digits: str) -> Tree:
+        """``152A_{11}``: digits with the base as an index."""
+        at, more = self.at, ""
+        while self.tokens[at][0] == "num" or (self.tokens[at][0] == "sym" and self.tokens[at][1].isupper()):
+            more += self.tokens[at][1]
+            at += 1
+        if self.tokens[at] != ("op", "_"):
+            return ("num", number(digits))
+        self.at = at + 1
+        return self._in_base(digits + more)
+
+    def _in_base(self, digits: str) -> Tree:
+        index = self.exponent()
+        base = _BASES.get(index[1]) if index[0] == "text" else index[1] if index[0] == "num" else None
+        if not isinstance(base, int) or not 1 < base < 100:
+            raise Unreadable("the base of a number is no number")
+        return ("based", digits.rstrip("0").rstrip(".") if "." in digits else digits.lstrip("0") or "0", base)
+
+    def _symbol(self, name: str) -> Tree:
+        if name in ("f", "g", "h") and self.tokens[self.at] == ("op", "("):
+            self.at += 1
+            return ("fn", name, self._entries(")"))
+        return ("const", name) if name in ("e", "i") else ("sym", name)
 
     # -- brackets -------------------------------------------------------------------------------------------
 
-    def items_until(self, closer: str) -> tuple[Tree, ...]:
+    def _inside(self, *closers: str) -> tuple[Tree, str]:
+        """What stands before one of ``closers``, and which one it is."""
         bars, self.bars = self.bars, 0
-        found = self.items()
-        self.expect(closer)
+        tree = self.items()
+        closer = self.expect(*closers)
         self.bars = bars
-        return found
+        return tree, closer
 
-    def bracket(self, opener: str) -> Tree:
+    def _entries(self, closer: str) -> tuple[Tree, ...]:
+        tree, _ = self._inside(closer)
+        return tree[1] if tree[0] == "list" else (tree,)
+
+    def _bracket(self, opener: str) -> Tree:
         """What an operator at the start of a factor opens: a group, a set, an absolute value, an amount of money."""
         if opener == "{":
-            found = self.items_until("}")
-            return found[0] if len(found) == 1 else ("list", found)
+            return self._inside("}")[0]
         if opener == "\\{":
-            return ("set", () if self.accept("\\}", "rbrace") else self._set_items())
+            return self._set()
         if opener in ("(", "["):
             return self._group(opener)
         if opener == "|":
@@ -122,36 +483,56 @@ class Parser(ExpressionParser):
             self.expect("|")
             self.bars -= 1
             return ("fn", "abs", (inside,))
-        if opener == "\\$":
-            return ("money", self.atom())
+        if opener in _CURRENCIES:
+            return ("unit", self.power(), ((_CURRENCIES[opener], 1),))
         if opener in ("+", "-"):
             inside = self.power()
             return inside if opener == "+" else ("neg", inside)
         raise Unreadable(f"cannot read {opener!r} here")
 
-    def _set_items(self) -> tuple[Tree, ...]:
-        bars, self.bars = self.bars, 0
-        found = self.items()
+    def _set(self) -> Tree:
+        r"""``\{1, 2\}``, or ``\{x \mid x > 3\}``, which is its condition."""
+        if self.accept("\\}", "rbrace"):
+            return ("set", ())
+        bars, self.bars = self.bars, 1
+        first = self.tokens[self.at][0] == "sym" and self.tokens[self.at + 1] in (
+            ("op", "|"), ("cmd", "mid"), ("op", ":"), ("cmd", "vert"), ("cmd", "in"))
+        if first:
+            end = self.at + 1
+            if self.tokens[end] == ("cmd", "in") and self.tokens[end + 1] == ("sym", "bb R"):
+                end += 2
+            if self.tokens[end][1] in ("|", "mid", ":", "vert"):
+                self.at = end + 1
+                self.bars = 0
+                condition, _ = self._inside("\\}", "rbrace")
+                self.bars = bars
+                return condition
+        self.bars = 0
+        tree = self.items()
         self.expect("\\}", "rbrace")
         self.bars = bars
-        return found
+        return ("set", tree[1] if tree[0] == "list" else (tree,))
 
     def _group(self, opener: str) -> Tree:
         if opener == "(" and self.accept(")"):
             raise Unreadable("empty brackets")
-        bars, self.bars = self.bars, 0
-        found = self.items()
-        closer = self.expect(")", "]")
-        self.bars = bars
-        if len(found) == 1 and opener == "(" and closer == ")":
-            return found[0]
-        if len(found) == 1 and found[0][0] == "matrix":
-            return found[0]
-        return ("group", opener, closer, found)
+        tree, closer = self._inside(")", "]")
+        if tree[0] != "list" and opener + closer in ("()", "[]"):
+            digits = self._digits_before(closer)
+            if digits and self.accept("_"):
+                return self._in_base(digits)
+            return tree
+        return ("group", opener, closer, tree[1] if tree[0] == "list" else (tree,))
+
+    def _digits_before(self, closer: str) -> str:
+        """The digits of ``(1010)_2``."""
+        kind, value = self.tokens[self.at - 2]
+        opened = self.tokens[self.at - 3] == ("op", "(") and self.tokens[self.at] == ("op", "_")
+        return value if opened and kind == "num" else ""
 
     # -- commands -------------------------------------------------------------------------------------------
 
-    def command(self, name: str) -> Tree:
+    def _command(self, name: str) -> Tree:
         """A command at the start of a factor, with its arguments."""
         if name == "frac":
             return ("div", self.argument(), self.argument())
@@ -163,72 +544,110 @@ class Parser(ExpressionParser):
             return ("sym", name)
         if name in FUNCTIONS:
             return self._function(name)
+        if name == "abs":
+            return ("fn", "abs", (self.argument(),))
         if name == "begin":
             return self._matrix()
         if name == "binom":
             return ("fn", "binom", (self.argument(), self.argument()))
         if name in _PARTNERS:
             closer, function = _PARTNERS[name]
-            return ("fn", function, self.items_until(closer))
+            return ("fn", function, self._entries(closer))
         if name == "langle":
-            return ("group", "(", ")", self.items_until("rangle"))
+            return ("group", "(", ")", self._entries("rangle"))
         if name in _DELIMITERS:
-            return self.bracket(_DELIMITERS[name])
+            return self._bracket(_DELIMITERS[name])
         if name in ("emptyset", "varnothing"):
             return ("set", ())
         if name in ("boxed", "fbox"):
             return self.argument()
-        return self.accent(name)
+        if name in _CURRENCIES:
+            return ("unit", self.power(), ((_CURRENCIES[name], 1),))
+        if name in ("sum", "prod"):
+            return self._written_out(name)
+        return self._accent(name)
+
+    def _accent(self, name: str) -> Tree:
+        r"""``\overline{AB}``, ``\angle ABC``: a name, whatever letters follow."""
+        if name not in _ACCENTS:
+            raise Unreadable(f"\\{name} is not read")
+        if name not in ("angle", "measuredangle", "triangle"):
+            return ("fn", name, (self.argument(),))
+        letters = ""
+        while self.tokens[self.at][0] == "sym":
+            letters += self.tokens[self.at][1]
+            self.at += 1
+        return ("fn", name, (("sym", letters) if letters else self.argument(),))
 
     def _root(self) -> Tree:
         index: Tree = ("num", 2)
         if self.accept("["):
-            index = self.items_until("]")[0]
-        if self.tokens[self.at] == ("op", "("):
-            return ("fn", "root", (self.atom(), index))
+            index, _ = self._inside("]")
         return ("fn", "root", (self.argument(), index))
 
     def _function(self, name: str) -> Tree:
-        """``\\sin^2 3x``, ``\\log_2 (x + 1)``, ``\\gcd(12, 18)``."""
+        r"""``\sin^2 3x``, ``\log_2 (x + 1)``, ``\gcd(12, 18)``."""
         base = exponent = None
         for _ in range(2):
             if self.accept("_"):
                 base = self.exponent()
             elif self.accept("^"):
                 exponent = self.exponent()
+        bracketed = self.tokens[self.at] == ("op", "(")
         arguments = self._arguments()
-        if exponent is None and name != "log" and self.tokens[self.at] == ("op", "^") and self._closed:
-            self.at += 1
+        if exponent is None and bracketed and name != "log" and self.accept("^"):
             exponent = self.exponent()
         if base is not None:
             arguments += (base,)
-        if exponent == ("neg", ("num", 1)) and name in ("sin", "cos", "tan"):
+        if exponent == ("neg", ("num", 1)) and name in FUNCTIONS and f"arc{name}" in FUNCTIONS:
             return ("fn", "arc" + name, arguments)
         tree = ("fn", name, arguments)
         return tree if exponent is None else ("pow", tree, exponent)
 
     def _arguments(self) -> tuple[Tree, ...]:
-        """A bracket, or the product that follows: ``\\sin 2x \\cos x`` stops at the next function."""
-        self._closed = self.tokens[self.at] == ("op", "(")
-        if self._closed:
-            self.at += 1
-            return self.items_until(")")
+        r"""A bracket, or the product that follows: it ends at ``+ - = , /`` and at another function."""
+        if self.accept("("):
+            return self._entries(")")
+        if self.tokens[self.at] in (("op", "{"), ("op", "[")):
+            tree = self.atom()
+            return tree[1] if tree[0] == "list" else (self._more_factors(self._raise_again(tree)),)
         if self.accept("-"):
-            return (("neg", self._bare_argument()),)
-        return (self._bare_argument(),)
+            return (("neg", self._more_factors(self.power())),)
+        return (self._more_factors(self.power()),)
 
-    def _bare_argument(self) -> Tree:
-        tree = self.power()
+    def _raise_again(self, tree: Tree) -> Tree:
+        return self._suffixes(("pow", tree, self.exponent()) if self.accept("^") else tree)
+
+    def _more_factors(self, tree: Tree) -> Tree:
         for _ in range(MAX_FACTORS):
             kind, value = self.tokens[self.at]
-            if kind == "sym" or (kind == "cmd" and (value in ("frac", "sqrt", "pi") or value in GREEK)):
-                tree = ("mul", tree, self.power())
-            elif (kind, value) == ("op", "/"):
-                self.at += 1
-                tree = ("div", tree, self.power())
-            else:
+            if kind != "sym" and not (kind == "cmd" and (value in ("frac", "sqrt", "pi") or value in GREEK)):
                 return tree
+            tree = ("mul", tree, self.power())
         raise TooBig(f"a product of more than {MAX_FACTORS} factors")
+
+    def _written_out(self, name: str) -> Tree:
+        r"""``\sum_{k=1}^{4} k`` as the sum of its terms, where the ends are integers and the terms few."""
+        if not self.accept("_"):
+            raise Unreadable(f"\\{name} without its ends")
+        start = self.argument()
+        if not self.accept("^") or start[0] != "rel" or start[1] != ("=",) or start[2][0][0] != "sym":
+            raise Unreadable(f"the ends of \\{name} are not read")
+        (symbol, first), last = start[2], self.exponent()
+        body = self.product()
+        ends = [end[1] if end[0] == "num" else -end[1][1] if end[0] == "neg" and end[1][0] == "num" else None
+                for end in (first, last)]
+        if not all(isinstance(end, int) for end in ends):
+            raise Unreadable(f"the ends of \\{name} are no numbers")
+        if not 0 <= ends[1] - ends[0] < MAX_SUM:
+            raise TooBig(f"a sum of more than {MAX_SUM} terms")
+        terms = tuple(substitute(body, symbol, ("num", k)) for k in range(ends[0], ends[1] + 1))
+        if name == "sum":
+            return ("add", terms)
+        tree = terms[0]
+        for term in terms[1:]:
+            tree = ("mul", tree, term)
+        return tree
 
     # -- matrices -------------------------------------------------------------------------------------------
 
@@ -238,17 +657,13 @@ class Parser(ExpressionParser):
             raise Unreadable(f"cannot read the environment {name!r}")
         if name == "array" and self.accept("{"):
             while not self.accept("}"):
-                self._column_format()
+                if self.tokens[self.at][0] == "end":
+                    raise Unreadable("the array never begins")
+                self.at += 1
         rows = self._rows()
         if self._environment() != name or len({len(row) for row in rows}) != 1:
             raise Unreadable("the rows of the matrix differ in length")
-        return ("det" if name == "vmatrix" else "matrix", rows)
-
-    def _column_format(self) -> None:
-        kind, value = self.tokens[self.at]
-        if kind == "end":
-            raise Unreadable("the array never begins")
-        self.at += 1
+        return determinant(rows) if name == "vmatrix" else ("matrix", rows)
 
     def _rows(self) -> tuple[tuple[Tree, ...], ...]:
         rows: list[tuple[Tree, ...]] = []
@@ -274,6 +689,26 @@ class Parser(ExpressionParser):
             name += str(value)
             self.at += 1
         return name
+
+
+def determinant(rows: tuple[tuple[Tree, ...], ...]) -> Tree:
+    """The determinant written out along the first row (at most 4 rows)."""
+    if len(rows) != len(rows[0]) or len(rows) > 4:
+        raise Unreadable("a determinant that is not square, or has more than 4 rows")
+    if len(rows) == 1:
+        return rows[0][0]
+    terms = []
+    for k, entry in enumerate(rows[0]):
+        term = ("mul", entry, determinant(tuple((*row[:k], *row[k + 1:]) for row in rows[1:])))
+        terms.append(("neg", term) if k % 2 else term)
+    return ("add", tuple(terms))
+
+
+def substitute(tree: Tree, symbol: Tree, value: Tree) -> Tree:
+    """The tree with every ``symbol`` replaced."""
+    if tree == symbol:
+        return value
+    return tuple(substitute(part, symbol, value) if isinstance(part, tuple) else part for part in tree)
 
 
 def parse(text: str) -> Tree:

@@ -1,30 +1,32 @@
-"""Cutting an answer into tokens: numbers, letters, commands, words, and one-character operators."""
+r"""Cutting an answer into tokens: numbers, letters, commands, words, and one-character operators.
+
+The tokens are a tuple that nothing changes later. Arguments without braces are split here, as TeX reads them:
+``\frac43`` is ``\frac`` ``4`` ``3``.
+"""
 
 from __future__ import annotations
 
 import re
 from fractions import Fraction
 
+from .kinds import BARE_UNITS, FUNCTIONS, MULTIPLIERS, SPELLED
 from .limits import MAX_TOKENS, TooBig, Unreadable
-from .words import FUNCTIONS, MULTIPLIERS, SPELLED, UNITS
 
-#: ``(kind, value)``: num (an int or Fraction), sym, cmd, text or op.
+#: ``(kind, value)``: num (its digits), value (an exact number), sym, cmd, text or op.
 Token = tuple
 END: Token = ("end", "")
 
 _TOKEN = re.compile(
-    r"\s*(?:(\d+(?:\.\d+)?|\.\d+)"
+    r"\s*(?:([0-9]+(?:\.[0-9]+)?|\.[0-9]+)"
     r"|([A-Za-z]+)|\\([A-Za-z]+)\*?|\\(.)|(\*\*|\S))", re.DOTALL)
-_REPEATING = re.compile(r"(\d*)\.(\d*)\\(?:overline|bar)\{(\d+)\}")
-_SCIENTIFIC = re.compile(r"(\d+\.\d+|\d+(?=E)|\d+(?=e\+?\d)|1(?=e))[eE]([+-]?\d{1,4})(?![\d.A-Za-z])")
-_TEXT_COMMANDS = frozenset(
-    "text mbox textbf textit textrm textsf texttt textnormal mathrm mathbf mathit mathsf mathtt mathcal mathbb rm bf "
-    "operatorname boldsymbol bm hbox emph underline".split()
-)
-_SETS_IN_WORDS: dict[str, Token] = {
+_DOTS = re.compile(r"([0-9]*)\.([0-9]*)((?:\\dot\s?(?:\{[0-9]\}|[0-9])|[0-9])*)")
+_REPEATING = re.compile(r"([0-9]*)\.([0-9]*)\\(?:overline|bar)\s?(?:\{([0-9]+)\}|([0-9]))")
+_SCIENTIFIC = re.compile(r"([0-9]+\.[0-9]+|[0-9]+(?=E)|[0-9]+(?=e\+?[0-9])|1(?=e))[eE]([+-]?[0-9]{1,4})(?![0-9.A-Za-z])")
+SETS_IN_WORDS: dict[str, Token] = {
     "all real numbers": ("sym", "bb R"), "all reals": ("sym", "bb R"), "no solution": ("cmd", "emptyset"),
     "no solutions": ("cmd", "emptyset")}
-_STYLES = frozenset(("boldsymbol", "bm", "underline", "mathbf", "mathit", "mathrm", "operatorname"))
+_ARGUMENTS = {"frac": 2, "binom": 2, "sqrt": 1, "overline": 1, "vec": 1, "hat": 1, "bar": 1}
+_CONNECTIVES = re.compile(r"(,|;|\band/or\b|\band\b|\bor\b)")
 
 
 def number(digits: str) -> int | Fraction:
@@ -35,14 +37,13 @@ def number(digits: str) -> int | Fraction:
     return value.numerator if value.denominator == 1 else value
 
 
-def _repeating(match: re.Match) -> int | Fraction:
+def _repeating(whole: str, fixed: str, period: str) -> Fraction:
     """The exact value of ``0.1\\overline{6}``."""
-    whole, fixed, period = match.groups()
     scale, nines = 10 ** len(fixed), 10 ** len(period) - 1
     return int(whole or 0) + Fraction(int(fixed or 0), scale) + Fraction(int(period), scale * nines)
 
 
-def _group_end(text: str, start: int) -> int:
+def group_end(text: str, start: int) -> int:
     """The index of the brace that closes the one at ``start``."""
     depth = 0
     for index in range(start, len(text)):
@@ -55,80 +56,137 @@ def _group_end(text: str, start: int) -> int:
     raise Unreadable("a brace is never closed")
 
 
-def _letters(run: str) -> list[Token]:
+def _letters(run: str, previous: Token, following: str) -> list[Token]:
     """Letters without a backslash: a function, a unit or a word, else a product of one-letter symbols."""
     if len(run) == 1:
         return [("sym", run)]
+    after_value = previous[0] in ("num", "value") or previous[1] in ("}", ")")
+    if after_value and run in BARE_UNITS and following not in ("(", "_", "{") and not following.isdecimal():
+        return [("text", run)]
     if run in FUNCTIONS or run in SPELLED:
         return [("cmd", SPELLED.get(run, run))]
-    if run in UNITS or run in ("and", "or") or run in MULTIPLIERS or len(run) > 3:
+    if run in ("and", "or") or run in MULTIPLIERS or len(run) > 3 and not (run.isupper() and len(run) < 6):
         return [("text", run)]
     return [("sym", letter) for letter in run]
 
 
-def _text_tokens(command: str, content: str) -> list[Token]:
-    """What ``\\text{content}`` stands for: words, or mathematics in disguise."""
-    bare = content.strip().strip("().:;").strip()
-    if command == "mathbb":
-        return [("sym", f"bb {bare}")]
-    if command in _STYLES and len(bare) == 1:
-        return [("sym", bare)]
-    if bare in FUNCTIONS or bare in SPELLED:
+def _text_tokens(content: str, previous: Token, following: str) -> list[Token]:
+    r"""What ``\text{content}`` stands for: words, or mathematics in disguise."""
+    bare = content.strip().strip("():;").strip().removesuffix(".")
+    after_value = previous[0] in ("num", "value") or previous[1] in ("}", ")", "%", "\\%", "circ")
+    if len(bare) == 1 and bare.isalpha():
+        return [("text", bare)] if (after_value or previous[1] == "{") and bare in "mgshLlNJWVACF" else [("sym", bare)]
+    if (bare in FUNCTIONS or bare in SPELLED) and not (after_value and bare in BARE_UNITS):
         return [("cmd", SPELLED.get(bare, bare))]
-    if bare.lower() in _SETS_IN_WORDS:
-        return [_SETS_IN_WORDS[bare.lower()]]
-    if bare[:1].isdecimal() or not any(map(str.isalpha, bare)) or (command in _STYLES and "\\" in bare):
-        return tokenize(content)
-    if "," in bare or " and " in content or " or " in content:
-        return _text_list(bare)
-    return [("text", bare)]
-
-
-def _text_list(content: str) -> list[Token]:
-    """``\\text{B, C and E}`` as a list of words."""
+    if bare.lower() in SETS_IN_WORDS:
+        return [SETS_IN_WORDS[bare.lower()]]
+    if "\\" in bare or not any(map(str.isalpha, bare)) or (
+            not after_value and re.match(r"[-+]?\.?[0-9]", bare) and not bare[-1:].isdecimal()):
+        return list(tokenize(content))
+    if not _CONNECTIVES.search(bare) or len(bare) > 60:
+        return [("text", bare)]
     tokens: list[Token] = []
-    for part in re.split(r",| and | or ", content):
-        if part := part.strip():
-            tokens += [("op", ","), *([("num", int(part))] if part.isdecimal() else [("text", part)])]
-    return tokens[1:]
-
-
-def tokenize(text: str) -> list[Token]:
-    """The tokens of ``text``. Raises TooBig over MAX_TOKENS and Unreadable on an unclosed group."""
-    tokens: list[Token] = []
-    position, end = 0, len(text)
-    match_token = _TOKEN.match
-    while position < end and (match := match_token(text, position)):
-        digits, letters, command, escaped, other = match.groups()
-        start, position = match.start(match.lastindex), match.end()
-        if digits is not None or (other == "." and text.startswith("\\", position)):
-            value, position = _number_at(text, start, position, digits)
-            tokens.append(("num", value))
-        elif letters is not None:
-            tokens += _letters(letters)
-        elif command in _TEXT_COMMANDS and text.startswith("{", position):
-            end_of_group = _group_end(text, position)
-            tokens += _text_tokens(command, text[position + 1:end_of_group])
-            position = end_of_group + 1
-        elif command is not None:
-            tokens.append(("cmd", command))
-        elif escaped is not None:
-            tokens.append(("op", "\\" + escaped))
-        else:
-            tokens.append(("op", "^" if other == "**" else other))
-        if len(tokens) > MAX_TOKENS:
-            raise TooBig(f"more than {MAX_TOKENS} symbols")
+    for part in _CONNECTIVES.split(bare):
+        if part := part.strip().strip("()"):
+            value = [("num", part)] if part.isdecimal() else [("text" if len(part) > 1 else "sym", part)]
+            tokens += [("op", ",")] if part in (",", ";") else value
     return tokens
 
 
-def _number_at(text: str, start: int, position: int, digits: str | None) -> tuple[int | Fraction, int]:
-    """The number that starts at ``start`` and where it ends: plain, repeating or in scientific notation."""
-    following = text[position:position + 1]
-    if following in (".", "\\") and (match := _REPEATING.match(text, start)):
-        return _repeating(match), match.end()
-    if following in ("e", "E") and (match := _SCIENTIFIC.match(text, start)):
-        power = int(match.group(2))
-        return Fraction(number(match.group(1))) * Fraction(10) ** power, match.end()
-    if digits is None:
-        raise Unreadable("a dot that begins no number")
-    return number(digits), position
+class _Tokenizer:
+    """One pass over a text. ``needed`` counts the arguments without braces that commands still expect, per group."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.tokens: list[Token] = []
+        self.needed = [0]
+        self.openers = [""]
+
+    def run(self) -> tuple[Token, ...]:
+        position, text = 0, self.text
+        while position < len(text) and (match := _TOKEN.match(text, position)):
+            position = self._step(match)
+            if len(self.tokens) > MAX_TOKENS:
+                raise TooBig(f"more than {MAX_TOKENS} symbols")
+        return tuple(self.tokens)
+
+    def _step(self, match: re.Match) -> int:
+        """Append the tokens of one match and return where the next begins."""
+        digits, letters, command, escaped, other = match.groups()
+        start, position, text = match.start(match.lastindex), match.end(), self.text
+        if digits is not None or (other == "." and text.startswith("\\", position)):
+            return self._number(start, position, digits)
+        if letters is not None:
+            if self.needed[-1]:
+                letters, position = letters[0], start + 1
+            previous = self.tokens[-1] if self.tokens else END
+            self.tokens += _letters(letters, previous, text[position:position + 1])
+        elif command in ("text", "mathbb") and text.startswith("{", position):
+            end = group_end(text, position)
+            content, previous = text[position + 1:end], self.tokens[-1] if self.tokens else END
+            self.tokens += ([("sym", f"bb {content.strip()}")] if command == "mathbb"
+                            else _text_tokens(content, previous, text[end + 1:end + 2]))
+            position = end + 1
+        elif command is not None:
+            self.tokens.append(("cmd", command))
+            self.needed[-1] = max(0, self.needed[-1] - 1) + _ARGUMENTS.get(command, 0)
+            return position
+        else:
+            self._operator("\\" + escaped if escaped is not None else "^" if other == "**" else other)
+            return position
+        self.needed[-1] = max(0, self.needed[-1] - 1)
+        return position
+
+    def _operator(self, sign: str) -> None:
+        previous = self.tokens[-1] if self.tokens else END
+        if sign == "{" or (sign == "[" and previous == ("cmd", "sqrt")):
+            self.needed.append(0)
+            self.openers.append("}" if sign == "{" else "]")
+        elif sign == self.openers[-1]:
+            self.needed.pop()
+            self.openers.pop()
+            self.needed[-1] -= sign == "}" and self.needed[-1] > 0
+        elif self.needed[-1] and sign not in ("-", "+", " "):
+            self.needed[-1] = 0  # a bracket as the argument: \sqrt(2)
+        self.tokens.append(("op", sign))
+
+    def _number(self, start: int, position: int, digits: str | None) -> int:
+        """A number: one digit where a command expects an argument, else plain, repeating or scientific."""
+        text = self.text
+        if self.needed[-1] and digits and digits[0] != ".":
+            self.tokens.append(("num", digits[0]))
+            self.needed[-1] -= 1
+            return start + 1
+        base = self._base_digit(digits, position)
+        if base:
+            self.tokens.append(("num", base))
+            return start + len(base)
+        following = text[position:position + 1]
+        if following in (".", "\\") and (match := _REPEATING.match(text, start)):
+            self.tokens.append(("value", _repeating(match[1], match[2], match[3] or match[4])))
+            return match.end()
+        if following in (".", "\\") and (match := _DOTS.match(text, start)) and "\\dot" in match[3]:
+            fixed, _, period = match[3].partition("\\dot")
+            period = re.sub(r"[^0-9]", "", period)
+            self.tokens.append(("value", _repeating(match[1], match[2] + fixed, period)))
+            return match.end()
+        if following in ("e", "E") and (match := _SCIENTIFIC.match(text, start)):
+            self.tokens.append(("value", Fraction(number(match[1])) * Fraction(10) ** int(match[2])))
+            return match.end()
+        if digits is None:
+            raise Unreadable("a dot that begins no number")
+        self.tokens.append(("num", digits))
+        return position
+
+    def _base_digit(self, digits: str | None, position: int) -> str | None:
+        r"""``\log_28`` is ``\log_2 8``, as TeX prints it; ``\log_10 5`` and ``\log_10x`` are meant as base ten."""
+        if digits and len(digits) > 1 and self.tokens[-2:] == [("cmd", "log"), ("op", "_")] and "." not in digits:
+            if not self.text[position:position + 1].strip(" ") and position < len(self.text) or digits == "10":
+                return None
+            return "10" if digits.startswith("10") else digits[0]
+        return None
+
+
+def tokenize(text: str) -> tuple[Token, ...]:
+    """The tokens of ``text``. Raises TooBig over MAX_TOKENS and Unreadable on an unclosed group."""
+    return _Tokenizer(text).run()

@@ -1,4 +1,4 @@
-"""The declared policy: what is decided where two answers mean the same to one reader and not to another.
+"""The conventions: what is decided where two answers mean the same to one reader and not to another.
 
 The default is the practice of MATH, whose ground truths the course is graded by; where MATH's string comparison
 would refuse an equal value (``0.5`` for ``1/2``), or accept a different one, the value decides.
@@ -23,7 +23,7 @@ class Rule(NamedTuple):
     problem: str | None = None
 
 
-POLICY = (
+CONVENTIONS = (
     Rule("decimal against exact value", "equal only where the decimal is exact; a rounded one is wrong",
          ("0.25", r"\frac{1}{4}"), ("0.33", r"\frac{1}{3}"), "the value"),
     Rule("fraction not reduced, computation not done", "equal in value is equal; see echoes for copied computations",
@@ -79,10 +79,10 @@ POLICY = (
 )
 
 
-def policy_table() -> str:
-    """The policy as a Markdown table."""
+def conventions_table() -> str:
+    """The conventions as a Markdown table."""
     lines = ["| where it is a matter of choice | decision | equal | not equal | follows |", "|---|---|---|---|---|"]
-    for rule in POLICY:
+    for rule in CONVENTIONS:
         pairs = ("`{}` for `{}`".format(*(part.replace("|", "\\|") for part in pair))
                  for pair in (rule.accepted, rule.refused))
         lines.append(f"| {rule.question} | {rule.decision} | {' | '.join(pairs)} | {rule.source} |")

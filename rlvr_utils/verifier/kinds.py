@@ -1,0 +1,223 @@
+r"""What the words in an answer are: units, counted things, choices, times of day, or plain text. One allow-list.
+
+A word that is not in the list is no unit. The answer is then a value with a label, and equals nothing but the same
+value with the same label.
+"""
+
+from __future__ import annotations
+
+import re
+
+from .normalize import TEXT
+
+FUNCTIONS = frozenset(
+    "sin cos tan cot sec csc arcsin arccos arctan arccot arcsec arccsc sinh cosh tanh coth sech csch "
+    "log ln lg exp sqrt gcd lcm min max sgn".split()
+)
+#: Names that are written without a backslash, or in two ways, and the command they stand for.
+SPELLED = {
+    "pi": "pi", "infinity": "infty", "infty": "infty", "inf": "infty", "asin": "arcsin", "acos": "arccos",
+    "atan": "arctan", "mod": "mod", "theta": "theta", "alpha": "alpha", "beta": "beta", "lambda": "lambda", "abs": "abs",
+}
+GREEK = frozenset(
+    "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi rho sigma tau "
+    "upsilon phi varphi chi psi omega Gamma Delta Theta Lambda Xi Sigma Upsilon Phi Psi Omega ell".split()
+)
+#: Number words after a value: ``5 \text{ million}``.
+MULTIPLIERS = {"hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12,
+               "dozen": 12, "quadrillion": 10**15}
+
+# -- units ------------------------------------------------------------------------------------------------------------
+
+_PREFIXES = {"": "", "k": "kilo", "c": "centi", "m": "milli", "μ": "micro", "n": "nano", "d": "deci", "M": "mega", "G": "giga"}
+#: Symbol, words (singular), and the prefixes that the unit is used with.
+_SI = (("m", "meter metre", "kcmμnd"), ("g", "gram gramme", "kmμ"), ("s", "second", "mμn"), ("L", "liter litre", "mcd"),
+       ("J", "joule", "kM"), ("W", "watt", "kmMG"), ("V", "volt", "kmM"), ("N", "newton", "kM"), ("Pa", "pascal", "kM"),
+       ("Hz", "hertz", "kMG"), ("A", "amp ampere", "m"), ("mol", "mole", "m"))
+_OTHER = {
+    "g": "gm gms", "in": "in inch inches", "ft": "ft foot feet", "yd": "yd yds yard", "mi": "mi mile", "lb": "lb lbs pound",
+    "oz": "oz ounce", "ton": "ton tonne", "s": "sec secs", "min": "min mins minute", "h": "h hr hrs hour", "day": "day",
+    "week": "wk week", "month": "month", "year": "yr yrs year", "decade": "decade", "century": "century centuries",
+    "mph": "mph", "km/h": "kph kmh", "L": "l", "mL": "ml cc", "gal": "gal gallon", "qt": "qt quart", "pt": "pint",
+    "cup": "cup", "acre": "acre", "hectare": "ha hectare", "degC": "celsius", "degF": "fahrenheit", "kelvin": "kelvin",
+    "usd": "dollar usd buck", "cent": "cent", "eur": "euro eur", "gbp": "gbp", "rupee": "rupee", "deg": "degree", "rad": "rad radian",
+    "%": "percent percentage pct", "rev": "revolution", "unit": "unit", "bit": "bit", "byte": "byte",
+}
+_COUNTED = (
+    "way people person student teacher child children man men woman women boy girl player team member friend student "
+    "integer number digit value solution root pair triple tuple element set subset function permutation combination arrangement "
+    "point line segment edge vertex vertices side face angle triangle square rectangle circle polygon diagonal region "
+    "apple orange banana pear lemon cookie cake pie pizza slice candy candies sandwich meal egg muffin fruit grape nut "
+    "book page letter word card coin penny pennies nickel dime quarter ticket marble ball bead block cube tile sock shirt hat shoe "
+    "car bus buses train bicycle bike wheel dog cat cow sheep chicken horse bird fish duck animal rabbit tree flower rose plant "
+    "pencil pen bottle glass glasses jar bag box boxes basket room house table chair desk seat floor step stair game match matches "
+    "multiple factor divisor prime term zero sequence path route outcome possibility possibilities case time step question problem "
+    "vote point score goal item piece part row column group class classes turn trip lap song show sticker stamp toy doll kid "
+    "adult male female guest passenger worker employee customer house home family families day night hand handshake committee "
+    "triangles square hexagon pentagon lattice necklace code plate license combination token gift present balloon candle"
+).split()
+
+
+def _plural(word: str) -> tuple[str, ...]:
+    return word, f"{word}s"
+
+
+def _units() -> dict[str, str]:
+    """Every spelling of a unit or a counted thing, and its one name."""
+    found = {}
+    for word in _COUNTED:
+        found |= dict.fromkeys(_plural(word), word.removesuffix("s"))
+    for symbol, words, prefixes in _SI:
+        for prefix in ("", *prefixes):
+            spellings = [prefix + symbol]
+            for word in words.split():
+                spellings += _plural(_PREFIXES[prefix] + word)
+            found |= dict.fromkeys(spellings, prefix + symbol)
+    for name, words in _OTHER.items():
+        for word in words.split():
+            found |= dict.fromkeys(_plural(word) if len(word) > 2 else (word,), name)
+    return found
+
+
+UNITS = _units()
+_COMPOUND = {"mph": {"mi": 1, "h": -1}, "km/h": {"km": 1, "h": -1}, "unit": {}}
+#: Letters without \text that are a unit after a number: ``5cm``, but ``2mv`` is a product.
+BARE_UNITS = frozenset("cm mm km kg mg ft in yd mi lb lbs oz hr hrs mph ml mL sec min mins deg gal".split())
+_WORDS = re.compile(r"\^\{?-?[0-9]+\}?|[A-Za-zμ]+|[0-9]+|\\[A-Za-z]+|\S")
+_POWER = {"square": 2, "sq": 2, "cubic": 3, "cu": 3, "squared": 2, "cubed": 3}
+
+
+def unit_words(text: str) -> list[str]:
+    """The words, signs and exponents of a text that may be a unit: ``m/s^2`` is ``["m", "/", "s", "^2"]``."""
+    return _WORDS.findall(text)
+
+
+def read_unit(words: list[str]) -> tuple[tuple[str, int], ...] | None:
+    """Names with exponents of a unit, sorted (``miles per hour`` is mi and h^-1), or None if a word is no unit.
+
+    The generic ``units`` is no name: the result is then empty.
+    """
+    powers: dict[str, int] = {}
+    sign, power, last = 1, 1, {}
+    for word in words:
+        lower = word.lower()
+        if lower in ("per", "/"):
+            sign = -1
+        elif word[0] == "^" or (lower in ("squared", "cubed") and last):
+            exponent = _POWER.get(lower) or int(word.strip("^{}"))
+            for name, count in last.items():
+                powers[name] += count * (exponent - 1)
+            sign = 1
+        elif lower in _POWER:
+            power = _POWER[lower]
+        elif word not in ("*", "·", "\\cdot", ".", "-", "(", ")"):
+            name = UNITS.get(word) or (UNITS.get(lower) if len(word) > 3 or lower == word else None)
+            if name is None:
+                return None
+            last = {part: count * sign * power for part, count in _COMPOUND.get(name, {name: 1}).items()}
+            for part, count in last.items():
+                powers[part] = powers.get(part, 0) + count
+            sign = power = 1
+    if sign != 1 or power != 1 or not words:
+        return None
+    return tuple(sorted((name, count) for name, count in powers.items() if count))
+
+
+def unit_text(unit: tuple) -> str:
+    """A unit for people: ``mi h^-1``."""
+    return " ".join(name if count == 1 else f"{name}^{count}" for name, count in unit)
+
+
+# -- words ------------------------------------------------------------------------------------------------------------
+
+_BARE_WORDS = re.compile(r"[A-Za-z][A-Za-z .,'&-]*[0-9]{0,4}")
+_RUN = re.compile(r"[A-Za-z]{2,}")
+_COMMAND = re.compile(r"\\[A-Za-z]+")
+_VOWEL = re.compile(r"[aeiouyAEIOUY]")
+_BETWEEN_LETTERS = re.compile(r"(?<=[a-z])[\s-]+(?=[a-z])|\s+|[{}\"'`]|\.(?![0-9])")
+_VALUE_FIRST = re.compile(r"\s*[-+(]?\s*(?:[0-9.]|\\frac|\\sqrt|\\pi)")
+
+
+def plain_text(text: str) -> str:
+    r"""Normalised text without ``\text{}`` and style braces."""
+    return TEXT.sub(r"\1", text).replace("{", "").replace("}", "").strip()
+
+
+def words(text: str) -> str:
+    r"""What is compared of words: no case, no spaces or full stops, but every digit, sign and decimal point."""
+    return _BETWEEN_LETTERS.sub("", plain_text(text).casefold())
+
+
+def is_words(text: str) -> bool:
+    r"""Whether a normalised answer is words such as ``\text{odd}``, ``\text{June 20}`` or ``Monday``, and no mathematics."""
+    if _VALUE_FIRST.match(plain_text(text)):
+        return False
+    outside = TEXT.sub("", text).strip(" .{}\"`'()")
+    contents = TEXT.findall(text)
+    if outside:
+        return bool(_BARE_WORDS.fullmatch(outside)) and any(map(_is_word, _runs(outside))) and "," not in outside
+    return any(map(_is_text, contents)) and "," not in text and not any(
+        _separated(content) for content in contents)
+
+
+def _separated(content: str) -> bool:
+    """``A and D``: single letters joined by a connective are a list, ``Dana and Evelyn`` are words."""
+    return bool(re.fullmatch(r"\s*\(?[A-Z]\)?(?:\s*(?:,|and|or)\s*\(?[A-Z]\)?)+\s*", content))
+
+
+def _runs(content: str) -> list[str]:
+    return [run for run in _RUN.findall(_COMMAND.sub(" ", content)) if run not in FUNCTIONS and run not in SPELLED]
+
+
+def _is_text(content: str) -> bool:
+    return any(not _is_product(run) for run in _runs(content))
+
+
+def _is_word(run: str) -> bool:
+    """Letters outside of ``\\text``: ``Monday`` and ``cat`` are words, ``xyz``, ``lwh`` and ``AB`` are products."""
+    return run.lower() == "no" or len(run) > 2 and not _is_product(run) and (len(run) > 3 or bool(_VOWEL.search(run)))
+
+
+def _is_product(run: str) -> bool:
+    """``xyz`` and ``abc``: consecutive letters are a product rather than a word."""
+    return all(ord(b) - ord(a) == 1 for a, b in zip(run, run[1:], strict=False))
+
+
+# -- choices and times ------------------------------------------------------------------------------------------------
+
+_LETTER = re.compile(r"\(?([A-Z])\)?")
+_MARKED = re.compile(r"(?:\(([A-Z])\)|([A-Z])[).:])\s?(.*)", re.DOTALL)
+_REFUSED_AFTER = re.compile(r"(?:\\?[A-Za-z]{3,}|\bor\b|\band\b|\bno|[A-Z]\)|[?,;])")
+_CLOCK = re.compile(r"([0-9]{1,2})(?::([0-9]{2}))?(?::([0-9]{2}))?\s?(?:([apAP])\.?\s?[mM]\.?)?(?:\s?o'?clock)?")
+
+
+def choice(text: str) -> str | None:
+    r"""The letter of a bare choice: ``B``, ``(B)``, ``\text{(B)}``."""
+    match = _LETTER.fullmatch(plain_text(text).rstrip(" ."))
+    return match and match.group(1)
+
+
+def chosen(text: str) -> str | None:
+    r"""The letter that an answer chooses, where its value may follow: ``(B)``, ``B)``, ``B.``, ``\textbf{(B)} 12``."""
+    plain = plain_text(text)
+    if letter := choice(text):
+        return letter
+    match = _MARKED.fullmatch(plain)
+    if match is None or _REFUSED_AFTER.search(re.sub(r"\\(?:frac|sqrt|pi|cdot|circ|times)(?![A-Za-z])", "", match.group(3))):
+        return None
+    return match.group(1) or match.group(2)
+
+
+def clock_time(text: str) -> tuple[int, int, int, str] | None:
+    r"""Hour, minute, second and half of the day of ``\text{1:03 PM}``, ``9 \text{ a.m.}`` or ``12:00``."""
+    plain = plain_text(text)
+    match = _CLOCK.fullmatch(plain) if plain[:1].isdecimal() and plain.isascii() else None
+    if match is None or plain.isdecimal() or int(match[1]) > 24 or int(match[2] or 0) > 59 or int(match[3] or 0) > 59:
+        return None
+    return int(match[1]), int(match[2] or 0), int(match[3] or 0), (match[4] or "").lower()
+
+
+def is_certain_time(text: str) -> bool:
+    """Whether a time cannot be a ratio: it names the half of the day, or its minutes have a leading zero."""
+    plain = plain_text(text)
+    return bool(re.search(r"[A-Za-z]|:0", plain))
