@@ -68,12 +68,17 @@ def is_name(tree: Tree) -> bool:
     """Whether the left side of ``name = value`` only names what was asked: ``x``, ``f(x)``, ``P(A)``, ``(x, y)``."""
     kind = tree[0]
     if kind == "fn":
-        return tree[1] in _NAMING_FUNCTIONS or tree[1] in _OF_ANGLES and tree[2][0][0] in ("sym", "fn") and is_name(tree[2][0])
+        return tree[1] in _NAMING_FUNCTIONS or tree[1] == "abs" and _is_segment(tree[2][0]) or tree[1] in _OF_ANGLES and tree[2][0][0] in ("sym", "fn") and is_name(tree[2][0])
     if kind == "mul":
         return is_name(tree[1]) and is_name(tree[2])
     if kind == "group":
         return all(map(is_name, tree[3]))
     return kind in ("sym", "text", "name") or tree == ("const", "e")
+
+
+def _is_segment(tree: Tree) -> bool:
+    """``AB`` of ``|AB| = 7``: two capital letters."""
+    return tree[0] == "mul" and all(part[0] == "sym" and part[1][:1].isupper() for part in tree[1:])
 
 
 def take_marks(tree: Tree) -> Marked:

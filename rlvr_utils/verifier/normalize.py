@@ -72,8 +72,7 @@ def strip_wrappers(text: str) -> str:
     for opening, closing in (("\\(", "\\)"), ("\\[", "\\]")):
         if text.startswith(opening) and text.endswith(closing):
             text = text[2:-2].strip()
-    while text.endswith(("\\\\", "\\ ")):
-        text = text[:-2].rstrip()
+    text = text.rstrip("\\ ")  # a space command, or a line break, at the end
     if text.endswith((".", ",", ";")) and not text[:-1].endswith((".", "\\", ",")):
         text = text[:-1].rstrip()
     return text

@@ -236,7 +236,7 @@ class Parser:
     def _starts_factor(self, kind: str, value) -> bool:
         previous_kind, previous = self.tokens[self.at - 1]
         if kind in ("num", "value"):
-            if previous_kind in ("num", "value") and self.tokens[self.at - 2] != ("op", "_"):
+            if previous_kind == "num" and self.tokens[self.at - 2] != ("op", "_"):
                 raise Unreadable("two numbers stand side by side")
             return True
         if kind == "sym":
@@ -420,7 +420,7 @@ class Parser:
         for place in range(2):
             braced = not slash and self.tokens[at] == ("op", "{")
             kind, digits = self.tokens[at + braced]
-            if kind != "num" or not digits.isdecimal() or braced and self.tokens[at + 2] != ("op", "}"):
+            if kind not in ("num", "value") or not str(digits).isdecimal() or braced and self.tokens[at + 2] != ("op", "}"):
                 return 0, start
             parts.append(int(digits))
             at += 3 if braced else 1

@@ -21,7 +21,7 @@ _TOKEN = re.compile(
     r"|([A-Za-z]+)|\\([A-Za-z]+)\*?|\\(.)|(\*\*|\S))", re.DOTALL)
 _DOTS = re.compile(r"([0-9]*)\.([0-9]*)((?:\\dot\s?(?:\{[0-9]\}|[0-9])|[0-9])*)")
 _REPEATING = re.compile(r"([0-9]*)\.([0-9]*)\\(?:overline|bar)\s?(?:\{([0-9]+)\}|([0-9]))")
-_SCIENTIFIC = re.compile(r"([0-9]+\.[0-9]+|[0-9]+(?=E)|[0-9]+(?=e\+?[0-9])|1(?=e))[eE]([+-]?[0-9]{1,4})(?![0-9.A-Za-z])")
+_SCIENTIFIC = re.compile(r"([0-9]+\.[0-9]+|[0-9]+(?=E)|[0-9]+(?=e\+?[0-9])|1(?=e))[eE]([+-]?[0-9]{1,3})(?![0-9.A-Za-z])")
 SETS_IN_WORDS: dict[str, Token] = {
     "all real numbers": ("sym", "bb R"), "all reals": ("sym", "bb R"), "no solution": ("cmd", "emptyset"),
     "no solutions": ("cmd", "emptyset")}
@@ -73,7 +73,7 @@ def _letters(run: str, previous: Token, following: str) -> list[Token]:
 def _text_tokens(content: str, previous: Token, following: str) -> list[Token]:
     r"""What ``\text{content}`` stands for: words, or mathematics in disguise."""
     bare = content.strip().strip("():;").strip().removesuffix(".")
-    after_value = previous[0] in ("num", "value") or previous[1] in ("}", ")", "%", "\\%", "circ")
+    after_value = previous[0] in ("num", "value") or previous[1] in ("}", ")", "%", "\\%", "circ", "pi")
     if len(bare) == 1 and bare.isalpha():
         return [("text", bare)] if (after_value or previous[1] == "{") and bare in "mgshLlNJWVACF" else [("sym", bare)]
     if (bare in FUNCTIONS or bare in SPELLED) and not (after_value and bare in BARE_UNITS):
@@ -154,7 +154,7 @@ class _Tokenizer:
         """A number: one digit where a command expects an argument, else plain, repeating or scientific."""
         text = self.text
         if self.needed[-1] and digits and digits[0] != ".":
-            self.tokens.append(("num", digits[0]))
+            self.tokens.append(("value", int(digits[0])))
             self.needed[-1] -= 1
             return start + 1
         base = self._base_digit(digits, position)
