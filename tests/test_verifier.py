@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from rlvr_utils import verifier
-from rlvr_utils.verifier import POLICY, answers_match, boxed_reward, expressions_equal, last_boxed, verify
+from rlvr_utils.verifier import CONVENTIONS, answers_match, boxed_reward, expressions_equal, last_boxed, verify
 from rlvr_utils.verifier.judge import judge
 
 CASES = [json.loads(line) for line in (Path(__file__).parent.parent / "data" / "verifier_cases.jsonl")
@@ -53,15 +53,15 @@ def test_cases_do_not_merely_differ_in_numbers():
     assert count <= 5, f"{count} cases differ only in numbers: {shape}"
 
 
-@pytest.mark.parametrize("rule", POLICY, ids=lambda rule: rule.question)
-def test_every_policy_row_holds(rule):
+@pytest.mark.parametrize("rule", CONVENTIONS, ids=lambda rule: rule.question)
+def test_every_convention_holds(rule):
     for (answer, truth), right in ((rule.accepted, True), (rule.refused, False)):
         assert verify(rf"\boxed{{{answer}}}", truth, question=rule.problem).correct == right, rule
         assert rule.problem or answers_match(answer, truth) == right, rule
 
 
-def test_policy_table_has_a_line_for_each_rule():
-    assert len(verifier.policy_table().splitlines()) == len(POLICY) + 2
+def test_conventions_table_has_a_line_for_each_rule():
+    assert len(verifier.conventions_table().splitlines()) == len(CONVENTIONS) + 2
 
 
 # -- real ground truths ----------------------------------------------------------------------------------------------

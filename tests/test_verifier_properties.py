@@ -11,8 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlvr_utils.verifier import answers_match, boxed_reward, expressions_equal, last_boxed, verify
+from rlvr_utils.verifier.exact import Algebra
 from rlvr_utils.verifier.judge import judge
-from rlvr_utils.verifier.limits import MAX_BITS, MAX_EVALUATIONS, MAX_WORK
+from rlvr_utils.verifier.limits import MAX_WORK, Budget, TooBig
+from rlvr_utils.verifier.parser import parse
 
 # -- generated expressions: a grammar of LaTeX, every one with a value ----------------------------------------------
 
@@ -66,7 +68,7 @@ def test_equality_of_mathematics_is_symmetric(a, b):
 def test_nothing_raises_and_work_is_bounded(a, b):
     judgement = judge(a, b)
     assert isinstance(judgement.equal, bool) and judgement.why
-    assert judgement.work <= MAX_WORK + MAX_EVALUATIONS
+    assert judgement.work <= MAX_WORK
     assert isinstance(expressions_equal(a, b), bool)
     assert boxed_reward([a, f"\\boxed{{{a}}}"], [b, b])[0] in (None, 0.0, 1.0)
 
@@ -104,28 +106,23 @@ HOSTILE = {
 @pytest.mark.parametrize("truth", ["5", r"\sin x", "1,2"])
 def test_hostile_answers_are_refused_within_the_budget(name, truth):
     verdict = verify(rf"\boxed{{{HOSTILE[name]}}}", truth)
-    assert not verdict.correct and verdict.work <= MAX_WORK + MAX_EVALUATIONS
+    assert not verdict.correct and verdict.work <= MAX_WORK
     backwards = judge(truth, HOSTILE[name])
-    assert not backwards.equal and backwards.work <= MAX_WORK + MAX_EVALUATIONS
+    assert not backwards.equal and backwards.work <= MAX_WORK
 
 
-def test_caps_are_checked_before_anything_is_built():
-    from rlvr_utils.verifier.exact import Evaluator
-    from rlvr_utils.verifier.limits import Budget, TooBig
-    from rlvr_utils.verifier.parser import parse
-
-    for text in ("7^{99999}", "4001!", r"\binom{99999}{5}", "10^{10^{10}}", "(1/3)^{99999}"):
-        budget = Budget()
-        with pytest.raises(TooBig):
-            Evaluator(budget).value(parse(text))
-        assert budget.bits <= 10 * MAX_BITS or budget.spent < 20
+@pytest.mark.parametrize("text", ["7^{99999}", "4001!", r"\binom{99999}{5}", "10^{10^{10}}", "(1/3)^{99999}"])
+def test_numbers_that_are_too_long_are_never_built(text):
+    budget = Budget()
+    with pytest.raises(TooBig):
+        Algebra(budget).value(parse(text))
+    assert budget.spent < 20
 
 
 def test_model_text_never_reaches_eval_exec_or_import(monkeypatch):
     def refuse(*args, **kwargs):
         raise AssertionError(f"code was evaluated: {args[:1]}")
 
-    judge(r"\arctan 1 + \sin 1", r"\frac{\pi}{4} + \sin 1")  # the lazy import of mpmath happens here
     for name in ("eval", "exec", "compile", "__import__"):
         monkeypatch.setattr(builtins, name, refuse) if name != "__import__" else None
     for payload in ("__import__('os').system('true')", "eval('2+3')", "().__class__", "exec('x=5')", "lambda: 5"):

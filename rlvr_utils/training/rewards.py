@@ -22,8 +22,7 @@ from ..problems import judge_response, training_rows
 from ..profiles import Profile
 from ..prompts import build_prompt
 from ..runs import RunWriter
-from ..verifier import boxed_reward, last_boxed
-from ..verifier.reward import completion_text
+from ..verifier import boxed_reward, completion_text, last_boxed
 from .processes import gather, rank, world_size
 from .safety import RewardFailed
 

@@ -21,7 +21,17 @@ stricter than: only the box counts, never a last ``$...$`` or the whole text.
 
 from .conventions import CONVENTIONS, conventions_table
 from .extraction import last_boxed
-from .judge import Verdict, answers_match, boxed_reward, expressions_equal, judge, make_boxed_reward, readable, verify
+from .judge import (
+    Verdict,
+    answers_match,
+    boxed_reward,
+    completion_text,
+    expressions_equal,
+    judge,
+    make_boxed_reward,
+    readable,
+    verify,
+)
 
-__all__ = ["CONVENTIONS", "Verdict", "answers_match", "boxed_reward", "conventions_table", "expressions_equal", "judge",
+__all__ = ["CONVENTIONS", "Verdict", "answers_match", "boxed_reward", "completion_text", "conventions_table", "expressions_equal", "judge",
            "last_boxed", "make_boxed_reward", "readable", "verify"]

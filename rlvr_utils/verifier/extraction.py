@@ -13,7 +13,7 @@ from typing import NamedTuple
 _COMMAND = re.compile(r"\\(?:boxed|fbox)(?![A-Za-z])")
 _PIECES = re.compile(r"\\+(?:boxed|fbox)(?![A-Za-z])\s*(\{)?|\\.|[{}]", re.DOTALL)
 # Without braces a box holds a number, or one letter that no word follows: `\boxed 12`, `\boxed5`, `\boxed x$`.
-_UNBRACED = re.compile(r"\s*([+-]?\.?[0-9][^\s$]*|[A-Za-z](?=\s*(?:\$|\\[)\]]|[.,;]?\s*$)))")
+_UNBRACED = re.compile(r"\s*([+-]?\.?[0-9][^\s$]*|-?\\(?:[dt]?frac|sqrt|pi|text)(?![A-Za-z])[^\s$]*|[A-Za-z](?=\s*(?:\$|\\[)\]]|[.,;]?\s*$)))")
 
 
 class Box(NamedTuple):

@@ -6,8 +6,8 @@ import html
 from typing import NamedTuple
 
 from ..verifier import verify
-from ..verifier.answers import is_words, readings, words
-from ..verifier.judge import plain_number
+from ..verifier.judge import plain_number, readings
+from ..verifier.kinds import is_words, words
 from ..verifier.limits import MAX_CHARACTERS, Unreadable
 from ..verifier.normalize import normalize
 from .frame import Markup, Output, as_written, interactive_or_static, table, text
@@ -19,8 +19,8 @@ TIERS = (
     ("plain number", "Are both plain numbers? Then compare exactly."),
     ("words", "Is the ground truth words or a time of day?"),
     ("tree", "Read both into trees: do structures and rational values agree?"),
-    ("exact algebra", "Are the values equal, term by term?"),
-    ("evaluation", "Do they agree at several points, to many digits?"),
+    ("exact algebra", "Are the normal forms equal?"),
+    ("evaluation", "Do enclosures of both exclude each other, or agree to many digits at several points?"),
 )
 _DECIDED_AT = {"extraction": 0, "identity": 1, "text": 3, "structure": 4, "unreadable": 4, "symbolic": 5, "numerical": 6}
 LONGEST = 120
@@ -63,7 +63,7 @@ def _seen(tier: str, response: str, answer: str | None, truth: str) -> tuple[str
     if max(len(answer), len(truth)) > MAX_CHARACTERS:
         return "too long to read", truth
     look = {"spelling": normalize, "plain number": _as_number, "tree": _as_tree,
-            "words": lambda side: words(side) if is_words(truth) else "no words"}.get(tier)
+            "words": lambda side: words(normalize(side)) if is_words(normalize(truth)) else "no words"}.get(tier)
     return (look(answer), look(truth)) if look else ("the tree above", "the tree above")
 
 
@@ -74,7 +74,7 @@ def _as_number(side: str) -> str:
 
 def _as_tree(side: str) -> str:
     try:
-        return str(readings(side)[0])
+        return str(readings(normalize(side))[0])
     except (Unreadable, RecursionError) as error:
         return f"cannot be read: {error}"
 
@@ -90,7 +90,7 @@ def draw_tiers(response: str, truth: str) -> Output:
         raise ValueError("There is no ground truth to compare with: type one, such as 14 or \\frac{1}{2}.")
     verdict = verify(response, truth)
     headline = f"Reward {int(verdict.correct)}: {shortened(verdict.reason)}"
-    note = f"Nodes and terms that the budget counted: {verdict.work:,}." if verdict.work else ""
+    note = f"Outcome: {verdict.outcome}. Units of work: {verdict.work:,}." if verdict.answer else ""
     rows = [(row.name, row.asks, as_written(row.answer), as_written(row.truth), _marked(row.outcome))
             for row in tiers(response, truth)]
     return table(headline, ("tier", "asks", "sees in the answer", "sees in the ground truth", "outcome"), rows, note)
