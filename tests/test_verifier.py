@@ -123,7 +123,7 @@ def test_last_boxed(text, expected):
     ("I think it is 4.", "4", "there is no box"), (r"\boxed{", "4", "never closed"), (r"\boxed{}", "4", "empty"),
     (r"\boxed{(0,1)}", "[0,1)", "brackets differ"), (r"\boxed{5\text{ cm}}", r"5\text{ ft}", "units differ"),
     (r"\boxed{1}", "1,2", "a list"), (r"\boxed{1,3}", "1,2", "not among"), (r"\boxed{(2,1)}", "(1,2)", "numbers"),
-    (r"\boxed{\frac{}{}}", "4", "cannot be read"), (r"\boxed{(10^8)!}", "4", "factorial"),
+    (r"\boxed{\frac{}{}}", "4", "cannot be read"), (r"\boxed{(10^8)!}", "4", "undecided"),
     (r"\boxed{4}", "4", "the same text"), (r"\boxed{\frac{4}{0}}", "4", "division by zero"),
 ])
 def test_reasons_say_what_is_the_matter(response, truth, words):

@@ -11,9 +11,11 @@ import re
 from typing import NamedTuple
 
 _COMMAND = re.compile(r"\\(?:boxed|fbox)(?![A-Za-z])")
-_PIECES = re.compile(r"\\+(?:boxed|fbox)(?![A-Za-z])\s*(\{)?|\\.|[{}]", re.DOTALL)
+# At most two backslashes, and at most so many characters without braces: every search stays linear in the text.
+_PIECES = re.compile(r"\\{1,2}(?:boxed|fbox)(?![A-Za-z])\s*(\{)?|\\.|[{}]", re.DOTALL)
 # Without braces a box holds a number, or one letter that no word follows: `\boxed 12`, `\boxed5`, `\boxed x$`.
-_UNBRACED = re.compile(r"\s*([+-]?\.?[0-9][^\s$]*|-?\\(?:[dt]?frac|sqrt|pi|text)(?![A-Za-z])[^\s$]*|[A-Za-z](?=\s*(?:\$|\\[)\]]|[.,;]?\s*$)))")
+_UNBRACED = re.compile(r"\s{0,9}([+-]?\.?[0-9][^\s$]{0,200}|-?\\(?:[dt]?frac|sqrt|pi|text)(?![A-Za-z])[^\s$]{0,200}"
+                       r"|[A-Za-z](?=\s{0,9}(?:\$|\\[)\]]|[.,;]?\s{0,9}$)))")
 
 
 class Box(NamedTuple):
