@@ -68,7 +68,9 @@ def is_name(tree: Tree) -> bool:
     """Whether the left side of ``name = value`` only names what was asked: ``x``, ``f(x)``, ``P(A)``, ``(x, y)``."""
     kind = tree[0]
     if kind == "fn":
-        return tree[1] in _NAMING_FUNCTIONS or tree[1] == "abs" and _is_segment(tree[2][0]) or tree[1] in _OF_ANGLES and tree[2][0][0] in ("sym", "fn") and is_name(tree[2][0])
+        inside = tree[2][0]
+        return (tree[1] in _NAMING_FUNCTIONS or tree[1] == "abs" and _is_segment(inside)
+                or tree[1] in _OF_ANGLES and inside[0] in ("sym", "fn") and is_name(inside))
     if kind == "mul":
         return is_name(tree[1]) and is_name(tree[2])
     if kind == "group":

@@ -410,7 +410,8 @@ class PointComparison:
         for name in self.names:
             size = 10 ** (low + (high - low) * next(self.random))
             turn = 1 if next(self.random) < 0.75 or len(self.names) == 1 else -1
-            values[name] = sign * turn * (Fraction(int(size * 2**20), 2**20) + Fraction(int(next(self.random) * 2**40), 2**60))
+            fine = Fraction(int(next(self.random) * 2**40), 2**60)
+            values[name] = sign * turn * (Fraction(int(size * 2**20), 2**20) + fine)
         return values
 
     def _points(self) -> Iterator[Point | str]:
@@ -471,7 +472,8 @@ class PointComparison:
         for low, high in zip(roots, roots[1:], strict=False):
             places += [low + (high - low) * Fraction(int(next(self.random) * 2**30) + 1, 2**30 + 2) for _ in range(2)]
         for end, sign in ((roots[0], -1), (roots[-1], 1)):
-            places += [end + sign * max(1, abs(end)) * Fraction(int((0.1 + next(self.random)) * 2**30), 2**30) for _ in range(2)]
+            steps = [Fraction(int((0.1 + next(self.random)) * 2**30), 2**30) for _ in range(2)]
+            places += [end + sign * max(1, abs(end)) * step for step in steps]
         for place in places[:40]:
             yield Point({name: start[name] + place * slope[name] for name in self.names})
 

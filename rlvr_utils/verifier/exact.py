@@ -64,8 +64,9 @@ class Algebra:
         if a.below == b.below:
             self.budget.spend(len(a.above) + len(b.above))
             return self._tidy(a.above + b.above, a.below, max(a.bits, b.bits) + 1)
-        return self._tidy(self._multiply(a.above, b.below, a.bits + b.bits) + self._multiply(b.above, a.below, a.bits + b.bits),
-                          self._multiply(a.below, b.below, a.bits + b.bits), a.bits + b.bits + 1)
+        bits = a.bits + b.bits
+        above = self._multiply(a.above, b.below, bits) + self._multiply(b.above, a.below, bits)
+        return self._tidy(above, self._multiply(a.below, b.below, bits), bits + 1)
 
     def times(self, a: Value, b: Value) -> Value:
         """``a * b``."""
@@ -104,7 +105,8 @@ class Algebra:
         if exponent < 0:
             return self.over(fmpq(1), self.power(base, -exponent))
         if isinstance(base, fmpq):
-            check_bits((bits_of(base) - 1 if base.q == 1 else bits_of(base)) * exponent if abs(base) != 1 and base != 0 else 1)
+            if abs(base) not in (0, 1):
+                check_bits((bits_of(base) - 1 if base.q == 1 else bits_of(base)) * exponent)
             if base == 0 and exponent == 0:
                 raise Unreadable("zero to the zero")
             self.budget.spend(1 + bits_of(base) * exponent // 1000 if abs(base) != 1 and base != 0 else 1)
@@ -116,7 +118,8 @@ class Algebra:
             raise TooBig(f"a power of more than {MAX_TERMS} terms")
         bits = base.bits * exponent + exponent * terms.bit_length()
         check_bits(bits)
-        self.budget.spend(1 + math.comb(terms + exponent - 1, exponent) * (1 + bits // 500) if terms > 1 else 1 + bits // 500)
+        most = math.comb(terms + exponent - 1, exponent) if terms > 1 else 0
+        self.budget.spend(1 + most * (1 + bits // 500) + (bits // 500 if terms <= 1 else 0))
         return self._tidy(base.above ** exponent, base.below ** exponent, bits)
 
     def atom(self, key: object, tree: Tree) -> Quotient:
@@ -200,7 +203,8 @@ class Algebra:
         if count == 1 or abs(count) > 400:
             return self.atom(("pow", self._key(base), self._key(value)), ("pow", tree, exponent))
         primitive = ("div", exponent, ("num", count))
-        return self.power(self.atom(("pow", self._key(base), self._key(self.value(primitive))), ("pow", tree, primitive)), count)
+        atom = self.atom(("pow", self._key(base), self._key(self.value(primitive))), ("pow", tree, primitive))
+        return self.power(atom, count)
 
     def _whole_power(self, tree: Tree, base: Value, exponent: int) -> Value:
         """An integer power. One that would be too long to write out stays an atom."""

@@ -107,7 +107,8 @@ def _judge_words(left: str, right: str) -> Judgement | None:
         equal = found == letter
         return Judgement(EQUAL if equal else DIFFERENT, "text", f"the choice {'is' if equal else 'is not'} {letter}")
     times = clock_time(left), clock_time(right)
-    if any(times) and (all(times) or any(is_certain_time(text) for text, time in zip((left, right), times, strict=True) if time)):
+    pairs = zip((left, right), times, strict=True)
+    if any(times) and (all(times) or any(is_certain_time(text) for text, time in pairs if time)):
         equal = times[0] == times[1]
         return Judgement(EQUAL if equal else DIFFERENT, "text",
                          "the same time" if equal else f"{plain_text(left)} is not the time {plain_text(right)}")

@@ -29,7 +29,8 @@ MULTIPLIERS = {"hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion":
 
 # -- units ------------------------------------------------------------------------------------------------------------
 
-_PREFIXES = {"": "", "k": "kilo", "c": "centi", "m": "milli", "μ": "micro", "n": "nano", "d": "deci", "M": "mega", "G": "giga"}
+_PREFIXES = {"": "", "k": "kilo", "c": "centi", "m": "milli", "μ": "micro", "n": "nano", "d": "deci",
+             "M": "mega", "G": "giga"}
 #: Symbol, words (singular), and the prefixes that the unit is used with.
 _SI = (("m", "meter metre", "kcmμnd"), ("g", "gram gramme", "kmμ"), ("s", "second", "mμn"), ("L", "liter litre", "mcd"),
        ("J", "joule", "kM"), ("W", "watt", "kmMG"), ("V", "volt", "kmM"), ("N", "newton", "kM"), ("Pa", "pascal", "kM"),
@@ -40,21 +41,23 @@ _OTHER = {
     "week": "wk week", "month": "month", "year": "yr yrs year", "decade": "decade", "century": "century centuries",
     "mph": "mph", "km/h": "kph kmh", "L": "l", "mL": "ml cc", "gal": "gal gallon", "qt": "qt quart", "pt": "pint",
     "cup": "cup", "acre": "acre", "hectare": "ha hectare", "degC": "celsius", "degF": "fahrenheit", "kelvin": "kelvin",
-    "usd": "dollar usd buck", "cent": "cent", "eur": "euro eur", "gbp": "gbp", "rupee": "rupee", "deg": "degree", "rad": "rad radian",
+    "usd": "dollar usd buck", "cent": "cent", "eur": "euro eur", "gbp": "gbp", "rupee": "rupee", "deg": "degree",
+    "rad": "rad radian",
     "%": "percent percentage pct", "rev": "revolution", "unit": "unit", "bit": "bit", "byte": "byte",
 }
 _COUNTED = (
-    "way people person student teacher child children man men woman women boy girl player team member friend student "
-    "integer number digit value solution root pair triple tuple element set subset function permutation combination arrangement "
-    "point line segment edge vertex vertices side face angle triangle square rectangle circle polygon diagonal region "
-    "apple orange banana pear lemon cookie cake pie pizza slice candy candies sandwich meal egg muffin fruit grape nut "
-    "book page letter word card coin penny pennies nickel dime quarter ticket marble ball bead block cube tile sock shirt hat shoe "
-    "car bus buses train bicycle bike wheel dog cat cow sheep chicken horse bird fish duck animal rabbit tree flower rose plant "
-    "pencil pen bottle glass glasses jar bag box boxes basket room house table chair desk seat floor step stair game match matches "
-    "multiple factor divisor prime term zero sequence path route outcome possibility possibilities case time step question problem "
-    "vote point score goal item piece part row column group class classes turn trip lap song show sticker stamp toy doll kid "
-    "adult male female guest passenger worker employee customer house home family families day night hand handshake committee "
-    "triangles square hexagon pentagon lattice necklace code plate license combination token gift present balloon candle"
+    "adult angle animal apple arrangement bag ball balloon banana basket bead bicycle bike bird block book bottle box "
+    "boxes boy bus buses cake candies candle candy car card case cat chair chicken child children circle class "
+    "classes code coin column combination committee cookie cow cube customer day desk diagonal digit dime divisor dog "
+    "doll duck edge egg element employee face factor families family female fish floor flower friend fruit function "
+    "game gift girl glass glasses goal grape group guest hand handshake hat hexagon home horse house integer item jar "
+    "kid lap lattice lemon letter license line male man marble match matches meal member men muffin multiple necklace "
+    "nickel night number nut orange outcome page pair part passenger path pear pen pencil pennies penny pentagon "
+    "people permutation person pie piece pizza plant plate player point polygon possibilities possibility present "
+    "prime problem quarter question rabbit rectangle region room root rose route row sandwich score seat segment "
+    "sequence set sheep shirt shoe show side slice sock solution song square stair stamp step sticker student subset "
+    "table teacher team term ticket tile time token toy train tree triangle triangles trip triple tuple turn value "
+    "vertex vertices vote way wheel woman women word worker zero "
 ).split()
 
 

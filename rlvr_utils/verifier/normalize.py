@@ -10,7 +10,8 @@ from __future__ import annotations
 import re
 import unicodedata
 
-_TEXT_STYLES = r"text(?:bf|it|rm|sf|tt|sc|up|sl|md|normal|superscript)?|mbox|hbox|mathrm|mathsf|mathtt|mathop|operatorname|emph|rm"
+_TEXT_STYLES = (r"text(?:bf|it|rm|sf|tt|sc|up|sl|md|normal|superscript)?|mbox|hbox|mathrm|mathsf|mathtt|mathop|operatorname"
+                r"|emph|rm")
 #: Words in a style of any name: the groups are the command and what it encloses.
 TEXT = re.compile(r"\\(?:text|mbox)\s?\{([^{}]*)\}")
 _TO_TEXT = re.compile(rf"\\(?:{_TEXT_STYLES})(?![A-Za-z])\*?\s*(?=\{{)")
