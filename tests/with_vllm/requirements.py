@@ -1,7 +1,7 @@
 """What an environment with vLLM for CPUs needs, one requirement per line: vLLM's own list, and this repository's lock.
 
 vLLM is installed first, without dependencies (`make test-vllm`). Its list names packages for images, sound and video, whose
-builds bring CUDA: they are left out, and so is xgrammar, for structured outputs, which brings Triton. Where the lock
+builds bring CUDA: they are left out, and so are xgrammar (which brings Triton) and mistral_common. Where the lock
 contradicts vLLM (lark, setuptools), vLLM decides.
 """
 
@@ -30,7 +30,7 @@ def main() -> None:
         allowed = Requirement(name + limits.get(canonicalize_name(name), "").strip(",")).specifier
         if allowed.contains(version, prereleases=True):
             print(line)
-    print(*(str(need) for need in wanted), sep="\n")
+    print("apache-tvm-ffi", *(str(need) for need in wanted), sep="\n")  # the first: xgrammar's
 
 
 if __name__ == "__main__":
