@@ -13,7 +13,7 @@ STAMP := $(VENV)/made-from-$(shell { cat requirements.lock pyproject.toml; pwd; 
 BASE  := $(if $(wildcard $(PY)),$(PY),$(PYTHON))
 OLD_PYTHON = The course needs Python 3.11 or newer, and '$(BASE)' is not. \
 	Install one and name it, as in 'make PYTHON=python3.12 $(or $(MAKECMDGOALS),venv)'.
-STUDIES := base-abilities reference-runs own-trainer shared-prefix verifier-pairs coverage fuzz bench-verifier \
+STUDIES := base-abilities reference-runs own-trainer shared-prefix verifier-pairs coverage fuzz red-team bench-verifier \
 	bench-mini-step busy-machine
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -109,6 +109,9 @@ bench-mini-step: venv
 
 fuzz: venv
 	$(PY) benchmarks/verifier_fuzz.py $(ARGS)
+
+red-team: venv
+	$(PY) benchmarks/red_team.py $(ARGS)
 
 bench-verifier: venv
 	$(PY) -m pip install --quiet --no-build-isolation -c requirements.lock -e '.[bench]'
