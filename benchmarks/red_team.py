@@ -30,15 +30,16 @@ from pathlib import Path
 
 import mpmath
 
-from rlvr_utils.verifier.judge import judge
+from rlvr_utils.verifier import judge
 
 LIMIT_MS = 100.0
 #: mpmath's precision for the oracle, in decimal digits: 10^-60 beside 10^200 still counts.
 DIGITS = 300
 POINTS = (mpmath.mpf(7) / 3, mpmath.mpf(-13) / 5, mpmath.mpf(97) / 89)
 
-# Numbers and functions of x, with their value for the oracle. No two are equal, and no two differ by a factor of 100 or
-# pi/180: by the conventions 50% is 50 and also 0.5.
+# Numbers and functions of x, with their value for the oracle. No two are equal on an
+# interval (by the conventions (\sqrt{x})^2 is x and also |x|, since it is compared where it is real), and no two differ by a
+# factor of 100 or pi/180 (50% is 50 and also 0.5).
 VALUES: dict[str, Callable] = {
     "0": lambda x: 0, "1": lambda x: 1, "5": lambda x: 5, "-3": lambda x: -3, "17": lambda x: 17, "128": lambda x: 128,
     "1234": lambda x: 1234, r"\frac{1}{2}": lambda x: mpmath.mpf(1) / 2, r"\frac{7}{3}": lambda x: mpmath.mpf(7) / 3,
@@ -48,7 +49,7 @@ VALUES: dict[str, Callable] = {
     r"\frac{3\pi}{4}": lambda x: 3 * mpmath.pi / 4, "e": lambda x: +mpmath.e, "e^2": lambda x: mpmath.exp(2),
     r"\ln 2": lambda x: mpmath.log(2), r"\log_2 3": lambda x: mpmath.log(3) / mpmath.log(2),
     r"\sin 1": lambda x: mpmath.sin(1), "2+3i": lambda x: mpmath.mpc(2, 3),
-    "x": lambda x: x, "x^2-1": lambda x: x**2 - 1, r"\frac{1}{x+1}": lambda x: 1 / (x + 1), "|x|": abs,
+    "x": lambda x: x, "x^2-1": lambda x: x**2 - 1, r"\frac{1}{x+1}": lambda x: 1 / (x + 1), r"|x-3|": lambda x: abs(x - 3),
     r"\sin x": mpmath.sin, "e^x": mpmath.exp, r"\sqrt{x}": mpmath.sqrt, r"\ln x": mpmath.log, "2^x": lambda x: 2**x}
 # Different from all of the above and from each other by their kind.
 OTHERS = ("(1,2)", r"(0,\sqrt{2})", r"\left(1,\frac{1}{2},-3\right)", r"\{1,2,4\}", "3,-4", "[0,1)", r"(-\infty,6]", "x>7",
@@ -67,7 +68,8 @@ LEAVES: dict[str, Callable] = {
     "e^{-1000}": lambda x: mpmath.exp(-1000), "e^{e^5}": lambda x: mpmath.exp(mpmath.exp(5)),
     r"\pi^{\pi^{\pi}}": lambda x: mpmath.pi**mpmath.pi**mpmath.pi}
 BEYOND = ("9^{9^{9}}", "(10^9)!", "e^{e^{e^{e}}}", "10^{10^{10}}", r"\infty", r"\frac{1}{0}", "i", "n", r"0.\overline{9}",
-          "e^{-10^{9}}", r"\ln 0", r"\sqrt{-1-x^2}", r"\int_0^1 x\,dx", r"\sum_{k=1}^{10^9} k")  # without an oracle
+          "e^{-10^{9}}", r"\ln 0", r"\sqrt{-1-x^2}", r"\sqrt{-(x-1)^2}",
+          r"\ln(10^{-30}-|x-1|)", r"\int_0^1 x\,dx", r"\sum_{k=1}^{10^9} k")  # no oracle
 OPERATIONS: dict[str, Callable] = {
     r"\sin(@)": mpmath.sin, r"\cos(@)": mpmath.cos, r"\tan(@)": mpmath.tan, r"\arctan(@)": mpmath.atan,
     r"\exp(@)": mpmath.exp, "e^{@}": mpmath.exp, r"\ln(@)": mpmath.log, r"\sqrt{@}": mpmath.sqrt, "|@|": abs,
@@ -79,8 +81,9 @@ OPERATIONS: dict[str, Callable] = {
     r"(@)\bmod(@)": lambda a, b: a - b * mpmath.floor(a / b), r"\binom{@}{@}": mpmath.binomial}
 SAME_TWICE = ("@-(@)", r"\frac{@}{@}", r"@\cdot(@)", "(@)^{@}", "(@)-(@)+0")
 WRAPPERS = ("@", "@", "@", "x=@", r"\boxed{@}", "$@$", r"\text{@}", r"\mathbf{@}", r"(@,@)", r"\{@,@\}", "@,@", "[@,@)",
-            r"@\text{ cm}", r"\$@", r"@^\circ", r"@\%", r"@\pmod{9}", "x>@", r"@\pm@", r"\begin{pmatrix}@&@\\@&@\end{pmatrix}",
-            "@:@", r"@\text{ or }@", r"\text{@ or any other number}", "@=@", "x\\in[@,@]", "y=@x+@", "\u200b@\u200b",
+            r"@\text{ cm}", r"\$@", r"@^\circ", r"@\%", r"@\pmod{9}", "x>@", r"@\pm@",
+            r"\begin{pmatrix}@&@\\@&@\end{pmatrix}", "@:@", r"@\text{ or }@", r"\text{@ or any other number}", "@=@",
+            "x\\in[@,@]", "y=@x+@", "\u200b@\u200b",
             r"@_{8}", r"\left(@,\sqrt{2}\right)", r"@ \approx @", r"\mathbb{R}\setminus\{@\}", "(-\\infty,@]")
 
 
@@ -113,7 +116,8 @@ def mutate(tree: tuple | str, rng: random.Random) -> tuple | str:
     if rng.random() < 0.4:
         return grow(rng, 1)
     template = rng.choice(tuple(OPERATIONS) + SAME_TWICE)
-    return branch(template, tree, *(tree if template in SAME_TWICE else grow(rng, 1) for _ in range(template.count("@") - 1)))
+    others = range(template.count("@") - 1)
+    return branch(template, tree, *(tree if template in SAME_TWICE else grow(rng, 1) for _ in others))
 
 
 def latex(tree: tuple | str) -> str:
@@ -158,15 +162,21 @@ ADDED = (r"@+10^{-K}", r"@-10^{-K}", r"@+\frac{1}{10^{K}}", "@+0.ZERO1", r"@-0.Z
 SCALED = (r"(@)(1+10^{-K})", r"\frac{@}{1+10^{-K}}", r"(@)\cdot 1.ZERO1", r"(@)\cos(10^{-K})", r"\frac{10^{K}+1}{10^{K}}(@)",
           r"(@)\sqrt{1+10^{-K}}", r"(@)\tanh(NATS)")
 INSIDE = ("@", "@", "@", "(@,2)", r"\{@,-9\}", "@,-9", "[@,9999]", r"\begin{pmatrix}@\\2\end{pmatrix}", "x=@", "x<@")
-VANISHING = (r"e^{-1000}", r"e^{-e^{8}}", r"2^{-3000}", r"10^{-500}", r"e^{-10^{6}}", r"10^{-10^{5}}", r"e^{-(x-1000)^2}",
-             r"e^{-x^2-N}", r"\frac{1}{10^{60}(x^2+1)}", r"(1-\tanh(N))", r"(1-\cos(10^{-N}))", r"\frac{1}{N!}", r"\sin(10^{-N})",
-             r"\left(\sqrt{10^{2N}+1}-10^{N}\right)", r"\left(\frac{\pi}{2}-\arctan(10^{N})\right)", r"\ln(1+10^{-N})",
-             r"\sin(\pi x)", r"\sin(12\pi x)", r"\sin(720720\pi x)", r"\sin^2(N\pi x)", r"x(x-1)(x-2)(x-3)(x+1)(x+2)",
-             r"(2x-1)(3x-1)(3x-2)(4x-1)(2x-3)x", r"(|x-N|-N+x)", r"(|x+N|-x-N)", r"(\max(x,N)-N)", r"(\sqrt{(x-N)^2}-N+x)",
-             r"(||x|-N|-N+|x|)", r"\lfloor\frac{|x|}{10^{N}}\rfloor", r"\lfloor\sin^2 x\rfloor x^2", r"(|\ln|x|-N|-N+\ln|x|)",
-             r"(|x^3-10^{N}|-10^{N}+x^3)", r"\frac{x-N+|x-N|}{2}", r"e^{-N}|x-3|", r"(x-\lfloor 10^{N}x\rfloor/10^{N})")
-UNDEFINED = (r"0\cdot\frac{1}{0}", r"0\cdot\infty", r"\frac{0}{x-x}", r"0\cdot\ln(0)", r"0\cdot\tan(90^\circ)", r"\infty-\infty",
-             r"\frac{\infty}{\infty}", r"0^{-1}-0^{-1}", r"\frac{1}{\sin(\pi)}-\frac{1}{\sin(\pi)}")
+VANISHING = (
+    r"e^{-1000}", r"e^{-e^{8}}", r"2^{-3000}", r"10^{-500}", r"e^{-10^{6}}", r"10^{-10^{5}}", r"e^{-(x-1000)^2}",
+    r"e^{-x^2-N}",
+    r"e^{-10^{N}x^2}", r"e^{-e^{x^2+10}}", r"\frac{1}{10^{60}(x^2+1)}", r"(1-\tanh(N))", r"(1-\cos(10^{-N}))",
+    r"\frac{1}{N!}",
+    r"\sin(10^{-N})", r"\left(\sqrt{10^{2N}+1}-10^{N}\right)", r"\left(\frac{\pi}{2}-\arctan(10^{N})\right)",
+    r"\ln(1+10^{-N})",
+    r"\sin(\pi x)", r"\sin(12\pi x)", r"\sin(720720\pi x)", r"\sin^2(N\pi x)", r"x!\sin(\pi x)",
+    r"x(x-1)(x-2)(x-3)(x+1)(x+2)",
+    r"(2x-1)(3x-1)(3x-2)(4x-1)(2x-3)x", r"(|x-N|-N+x)", r"(|x+N|-x-N)", r"(\max(x,N)-N)", r"(\sqrt{(x-N)^2}-N+x)",
+    r"(||x|-N|-N+|x|)", r"\max(0,10^{-20}-|x-\pi|)", r"\lfloor\frac{|x|}{10^{N}}\rfloor", r"\lfloor\sin^2 x\rfloor x^2",
+    r"(|\ln|x|-N|-N+\ln|x|)", r"(|x^3-10^{N}|-10^{N}+x^3)", r"\frac{x-N+|x-N|}{2}", r"e^{-N}|x-3|",
+    r"(x-\lfloor 10^{N}x\rfloor/10^{N})", r"\frac{1}{1+e^{10^{10}x}}")
+UNDEFINED = (r"0\cdot\frac{1}{0}", r"0\cdot\infty", r"\frac{0}{x-x}", r"0\cdot\ln(0)", r"0\cdot\tan(90^\circ)",
+             r"\infty-\infty", r"\frac{\infty}{\infty}", r"0^{-1}-0^{-1}", r"\frac{1}{\sin(\pi)}-\frac{1}{\sin(\pi)}")
 NOWHERE_REAL = (r"\sqrt{-1-x^2}", r"\ln(-1-x^2)", r"\arcsin(2+x^2)")
 
 
@@ -234,7 +244,7 @@ class Search:
             verdict = self.judge(kind, answer, truth)
             if verdict and verdict.equal:
                 accepted.append(truth)
-            undecided += verdict is not None and getattr(verdict, "outcome", verdict.tier) in ("undecided", "unreadable")
+            undecided += verdict is not None and verdict.outcome == "undecided"
         self.counts["answers"] += 1
         self.counts["undecided"] += undecided
         if len(accepted) > 1:
@@ -289,7 +299,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "red_team.json")
     arguments = parser.parse_args()
-    judge(r"\arctan 1", r"\frac{\pi}{4}")  # the first verdict imports what it needs
+    judge(r"\arctan 1", r"\frac{\pi}{4}")  # the first verdict fills FLINT's caches
     start = time.perf_counter()
     search = Search(arguments.seed).run(arguments.comparisons)
     command = f"python benchmarks/red_team.py --comparisons {arguments.comparisons} --seed {arguments.seed}"

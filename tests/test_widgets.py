@@ -140,15 +140,15 @@ def test_an_executed_notebook_holds_the_twin_and_no_state_of_a_widget(tmp_path):
 
 @pytest.mark.parametrize(("response", "truth", "tier", "outcome"), [
     ("It is 14.", "14", "box", "decides: no answer"),
-    (r"$\boxed{\dfrac{1}{2}}$", r"\frac{1}{2}", "spelling", "decides: equal"),
-    (r"$\boxed{0.33}$", r"\frac{1}{3}", "plain number", "decides: not equal"),
-    (r"$\boxed{\text{odd}}$", r"\text{even}", "words", "decides: not equal"),
-    (r"$\boxed{x = 5}$", "5", "tree", "decides: equal"),
-    (r"$\boxed{1, 3}$", "3,1", "tree", "decides: equal"),
-    (r"$\boxed{)(}$", "5", "tree", "decides: not equal"),
-    (r"$\boxed{\frac{1}{\sqrt{3}}}$", r"\frac{\sqrt{3}}{3}", "exact algebra", "decides: equal"),
-    (r"$\boxed{2\sin x\cos x}$", r"\sin 2x", "evaluation", "decides: equal"),
-    (rf"$\boxed{{{'1' * 1500}}}$", "5", "spelling", "decides: not equal"),
+    (r"$\boxed{\dfrac{1}{2}}$", r"\frac{1}{2}", "spelling", "decides: proven equal"),
+    (r"$\boxed{0.33}$", r"\frac{1}{3}", "plain number", "decides: proven different"),
+    (r"$\boxed{\text{odd}}$", r"\text{even}", "words", "decides: proven different"),
+    (r"$\boxed{x = 5}$", "5", "tree", "decides: proven equal"),
+    (r"$\boxed{1, 3}$", "3,1", "tree", "decides: proven equal"),
+    (r"$\boxed{)(}$", "5", "tree", "decides: undecided"),
+    (r"$\boxed{(x-3)(x+2)}$", "x^2-x-6", "exact algebra", "decides: proven equal"),
+    (r"$\boxed{2\sin x\cos x}$", r"\sin 2x", "enclosures", "decides: agree"),
+    (rf"$\boxed{{{'1' * 1500}}}$", "5", "spelling", "decides: undecided"),
 ])
 def test_the_tiers_end_where_the_verifier_decides(response, truth, tier, outcome):
     rows = verdicts.tiers(response, truth)

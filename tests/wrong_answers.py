@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from rlvr_utils.problems import check_steps, find_steps
+from rlvr_utils.stats import wilson_interval
 from rlvr_utils.verifier import answers_match, boxed_reward, last_boxed
 
 
@@ -39,6 +40,10 @@ def falls_back_to_an_earlier_box(text):
     return next((box for box in boxes if box), None)
 
 
+def any_later_brace(text):
+    return last_boxed(re.sub(r"\\boxed[^{}]*\{", r"\\boxed{", text))
+
+
 def spelled(answer, argument=r"(\d|\{[^{}]*\})"):
     answer = re.sub(r"\\[dt]frac", r"\\frac", re.sub(r"\s+", "", answer))
     return re.sub(rf"\\frac{argument}{argument}",
@@ -47,6 +52,13 @@ def spelled(answer, argument=r"(\d|\{[^{}]*\})"):
 
 def value(text):
     return Fraction(re.sub(r"\\frac\{(-?\d+)\}\{(\d+)\}", r"\1/\2", text).removeprefix("--"))
+
+
+def fractions_of_any_form(a, b):
+    try:
+        return value(a) == value(b)
+    except (ValueError, ZeroDivisionError):
+        return False
 
 
 def wald(successes, n, z=1.96):
@@ -194,6 +206,7 @@ WRONG = {
         ("takes the first box", lambda text: counts_every_brace(text, text.find(r"\boxed{")), "the last box counts"),
         ("counts every brace", counts_every_brace, "an escaped brace"),
         ("falls back to an earlier box", falls_back_to_an_earlier_box, "never closes is no answer"),
+        ("searches for any later brace", any_later_brace, "only white space"),
         ("gives an empty text", lambda text: "" if text.endswith(r"\boxed{}") else last_boxed(text), "empty last box"),
     ],
     "01-one-spelling": [
@@ -207,6 +220,7 @@ WRONG = {
         ("floats", lambda a, b: float(value(a)) == float(value(b)), "near is not equal"),
         ("texts", lambda a, b: a == b, "two spellings"),
         ("raises on words", lambda a, b: value(a) == value(b), "runs without an error"),
+        ("leaves the form to Fraction", fractions_of_any_form, "none of the forms asked for"),
         ("drops the sign", lambda a, b: abs(value(a)) == abs(value(b)), "the sign counts"),
     ],
     "01-shotgun": [
@@ -219,6 +233,7 @@ WRONG = {
         ("the interval one remembers", wald, "between 0 and 1"),
         ("cut off at 0 and 1", lambda k, n, z=1.96: tuple(np.clip(wald(k, n, z), 0, 1)), "leaves room for doubt"),
         ("forgets the divisor", wilson_without_the_divisor, "between 0 and 1"),
+        ("ignores z", lambda k, n, z=1.96: wilson_interval(k, n), "a larger z widens it"),
     ],
     "02-advantages": [
         ("the mean of the batch", lambda r, size: (r - r.mean()) / (r.std() + 1e-4), "sum to 0"),

@@ -23,7 +23,7 @@ STAMP = "rlvr_outputs"
 VOLATILE = "volatile"
 ELSEWHERE = "(Not stored: run the cell to see yours.)\n"
 #: Data that a notebook may show, folders and files; prose beside it does not count.
-SHOWN = ("data", "benchmarks/results/verifier.json")
+SHOWN = ("data", "benchmarks/results/verifier.json", "benchmarks/results/red_team.json")
 WIDGETS = "application/vnd.jupyter.widget-"
 
 # Pandas gives each styled table a random id; W&B names an offline run after time and chance.

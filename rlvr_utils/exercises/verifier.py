@@ -25,6 +25,8 @@ BOXES = {
         r"\boxed{\{1, 2\}}": r"\{1, 2\}", r"\boxed{\left\{ x \right.}": r"\left\{ x \right.", r"\boxed{a\}}": r"a\}"},
     "white space may stand before the brace": {r"$\boxed {12}$": "12", "\\boxed\n{7}": "7"},
     "without a box there is no answer": {"The answer is 12.": None, "": None, "{12}": None},
+    "only white space may stand between \\boxed and its brace": {r"Use \boxed for the answer {12}.": None,
+                                                                 r"\boxed, see {7}": None},
     "a last box that never closes is no answer": {r"\boxed{12} \boxed{": None, r"\boxed{\frac{1}{2}": None},
     "an empty last box is no answer": {r"\boxed{}": None, r"\boxed{12} \boxed{}": None},
 }
@@ -89,6 +91,8 @@ def check_same_number(mine: Attempt) -> None:
     for text in (r"\frac{1}{0}", "1/0", "x", "", "2^{10}", "__import__('os')", r"\frac{1}{"):
         mine.must("what is no number equals nothing and raises nothing", not mine(text, text), expected="False")
         mine.must("what is no number equals nothing and raises nothing", not mine(text, "1"), expected="False")
+    # Fraction reads 1e5, and it would write out 1e9000000 for ten seconds: the pattern has to come first.
+    mine.must("a power of ten is none of the forms asked for", not mine("1e5", "1e5"), expected="False")
     draw = random.Random(0)
     for _ in range(100):
         a, b, c, d = draw.randint(-9, 9), draw.randint(1, 9), draw.randint(-9, 9), draw.randint(1, 9)
@@ -134,3 +138,5 @@ def check_wilson(mine: Attempt) -> None:
             mine.must("each end p is z standard errors *of p* away", close(gap, error, 1e-6),
                       f"at p = {p:.6g}: (seen - p)^2 = {gap:.6g}, z^2 p (1 - p) / n = {error:.6g}")
     mine.equals("it agrees with the course's interval", mine.numbers(7, 30), wilson_interval(7, 30), 1e-3)
+    width, wider = (float(mine.numbers(7, 30, z) @ (-1, 1)) for z in (1.96, 2.576))
+    mine.must("a larger z widens it", wider > 1.2 * width, f"widths {width:.4g} for z = 1.96 and {wider:.4g} for z = 2.576")

@@ -36,7 +36,7 @@ from ..models import (
     refuse_unknown_targets,
 )
 from ..paths import run_folder
-from ..problems import all_rows, overlap, overlap_sentence
+from ..problems import all_rows, overlap, overlap_sentence, unreadable_ground_truths
 from ..profiles import Profile, get_profile, resolve_model
 from ..rollouts import encode_prompts, has_chat_template, prompts_for
 from ..runs import load_run
@@ -216,7 +216,18 @@ def check_problems(p: Profile) -> str:
     counts = ", ".join(f"{len(tokens)} {name}" for name, tokens in lengths.items())
     longest = max(map(max, lengths.values()))
     return (f"{counts} problems, each with its ground truth; {overlap_sentence(overlap(*all_rows(p)))}; "
-            f"the longest prompt has {longest} of {p.max_prompt_length} tokens.")
+            f"the longest prompt has {longest} of {p.max_prompt_length} tokens.{unreadable_sentence(p)}")
+
+
+def unreadable_sentence(p: Profile) -> str:
+    """How many ground truths the verifier cannot read, with an example; empty if it reads all of them."""
+    training, evaluation = all_rows(p)
+    rows = [*training, *(row for split in evaluation.values() for row in split)]
+    if not (found := unreadable_ground_truths(rows)):
+        return ""
+    name, truth, reason = found[0]
+    return (f" The verifier cannot read {len(found)} of {len(rows)} ground truths. Only the identical text is rewarded "
+            f"there. The first is {name}: {truth[:60]!r} ({reason}). List them with problems.unreadable_ground_truths.")
 
 
 def prompt_lengths(p: Profile) -> dict[str, list[int]]:

@@ -1,6 +1,14 @@
 """Problems: the MiniMATH generator, loaders for MiniMATH, RLVR-MATH and MATH, and the checking of single steps."""
 
-from .checking import CATEGORIES, check_steps, classify_response, find_steps, judge_response, worked_example
+from .checking import (
+    CATEGORIES,
+    check_steps,
+    classify_response,
+    find_steps,
+    judge_response,
+    unreadable_ground_truths,
+    worked_example,
+)
 from .generate import generate_minimath, make_row, pretraining_rows, slipped_work, solution_text, write_minimath
 from .loading import (
     all_rows,
@@ -17,4 +25,4 @@ from .templates import TEMPLATES, Template
 __all__ = ["CATEGORIES", "TEMPLATES", "RepairedData", "Template", "all_rows", "check_steps", "classify_response",
            "evaluation_rows", "find_steps", "generate_minimath", "judge_response", "load_problems", "make_row", "math_row",
            "overlap", "overlap_sentence", "pretraining_rows", "question_of", "slipped_work", "solution_text",
-           "test_data_dir", "training_rows", "worked_example", "write_minimath"]
+           "test_data_dir", "training_rows", "unreadable_ground_truths", "worked_example", "write_minimath"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..verifier import Verdict, answers_match, expressions_equal, last_boxed, verify
+from ..verifier import Verdict, answers_match, expressions_equal, last_boxed, readable, verify
 from .loading import load_problems
 
 CATEGORIES = ("correct", "no_box", "cut_off", "right_work_wrong_box", "slipped_step", "wrong_method", "blurted",
@@ -18,6 +18,15 @@ def judge_response(row: dict, response: str) -> Verdict:
     if row["ground_truth"] is None:
         return Verdict(False, last_boxed(response), "there is no ground truth to compare with")
     return verify(response, str(row["ground_truth"]), question=row.get("problem") or None)
+
+
+def unreadable_ground_truths(rows: list[dict]) -> list[tuple[str, str, str]]:
+    """Id, ground truth and reason of each row whose ground truth can only be compared as text.
+
+    A model gets the reward there for the identical text alone. Rows without a ground truth are left out.
+    """
+    found = [(row["id"], row["ground_truth"], readable(row["ground_truth"])) for row in rows if row["ground_truth"]]
+    return [(name, truth, reason) for name, truth, reason in found if reason]
 
 
 def find_steps(response: str) -> list[tuple[str, str]]:

@@ -17,10 +17,10 @@ TIERS = (
     ("box", "Is there an answer in the last box?"),
     ("spelling", "Is it the same text, up to spelling?"),
     ("plain number", "Are both plain numbers? Then compare exactly."),
-    ("words", "Is the ground truth words or a time of day?"),
+    ("words", "Is it a choice, a time of day, or words?"),
     ("tree", "Read both into trees: do structures and rational values agree?"),
-    ("exact algebra", "Are the normal forms equal?"),
-    ("evaluation", "Do enclosures of both exclude each other, or agree to many digits at several points?"),
+    ("exact algebra", "Do both have the same normal form?"),
+    ("enclosures", "Do balls with a proven radius separate the values at some point, or agree at all of them?"),
 )
 _DECIDED_AT = {"extraction": 0, "identity": 1, "text": 3, "structure": 4, "unreadable": 4, "symbolic": 5, "numerical": 6}
 LONGEST = 120
@@ -47,7 +47,7 @@ def tiers(response: str, truth: str) -> list[Tier]:
         seen = _seen(name, response, verdict.answer, truth) if place <= last else ("", "")
         outcome = "passed on" if place < last else "not needed"
         if place == last:
-            outcome = f"decides: {'equal' if verdict.correct else 'not equal' if verdict.answer else 'no answer'}"
+            outcome = f"decides: {verdict.outcome if verdict.answer else 'no answer'}"
         rows.append(Tier(name, asks, *map(shortened, seen), outcome))
     return rows
 
@@ -63,7 +63,7 @@ def _seen(tier: str, response: str, answer: str | None, truth: str) -> tuple[str
     if max(len(answer), len(truth)) > MAX_CHARACTERS:
         return "too long to read", truth
     look = {"spelling": normalize, "plain number": _as_number, "tree": _as_tree,
-            "words": lambda side: words(normalize(side)) if is_words(normalize(truth)) else "no words"}.get(tier)
+            "words": lambda side: words(normalize(side)) if is_words(normalize(side)) else "no words"}.get(tier)
     return (look(answer), look(truth)) if look else ("the tree above", "the tree above")
 
 
