@@ -25,10 +25,10 @@ BOXES = {
         r"\boxed{\{1, 2\}}": r"\{1, 2\}", r"\boxed{\left\{ x \right.}": r"\left\{ x \right.", r"\boxed{a\}}": r"a\}"},
     "white space may stand before the brace": {r"$\boxed {12}$": "12", "\\boxed\n{7}": "7"},
     "without a box there is no answer": {"The answer is 12.": None, "": None, "{12}": None},
-    "only white space may stand between \\boxed and its brace": {r"Use \boxed for the answer {12}.": None,
-                                                                 r"\boxed, see {7}": None},
     "a last box that never closes is no answer": {r"\boxed{12} \boxed{": None, r"\boxed{\frac{1}{2}": None},
     "an empty last box is no answer": {r"\boxed{}": None, r"\boxed{12} \boxed{}": None},
+    "only white space may stand between \\boxed and its brace": {r"Use \boxed for the answer {12}.": None,
+                                                                 r"\boxed, see {7}": None},
 }
 
 
