@@ -9,7 +9,6 @@ import numpy as np
 import torch
 
 from rlvr_utils.problems import check_steps, find_steps
-from rlvr_utils.stats import wilson_interval
 from rlvr_utils.verifier import answers_match, boxed_reward, last_boxed
 
 
@@ -65,6 +64,12 @@ def wald(successes, n, z=1.96):
     p = successes / n
     half = z * (p * (1 - p) / n) ** 0.5
     return p - half, p + half
+
+
+def wilson_at_95_percent(successes, n):
+    p, w = successes / n, 1.96**2 / n
+    half = (w * p * (1 - p) + w**2 / 4) ** 0.5
+    return (p + w / 2 - half) / (1 + w), (p + w / 2 + half) / (1 + w)
 
 
 def wilson_without_the_divisor(successes, n, z=1.96):
@@ -233,7 +238,7 @@ WRONG = {
         ("the interval one remembers", wald, "between 0 and 1"),
         ("cut off at 0 and 1", lambda k, n, z=1.96: tuple(np.clip(wald(k, n, z), 0, 1)), "leaves room for doubt"),
         ("forgets the divisor", wilson_without_the_divisor, "between 0 and 1"),
-        ("ignores z", lambda k, n, z=1.96: wilson_interval(k, n), "a larger z widens it"),
+        ("ignores z", lambda k, n, z=1.96: wilson_at_95_percent(k, n), "a larger z widens it"),
     ],
     "02-advantages": [
         ("the mean of the batch", lambda r, size: (r - r.mean()) / (r.std() + 1e-4), "sum to 0"),
