@@ -270,7 +270,7 @@ class Search:
             self.universal()
             for _ in range(20):
                 self.single("near miss", near_miss(self.rng))
-            for _ in range(6):
+            for _ in range(3):
                 self.single("attack", attack(self.rng))
         return self
 
@@ -300,12 +300,13 @@ def main() -> int:
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "red_team.json")
     arguments = parser.parse_args()
     judge(r"\arctan 1", r"\frac{\pi}{4}")  # the first verdict fills FLINT's caches
-    start = time.perf_counter()
-    search = Search(arguments.seed).run(arguments.comparisons)
+    start, search = time.perf_counter(), Search(arguments.seed)
     command = f"python benchmarks/red_team.py --comparisons {arguments.comparisons} --seed {arguments.seed}"
-    result = report(search, arguments.seed, time.perf_counter() - start, command)
+    for part in range(1, 21):  # written as it goes, so that an interrupted search leaves what it found
+        search.run(arguments.comparisons * part // 20)
+        result = report(search, arguments.seed, time.perf_counter() - start, command)
+        arguments.output.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     print(*samples(search), json.dumps({k: v for k, v in result.items() if k != "examples_of_hits"}, indent=1), sep="\n")
-    arguments.output.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return int(bool(search.hits or search.raised) or search.slowest[0] > LIMIT_MS)
 
 
