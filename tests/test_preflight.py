@@ -27,6 +27,7 @@ from rlvr_utils.preflight import (
     timing,
     trainability,
 )
+from rlvr_utils.problems import load_problems, unreadable_ground_truths
 from rlvr_utils.profiles import get_profile
 from rlvr_utils.runs import RunWriter, load_run
 from rlvr_utils.training import train
@@ -161,6 +162,18 @@ def test_problems_without_ground_truth_or_column_are_named(tmp_path, tiny) -> No
     file.write_text(json.dumps({"text": "?"}))
     (sentence,) = preflight("mini", model=tiny, dataset=str(file))
     assert "neither `messages` (RLVR-MATH) nor `problem`" in sentence
+
+
+def test_ground_truths_that_the_verifier_cannot_read_are_counted(tmp_path, tiny) -> None:
+    truths = ["2", r"\frac{1}{2}", r"\int_0^1 f(x)\,dx", r"\text{odd}", r"\frac{1}{"]
+    rows = [{"problem": f"What is problem {k}?", "ground_truth": truth} for k, truth in enumerate(truths)]
+    file = tmp_path / "mine.jsonl"
+    file.write_text("\n".join(map(json.dumps, rows)))
+    found = unreadable_ground_truths(load_problems(str(file)))
+    assert [truth for _, truth, _ in found] == [truths[2], truths[4]] and all(reason for *_, reason in found)
+    said = checks.check_problems(get_profile("mini", model=tiny, dataset=str(file)))
+    assert "The verifier cannot read 2 of " in said and r"\int" in said
+    assert "cannot read" not in checks.check_problems(get_profile("mini", model=tiny))
 
 
 def test_a_folder_that_cannot_take_the_run_is_found(tiny, tmp_path, monkeypatch) -> None:
