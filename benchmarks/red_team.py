@@ -9,9 +9,9 @@ A policy that finds such a box has solved every problem, so one hit is enough to
 * *attacks*: terms that vanish beside others (``e^{-1000}``), at integers and simple rationals (``\\sin(12 \\pi x)``), on one
   side of a far kink (``|x-10^6|``), or that have no real value anywhere.
 
-    python benchmarks/red_team.py [--comparisons 1000000] [--seed 0]
+    python benchmarks/red_team.py [--seed 0] [--parts 0 1 2]
 
-Writes benchmarks/results/red_team.json. Exits with 1 on a hit, an exception, or a verdict over 100 ms of CPU time.
+Twenty parts of 50,000 comparisons. Each part adds its counts to benchmarks/results/red_team.json, so you can stop and go on. Exits with 1 on a hit, an exception, or a verdict over 100 ms of CPU time.
 """
 
 from __future__ import annotations
@@ -208,7 +208,7 @@ def attack(rng: random.Random) -> tuple[str, str]:
 class Search:
     """Judges, counts, and keeps hits, exceptions and the slowest verdict."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int | str) -> None:
         self.rng = random.Random(seed)
         self.counts: Counter = Counter()
         self.hits: list[dict] = []
@@ -279,12 +279,23 @@ class Search:
         return sum(self.counts[kind] for kind in ("grammar", "guided", "near miss", "attack"))
 
 
-def report(search: Search, seed: int, seconds: float, command: str) -> dict:
+def summary(search: Search, seconds: float) -> dict:
+    """What one part of the search found."""
     git = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True)
-    return {"command": command, "commit": git.stdout.strip(), "seed": seed, "python": platform.python_version(),
-            "ground_truths": len(TRUTHS), "comparisons": search.comparisons, "counts": dict(search.counts),
-            "hits": len(search.hits), "exceptions": len(search.raised), "slowest_ms": round(search.slowest[0], 1),
-            "slowest": list(search.slowest[1:]), "seconds": round(seconds), "examples_of_hits": search.hits[:20]}
+    return {"commit": git.stdout.strip(), "comparisons": search.comparisons, "counts": dict(search.counts),
+            "hits": search.hits[:20], "n_hits": len(search.hits), "exceptions": search.raised[:20],
+            "slowest_ms": round(search.slowest[0], 1), "slowest": list(search.slowest[1:]), "seconds": round(seconds)}
+
+
+def report(parts: dict[str, dict], seed: int) -> dict:
+    """The sum over all parts."""
+    slowest = max(parts.values(), key=lambda part: part["slowest_ms"])
+    counts = sum((Counter(part["counts"]) for part in parts.values()), Counter())
+    return {"command": f"python benchmarks/red_team.py --seed {seed}", "seed": seed, "python": platform.python_version(),
+            "ground_truths": len(TRUTHS), "comparisons": sum(part["comparisons"] for part in parts.values()),
+            "hits": sum(part["n_hits"] for part in parts.values()), "counts": dict(counts),
+            "exceptions": sum(len(part["exceptions"]) for part in parts.values()), "slowest_ms": slowest["slowest_ms"],
+            "slowest": slowest["slowest"], "seconds": sum(part["seconds"] for part in parts.values()), "parts": parts}
 
 
 def samples(search: Search) -> Iterator[str]:
@@ -295,19 +306,22 @@ def samples(search: Search) -> Iterator[str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--comparisons", type=int, default=1_000_000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--parts", type=int, nargs="*", default=range(20), help="which parts, each with its own random stream")
+    parser.add_argument("--comparisons", type=int, default=50_000, help="of each part")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "red_team.json")
     arguments = parser.parse_args()
+    found = json.loads(arguments.output.read_text(encoding="utf-8")) if arguments.output.is_file() else {}
+    parts = found["parts"] if found.get("seed") == arguments.seed else {}  # another seed starts anew
     judge(r"\arctan 1", r"\frac{\pi}{4}")  # the first verdict fills FLINT's caches
-    start, search = time.perf_counter(), Search(arguments.seed)
-    command = f"python benchmarks/red_team.py --comparisons {arguments.comparisons} --seed {arguments.seed}"
-    for part in range(1, 21):  # written as it goes, so that an interrupted search leaves what it found
-        search.run(arguments.comparisons * part // 20)
-        result = report(search, arguments.seed, time.perf_counter() - start, command)
+    for part in arguments.parts:
+        start = time.perf_counter()
+        search = Search(f"{arguments.seed}/{part}").run(arguments.comparisons)
+        parts[str(part)] = summary(search, time.perf_counter() - start)
+        result = report(parts, arguments.seed)
         arguments.output.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    print(*samples(search), json.dumps({k: v for k, v in result.items() if k != "examples_of_hits"}, indent=1), sep="\n")
-    return int(bool(search.hits or search.raised) or search.slowest[0] > LIMIT_MS)
+        print(*samples(search), f"{result['comparisons']:,} comparisons, {result['hits']} hits", sep="\n", flush=True)
+    return int(bool(result["hits"] or result["exceptions"]) or result["slowest_ms"] > LIMIT_MS)
 
 
 if __name__ == "__main__":
