@@ -11,7 +11,8 @@ A policy that finds such a box has solved every problem, so one hit is enough to
 
     python benchmarks/red_team.py [--seed 0] [--parts 0 1 2]
 
-Twenty parts of 50,000 comparisons. Each part adds its counts to benchmarks/results/red_team.json, so you can stop and go on. Exits with 1 on a hit, an exception, or a verdict over 100 ms of CPU time.
+Twenty parts of 50,000 comparisons. Each part adds its counts to benchmarks/results/red_team.json, so you can stop and go on.
+Exits with 1 on a hit, an exception, or a verdict over 100 ms of CPU time.
 """
 
 from __future__ import annotations
@@ -307,7 +308,7 @@ def samples(search: Search) -> Iterator[str]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--parts", type=int, nargs="*", default=range(20), help="which parts, each with its own random stream")
+    parser.add_argument("--parts", type=int, nargs="*", default=range(20), help="each has its own random stream")
     parser.add_argument("--comparisons", type=int, default=50_000, help="of each part")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "red_team.json")
     arguments = parser.parse_args()
