@@ -111,6 +111,7 @@ def test_neighbouring_ground_truths_do_not_match(math_rows):
 @pytest.mark.parametrize(("text", "expected"), [
     (r"\boxed{\frac{a}{b}}", r"\frac{a}{b}"), (r"\boxed {3} or \fbox{4}", "4"), (r"\boxed 12$ is it", "12"),
     (r"\boxed{\{1\}}", r"\{1\}"), (r"\boxed{1} \boxed{}", None), (r"\boxed{1} \boxed{2", None), ("no box", None),
+    (r"\boxed{ oh \boxed{\boxed{184}$. So \boxed{90}$.", "90"), (r"$\boxed{\boxed{184}$.", "184"),
     (r"\boxed{1}</think>", None), (r"\\boxed{7}", "7"), (r"\boxed{a\boxed{b}}", r"a\boxed{b}"),
 ])
 def test_last_boxed(text, expected):

@@ -41,10 +41,9 @@ def find_box(response: str) -> Box:
 
 
 def _last_box(text: str, start: int) -> Box | None:
-    """One pass over the braces: the content of the last outermost box. A box that is never closed is no answer."""
-    last: Box | None = None
+    """One pass over the braces: the last box that is not inside a closed one. It is no answer if it is never closed."""
+    found: list[tuple[int, Box]] = []
     opened: list[int | None] = []  # per open brace: where a box begins that it opens, else None
-    inside = 0  # boxes that are open
     for match in _PIECES.finditer(text, start):
         piece = match.group()
         if piece == "{":
@@ -52,18 +51,17 @@ def _last_box(text: str, start: int) -> Box | None:
         elif piece == "}":
             begin = opened.pop() if opened else None
             if begin is not None:
-                inside -= 1
-                if not inside:
-                    content = text[begin:match.start()].strip()
-                    last = Box(content) if content else Box(None, "the last box is empty")
+                while found and found[-1][0] > begin:
+                    found.pop()
+                content = text[begin:match.start()].strip()
+                found.append((begin, Box(content) if content else Box(None, "the last box is empty")))
         elif match.group(1):
             opened.append(match.end())
-            inside += 1
-        elif "boxed" in piece or "fbox" in piece:
-            unbraced = _UNBRACED.match(text, match.end())
-            if unbraced and not inside:
-                last = Box(unbraced.group(1).rstrip(".,;:!?`*'\""))
-    return Box(None, "the last box is never closed") if inside else last
+        elif "box" in piece and (unbraced := _UNBRACED.match(text, match.end())):
+            found.append((match.end(), Box(unbraced.group(1).rstrip(".,;:!?`*'\""))))
+    unclosed = Box(None, "the last box is never closed")
+    found += [(begin, unclosed) for begin in opened if begin is not None]
+    return max(found, key=lambda place: place[0])[1] if found else None
 
 
 def last_boxed(text: str) -> str | None:
