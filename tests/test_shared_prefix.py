@@ -29,8 +29,8 @@ from trl.trainer.utils import add_fused_lm_head
 
 from rlvr_utils import shared_prefix
 from rlvr_utils.grpo import grpo_loss
-from rlvr_utils.profiles import get_profile
-from rlvr_utils.training.sharing import SharedPrefixTrainer, regroup
+from rlvr_utils.profiles import LOSS_TYPES, get_profile
+from rlvr_utils.training.sharing import SharedPrefixTrainer, SharedTrainer, StockTrainer, regroup
 
 VOCABULARY = 24
 PROMPTS = ["Question: What is 1 + 2?\nAnswer:", "Question: What is 7?\nAnswer:", "Question: 3 + 4 = ?\nAnswer:", "9 + 1"]
@@ -186,7 +186,17 @@ def test_each_token_is_computed_once():
     assert packed.position_ids.max() == 22 + 4 - 1, "the 23rd token of the long prompt opens a response of four"
 
 
-def run(trainer_class, folder, lora: bool, **settings) -> tuple[GRPOTrainer, list[dict]]:
+def some_reward(completion_ids, **columns) -> list[float]:
+    return [float(len(set(ids)) % 3) for ids in completion_ids]
+
+
+def reward_with_equal_groups(prompts, completion_ids, **columns) -> list[float]:
+    """The same reward for all responses to every second prompt."""
+    rewards = some_reward(completion_ids)
+    return [1.0 if PROMPTS.index(prompt) % 2 else reward for prompt, reward in zip(prompts, rewards, strict=True)]
+
+
+def run(trainer_class, folder, lora: bool, reward=some_reward, **settings) -> tuple[GRPOTrainer, list[dict]]:
     """Two optimizer steps of two micro-batches each; the gradients of each step as the optimizer got them."""
     words = ["<pad>", "<s>", "</s>"] + sorted({c for text in PROMPTS for c in text})
     tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<pad>"))
@@ -204,7 +214,7 @@ def run(trainer_class, folder, lora: bool, **settings) -> tuple[GRPOTrainer, lis
     trainer = trainer_class(
         model=LlamaForCausalLM.from_pretrained(folder / "model"), args=args,
         train_dataset=Dataset.from_dict({"prompt": PROMPTS * 4}),
-        reward_funcs=lambda completion_ids, **columns: [float(len(set(ids)) % 3) for ids in completion_ids],
+        reward_funcs=reward,
         processing_class=fast, peft_config=config)
     steps: list[dict] = []
     trainer.create_optimizer()
@@ -227,6 +237,44 @@ def test_training_takes_the_same_steps(lora, settings, tmp_path):
     for name in ("loss", "reward", "entropy", "grad_norm", "kl"):
         mine, other = ([row[name] for row in t.state.log_history if name in row] for t in (ours, theirs))
         assert mine == pytest.approx(other, rel=1e-4, abs=1e-6), name
+
+
+@pytest.mark.parametrize("loss_type", LOSS_TYPES)
+def test_zero_advantages_need_no_backward_pass_whatever_the_loss(loss_type, tmp_path, monkeypatch):
+    """The optimizer's steps and the metrics are stock TRL's; only rows with an advantage have a gradient."""
+    settings = {"loss_type": loss_type, "reward": reward_with_equal_groups}
+    theirs, expected = run(GRPOTrainer, tmp_path / "stock", True, **settings)
+    for trainer_class in (StockTrainer, SharedTrainer)[: 1 if loss_type == "bnpo" else 2]:  # bnpo forbids regrouping
+        rows, compute = [], trainer_class.__mro__[2]._get_per_token_logps_and_entropies
+
+        def counted(self, model, input_ids, *args, rows=rows, compute=compute, **options):
+            rows.append((torch.is_grad_enabled(), len(input_ids)))
+            return compute(self, model, input_ids, *args, **options)
+
+        monkeypatch.setattr(trainer_class.__mro__[2], "_get_per_token_logps_and_entropies", counted)
+        ours, gradients = run(trainer_class, tmp_path / trainer_class.__name__, True, **settings)
+        without = sum(n for gradient, n in rows if not gradient)
+        assert 0 < without < sum(n for _, n in rows)
+        for mine, other in zip(gradients, expected, strict=True):
+            largest = max(g.abs().max() for g in other.values())
+            assert largest > 0 and all((mine[name] - g).abs().max() <= 1e-5 * largest for name, g in other.items())
+        for name in ("loss", "reward", "entropy", "grad_norm", "frac_reward_zero_std"):
+            mine, other = ([row[name] for row in t.state.log_history if name in row] for t in (ours, theirs))
+            assert mine == pytest.approx(other, rel=1e-4, abs=1e-6), name
+        monkeypatch.undo()
+
+
+@pytest.mark.parametrize("trainer_class", [StockTrainer, SharedTrainer])
+def test_a_step_without_any_advantage_moves_nothing(trainer_class, tmp_path):
+    _, gradients = run(trainer_class, tmp_path, True, reward=lambda completion_ids, **columns: [1.0] * len(completion_ids))
+    assert len(gradients) == 2 and all(not g.any() for step in gradients for g in step.values())
+
+
+def test_with_a_kl_term_every_response_keeps_its_gradient(tmp_path):
+    settings = {"beta": 0.1, "reward": reward_with_equal_groups}
+    _, expected = run(SharedPrefixTrainer, tmp_path / "all", True, **settings)
+    _, gradients = run(SharedTrainer, tmp_path / "ours", True, **settings)
+    assert all(mine[name].equal(g) for mine, other in zip(gradients, expected, strict=True) for name, g in other.items())
 
 
 def test_groups_are_whole_and_optimizer_steps_keep_their_rows():

@@ -57,16 +57,11 @@ def evaluation_responses(
     return frame.merge(facts, on="problem_id", how="left") if len(facts) and len(frame) else frame
 
 
-def first_split(run: Run) -> str:
-    """The split that a run evaluates on the way too."""
-    return (run.config.get("eval_splits") or ["test"])[0]
-
-
 def evaluations_of(run: Run, split: str | None = None, decoding: str = "sampled") -> pd.DataFrame:
     """The rows of ``run.evaluations`` for this split (or the first) and decoding, at the shots the run was trained at."""
     made = run.evaluations
     shots = run.config.get("shots", 0)
-    return made[(made["split"] == (split or first_split(run))) & (made["decoding"] == decoding) & (made["shots"] == shots)]
+    return made[(made["split"] == (split or run.split)) & (made["decoding"] == decoding) & (made["shots"] == shots)]
 
 
 def _of_one_run(run: Run, split: str | None, decoding: str) -> pd.DataFrame:

@@ -1,6 +1,11 @@
-"""TRL's ``GRPOTrainer`` with :mod:`rlvr_utils.shared_prefix`: the same optimizer step, each prompt computed once."""
+"""TRL's ``GRPOTrainer`` with less work for the same optimizer step.
+
+Each prompt is computed once (:mod:`rlvr_utils.shared_prefix`), and responses whose advantage is 0 have no backward pass.
+"""
 
 from __future__ import annotations
+
+import functools
 
 import torch
 from peft import PeftModel
@@ -43,6 +48,47 @@ class SharedPrefixTrainer(GRPOTrainer):
             return inputs
         self._buffered_inputs = regroup(self._buffered_inputs, self.args.gradient_accumulation_steps)
         return self._buffered_inputs[self._step % self.args.steps_per_generation]
+
+
+class NoBackwardForZeros:
+    """Put before a trainer class: responses whose advantage is 0 are computed without gradient.
+
+    In a group with equal rewards every advantage is 0, and so is its part of the gradient (with ``beta=0``; a KL term
+    would still pull on it). The forward pass stays, since loss and entropy are averages over all responses.
+    """
+
+    zeros: torch.Tensor | None = None  # (B,) rows of the current micro-batch that need no gradient
+
+    def _compute_loss(self, model, inputs):
+        if self.beta == 0.0 and not self._entropy_bonus_enabled:
+            self.zeros = inputs["advantages"] == 0
+        try:
+            return super()._compute_loss(model, inputs)
+        finally:
+            self.zeros = None
+
+    def _get_per_token_logps_and_entropies(self, model, input_ids, attention_mask, logits_to_keep, *args, **options):
+        compute = functools.partial(super()._get_per_token_logps_and_entropies, model)
+        if self.zeros is None or not self.zeros.any():
+            return compute(input_ids, attention_mask, logits_to_keep, *args, **options)
+        zeros = self.zeros.clone()
+        zeros[0] &= not zeros.all()  # one row keeps its gradient, all zeros: each process has to take part in the backward
+        rows = [(~zeros).nonzero()[:, 0], zeros.nonzero()[:, 0]]
+        parts = []
+        for where, gradient in zip(rows, (True, False), strict=True):
+            with torch.set_grad_enabled(gradient and torch.is_grad_enabled()):
+                parts.append(compute(input_ids[where], attention_mask[where], logits_to_keep, *args, **options))
+        back = torch.cat(rows).argsort()
+        logps, entropies, _ = zip(*parts, strict=True)
+        return torch.cat(logps)[back], torch.cat(entropies)[back] if entropies[0] is not None else None, parts[0][2]
+
+
+class StockTrainer(NoBackwardForZeros, GRPOTrainer):
+    """TRL's trainer, without a backward pass for zero advantages."""
+
+
+class SharedTrainer(NoBackwardForZeros, SharedPrefixTrainer):
+    """Shared prompts, and no backward pass for zero advantages."""
 
 
 def regroup(micro_batches: list[dict], accumulation: int) -> list[dict]:
