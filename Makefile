@@ -80,7 +80,7 @@ test: lint
 test-resume: venv
 	$(PY) benchmarks/resume.py $(ARGS)
 
-# Named by its file, as test-browser is. Real vLLM for CPUs (Linux), in an environment of its own: it contradicts the lock here and there (tests/with_vllm/).
+# Named by its file, as test-browser is. Real vLLM for CPUs (Linux) gets an environment of its own: it contradicts the lock.
 # --no-deps where a package asks for CUDA builds (torchvision, triton) that our code does not use.
 VLLM := .venv-vllm
 VLLM_STAMP := $(VLLM)/made-from-$(shell cat requirements.lock tests/with_vllm/requirements.py | cksum | cut -d ' ' -f 1)

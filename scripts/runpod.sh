@@ -145,10 +145,18 @@ training() { # prints the number of our training's process; fails where none is 
     [ "${state[*]:1:2}" = "$COURSE/scripts/runpod.sh detached" ] && kill -0 -- "-$pid" 2>/dev/null && echo "$pid"
 }
 
+check_driver() { # for vLLM, whose wheels are CUDA 13 builds from 0.26 on: before anything is installed
+    local cuda
+    cuda=$(nvidia-smi 2>/dev/null | sed -n 's/.*CUDA Version: *\([0-9]*\)\..*/\1/p' | head -n 1)
+    [ -z "$cuda" ] || [ "$cuda" -ge 13 ] ||
+        fail "vLLM needs a driver for CUDA 13.0 or newer, and this pod's is for CUDA $cuda: take another host, or leave --vllm out."
+}
+
 set_up() { # $1: "yes" for vLLM
     local vllm=
     check_image
     if [ "$1" = yes ] || [ -e "$ENVIRONMENT/with-vllm" ]; then
+        check_driver
         vllm=$(sed -n 's/^gpu = \["\(vllm[^"]*\)"\]$/\1/p' "$COURSE/pyproject.toml")
     fi
     make_environment "$vllm"

@@ -112,8 +112,8 @@ def test_each_word_of_the_glossary_is_used_where_it_points() -> None:
 
 
 def test_quoted_messages_are_messages_of_the_course() -> None:
-    """Each message of the troubleshooting tables stands in the package's own words (or in the Makefile's)."""
-    sources = [*(REPO / "rlvr_utils").rglob("*.py"), REPO / "Makefile"]
+    """Each message of the troubleshooting tables stands in the package's own words (or in the Makefile or the script)."""
+    sources = [*(REPO / "rlvr_utils").rglob("*.py"), REPO / "Makefile", REPO / "scripts" / "runpod.sh"]
     words = "".join(re.sub(r'"\s*\n\s*f?"', "", path.read_text(encoding="utf-8")) for path in sources)
     page = (REPO / "TROUBLESHOOTING.md").read_text(encoding="utf-8")
     tables = page.split("## Messages before a run")[1].split("## Installing")[0]

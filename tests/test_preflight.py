@@ -107,7 +107,7 @@ def test_a_laptop_is_ready_for_mini(tiny, no_keys) -> None:
     assert all(check.ok for check in found), [check.sentence for check in found if not check.ok]
     assert all(check.sentence.endswith(".") and str(check).startswith("ok") for check in found)
     said = {check.name: check.sentence for check in found}
-    assert "500 test" in said["problems"] and said["W&B"].startswith("offline")
+    assert "500 evaluation (test)" in said["problems"] and said["W&B"].startswith("offline")
     assert said["layers"].startswith("q_proj, k_proj, v_proj")
     assert preflight("mini", model=tiny) == []
 
@@ -338,6 +338,14 @@ def test_a_vllm_server_needs_the_model_and_the_length_of_the_run(model, length, 
 def test_a_server_that_does_not_say_what_it_serves_is_taken_as_it_is(body, monkeypatch) -> None:
     monkeypatch.setattr(checks.urllib.request, "urlopen", lambda url, timeout: io.BytesIO(body.encode()))
     assert checks.served("http://localhost:8000") == (None, None)
+
+
+def test_a_gpu_without_bfloat16_is_named(monkeypatch) -> None:
+    on_a_gpu_with_vllm(monkeypatch)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Tesla T4")
+    with pytest.raises(ValueError, match="Tesla T4 has no bfloat16"):
+        checks.check_machine(get_profile("llama-8b"))
 
 
 def test_a_small_model_may_be_bfloat16_without_a_gpu(monkeypatch) -> None:

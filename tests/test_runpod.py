@@ -394,3 +394,13 @@ def test_an_ssh_session_finds_the_pods_number(pod: Pod) -> None:
     while not pod.read("runpodctl.log") and time.monotonic() < until:
         time.sleep(0.05)
     assert pod.read("runpodctl.log") == "stop pod pod456\n"
+
+
+@pytest.mark.parametrize(("cuda", "fits"), [("12.8", False), ("13.0", True), ("14.1", True)])
+def test_vllm_is_not_installed_under_a_driver_that_is_too_old(pod: Pod, cuda: str, fits: bool) -> None:
+    executable(pod.commands / "nvidia-smi", f'echo "| NVIDIA-SMI 570.1  Driver Version: 570.1  CUDA Version: {cuda}  |"')
+    done = pod.run("--vllm")
+    assert (done.returncode == 0) is fits
+    if not fits:
+        assert "driver for CUDA 13.0 or newer" in done.stdout and not (pod.volume / "rlvr-env" / "bin").exists()
+    assert pod.run().returncode == 0, "without vLLM every driver will do"

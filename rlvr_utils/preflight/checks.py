@@ -132,6 +132,9 @@ def locked() -> dict[str, str]:
 def check_machine(p: Profile) -> str:
     """The run fits the memory that is free now: of the GPU, or without one of the machine."""
     if torch.cuda.is_available():
+        if p.dtype == "bfloat16" and not torch.cuda.is_bf16_supported(including_emulation=False):
+            raise ValueError(f"{torch.cuda.get_device_name()} has no bfloat16. Take a GPU of the Ampere generation or newer "
+                             "(A100, A40, L40S, ...), or set dtype=float32 where the model fits twice as large.")
         free, total = torch.cuda.mem_get_info()
         return check_memory(p, f"{torch.cuda.get_device_name()} ({total / GIB:.0f} GiB)", free, gpu=True)
     if shutil.which("nvidia-smi") and p.dtype == "bfloat16" and parameter_count(shape(p)) > SMALL:
