@@ -84,13 +84,14 @@ def test_math_ground_truths_match_themselves(math_rows):
 
 
 def test_math_ground_truths_are_parsed_not_only_recognised(math_rows):
-    """In another spelling, so that identity does not decide: still 99.5 % of the distinct ground truths."""
+    """All are read, and those that are values are equal to themselves times one, so that identity does not decide."""
+    assert sum(verifier.readable(row["answer"]) is None for row in math_rows) >= 0.98 * len(math_rows)
     truths = sorted({row["answer"] for row in math_rows})
     respelled = [truth.replace("\\frac", "\\dfrac").replace(" ", "~") + "\\cdot 1" for truth in truths]
     values = [(other, truth) for other, truth in zip(respelled, truths, strict=True)
-              if not set(truth) & set(",=[{") or "\\frac" in truth]
+              if not set(truth) & set(",=[{_:") and len(truth) > 1 or "\\frac" in truth]
     matched = [answers_match(other, truth) for other, truth in values if "text" not in truth and "," not in truth]
-    assert sum(matched) >= 0.98 * len(matched) and len(matched) > 1000
+    assert sum(matched) >= 0.99 * len(matched) and len(matched) > 1000
 
 
 def test_a_constant_never_pays_unless_it_is_the_answer(math_rows):

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rlvr_utils import verifier
 from rlvr_utils.verifier import answers_match, boxed_reward, expressions_equal, last_boxed, verify
 from rlvr_utils.verifier.exact import Algebra
 from rlvr_utils.verifier.judge import judge
@@ -198,3 +199,82 @@ def test_equal_exactly_where_sympy_finds_no_difference(seed):
         assert ours == truth, (as_latex(tree), as_latex(other), truth)
         verdicts.append(ours)
     assert 3 < sum(verdicts) < len(verdicts) - 3
+
+
+# -- soundness: what must never be rewarded, by kind -------------------------------------------------------------------
+
+TRUTHS = ("5", r"\pi", r"\sqrt{2}", r"\sin x", "e^x", "x", "|x-3|", "(1,2)", r"\ln 3")
+UNIVERSAL = (r"\sin(\pi^\pi eee)" * 14, "50!-50!", "((50!)^{14}-(50!)^{14})", r"\tan(\pi^{\pi^{\pi}})" * 9,
+             r"e^{e^{e^{9}}}-e^{e^{e^{9}}}\cdot\cos(e^{-900})", r"\frac{\sqrt2\sqrt2-2}{\sqrt2\sqrt2-2}", r"\ln 0 - \ln 0")
+
+
+@pytest.mark.parametrize("answer", UNIVERSAL)
+def test_no_answer_equals_two_different_truths(answer):
+    wrapped = [answer, f"x = {answer}", f"({answer}, 2)", f"{answer} + 5 - 5"]
+    assert all(sum(answers_match(form, truth) for truth in TRUTHS) <= 1 for form in wrapped)
+
+
+@SAFE
+@given(st.sampled_from(TRUTHS[:7]), st.integers(1, 60), st.sampled_from("+-"))
+def test_near_misses_are_proven_different(truth, digits, sign):
+    assert judge(rf"{truth} {sign} 10^{{-{digits}}}", truth).outcome == "proven different"
+
+
+TINY = (r"e^{-1000}", r"10^{-500}\pi", r"e^{-10^5}", r"0.5^{9000}", r"\pi^{-2000}", r"(\sqrt2-1)^{7000}",
+        r"\frac{1}{500!}\pi")
+
+
+@pytest.mark.parametrize("tiny", TINY)
+def test_what_vanishes_beside_a_larger_number_is_never_agreement(tiny):
+    for answer, truth in ((rf"\pi + {tiny}", r"\pi"), (rf"\cos({tiny})", "1"), (rf"\pi(1 + {tiny})", r"\pi"),
+                          (rf"\pi^{{1 + {tiny}}}", r"\pi"), (rf"e^{{{tiny}}}\pi", r"\pi"),
+                          (rf"\arctan\frac{{1}}{{{tiny}}}", r"\frac{\pi}{2}"), (rf"\frac{{\sin({tiny})}}{{{tiny}}}", "1")):
+        assert not answers_match(answer, truth) and not answers_match(truth, answer), answer
+
+
+@SAFE
+@given(st.integers(2, 10**9), st.sampled_from([
+    r"|x-{n}|", r"\sqrt{{(x-{n})^2}}", r"((x-{n})^4)^{{1/4}}", r"\max(x-{n},{n}-x)", r"e^{{x^4}}|x-{n}|e^{{-x^4}}"]))
+def test_both_sides_of_a_kink_are_compared_wherever_it_lies(n, form):
+    folded = form.replace("{n}", str(n)).replace("{{", "{").replace("}}", "}")
+    assert not answers_match(folded, f"{n}-x") and not answers_match(folded, f"x-{n}")
+    assert form.startswith("e^") or answers_match(folded, rf"|{n}-x|")
+
+
+@pytest.mark.parametrize(("answer", "truth"), [
+    (r"\lceil x\rceil - 1", r"\lfloor x\rfloor"), (r"x + \lfloor e^{-x^2}\rfloor", "x"),
+    (r"2^x+(|x^3-10^{300}|-10^{300}+x^3)", "2^x"),
+    (r"\arcsin(\sin(x/10^6))", "x/10^6"), (r"\arctan(\tan(x/10^6))", "x/10^6"), (r"|x|+0\cdot\ln x", "x"),
+    (r"\sqrt{(\ln x-30)^2}", r"30-\ln x"), (r"|e^x-e^{1000}|", "e^{1000}-e^x"),
+    (r"|10^{-9}-(x-1000)^2|", "(x-1000)^2-10^{-9}"),
+    (r"\sqrt{10^{800}+1}", "10^{400}"), (r"\frac{\lfloor 10^{300}\sqrt2\rfloor}{10^{300}}", r"\sqrt2"),
+    (r"x+e^{-(x-1000)^2}", "x"),
+])
+def test_far_kinks_steps_and_long_numbers_are_not_overlooked(answer, truth):
+    assert not answers_match(answer, truth) and not answers_match(truth, answer)
+
+
+def test_a_budget_that_is_used_up_is_undecided():
+    answer = "+".join(rf"\sqrt{{x^{k}-{k}e^x}}" for k in range(1, 40))
+    assert judge(answer, r"\sin x").outcome in ("undecided", "proven different")
+    assert judge("(10^8)!", "1").outcome == judge("9^{9^{9^9}}", "1").outcome == "undecided"
+
+
+@pytest.mark.parametrize(("truth", "is_read"), [("5", True), (r"\text{odd}", True), ("x^2+1", True), (r"\int_0^1 f", False),
+                                                ("1" * 2000, False), ("", False), (r"\text{1:03 PM}", True)])
+def test_ground_truths_that_cannot_be_read_are_reported(truth, is_read):
+    assert (verifier.readable(truth) is None) == is_read
+    skipping = verifier.make_boxed_reward(unreadable=None)
+    expected = None if not is_read or not truth else 0.0
+    assert skipping([r"\boxed{\pi}"], [truth]) == [expected] and boxed_reward([r"\boxed{\pi}"], ["5"]) == [0.0]
+
+
+@pytest.mark.parametrize(("question", "truth", "box", "right"), [
+    ("Compute $2+3$.", "5", "(2+3)", False), ("Compute 2+3.", "5", "x=2+3", False),
+    ("What is $x+10$ for small x?", "1+x", "x+1", True),
+    (r"Evaluate $\frac{10}{4}$.", "2.5", r"y=\frac{10}4", False), ("What is $2^5$?", "32", "2^{5}", False),
+    ("Compute $4+7$.", "11", "4+7=11", True),
+    ("Compute $2+3$.", "5", r"1\cdot(2+3)+0", False), ("Is $0.5$ it?", r"\frac12", "0.5", True),
+])
+def test_an_echo_is_a_tree_of_the_question_left_undone(question, truth, box, right):
+    assert verify(rf"\boxed{{{box}}}", truth, question).correct == right

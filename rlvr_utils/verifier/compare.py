@@ -45,6 +45,7 @@ _MINUS_INFINITY = ("neg", INFINITY)
 REALS = ("group", "(", ")", (_MINUS_INFINITY, INFINITY))
 _OPPOSITE = {"<": ">", ">": "<", "<=": ">=", ">=": "<="}
 _STRUCTURES = frozenset(("group", "cup", "cap", "setminus", "matrix", "rel", "based", "text", "ratio", "label", "name"))
+_SETS = frozenset(("group", "cup", "cap", "setminus"))
 _NAMES = {"group": "tuple or interval", "cup": "union", "cap": "intersection", "setminus": "difference of sets",
           "rel": "relation", "based": "number in another base", "text": "word", "matrix": "matrix",
           "label": "value with words after it"}
@@ -375,9 +376,13 @@ class Comparison:
         found, goal = _as_items(found), _as_items(goal)
         if found[0] != goal[0] or found[0] == "list":
             found, goal = self._alike(found, goal)
+        if "group" in (found[0], goal[0]):
+            found, goal = _as_tuple(found), _as_tuple(goal)
         kinds = {found[0], goal[0]}
         if kinds & {"list", "set"}:
             return self._same_collections(found, goal)
+        if len(kinds) == 2 and kinds <= _SETS:
+            return self.doubt("unions and differences of sets are not brought to one form")
         if len(kinds) == 2 and kinds & _STRUCTURES:
             return self.differ(f"a {_name(found)} is not a {_name(goal)}")
         kind = goal[0]
@@ -386,7 +391,8 @@ class Comparison:
                 return self.differ("the brackets differ: an end that belongs to an interval is not one that does not")
             return self._same_in_order(found[3], goal[3])
         if kind in ("cup", "cap"):
-            return self._same_in_any_order(found[1], goal[1])
+            outcome = self._same_in_any_order(found[1], goal[1])
+            return outcome if outcome.rewarded else UNDECIDED  # intervals that touch are not merged
         if kind == "setminus":
             return self._same_in_order(found[1], goal[1])
         if kind == "matrix":
@@ -560,6 +566,17 @@ def _is_unknown(tree: Tree) -> bool:
 
 def _joins_relations(tree: Tree) -> bool:
     return tree[0] == "list" and all(item[0] == "rel" and item[1] != ("=",) for item in tree[1])
+
+
+def _as_tuple(tree: Tree) -> Tree:
+    r"""A column, or ``x = 5, y = 6`` with the names in order, as a tuple; any other tree as it is."""
+    if tree[0] == "matrix" and all(len(row) == 1 for row in tree[1]):
+        return ("group", "(", ")", tuple(row[0] for row in tree[1]))
+    if tree[0] == "list" and all(item[:2] == ("rel", ("=",)) and item[2][0][0] == "sym" for item in tree[1]):
+        names = [item[2][0][1] for item in tree[1]]
+        if all(a < b for a, b in zip(names, names[1:], strict=False)):
+            return ("group", "(", ")", tuple(item[2][1] for item in tree[1]))
+    return tree
 
 
 def _name(tree: Tree) -> str:

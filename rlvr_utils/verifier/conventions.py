@@ -52,6 +52,8 @@ CONVENTIONS = (
     Rule("order of a list or a set", "it does not matter; nothing may be missing, added or repeated",
          ("1,-2", "-2,1"), ("1,-2,3", "-2,1"), "the meaning of several solutions"),
     Rule("list against tuple", "a list of values is not a point", (r"\{1,2\}", "1,2"), ("(1,2)", "1,2"), "MATH is_equiv"),
+    Rule("column vector, named coordinates against tuple", "the same point; the names must be in order",
+         (r"\begin{pmatrix} 1 \\ 2 \end{pmatrix}", "(1,2)"), ("y = 1, x = 2", "(1,2)"), "this course"),
     Rule("open against closed ends", "they differ", ("[0, 1)", "[0,1)"), ("(0,1)", "[0,1)"), "MATH is_equiv"),
     Rule("inequality against interval", "the same set of solutions is the same answer", (r"-2 \le x < 7", "[-2,7)"),
          ("-2 < x < 7", "[-2,7)"), "Math-Verify"),

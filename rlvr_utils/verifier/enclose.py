@@ -39,6 +39,7 @@ _METHODS = {"arcsin": "asin", "arccos": "acos", "arctan": "atan", "ln": "log", "
 _SIMPLE = frozenset("sin cos tan cot sec csc sinh cosh tanh coth sech csch arcsin arccos arctan ln exp".split())
 _FLAT = frozenset(("tanh", "coth", "sech", "csch"))
 _STEPS = frozenset(("floor", "ceil", "mod", "gcd", "lcm", "sgn"))
+_LIMITED = frozenset(("root", "ln", "log", "lg", "arcsin", "arccos", "arcsec", "arccsc", "factorial", "binom"))
 _STRICT = frozenset(("abs", "min", "max", "arcsin", "arccos", "arcsec", "arccsc"))
 
 
@@ -305,6 +306,7 @@ class PointComparison:
     def __init__(self, a: Tree, b: Tree, algebra: Algebra) -> None:
         self.a, self.b, self.algebra, self.budget = a, b, algebra, algebra.budget
         self.names = sorted(letters(a) | letters(b))
+        self.is_kinked = True
         imaginary = ("const", "i")
         self.is_complex = _holds(a, imaginary) or _holds(b, imaginary)
         digest = hashlib.blake2b("|".join(sorted((repr(a), repr(b)))).encode("utf-8", "replace"), digest_size=64).digest()
@@ -329,7 +331,8 @@ class PointComparison:
                 verdict = self._at(Point({}), PRECISIONS)
             why = "no value here" if verdict == "nothing" else "all digits are lost"
             return {"agree": True, "different": False}.get(verdict), why
-        agreed, doubt = 0, ""
+        agreed, doubt, shrunk = 0, "", False
+        one_is_everywhere = _limits_domain(self.a) != _limits_domain(self.b)
         for point in self._points():
             if isinstance(point, str):
                 doubt = point
@@ -340,6 +343,12 @@ class PointComparison:
             agreed += verdict == "agree"
             if verdict in ("lost", "same") and not point.optional:
                 doubt = "digits are lost at a point"
+            if verdict == "nothing" and one_is_everywhere:
+                # Analytic functions that agree on an interval are the same. With a kink in them that proves nothing:
+                # |x| + 0 ln x is x and |x| where it is real.
+                shrunk = True
+        if shrunk and self.is_kinked:
+            doubt = "one has no real value where the other has"
         if doubt or agreed < ENOUGH_POINTS:
             return None, doubt or "too few points where both are real"
         return True, f"{agreed} points"
@@ -422,6 +431,7 @@ class PointComparison:
         if kinks is None:
             yield "a step function, or kinks that cannot be found"
             return
+        self.is_kinked = any(strict for _, strict in kinks.values())
         yield from self._around(kinks)
         for sign in (1, -1):
             yield Point(self._draw(sign, 2.0, 4.0), optional=True)
@@ -562,6 +572,16 @@ def _kinked_parts(tree: Tree) -> Iterator[tuple[bool, Tree | None]]:
     for part in tree:
         if isinstance(part, tuple) and part:
             yield from _kinked_parts(part)
+
+
+def _limits_domain(tree: Tree) -> bool:
+    """Whether an expression may be real on a part of the line only: logarithms, roots, powers, inverse functions."""
+    if tree[0] == "fn" and letters(tree) and tree[1] in _LIMITED:
+        return True
+    if tree[0] == "pow" and letters(tree) and not (tree[2][0] == "num" and isinstance(tree[2][1], int)) and (
+            not _is_positive(("pow", *tree[1:]))):
+        return True
+    return any(_limits_domain(part) for part in tree if isinstance(part, tuple) and part)
 
 
 def _is_positive(tree: Tree) -> bool:

@@ -103,7 +103,7 @@ def judge(predicted: str, truth: str) -> Judgement:
 def _judge_words(left: str, right: str) -> Judgement | None:
     """The verdict where an answer is a choice, a time of day or words; None where both are mathematics."""
     letter = choice(right)
-    if letter and (found := chosen(left)):
+    if letter and (found := chosen(left) or _named_letter(left)):
         equal = found == letter
         return Judgement(EQUAL if equal else DIFFERENT, "text", f"the choice {'is' if equal else 'is not'} {letter}")
     times = clock_time(left), clock_time(right)
@@ -118,6 +118,16 @@ def _judge_words(left: str, right: str) -> Judgement | None:
     equal = words(left) == words(right)
     return Judgement(EQUAL if equal else DIFFERENT, "text",
                      "the same words" if equal else f"the words {plain_text(left)!r} are not {plain_text(right)!r}")
+
+
+def _named_letter(text: str) -> str:
+    """The last value of an answer such as ``x = A`` where it is one letter, else a text that is no letter."""
+    try:
+        marked = take_marks(readings(text)[0])
+    except (Unreadable, RecursionError):
+        return "unreadable"
+    value = marked.values[-1]
+    return value[1] if value[0] == "sym" and not marked.unit and not marked.modulus else "no letter"
 
 
 def readings(text: str) -> list[Tree]:
@@ -212,10 +222,12 @@ def is_echo(answer: str, question: str) -> bool:
     ``1 \\cdot (2+3)`` all echo ``2+3``, but ``x+1`` does not echo ``x+10``.
     """
     try:
-        wanted = {bare for value in take_marks(readings(normalize(answer))[0]).values if is_undone(bare := stripped(value))}
+        # Of a chain the last value counts: ``4+7=11`` is worked out.
+        wanted = stripped(take_marks(readings(normalize(answer))[0]).values[-1])
     except (Unreadable, RecursionError):
         return False
-    return bool(wanted) and any(part in wanted for tree in formulas(question[-MAX_QUESTION:]) for part in subtrees(tree))
+    trees = formulas(question[-MAX_QUESTION:])
+    return is_undone(wanted) and any(part == wanted for tree in trees for part in subtrees(tree))
 
 
 def formulas(question: str) -> Iterator[Tree]:

@@ -236,7 +236,7 @@ class Parser:
     def _starts_factor(self, kind: str, value) -> bool:
         previous_kind, previous = self.tokens[self.at - 1]
         if kind in ("num", "value"):
-            if previous_kind == "num" and self.tokens[self.at - 2] != ("op", "_"):
+            if previous_kind == "num" and self.tokens[self.at - 2][1] not in ("_", "^"):
                 raise Unreadable("two numbers stand side by side")
             return True
         if kind == "sym":
@@ -577,6 +577,8 @@ class Parser:
         while self.tokens[self.at][0] == "sym":
             letters += self.tokens[self.at][1]
             self.at += 1
+        if not letters and self.tokens[self.at] == ("op", "="):
+            return ("sym", name)
         return ("fn", name, (("sym", letters) if letters else self.argument(),))
 
     def _root(self) -> Tree:
