@@ -1,4 +1,4 @@
-"""Real vLLM on a CPU behind our own code: `make test-vllm`. A CPU lacks three things, and they are filled in here.
+"""Real vLLM on a CPU behind our own code: `make test-vllm`. What a CPU lacks is filled in here.
 
 * ``build.use_vllm`` and TRL ask for CUDA, and we ask for the GPU's memory: a GPU of 80 GiB is invented.
 * vLLM drops the packed weights' plain form on a CPU, so no new weights could be loaded: it is kept.
@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from pathlib import Path
 from types import SimpleNamespace
@@ -66,6 +67,8 @@ def minillama(tmp_path_factory) -> str:
 @pytest.fixture(scope="session", autouse=True)
 def an_invented_gpu():
     """What TRL and our trainer ask of CUDA, answered by a CPU; vLLM keeps the plain weights."""
+    import vllm
+    from trl.generation import vllm_generation
     from vllm.model_executor.layers import linear
 
     def keep_plain(self, layer: torch.nn.Module) -> None:
@@ -75,4 +78,6 @@ def an_invented_gpu():
         patch.setattr(build, "use_vllm", lambda p: p.use_vllm == "auto")
         patch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(total_memory=80 * 2**30))
         patch.setattr(linear.UnquantizedLinearMethod, "process_weights_after_loading", keep_plain)
+        # TRL names no dtype, and vLLM's "auto" halves the precision of a float32 checkpoint.
+        patch.setattr(vllm_generation, "LLM", functools.partial(vllm.LLM, dtype="float32"))
         yield
