@@ -31,7 +31,7 @@ BASE_POINTS = 8
 SLACK = 48
 _COST = {128: 1, 1024: 3, 4096: 12}
 _FUNCTION_COST = {128: 4, 1024: 12, 4096: 80}
-_GAMMA_COST = {128: 20, 1024: 150, 4096: 1500}
+_GAMMA_COST = {128: 10, 1024: 80, 4096: 1500}
 #: python-flint keeps one precision for the whole process, so one verdict evaluates at a time.
 _LOCK = threading.Lock()
 
@@ -530,7 +530,7 @@ class PointComparison:
             balls = {k: self._enclose(self.algebra.atoms[k], point, PRECISIONS[0], False)[0] for k in used}
         except (NoValue, Unresolved, KeyError):
             return 0
-        self.budget.spend(len(factor) * len(used))
+        self.budget.spend(8 + len(factor) * len(used))
         total = arb(0)
         for exponents, coefficient in factor.to_dict().items():
             term = arb(coefficient)

@@ -20,7 +20,7 @@ MAX_FACTORIAL = 4_000
 MAX_TERMS = 400
 MAX_EXPONENT = 5_000
 #: Work of one verdict. A unit is about two microseconds: a product of two terms, a node evaluated at one point.
-MAX_WORK = 15_000
+MAX_WORK = 11_000
 
 
 class Unreadable(ValueError):
