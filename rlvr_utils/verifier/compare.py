@@ -90,6 +90,8 @@ def take_marks(tree: Tree) -> Marked:
     if tree[0] == "pmod":
         tree, modulus = tree[1:]
         values = (tree,)
+    elif tree[0] == "fn" and tree[1] == "mod":
+        modulus = tree[2][1]  # the value of 17 \bmod 5 is 2, and it is a remainder modulo 5
     if tree[0] == "rel":
         name, values = _assignment(*tree[1:])
     unit, bare = (), []

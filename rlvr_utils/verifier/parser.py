@@ -17,7 +17,7 @@ from __future__ import annotations
 from fractions import Fraction
 
 from .kinds import FUNCTIONS, GREEK, MULTIPLIERS, read_unit, unit_words
-from .limits import MAX_CHARACTERS, MAX_DEPTH, MAX_FACTORS, MAX_SUFFIXES, MAX_SUM, TooBig, Unreadable
+from .limits import MAX_CHARACTERS, MAX_DEPTH, MAX_FACTORS, MAX_SUFFIXES, MAX_SUM, MAX_TOKENS, TooBig, Unreadable
 from .tokens import END, Token, number, tokenize
 
 Tree = tuple
@@ -641,8 +641,8 @@ class Parser:
                 for end in (first, last)]
         if not all(isinstance(end, int) for end in ends):
             raise Unreadable(f"the ends of \\{name} are no numbers")
-        if not 0 <= ends[1] - ends[0] < MAX_SUM:
-            raise TooBig(f"a sum of more than {MAX_SUM} terms")
+        if not 0 <= ends[1] - ends[0] < MAX_SUM or (ends[1] - ends[0]) * size(body) > MAX_TOKENS:
+            raise TooBig(f"a sum of more than {MAX_SUM} terms or {MAX_TOKENS} symbols")
         terms = tuple(substitute(body, symbol, ("num", k)) for k in range(ends[0], ends[1] + 1))
         if name == "sum":
             return ("add", terms)
@@ -704,6 +704,11 @@ def determinant(rows: tuple[tuple[Tree, ...], ...]) -> Tree:
         term = ("mul", entry, determinant(tuple((*row[:k], *row[k + 1:]) for row in rows[1:])))
         terms.append(("neg", term) if k % 2 else term)
     return ("add", tuple(terms))
+
+
+def size(tree: Tree) -> int:
+    """How many trees a tree is made of."""
+    return 1 + sum(size(part) for part in tree if isinstance(part, tuple))
 
 
 def substitute(tree: Tree, symbol: Tree, value: Tree) -> Tree:
