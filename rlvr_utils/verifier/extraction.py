@@ -12,10 +12,11 @@ from typing import NamedTuple
 
 _COMMAND = re.compile(r"\\(?:boxed|fbox)(?![A-Za-z])")
 # At most two backslashes, and at most so many characters without braces: every search stays linear in the text.
-_PIECES = re.compile(r"\\{1,2}(?:boxed|fbox)(?![A-Za-z])\s*(\{)?|\\.|[{}]", re.DOTALL)
+_PIECES = re.compile(r"\\{1,2}(?:boxed|fbox)(?![A-Za-z])(?:\s*(\{))?|\\.|[{}]", re.DOTALL)
 # Without braces a box holds a number, or one letter that no word follows: `\boxed 12`, `\boxed5`, `\boxed x$`.
 _UNBRACED = re.compile(r"\s{0,9}([+-]?\.?[0-9][^\s$]{0,200}|-?\\(?:[dt]?frac|sqrt|pi|text)(?![A-Za-z])[^\s$]{0,200}"
                        r"|[A-Za-z](?=\s{0,9}(?:\$|\\[)\]]|[.,;]?\s{0,9}$)))")
+_WORD = re.compile(r"\s{1,9}([^\s$]{1,200})")
 
 
 class Box(NamedTuple):
@@ -41,27 +42,35 @@ def find_box(response: str) -> Box:
 
 
 def _last_box(text: str, start: int) -> Box | None:
-    """One pass over the braces: the last box that is not inside a closed one. It is no answer if it is never closed."""
+    """One pass over the braces: the last box that is not inside a closed one. It is no answer if it is never closed.
+
+    A word after the command (``\\boxed area``) is an answer only where there is no real box.
+    """
     found: list[tuple[int, Box]] = []
+    mention, word_end = None, -1
     opened: list[int | None] = []  # per open brace: where a box begins that it opens, else None
     for match in _PIECES.finditer(text, start):
         piece = match.group()
-        if piece == "{":
-            opened.append(None)
-        elif piece == "}":
+        if piece == "}":
             begin = opened.pop() if opened else None
             if begin is not None:
                 while found and found[-1][0] > begin:
                     found.pop()
                 content = text[begin:match.start()].strip()
                 found.append((begin, Box(content) if content else Box(None, "the last box is empty")))
-        elif match.group(1):
-            opened.append(match.end())
-        elif "box" in piece and (unbraced := _UNBRACED.match(text, match.end())):
-            found.append((match.end(), Box(unbraced.group(1).rstrip(".,;:!?`*'\""))))
+        elif piece == "{" or match.group(1):
+            opened.append(match.end() if piece != "{" and match.start() >= word_end else None)
+        elif "box" in piece and match.start() >= word_end:
+            unbraced, word = _UNBRACED.match(text, match.end()), _WORD.match(text, match.end())
+            if unbraced and unbraced[1].count("{") == unbraced[1].count("}"):
+                found.append((match.end(), Box(unbraced[1].rstrip(".,;:!?`*'\""))))
+            elif word:
+                mention, word_end = Box(word[1].rstrip(".,;:!?`*'\"") or None, "the last box is empty"), word.end()
+            elif not text[match.end():match.end() + 99].strip():
+                opened.append(match.end())  # the response ends here: it was cut off
     unclosed = Box(None, "the last box is never closed")
     found += [(begin, unclosed) for begin in opened if begin is not None]
-    return max(found, key=lambda place: place[0])[1] if found else None
+    return max(found, key=lambda place: place[0])[1] if found else mention
 
 
 def last_boxed(text: str) -> str | None:
