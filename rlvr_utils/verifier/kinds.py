@@ -83,7 +83,7 @@ def _units() -> dict[str, str]:
 
 
 UNITS = _units()
-_COMPOUND = {"mph": {"mi": 1, "h": -1}, "km/h": {"km": 1, "h": -1}, "unit": {}}
+_COMPOUND = {"mph": {"mi": 1, "h": -1}, "km/h": {"km": 1, "h": -1}}
 #: Letters without \text that are a unit after a number: ``5cm``, but ``2mv`` is a product.
 BARE_UNITS = frozenset("cm mm km kg mg ft in yd mi lb lbs oz hr hrs mph ml mL sec min mins deg gal".split())
 _WORDS = re.compile(r"\^\{?-?[0-9]+\}?|[A-Za-zμ]+|[0-9]+|\\[A-Za-z]+|\S")
@@ -96,10 +96,7 @@ def unit_words(text: str) -> list[str]:
 
 
 def read_unit(words: list[str]) -> tuple[tuple[str, int], ...] | None:
-    """Names with exponents of a unit, sorted (``miles per hour`` is mi and h^-1), or None if a word is no unit.
-
-    The generic ``units`` is no name: the result is then empty.
-    """
+    """Names with exponents of a unit, sorted (``miles per hour`` is mi and h^-1), or None if a word is no unit."""
     powers: dict[str, int] = {}
     sign, power, last = 1, 1, {}
     for word in words:
