@@ -254,6 +254,13 @@ def test_far_kinks_steps_and_long_numbers_are_not_overlooked(answer, truth):
     assert not answers_match(answer, truth) and not answers_match(truth, answer)
 
 
+def test_what_cancels_to_zero_is_zero_in_every_place():
+    for zero in (r"\frac1x-\frac1x", r"0\cdot\frac1x", "(x-x)y", r"\frac{x-x}{x}"):
+        assert answers_match(zero, "0") and not answers_match(f"({zero})+0, 1", "3,-4")
+        assert not answers_match(f"x = {zero}", "x = 5") and not answers_match(rf"\sin({zero}) = y", "y = x")
+        assert answers_match(rf"\sin({zero})", "0") and answers_match(rf"\cos({zero}) + x", "x + 1")
+
+
 def test_a_budget_that_is_used_up_is_undecided():
     answer = "+".join(rf"\sqrt{{x^{k}-{k}e^x}}" for k in range(1, 40))
     assert judge(answer, r"\sin x").outcome in ("undecided", "proven different")

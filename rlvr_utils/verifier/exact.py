@@ -96,6 +96,8 @@ class Algebra:
     def _tidy(self, above, below, bits: int) -> Value:
         if len(above) > MAX_TERMS or len(below) > MAX_TERMS:
             raise TooBig(f"a polynomial of more than {MAX_TERMS} terms")
+        if above.is_zero():
+            return fmpq(0)
         if above.is_constant() and below.is_constant():
             return _constant(above) / _constant(below)
         return Quotient(above, below, bits)
