@@ -77,6 +77,7 @@ def colour_alone(tree: ast.AST) -> list[str]:
 
 def colour_words_alone(text: str) -> list[str]:
     """Sentences that tell things apart by a colour and by nothing else."""
+    text = re.sub(r"red[- ]team", "search", text)  # no colour, but the word for attacking one's own work
     return [s.strip() for s in re.split(r"(?<=[.;:])\s", text) if COLOUR.search(s) and not SHAPE.search(s)]
 
 

@@ -66,7 +66,7 @@ def test_a_home_directory_is_expanded_in_every_setting_and_in_yaml(course) -> No
 
 
 def test_a_file_of_the_current_directory_stays_the_same_file_from_another_one(course, monkeypatch) -> None:
-    Path("train.jsonl").touch()
+    Path("train.jsonl").write_text('{"problem": "What is $1 + 1$?", "ground_truth": "2"}\n', encoding="utf-8")
     p = get_profile("mini", dataset="train.jsonl")
     assert p.dataset == str(course.parent / "elsewhere/train.jsonl")
     monkeypatch.chdir(course)
@@ -87,7 +87,7 @@ def test_what_lies_in_the_repository_is_written_from_its_root(course, monkeypatc
 
 
 def test_a_run_of_an_earlier_version_that_holds_its_path_as_written_goes_on(course, tmp_path) -> None:
-    Path("train.jsonl").touch()
+    Path("train.jsonl").write_text('{"problem": "What is $1 + 1$?", "ground_truth": "2"}\n', encoding="utf-8")
     p = get_profile("mini", dataset="train.jsonl")
     RunWriter(tmp_path / "run").write_config(p.to_dict() | {"dataset": "train.jsonl"})
     assert refuse_other_run(tmp_path / "run", p, print) is False

@@ -388,10 +388,10 @@ def served(server: str) -> tuple[str | None, int | None]:
     """(model, tokens that it reads) of a vLLM server; None where it does not say."""
     try:
         with urllib.request.urlopen(f"{server.rstrip('/')}/v1/models", timeout=PATIENCE) as answer:
-            model = json.load(answer)["data"][0]
+            first = json.load(answer)["data"][0]
     except (OSError, ValueError, LookupError, TypeError):
         return None, None
-    return model.get("root") or model.get("id"), model.get("max_model_len")
+    return first.get("root") or first.get("id"), first.get("max_model_len")
 
 
 # --- W&B ---
