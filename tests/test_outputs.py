@@ -21,6 +21,7 @@ from rlvr_utils.course.outputs import (
     stale,
     strip_outputs,
 )
+from rlvr_utils.threads import Load, Threads
 
 new = nbformat.v4
 PATHS = sorted((REPO / "notebooks").glob("*.ipynb"))
@@ -157,6 +158,14 @@ def test_times_counters_and_rewritten_lines_are_gone() -> None:
     assert [output.text for output in normalised(lines)] == ["line 0\nline 1\n"]
     result = new.new_output("execute_result", data={"text/plain": "1"}, execution_count=7, metadata={"x": 1})
     assert (only(result).execution_count, only(result).metadata) == (None, {})
+
+
+def test_what_was_said_about_a_busy_machine_is_gone() -> None:
+    texts: list[str] = []
+    Threads(2, read=lambda: Load(0, 0), apply=lambda n: None, say=texts.append).change(1)
+    busy, told = (new.new_output("stream", name="stdout", text=text) for text in (f"{texts[0]}\n", f"{texts[0]}\nstep 1\n"))
+    assert normalised([busy]) == []
+    assert normalised([told])[0].text == "step 1\n"
 
 
 def test_places_and_names_of_this_machine_are_gone() -> None:

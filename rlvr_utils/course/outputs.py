@@ -30,6 +30,7 @@ WIDGETS = "application/vnd.jupyter.widget-"
 _TABLE_ID = re.compile(r"\bT_[0-9a-f]{5}(?![0-9a-z])")
 _WANDB_RUN = re.compile(r"offline-run-\d{8}_\d{6}-\w+")
 _DURATION = re.compile(r"\b\d+:\d\d\b(?= gone| left)|\b\d+(?:\.\d+)?(?= (?:ms|s|min|minutes|seconds)\b)")
+_BUSY = re.compile(r"Other programs are using the CPU: [^\n]*\n?")  # what rlvr_utils.threads says where that was so
 _NUMBER = r"([+-]?\d+(?:\.\d+)?) ?%?"
 _ESTIMATE = re.compile(rf"{_NUMBER}\**,? [(\[](?:95 % interval )?{_NUMBER}(?: to |, ){_NUMBER}[)\]]")
 
@@ -106,7 +107,9 @@ def normalised(outputs: Sequence, repo: Path = REPO) -> list:
         if "execution_count" in output:
             output.execution_count = None
         if output.output_type == "stream":
-            output.text = _DURATION.sub("…", _last_state(_clean(output.text, repo)))
+            output.text = _DURATION.sub("…", _last_state(_clean(_BUSY.sub("", output.text), repo)))
+            if not output.text:
+                continue
         kept.append(output)
     return kept
 
