@@ -292,7 +292,8 @@ def test_a_run_evaluated_once_cannot_be_compared():
 def test_the_projection_sees_what_lies_before_the_cut_off(tmp_path):
     steps = np.arange(1, 41)
     saturating = SimpleNamespace(
-        path=tmp_path, config={}, metrics=pd.DataFrame({"step": steps, "reward": 0.1 + 0.7 * -np.expm1(-steps / 12)}),
+        path=tmp_path, config={}, split="test",
+        metrics=pd.DataFrame({"step": steps, "reward": 0.1 + 0.7 * -np.expm1(-steps / 12)}),
         evaluations=pd.DataFrame([{"step": 0, "split": "test", "decoding": "sampled", "shots": 0, "accuracy": 0.1}]))
     early, late = (seen(projection.draw_projection(saturating, fraction)) for fraction in (0.25, 0.75))
     assert "first 10 steps" in early and "first 30 steps" in late
