@@ -224,6 +224,16 @@ def run(trainer_class, folder, lora: bool, reward=some_reward, **settings) -> tu
     return trainer, steps
 
 
+def assert_same_steps(ours, theirs, *metrics: str) -> None:
+    """Two results of :func:`run` have the same gradients and the same metrics, up to rounding."""
+    for mine, other in zip(ours[1], theirs[1], strict=True):
+        largest = max(g.abs().max() for g in other.values())
+        assert largest > 0 and all((mine[name] - g).abs().max() <= 1e-5 * largest for name, g in other.items())
+    for name in ("loss", "reward", "entropy", "grad_norm", *metrics):
+        mine, other = ([row[name] for row in t.state.log_history if name in row] for t in (ours[0], theirs[0]))
+        assert mine == pytest.approx(other, rel=1e-4, abs=1e-6), name
+
+
 @pytest.mark.parametrize("lora, settings", [
     (True, {"beta": 0.1}), (False, {"beta": 0.1, "loss_type": "grpo"}),
     (True, {"steps_per_generation": 4, "loss_type": "dr_grpo"})], ids=["lora-reference", "full-reference", "two-updates"])
@@ -231,12 +241,7 @@ def test_training_takes_the_same_steps(lora, settings, tmp_path):
     theirs, expected = run(GRPOTrainer, tmp_path / "stock", lora, **settings)
     ours, gradients = run(SharedPrefixTrainer, tmp_path / "shared", lora, **settings)
     assert len(gradients) == len(expected) == 2
-    for mine, other in zip(gradients, expected, strict=True):
-        largest = max(g.abs().max() for g in other.values())
-        assert largest > 0 and all((mine[name] - g).abs().max() <= 1e-5 * largest for name, g in other.items())
-    for name in ("loss", "reward", "entropy", "grad_norm", "kl"):
-        mine, other = ([row[name] for row in t.state.log_history if name in row] for t in (ours, theirs))
-        assert mine == pytest.approx(other, rel=1e-4, abs=1e-6), name
+    assert_same_steps((ours, gradients), (theirs, expected), "kl")
 
 
 @pytest.mark.parametrize("loss_type", LOSS_TYPES)
@@ -255,12 +260,7 @@ def test_zero_advantages_need_no_backward_pass_whatever_the_loss(loss_type, tmp_
         ours, gradients = run(trainer_class, tmp_path / trainer_class.__name__, True, **settings)
         without = sum(n for gradient, n in rows if not gradient)
         assert 0 < without < sum(n for _, n in rows)
-        for mine, other in zip(gradients, expected, strict=True):
-            largest = max(g.abs().max() for g in other.values())
-            assert largest > 0 and all((mine[name] - g).abs().max() <= 1e-5 * largest for name, g in other.items())
-        for name in ("loss", "reward", "entropy", "grad_norm", "frac_reward_zero_std"):
-            mine, other = ([row[name] for row in t.state.log_history if name in row] for t in (ours, theirs))
-            assert mine == pytest.approx(other, rel=1e-4, abs=1e-6), name
+        assert_same_steps((ours, gradients), (theirs, expected), "frac_reward_zero_std")
         monkeypatch.undo()
 
 
