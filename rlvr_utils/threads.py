@@ -22,17 +22,25 @@ import psutil
 import torch
 
 INTERVAL = 0.1  # seconds between two looks: a look takes about 0.1 ms
-WAITING = 0.25  # threads of ours that wait for a core, on average over an interval, from which on one is taken away
+OTHERS = 0.25  # cores that other programs use, on average over an interval, from which on they are in the way
+WAITING = 0.25  # threads of ours that wait for a core meanwhile, from which on one is taken away
+# Without other programs our threads wait for each other for moments (up to 0.9 while modules load), and a thread less
+# would cost a quarter of the speed. A whole waiting thread means that a container grants less than its cores.
+WAITING_ALONE = 1.0
 IDLE = 0.7  # idle cores, on average, from which on a thread is given back
 EARLY = 2.0  # seconds within which a thread that was given back and is taken away again counts as a failed attempt
 PATIENCE = (0.5, 60.0)  # seconds before a thread is given back: at first, and after several failed attempts
 
 
 class Load(NamedTuple):
-    """Seconds since some fixed moment: ``waited`` by our threads for a core (summed), ``idle`` on the cores (summed)."""
+    """Seconds since some fixed moment, summed over threads or cores.
+
+    ``waited`` by our threads for a core; ``idle`` cores; ``others``: cores used by other programs.
+    """
 
     waited: float
     idle: float
+    others: float
 
 
 def cores() -> list[int]:
@@ -43,23 +51,22 @@ def cores() -> list[int]:
 
 
 def read_load() -> Load:
-    """How long our threads have waited and our cores have been idle.
+    """How long our threads have waited, and our cores have been idle or used by others.
 
     Linux counts the wait of each thread, in containers too. Elsewhere we estimate it from the time that other
     programs used while no core was idle.
     """
     times = psutil.cpu_times(percpu=True)
-    idle = sum(times[core].idle for core in cores() if core < len(times))
+    times = [times[core] for core in cores() if core < len(times)]
+    idle = sum(core.idle + getattr(core, "iowait", 0.0) for core in times)
+    others = sum(map(sum, times)) - idle - time.process_time()
     waits = []
     for task in Path("/proc/self/task").glob("*/schedstat"):
         try:
             waits.append(int(task.read_text(encoding="ascii").split()[1]) / 1e9)  # nanoseconds on the run queue
         except (OSError, IndexError, ValueError):  # the thread has ended in between
             continue
-    if waits:
-        return Load(sum(waits), idle)
-    busy = sum(sum(core) - core.idle for core in times)
-    return Load(busy - time.process_time() - idle, idle)
+    return Load(sum(waits) if waits else others - idle, idle, others)
 
 
 class Threads:
@@ -79,6 +86,7 @@ class Threads:
         self.most = most or torch.get_num_threads()
         self.read, self.clock, self.apply, self.say = read, clock, apply, say
         self.now = self.fewest = self.most
+        self.changes = 0
         self.patience = PATIENCE[0]
         self.looked_at = self.changed_at = clock()
         self.load = read()
@@ -89,10 +97,10 @@ class Threads:
         if passed < INTERVAL:
             return
         load = self.read()
-        waiting, idle = ((new - old) / passed for new, old in zip(load, self.load, strict=True))
+        waiting, idle, others = ((new - old) / passed for new, old in zip(load, self.load, strict=True))
         self.looked_at, self.load = self.looked_at + passed, load
         since_change = self.looked_at - self.changed_at
-        if waiting > WAITING and self.now > 1:
+        if waiting > (WAITING if others > OTHERS else WAITING_ALONE) and self.now > 1:
             # After a failed attempt wait longer before the next one: idle time misleads in a container whose host has
             # more cores than the container may use.
             failed = since_change < EARLY and self.now > self.fewest
@@ -107,6 +115,7 @@ class Threads:
             self.say(f"Other programs are using the CPU: continuing with {n} thread{'s' * (n > 1)} instead of {self.most}. "
                      "The number rises again when a core is free.")
         self.now, self.fewest, self.changed_at = n, min(n, self.fewest), self.looked_at
+        self.changes += 1
         self.apply(n)
 
 

@@ -10,7 +10,6 @@ from types import SimpleNamespace
 import matplotlib
 import pytest
 
-import __main__
 from rlvr_utils import analysis
 from rlvr_utils.diagnosis import diagnose
 from rlvr_utils.profiles import get_profile
@@ -157,7 +156,7 @@ def test_a_training_whose_rewards_have_gaps_ends_is_drawn_and_is_started_again(s
         if state.global_step == 4:
             raise RuntimeError("power cut")
 
-    monkeypatch.setattr(__main__, "gappy", gappy, raising=False)
+    monkeypatch.setattr(sys.modules["__main__"], "gappy", gappy, raising=False)
     options = {"prompts_per_step": 2, "group_size": 4, "max_steps": 6, "eval_problems": 2, "eval_every": 6, "save_every": 2,
                "max_completion_length": 10, "train_subset": 4, "wandb_mode": "disabled", "reward": "__main__:gappy",
                "model": str(tiny_model(tmp_path / "tiny")), "quiet": True} | settings

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import nbformat
@@ -177,6 +178,12 @@ def execute(name: str, **parameters) -> dict:
         if "parameters" in tags:
             shell.push(parameters)
     return shell.user_ns
+
+
+@pytest.fixture(autouse=True)
+def main_module_stays(monkeypatch):
+    """IPython's shell puts a module of its own in the place of ``__main__``."""
+    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
 
 
 @pytest.fixture

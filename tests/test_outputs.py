@@ -162,7 +162,7 @@ def test_times_counters_and_rewritten_lines_are_gone() -> None:
 
 def test_what_was_said_about_a_busy_machine_is_gone() -> None:
     texts: list[str] = []
-    Threads(2, read=lambda: Load(0, 0), apply=lambda n: None, say=texts.append).change(1)
+    Threads(2, read=lambda: Load(0, 0, 0), apply=lambda n: None, say=texts.append).change(1)
     busy, told = (new.new_output("stream", name="stdout", text=text) for text in (f"{texts[0]}\n", f"{texts[0]}\nstep 1\n"))
     assert normalised([busy]) == []
     assert normalised([told])[0].text == "step 1\n"

@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 import torch
 
-import __main__
 from rlvr_utils.preflight.checks import check_reward
 from rlvr_utils.problems import load_problems
 from rlvr_utils.profiles import get_profile
@@ -40,7 +39,8 @@ def tiny(tmp_path_factory) -> str:
 def own(monkeypatch):
     """Puts a function where a notebook's own functions are, and gives the name of the reward."""
     def put(function, **settings):
-        monkeypatch.setattr(__main__, "mine", function, raising=False)
+        # looked up now: a test with IPython in it leaves another module under this name
+        monkeypatch.setattr(sys.modules["__main__"], "mine", function, raising=False)
         return get_profile("mini", reward="__main__:mine", **settings)
 
     return put

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -117,15 +118,11 @@ def test_resume_is_bit_identical_in_every_pass(whole, tiny, tmp_path, odd_reward
     assert whole.rollouts["response"].tolist() == resumed.rollouts["response"].tolist()
 
 
-def test_a_reward_of_ones_own_is_found_by_its_name_or_refused_at_once(tmp_path):
-    import __main__
-
-    __main__.by_length = lambda completions, **columns: [float(len(c)) for c in completions]
-    try:
-        reward = reward_function(get_profile("mini", reward="__main__:by_length", reward_value=2.0))
-        assert reward(["abc", ""], ground_truth=["1", "2"]) == [6.0, 0.0]
-    finally:
-        del __main__.by_length
+def test_a_reward_of_ones_own_is_found_by_its_name_or_refused_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys.modules["__main__"], "by_length",
+                        lambda completions, **columns: [float(len(c)) for c in completions], raising=False)
+    reward = reward_function(get_profile("mini", reward="__main__:by_length", reward_value=2.0))
+    assert reward(["abc", ""], ground_truth=["1", "2"]) == [6.0, 0.0]
     for name in ("__main__:gone", "no_such_module:gone"):
         with pytest.raises(ValueError, match="Give module:function, where"):
             train("mini", tmp_path / "run", reward=name)
