@@ -17,10 +17,6 @@ ANSWER = "\nAnswer:"
 #: A response ends where this begins: what follows is a problem that the model made up.
 STOP = "\nQuestion:"
 
-#: Which solved problems of MiniMATH's training split serve as exemplars, in this order (one a subject, then again).
-EXEMPLAR_TEMPLATES = ("linear_equation", "draw_probability", "neither_club", "point_on_line",
-                      "triangle_angle", "remainder", "percent_of", "absolute_inequality")
-
 #: RLVR-MATH's own four exemplars, the stray brace of the first one included (the data has it in all 7,500 rows).
 RLVR_MATH_EXEMPLARS: tuple[tuple[str, str], ...] = (
     (r"Find the domain of the expression $\frac{\sqrt{x-2}}{\sqrt{5-x}}$.}",
@@ -43,26 +39,6 @@ RLVR_MATH_EXEMPLARS: tuple[tuple[str, str], ...] = (
      "If we multiply the first equation by $-\\frac{3}{2}$, we obtain\n\n$$6y-9x=-\\frac{3}{2}a.$$Since we also know "
      "that $6y-9x=b$, we have\n\n$$-\\frac{3}{2}a=b\\Rightarrow\\frac{a}{b}=\\boxed{-\\frac{2}{3}}.$$"),
 )
-
-
-def exemplars(dataset: str, shots: int) -> list[tuple[str, str]]:
-    """The first ``shots`` (question, answer) pairs for a data set: MiniMATH's own, or RLVR-MATH's fixed four.
-
-    Raises:
-        ValueError: more shots than there are exemplars.
-    """
-    if dataset == "minimath":
-        from .problems import load_problems  # noqa: PLC0415 - prompts for other data sets need no problem rows
-
-        first = {}
-        for row in load_problems("minimath", "train"):
-            first.setdefault(row["template"], (row["problem"], " " + row["solution"]))
-        pairs = [first[name] for name in EXEMPLAR_TEMPLATES]
-    else:
-        pairs = list(RLVR_MATH_EXEMPLARS)
-    if not 0 <= shots <= len(pairs):
-        raise ValueError(f"shots={shots}: there are {len(pairs)} exemplars for {dataset}, so choose 0 to {len(pairs)}.")
-    return pairs[:shots]
 
 
 def build_prompt(problem: str, shots: Sequence[tuple[str, str]] = (), chat: bool = False) -> str | list[dict[str, str]]:

@@ -19,8 +19,8 @@ from transformers import GenerationConfig, PreTrainedTokenizerBase, StoppingCrit
 from transformers.utils.logging import get_logger
 
 from .decoding import can_decode, decode, read_beginning, sampling_mode
-from .problems import judge_response
-from .prompts import STOP, build_prompt, cut_at_stop, exemplars, refuse_long_prompts
+from .problems import exemplars, judge_response
+from .prompts import STOP, build_prompt, cut_at_stop, refuse_long_prompts
 
 #: Another way of sampling than the model's own: prompt ids and temperature to one response a prompt.
 Engine = Callable[[list[list[int]], float], "list[Response]"]

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from rlvr_utils.problems import load_problems, question_of, worked_example
+from rlvr_utils.problems import exemplars, load_problems, question_of, worked_example
+from rlvr_utils.problems.exemplars import EXEMPLAR_TEMPLATES
 from rlvr_utils.prompts import (
-    EXEMPLAR_TEMPLATES,
     RLVR_MATH_EXEMPLARS,
     STOP,
     build_prompt,
     cut_at_stop,
-    exemplars,
     refuse_long_prompts,
 )
 from rlvr_utils.verifier import last_boxed

@@ -16,8 +16,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralFo
 from rlvr_utils import decoding, rollouts
 from rlvr_utils.decoding import choose
 from rlvr_utils.pretrain import HABIT, document_text, documents, train_tokenizer
-from rlvr_utils.problems import load_problems
-from rlvr_utils.prompts import STOP, build_prompt, exemplars
+from rlvr_utils.problems import exemplars, load_problems
+from rlvr_utils.prompts import STOP, build_prompt
 from rlvr_utils.rollouts import (
     Response,
     encode_prompts,

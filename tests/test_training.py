@@ -16,10 +16,12 @@ from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralFo
 from rlvr_utils import training
 from rlvr_utils.memory import estimate
 from rlvr_utils.models import load_model, load_tokenizer
+from rlvr_utils.preflight import preflight
 from rlvr_utils.pretrain import HABIT, document_text, documents, train_tokenizer
+from rlvr_utils.problems import training_order
 from rlvr_utils.profiles import get_profile
 from rlvr_utils.runs import RunWriter, load_run
-from rlvr_utils.training import build_trainer, format_reward, random_reward, reward_function, train, training_order
+from rlvr_utils.training import build_trainer, format_reward, random_reward, reward_function, train
 
 TINY = {"prompts_per_step": 2, "group_size": 4, "max_steps": 6, "eval_problems": 3, "eval_every": 3, "save_every": 2,
         "max_completion_length": 12, "train_subset": 4, "log_rollouts_every": 2, "wandb_mode": "disabled"}
@@ -240,9 +242,9 @@ def test_updates_per_generation_makes_larger_generations():
 
 
 def test_preflight_names_what_is_wrong(tiny):
-    assert training.preflight("mini", model=tiny) == []
-    assert any("max_prompt_length=5" in text for text in training.preflight("mini", model=tiny, max_prompt_length=5))
-    assert any("no-such-model" in text for text in training.preflight("mini", model="./no-such-model"))
+    assert preflight("mini", model=tiny) == []
+    assert any("max_prompt_length=5" in text for text in preflight("mini", model=tiny, max_prompt_length=5))
+    assert any("no-such-model" in text for text in preflight("mini", model="./no-such-model"))
 
 
 def test_offline_wandb_needs_no_account_and_keeps_its_id(tiny, tmp_path, monkeypatch):
@@ -311,7 +313,7 @@ def test_what_a_model_cannot_do_is_found_before_the_first_evaluation_and_by_the_
     with pytest.raises(ValueError, match=sentence):
         train("mini", tmp_path / "run", model=windowed, quiet=True, **TINY | settings)
     assert load_run(tmp_path / "run").evaluations.empty
-    assert [text for text in training.preflight("mini", model=windowed, **TINY | settings) if sentence in text]
+    assert [text for text in preflight("mini", model=windowed, **TINY | settings) if sentence in text]
 
 
 @pytest.mark.parametrize("end", range(1, 7))

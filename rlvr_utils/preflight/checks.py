@@ -197,7 +197,7 @@ def existing(folder: Path) -> Path:
 
 def check_folder(p: Profile, folder: str | Path | None = None, extend: bool = False) -> str:
     """The run's folder can be written, and a folder that is named holds no other run."""
-    from ..training.run import changed_settings  # noqa: PLC0415 - the training asks this module first
+    from ..training.run import changed_settings  # importing TRL takes seconds that other checks do not need
 
     folder = folder and run_folder(folder)
     there = existing(folder or p.folder)
@@ -251,7 +251,7 @@ def prompt_lengths(p: Profile) -> dict[str, list[int]]:
 
 def check_reward(p: Profile) -> str:
     """The reward can be called as TRL will call it."""
-    from ..training.rewards import try_reward  # noqa: PLC0415 - the training asks this module first
+    from ..training.rewards import try_reward  # importing TRL takes seconds that other checks do not need
 
     try:
         access(p.model)

@@ -121,7 +121,7 @@ def keeps_memory(p: Profile) -> bool:
 
 def time_here(p: Profile, steps: int, dollars_per_hour: float | None, responses: int | None) -> Timing:
     """:func:`time_steps` in this process."""
-    from ..training.processes import join_processes  # noqa: PLC0415 - the training looks at preflight first
+    from ..training.processes import join_processes  # importing TRL takes seconds that other checks do not need
 
     join_processes()  # the trainer would wait for announced processes in silence
     if torch.cuda.is_available():
@@ -152,7 +152,7 @@ def time_evaluation(p: Profile, trainer, n: int) -> float:
 
 def time_training(p: Profile, model, tokenizer, steps: int, responses: int) -> tuple[list[float], float, float]:
     """Seconds of each step, mean response length, and seconds an evaluation response, by the run's own trainer."""
-    from ..training.build import build_trainer  # noqa: PLC0415 - the training looks at preflight first
+    from ..training.build import build_trainer  # importing TRL takes seconds that other checks do not need
 
     short = replace(p, max_steps=steps, eval_every=steps + 1, save_every=steps + 1, guard="off", wandb_mode="disabled")
     with tempfile.TemporaryDirectory() as folder, torch.random.fork_rng():

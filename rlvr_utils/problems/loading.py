@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator
@@ -71,6 +72,19 @@ def load_problems(dataset: str = "minimath", split: str = "train") -> list[dict]
 def training_rows(p: Profile) -> list[dict]:
     """A profile's training problems, cut to ``train_subset`` where that is set."""
     return load_problems(p.dataset, "train")[: p.train_subset]
+
+
+def training_order(n_problems: int, n_prompts: int, seed: int) -> list[int]:
+    """Problem indices for the whole run: independently shuffled passes over the problems, one after the other.
+
+    A pass always shuffles the same way for a given seed, whatever the length of the run.
+    """
+    order: list[int] = []
+    while len(order) < n_prompts:
+        one_pass = list(range(n_problems))
+        random.Random(f"{seed}-{len(order) // n_problems}").shuffle(one_pass)
+        order += one_pass
+    return order[:n_prompts]
 
 
 def evaluation_rows(p: Profile, split: str) -> list[dict]:

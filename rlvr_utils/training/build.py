@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import random
 from pathlib import Path
 
 import torch
@@ -13,7 +12,7 @@ from trl import GRPOConfig, GRPOTrainer
 
 from ..memory.estimate import vllm_utilization
 from ..models import check_adapter, lora_config, model_config, refuse_unknown_targets
-from ..problems import training_rows
+from ..problems import training_order, training_rows
 from ..profiles import Profile
 from ..prompts import STOP
 from ..rollouts import prompts_for, rollout
@@ -24,19 +23,6 @@ from .recording import Recorder
 from .rewards import recording, reward_function
 from .sharing import SharedTrainer, StockTrainer
 from .weight_sync import own_environment, settle_vllm
-
-
-def training_order(n_problems: int, n_prompts: int, seed: int) -> list[int]:
-    """Problem indices for the whole run: independently shuffled passes over the problems, one after the other.
-
-    A pass always shuffles the same way for a given seed, whatever the length of the run.
-    """
-    order: list[int] = []
-    while len(order) < n_prompts:
-        one_pass = list(range(n_problems))
-        random.Random(f"{seed}-{len(order) // n_problems}").shuffle(one_pass)
-        order += one_pass
-    return order[:n_prompts]
 
 
 def training_dataset(p: Profile, tokenizer, rows: list[dict] | None = None) -> Dataset:

@@ -10,8 +10,9 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..grpo import selected_logps
+from ..problems import exemplars
 from ..profiles import Profile
-from ..prompts import build_prompt, exemplars
+from ..prompts import build_prompt
 from ..rollouts import Response, encode_prompts, has_chat_template, sample_responses
 from ..verifier import verify
 from .frame import Markup, Output, as_written, choice, interactive_or_static, slider, table, text
