@@ -69,7 +69,7 @@ slides: venv
 	$(PY) -m rlvr_utils.course.slides
 
 figure: venv
-	$(PY) benchmarks/learning_curve.py
+	$(PY) tools/learning_curve.py
 
 lint: venv
 	$(PY) -m ruff check .
@@ -79,7 +79,7 @@ test: lint
 	$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-resume: venv
-	$(PY) benchmarks/resume.py $(ARGS)
+	$(PY) tests/resume.py $(ARGS)
 
 # Named by its file, as test-browser is. Real vLLM for CPUs (Linux) gets an environment of its own: it contradicts the lock.
 # --no-deps where a package asks for CUDA builds (torchvision, triton) that our code does not use.
@@ -102,22 +102,25 @@ test-browser: venv
 	$(PY) -m pip install --quiet --no-build-isolation -c requirements.lock -e '.[browser]'
 	$(PY) -m pytest tests/browser/notebooks_in_browser.py
 
-base-abilities reference-runs own-trainer shared-prefix verifier-pairs coverage busy-machine: venv
-	$(PY) benchmarks/$(subst -,_,$@).py $(ARGS)
+base-abilities own-trainer shared-prefix verifier-pairs coverage busy-machine: venv
+	$(PY) studies/$(subst -,_,$@).py $(ARGS)
+
+reference-runs: venv
+	$(PY) tools/reference_runs.py $(ARGS)
 
 bench-mini-step: venv
-	$(PY) benchmarks/mini_step.py $(ARGS)
+	$(PY) studies/mini_step.py $(ARGS)
 
 fuzz: venv
-	$(PY) benchmarks/verifier_fuzz.py $(ARGS)
+	$(PY) studies/verifier_fuzz.py $(ARGS)
 
 red-team: venv
-	$(PY) benchmarks/red_team.py $(ARGS)
+	$(PY) studies/red_team.py $(ARGS)
 
 bench-verifier: venv
 	$(PY) -m pip install --quiet --no-build-isolation -c requirements.lock -e '.[bench]'
-	$(PY) benchmarks/verifier.py $(ARGS)
+	$(PY) studies/verifier.py $(ARGS)
 
 clean:
 	rm -rf runs/course build dist .pytest_cache .ruff_cache .hypothesis *.egg-info
-	find rlvr_utils tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
+	find rlvr_utils studies tools tests -name __pycache__ -prune -exec rm -rf {} +

@@ -2,7 +2,7 @@
 
 import sys
 
-from rlvr_utils.paths import current_directory_last
+from rlvr_utils.system.paths import current_directory_last
 
 
 def main() -> int:

@@ -15,8 +15,8 @@ from importlib import metadata
 
 from rlvr_utils import REPO, __version__
 from rlvr_utils.course import CourseError, run_course
-from rlvr_utils.paths import current_directory_last
 from rlvr_utils.profiles import Profile, get_profile, read_config
+from rlvr_utils.system.paths import current_directory_last
 
 LIBRARIES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "wandb", "papermill")
 EVALUATION = ("split", "shots", "decoding", "n_samples", "eval_batch")

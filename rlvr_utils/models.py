@@ -29,7 +29,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from .model_files import advice
 from .profiles import ALL_LINEAR, EVERY_LINEAR, MODELS_8B, Profile, resolve_model
-from .threads import watch_threads
+from .system.threads import watch_threads
 
 # PEFT and TRL still call gradient checkpointing by the name that transformers will drop: nothing a learner can change.
 warnings.filterwarnings("ignore", message=".*gradient_checkpointing.* is deprecated", category=FutureWarning)

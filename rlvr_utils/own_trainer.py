@@ -18,7 +18,7 @@ from .grpo import completion_logits, group_advantages, grpo_loss, selected_logps
 from .models import attach_lora, load_model, load_tokenizer
 from .problems import training_order, training_rows
 from .profiles import get_profile
-from .rollouts import Response, encode_prompts, prompts_for, sample_responses
+from .sampling.rollouts import Response, encode_prompts, prompts_for, sample_responses
 from .verifier import boxed_reward
 
 

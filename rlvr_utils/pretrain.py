@@ -24,13 +24,13 @@ import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from .locks import take
-from .paths import run_folder
 from .problems import load_problems, solution_text
 from .problems.generate import pretraining_rows, slipped_work
 from .problems.templates import Template
 from .problems.work import Work
 from .prompts import ANSWER, QUESTION
+from .system.locks import take
+from .system.paths import run_folder
 
 BOS, EOS, PAD = "<|begin_of_text|>", "<|end_of_text|>", "<|finetune_right_pad_id|>"
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from . import REPO
-from .paths import expanded, local_or_name, local_path
+from .system.paths import expanded, local_or_name, local_path
 
 ALL_LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 EVERY_LINEAR = "all-linear"  # PEFT's word for every linear layer but the output's

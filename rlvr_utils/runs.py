@@ -34,9 +34,9 @@ import numpy as np
 import pandas as pd
 
 from rlvr_utils import REPO
-from rlvr_utils.locks import alone
-from rlvr_utils.paths import run_folder
 from rlvr_utils.stats import bootstrap_over_problems
+from rlvr_utils.system.locks import alone
+from rlvr_utils.system.paths import run_folder
 
 REFERENCE_RUNS = REPO / "data" / "reference_runs"
 ROLLOUT_COLUMNS = (

@@ -118,7 +118,7 @@ def hold_seeds(drawn: Estimate, *arms: Sequence[float], confidence: float = 0.95
     """``drawn`` again, widened where needed to hold Student's t interval over seeds.
 
     Three seeds drawn from three look more alike than seeds are, so where seeds differ much a bootstrap over them promises
-    too much (``benchmarks/coverage.py``). One number a seed and Student's t do not; but they know nothing of problems.
+    too much (``studies/coverage.py``). One number a seed and Student's t do not; but they know nothing of problems.
 
     Args:
         arms: one value a seed; with two arms, ``drawn`` is the first minus the second, and Welch's t is taken. Values

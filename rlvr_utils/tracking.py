@@ -183,7 +183,7 @@ def environment_record() -> dict:
     """Versions, commit and hardware, without anything that names the machine or its owner."""
     import torch  # noqa: PLC0415
 
-    from .threads import thread_record  # noqa: PLC0415 - imports torch
+    from .system.threads import thread_record  # noqa: PLC0415 - imports torch
 
     return {"versions": {"python": platform.python_version()} | {name: installed(name) for name in PACKAGES},
             "commit": git_commit(), "cpu_count": os.cpu_count(), **thread_record(),

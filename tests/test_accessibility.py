@@ -18,7 +18,8 @@ from rlvr_utils.course import report
 
 NOTEBOOKS = sorted((REPO / "notebooks").glob("*.ipynb"))
 PAGES = [*sorted(REPO.glob("*.md")), *sorted((REPO / "data").rglob("README.md"))]
-DRAWING = [*NOTEBOOKS, *sorted((REPO / "rlvr_utils").rglob("*.py")), *sorted((REPO / "benchmarks").glob("*.py"))]
+ROOMS = ("rlvr_utils", "studies", "tools")
+DRAWING = [*NOTEBOOKS, *(file for room in ROOMS for file in sorted((REPO / room).rglob("*.py")))]
 #: What tells lines and bars apart beside their colour.
 SHAPES = {"marker", "linestyle", "ls", "fmt", "hatch"}
 COLOUR = re.compile(r"\b(blue|orange|red|green|yellow|purple|pink|grey|gray)\b", re.I)

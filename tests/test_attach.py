@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from rlvr_utils.locks import take
 from rlvr_utils.runs import RunWriter
+from rlvr_utils.system.locks import take
 from rlvr_utils.training import attach, is_going
 from rlvr_utils.widgets import LiveReward
 

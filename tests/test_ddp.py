@@ -22,7 +22,7 @@ from rlvr_utils.training.build import accumulation_here, micro_batch_here
 from rlvr_utils.training.processes import gather, join_processes, share
 
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parent / "benchmarks")]
+sys.path.insert(0, str(HERE))
 from resume import differences, tiny_model  # noqa: E402
 from two_processes import LEARNING, first_gradient, letters  # noqa: E402
 

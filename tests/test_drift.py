@@ -21,7 +21,7 @@ from IPython.core.inputtransformer2 import TransformerManager
 from rlvr_utils import REPO
 
 LIBRARIES = ("trl", "peft", "transformers", "datasets", "wandb", "accelerate", "tokenizers", "huggingface_hub")
-SOURCES = [*sorted((REPO / "rlvr_utils").rglob("*.py")), *sorted((REPO / "benchmarks").glob("*.py")),
+SOURCES = [*(file for room in ("rlvr_utils", "studies", "tools") for file in sorted((REPO / room).rglob("*.py"))),
            *sorted((REPO / "notebooks").glob("*.ipynb"))]  # fmt: skip
 #: What variables of these names may be, wherever they are used: their methods are looked up as well.
 MODEL = ("transformers.LlamaForCausalLM", "peft.PeftModel", "peft.tuners.lora.LoraModel", "builtins.str", "torch.Tensor")

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import matplotlib
 import pytest
+from resume import tiny_model
 
 from rlvr_utils import analysis
 from rlvr_utils.diagnosis import diagnose
@@ -18,9 +19,6 @@ from rlvr_utils.training import attach, train
 from rlvr_utils.training.attach import progress
 from rlvr_utils.training.recording import Recorder, level, recent
 from rlvr_utils.widgets import LiveReward
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
-from resume import tiny_model  # noqa: E402
 
 matplotlib.use("Agg")
 NAN = float("nan")

@@ -13,7 +13,7 @@ import trl
 from trl.trainer import utils as trl_utils
 
 from rlvr_utils import grpo
-from rlvr_utils.trl_reference import trl_loss
+from rlvr_utils.grpo.trl_reference import trl_loss
 
 KL = {"beta 0": (0.0, True), "kl": (0.04, False), "bias-corrected kl": (0.04, True)}
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-6}

@@ -21,7 +21,7 @@ NOTEBOOKS = sorted((REPO / "notebooks").glob("*.ipynb"))
 PAGES = [*sorted(REPO.glob("*.md")), *sorted((REPO / "data").rglob("*.md")), *NOTEBOOKS]
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 CODE = re.compile(r"`([^`\n]+)`")
-NAMED_PATH = re.compile(r"(?:rlvr_utils|data|benchmarks|notebooks|tests|docs|scripts)/[\w./*-]*")
+NAMED_PATH = re.compile(r"(?:rlvr_utils|data|studies|tools|notebooks|tests|docs|scripts)/[\w./*-]*")
 MAKE = re.compile(r"\bmake ((?:[a-z]+-)*[a-z]+)")
 RLVR = re.compile(r"(?:^|[ /])rlvr ([a-z]+)\b")
 
@@ -131,7 +131,6 @@ def test_the_checks_before_a_commit_are_local_and_there() -> None:
 
 
 def test_the_picture_of_the_readme_tells_what_the_shipped_runs_show() -> None:
-    sys.path.insert(0, str(REPO / "benchmarks"))
     from learning_curve import README, block, curves, readme_with
 
     assert README.read_text(encoding="utf-8") == readme_with(block(curves())), "run `make figure` again"

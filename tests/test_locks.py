@@ -8,8 +8,8 @@ import threading
 
 import pytest
 
-from rlvr_utils import locks
 from rlvr_utils.runs import RunWriter, load_run
+from rlvr_utils.system import locks
 from rlvr_utils.training import evaluate_run, is_going, run
 from rlvr_utils.training.safety import RunInterrupted, only_one
 
@@ -78,7 +78,7 @@ def test_a_second_training_is_refused_and_a_killed_one_leaves_nothing_behind(sys
             pass
     assert not is_going(tmp_path)
     if system == "linux":
-        hold = ("import sys; from pathlib import Path; from rlvr_utils.locks import take; "
+        hold = ("import sys; from pathlib import Path; from rlvr_utils.system.locks import take; "
                 "f = Path(sys.argv[1]).open('ab'); take(f); print('held', flush=True); sys.stdin.read()")
         other = subprocess.Popen([sys.executable, "-c", hold, str(tmp_path / "checkpoints" / "lock")], text=True,
                                  stdin=subprocess.PIPE, stdout=subprocess.PIPE)

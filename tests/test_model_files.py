@@ -18,7 +18,7 @@ from rlvr_utils.model_files import check_safetensors, check_weights
 from rlvr_utils.models import load_model, load_tokenizer
 from rlvr_utils.preflight import checks
 from rlvr_utils.profiles import get_profile
-from rlvr_utils.rollouts import encode_prompts
+from rlvr_utils.sampling.rollouts import encode_prompts
 
 TWO = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
 

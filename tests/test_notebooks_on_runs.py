@@ -19,12 +19,12 @@ from IPython.core.interactiveshell import InteractiveShell
 import rlvr_utils.preflight
 import rlvr_utils.training
 from rlvr_utils import REPO, analysis
-from rlvr_utils.locks import take
 from rlvr_utils.models import attach_lora, load_model, save_adapter
 from rlvr_utils.preflight import Trainability
 from rlvr_utils.problems import load_problems
 from rlvr_utils.profiles import get_profile
 from rlvr_utils.runs import RunWriter, load_run, reference_runs
+from rlvr_utils.system.locks import take
 from rlvr_utils.training import profile_of, settings_of
 
 PROBLEMS = 12  # of each evaluation: enough for every cell to have something to count

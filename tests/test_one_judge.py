@@ -12,7 +12,7 @@ from rlvr_utils import analysis, own_trainer
 from rlvr_utils.problems import classify_response, exemplars, judge_response, load_problems
 from rlvr_utils.profiles import get_profile
 from rlvr_utils.prompts import build_prompt, question_in
-from rlvr_utils.rollouts import Response, score
+from rlvr_utils.sampling.rollouts import Response, score
 from rlvr_utils.training import reward_function
 from rlvr_utils.training.rewards import data_columns, train_rows
 from rlvr_utils.widgets import playground

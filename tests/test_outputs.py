@@ -21,7 +21,7 @@ from rlvr_utils.course.outputs import (
     stale,
     strip_outputs,
 )
-from rlvr_utils.threads import Load, Threads
+from rlvr_utils.system.threads import Load, Threads
 
 new = nbformat.v4
 PATHS = sorted((REPO / "notebooks").glob("*.ipynb"))
@@ -216,5 +216,5 @@ def test_a_number_that_moved_out_of_its_interval_is_named() -> None:
 
 def test_every_result_that_a_notebook_reads_is_in_the_stamp():
     code = "".join(cell.source for path in PATHS for cell in read(path).cells if cell.cell_type == "code")
-    results = (REPO / "benchmarks" / "results").glob("*.json")
-    assert {f"benchmarks/results/{file.name}" for file in results if f'"{file.name}"' in code} <= set(SHOWN)
+    results = (REPO / "studies" / "results").glob("*.json")
+    assert {f"studies/results/{file.name}" for file in results if f'"{file.name}"' in code} <= set(SHOWN)

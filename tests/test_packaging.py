@@ -142,7 +142,7 @@ def test_an_old_python_is_refused_in_one_sentence(tmp_path: Path) -> None:
 def test_make_calls_only_scripts_that_are_there() -> None:
     studies = re.search(r"^STUDIES := (.*)$", (REPO / "Makefile").read_text().replace("\\\n", " "), re.M)[1].split()
     shown = subprocess.run(["make", "-n", *studies], cwd=REPO, capture_output=True, text=True, check=True).stdout
-    scripts = re.findall(r"benchmarks/\w+\.py", shown)
+    scripts = re.findall(r"(?:studies|tools|tests)/\w+\.py", shown)
     assert len(scripts) >= 4 and [script for script in scripts if not (REPO / script).is_file()] == []
 
 

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from rlvr_utils import REPO, paths
+from rlvr_utils import REPO
 from rlvr_utils.diagnosis import diagnose
-from rlvr_utils.paths import local_or_name, run_folder
 from rlvr_utils.profiles import get_profile, read_config
 from rlvr_utils.runs import RunWriter, load_run
+from rlvr_utils.system import paths
+from rlvr_utils.system.paths import local_or_name, run_folder
 from rlvr_utils.training import attach, export_run, is_going
 from rlvr_utils.training.run import refuse_other_run
 

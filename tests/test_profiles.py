@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from rlvr_utils import paths, profiles
+from rlvr_utils import profiles
 from rlvr_utils.cli import setting
 from rlvr_utils.profiles import (
     ALL_LINEAR,
@@ -23,6 +23,7 @@ from rlvr_utils.profiles import (
     read_config,
     resolve_model,
 )
+from rlvr_utils.system import paths
 
 
 @pytest.mark.parametrize("name", PROFILES)

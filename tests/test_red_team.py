@@ -5,16 +5,13 @@ from __future__ import annotations
 import itertools
 import json
 import random
-import sys
 from types import SimpleNamespace
 
 import mpmath
 import pytest
+import red_team
 
 from rlvr_utils import REPO
-
-sys.path.append(str(REPO / "benchmarks"))
-import red_team  # noqa: E402
 
 
 def test_no_answer_is_accepted_for_two_values_and_no_near_miss_with_a_fresh_seed():
@@ -50,7 +47,7 @@ def test_the_oracle_confirms_and_refutes():
 
 
 def test_the_included_result_is_a_million_comparisons_without_a_hit():
-    path = REPO / "benchmarks" / "results" / "red_team.json"
+    path = REPO / "studies" / "results" / "red_team.json"
     if not path.is_file():
         pytest.skip("make red-team writes the result")
     result = json.loads(path.read_text(encoding="utf-8"))

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from resume import SETTINGS, differences, odd, tiny_model
 from safetensors.torch import load_file, save_file
 
 from rlvr_utils import runs, training
@@ -21,9 +22,7 @@ from rlvr_utils.runs import load_run
 from rlvr_utils.training import safety, train
 from rlvr_utils.training.checkpoints import MARK, checkpoint_step, checkpoints, is_whole, mark_complete, newest_checkpoint
 
-BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
-sys.path.insert(0, str(BENCHMARKS))
-from resume import SETTINGS, differences, odd, tiny_model  # noqa: E402
+HERE = Path(__file__).resolve().parent
 
 SHORT = SETTINGS | {"max_steps": 4, "eval_every": 2}
 
@@ -53,7 +52,7 @@ def whole(uninterrupted, tmp_path) -> Path:
 
 def test_killed_at_random_moments_it_ends_with_the_same_bits():
     """Three times -9: before a change of a file, in the middle of a write, at any time. `make test-resume` does twenty."""
-    done = subprocess.run([sys.executable, str(BENCHMARKS / "resume.py"), "--kills", "3", "--seed", "1"],
+    done = subprocess.run([sys.executable, str(HERE / "resume.py"), "--kills", "3", "--seed", "1"],
                           capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("killed after step") == 3 and "the same, bit for bit" in done.stdout

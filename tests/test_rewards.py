@@ -7,12 +7,12 @@ import functools
 import json
 import math
 import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from resume import tiny_model
 
 from rlvr_utils.preflight.checks import check_reward
 from rlvr_utils.problems import load_problems
@@ -21,9 +21,6 @@ from rlvr_utils.runs import load_run
 from rlvr_utils.training import random_reward, reward_function, train
 from rlvr_utils.training.rejection import imitated
 from rlvr_utils.training.rewards import data_columns, recording, try_reward
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
-from resume import tiny_model  # noqa: E402
 
 TINY = {"prompts_per_step": 2, "group_size": 4, "max_steps": 6, "eval_problems": 3, "eval_every": 3, "save_every": 2,
         "max_completion_length": 12, "train_subset": 4, "log_rollouts_every": 2, "wandb_mode": "disabled"}

@@ -13,12 +13,12 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
 
-from rlvr_utils import decoding, rollouts
-from rlvr_utils.decoding import choose
 from rlvr_utils.pretrain import HABIT, document_text, documents, train_tokenizer
 from rlvr_utils.problems import exemplars, load_problems
 from rlvr_utils.prompts import STOP, build_prompt
-from rlvr_utils.rollouts import (
+from rlvr_utils.sampling import decoding, rollouts
+from rlvr_utils.sampling.decoding import choose
+from rlvr_utils.sampling.rollouts import (
     Response,
     encode_prompts,
     end_token_ids,

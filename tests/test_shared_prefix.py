@@ -27,9 +27,9 @@ from transformers.models.llama.modeling_llama import LlamaRMSNorm, LlamaRotaryEm
 from trl import GRPOConfig, GRPOTrainer
 from trl.trainer.utils import add_fused_lm_head
 
-from rlvr_utils import shared_prefix
 from rlvr_utils.grpo import grpo_loss
 from rlvr_utils.profiles import LOSS_TYPES, get_profile
+from rlvr_utils.sampling import shared_prefix
 from rlvr_utils.training.sharing import SharedPrefixTrainer, SharedTrainer, StockTrainer, regroup
 
 VOCABULARY = 24

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 
 import pandas as pd
 import pytest
@@ -55,7 +54,6 @@ def test_boxed_exemplars_raise_the_boxed_rate(abilities):
 
 
 def test_the_card_shows_the_measured_abilities(abilities):
-    sys.path.insert(0, str(REPO / "benchmarks"))
     from base_abilities import card_table
 
     assert card_table(abilities) in (DATA / "minillama" / "README.md").read_text()
@@ -116,10 +114,9 @@ def test_worked_responses_slip_less(run):
 
 
 def test_the_readme_states_what_the_shipped_runs_show():
-    sys.path.insert(0, str(REPO / "benchmarks"))
     from readme_results import README, readme
 
-    assert README.read_text(encoding="utf-8") == readme(), "run benchmarks/readme_results.py again"
+    assert README.read_text(encoding="utf-8") == readme(), "run tools/readme_results.py again"
 
 
 # --- the other arms -----------------------------------------------------------------------------------------------------

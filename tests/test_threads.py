@@ -10,10 +10,10 @@ import pickle
 import pytest
 import torch
 
-from rlvr_utils import threads
 from rlvr_utils.models import load_model
 from rlvr_utils.profiles import get_profile
-from rlvr_utils.threads import INTERVAL, Load, Threads, cores, read_load
+from rlvr_utils.system import threads
+from rlvr_utils.system.threads import INTERVAL, Load, Threads, cores, read_load
 
 
 class Machine:

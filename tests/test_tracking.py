@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from resume import CLOCKS, SETTINGS, odd, tiny_model
 
 from rlvr_utils import tracking, training
 from rlvr_utils.analysis import wandb_metrics
@@ -14,9 +15,6 @@ from rlvr_utils.analysis.wandb_log import _records
 from rlvr_utils.runs import load_run
 from rlvr_utils.tracking import TrackedWriter, Tracker
 from rlvr_utils.training import train
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
-from resume import CLOCKS, SETTINGS, odd, tiny_model  # noqa: E402
 
 SHORT = SETTINGS | {"max_steps": 4, "eval_every": 2, "wandb_mode": "offline"}
 KEY = "0123456789abcdef" * 2 + "deadbeef"  # 40 characters, as W&B's keys have

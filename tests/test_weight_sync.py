@@ -5,24 +5,21 @@ from __future__ import annotations
 import copy
 import inspect
 import os
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 from peft import PeftModel
+from resume import SETTINGS, differences, odd, tiny_model
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 from trl.generation.vllm_generation import VLLMGeneration
 from vllm_stand_in import Receiver, install
 
-from rlvr_utils import REPO, models, training
+from rlvr_utils import models, training
 from rlvr_utils.profiles import get_profile
 from rlvr_utils.training import train
 from rlvr_utils.training.weight_sync import ExactSync
-
-sys.path.insert(0, str(REPO / "benchmarks"))
-from resume import SETTINGS, differences, odd, tiny_model  # noqa: E402
 
 
 def policy(dtype: str) -> PeftModel:

@@ -8,16 +8,14 @@ import sys
 from pathlib import Path
 
 import torch
+from resume import SETTINGS, at_change
 
 from rlvr_utils import training
 from rlvr_utils.models import load_model, load_tokenizer
 from rlvr_utils.profiles import get_profile
-from rlvr_utils.rollouts import encode_prompts
 from rlvr_utils.runs import SilentWriter
+from rlvr_utils.sampling.rollouts import encode_prompts
 from rlvr_utils.training.processes import is_first, join_processes, rank
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
-from resume import SETTINGS, at_change  # noqa: E402
 
 BATCH = {"prompts_per_step": 4, "group_size": 8, "train_subset": 8}
 # The whole model is trained: beside a random model's small embeddings no adapter can move the logits far.

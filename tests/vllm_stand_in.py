@@ -15,7 +15,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl.generation import vllm_generation
 
-from rlvr_utils.rollouts import generate_ids
+from rlvr_utils.sampling.rollouts import generate_ids
 from rlvr_utils.training import build
 
 

@@ -1,6 +1,6 @@
 """The arms of the experiment: what each asks, how its runs are made, and what the shipped ones say, or "not run".
 
-``benchmarks/reference_runs.py`` makes the runs from this very list, so that what is reported is what was run.
+``tools/reference_runs.py`` makes the runs from this very list, so that what is reported is what was run.
 """
 
 from __future__ import annotations

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from rlvr_utils.paths import run_folder
 from rlvr_utils.problems import judge_response
 from rlvr_utils.prompts import question_in
 from rlvr_utils.runs import Run, is_worked, load_run, newest_run, reference_runs
 from rlvr_utils.stats import t_interval
+from rlvr_utils.system.paths import run_folder
 from rlvr_utils.verifier import last_boxed
 
 PROBLEM_COLUMNS = ("subject", "level", "template", "answer_form")

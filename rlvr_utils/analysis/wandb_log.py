@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from rlvr_utils.paths import run_folder
+from rlvr_utils.system.paths import run_folder
 
 FILE_HEADER, BLOCK, PIECE_HEADER = 7, 32 * 1024, 7
 WHOLE, FIRST, _MIDDLE, LAST = 1, 2, 3, 4

@@ -23,14 +23,14 @@ STAMP = "rlvr_outputs"
 VOLATILE = "volatile"
 ELSEWHERE = "(Not stored: run the cell to see yours.)\n"
 #: Data that a notebook may show, folders and files; prose beside it does not count.
-SHOWN = ("data", "benchmarks/results/verifier.json", "benchmarks/results/red_team.json")
+SHOWN = ("data", "studies/results/verifier.json", "studies/results/red_team.json")
 WIDGETS = "application/vnd.jupyter.widget-"
 
 # Pandas gives each styled table a random id; W&B names an offline run after time and chance.
 _TABLE_ID = re.compile(r"\bT_[0-9a-f]{5}(?![0-9a-z])")
 _WANDB_RUN = re.compile(r"offline-run-\d{8}_\d{6}-\w+")
 _DURATION = re.compile(r"\b\d+:\d\d\b(?= gone| left)|\b\d+(?:\.\d+)?(?= (?:ms|s|min|minutes|seconds)\b)")
-_BUSY = re.compile(r"Other programs are using the CPU: [^\n]*\n?")  # what rlvr_utils.threads says where that was so
+_BUSY = re.compile(r"Other programs are using the CPU: [^\n]*\n?")  # what rlvr_utils.system.threads says where that was so
 _NUMBER = r"([+-]?\d+(?:\.\d+)?) ?%?"
 _ESTIMATE = re.compile(rf"{_NUMBER}\**,? [(\[](?:95 % interval )?{_NUMBER}(?: to |, ){_NUMBER}[)\]]")
 

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rlvr_utils import REPO
-from rlvr_utils.paths import expanded
 from rlvr_utils.profiles import Profile
+from rlvr_utils.system.paths import expanded
 
 from .progress import EXPECTED_SECONDS, Progress, in_words
 from .report import write_report

@@ -1,6 +1,6 @@
 """Bytes of every part of a run, by formula, in each of its three phases.
 
-* ``rollout``: the policy samples its responses, ``eval_batch`` at a time (by :mod:`rlvr_utils.decoding`, or vLLM);
+* ``rollout``: the policy samples its responses, ``eval_batch`` at a time (by :mod:`rlvr_utils.sampling.decoding`, or vLLM);
 * ``update``: forward and backward over one micro-batch, then the optimizer step; with ``shared_prefix`` each prompt once;
 * ``evaluation``: sampling again, ``eval_batch`` responses at a time, where vLLM does not.
 
@@ -18,7 +18,6 @@ from dataclasses import dataclass
 
 from transformers import PretrainedConfig
 
-from ..decoding import ROOM
 from ..models import (
     count_parameters,
     counted_lora_parameters,
@@ -29,6 +28,7 @@ from ..models import (
     model_config,
 )
 from ..profiles import ALL_LINEAR, Profile
+from ..sampling.decoding import ROOM
 
 GIB = 2**30
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -223,7 +223,7 @@ def generation(p: Profile, config: PretrainedConfig, load: Load) -> dict[str, fl
 
 
 def room_for(load: Load) -> int:
-    """Places in a row's cache at the end: :class:`~rlvr_utils.decoding.RoomyLayer` makes ``ROOM`` at a time."""
+    """Places in a row's cache at the end: :class:`~rlvr_utils.sampling.decoding.RoomyLayer` makes ``ROOM`` at a time."""
     grown = -(-max(0, load.completion - 1 - ROOM) // (ROOM + 1))
     return load.prompt + ROOM + grown * (ROOM + 1)
 

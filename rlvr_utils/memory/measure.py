@@ -109,7 +109,7 @@ def trial_update(model: torch.nn.Module, p: Profile, prompt_tokens: int, complet
     """
     from trl.trainer.utils import add_fused_lm_head
 
-    from ..shared_prefix import enable, pack, token_logps
+    from ..sampling.shared_prefix import enable, pack, token_logps
 
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     add_fused_lm_head(base, temperature=p.temperature, outputs=("log_probs", "entropy"))
@@ -140,7 +140,7 @@ def trial_update(model: torch.nn.Module, p: Profile, prompt_tokens: int, complet
 
 def trial_generation(model: torch.nn.Module, rows: int, prompt_tokens: int, completion_tokens: int) -> list[list[int]]:
     """Sample ``rows`` responses of full length, each to a random prompt of its own, by the path that rollouts take."""
-    from ..decoding import decode, sampling_mode
+    from ..sampling.decoding import decode, sampling_mode
 
     prompts = _random_ids(model, rows, prompt_tokens).tolist()
     with sampling_mode(model) as base:

@@ -35,12 +35,12 @@ from ..models import (
     needed_shapes,
     refuse_unknown_targets,
 )
-from ..paths import run_folder
 from ..problems import all_rows, overlap, overlap_sentence, unreadable_ground_truths
 from ..profiles import Profile, get_profile, resolve_model
-from ..rollouts import encode_prompts, has_chat_template, prompts_for
 from ..runs import load_run
-from ..shared_prefix import refuse_unsuitable
+from ..sampling.rollouts import encode_prompts, has_chat_template, prompts_for
+from ..sampling.shared_prefix import refuse_unsuitable
+from ..system.paths import run_folder
 from ..tracking import installed
 from ..wandb_server import api_key, obstacle, server, wandb_mode
 

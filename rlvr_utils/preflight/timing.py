@@ -16,8 +16,8 @@ from ..memory import GIB
 from ..models import load_model, load_tokenizer
 from ..problems import evaluation_rows
 from ..profiles import Profile, get_profile
-from ..rollouts import encode_prompts, evaluate, vllm_engine
 from ..runs import RunWriter, load_run
+from ..sampling.rollouts import encode_prompts, evaluate, vllm_engine
 from ..tracking import installed
 
 

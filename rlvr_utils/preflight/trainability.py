@@ -11,7 +11,7 @@ import numpy as np
 from ..models import load_model, load_tokenizer
 from ..problems import judge_response, training_rows
 from ..profiles import Profile, get_profile
-from ..rollouts import prompts_for, sample_responses
+from ..sampling.rollouts import prompts_for, sample_responses
 from ..stats import Estimate, bootstrap_over_problems, pass_at_k, percent, wilson_interval
 
 

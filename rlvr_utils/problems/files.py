@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..paths import local_path
+from ..system.paths import local_path
 
 SUFFIXES = (".jsonl", ".parquet")
 #: What other encodings put first. UTF-32 before UTF-16, which begins alike.

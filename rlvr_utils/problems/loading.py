@@ -12,8 +12,8 @@ from functools import cache
 from pathlib import Path
 
 from .. import REPO
-from ..paths import local_path
 from ..profiles import Profile
+from ..system.paths import local_path
 from .files import file_of_split, is_file, read_file
 from .rows import checked_rows
 

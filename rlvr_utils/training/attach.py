@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ..locks import is_held
-from ..paths import run_folder
 from ..runs import Run, load_run
 from ..stats import t_interval
+from ..system.locks import is_held
+from ..system.paths import run_folder
 from .recording import clock, level, measured, shown
 
 WINDOW = 10  # steps behind the reward that is told

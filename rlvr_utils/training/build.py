@@ -15,8 +15,8 @@ from ..models import check_adapter, lora_config, model_config, refuse_unknown_ta
 from ..problems import training_order, training_rows
 from ..profiles import Profile
 from ..prompts import STOP
-from ..rollouts import prompts_for, rollout
 from ..runs import RunWriter
+from ..sampling.rollouts import prompts_for, rollout
 from .evaluation import evaluate_interim
 from .processes import world_size
 from .recording import Recorder

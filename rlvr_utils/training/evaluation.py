@@ -8,8 +8,8 @@ from transformers import Trainer
 
 from ..problems import evaluation_rows
 from ..profiles import Profile
-from ..rollouts import DECODINGS, Engine, evaluate, vllm_engine
 from ..runs import RunWriter, load_run, summarise_evaluation
+from ..sampling.rollouts import DECODINGS, Engine, evaluate, vllm_engine
 from .processes import first_decides, gather, own_seed, share
 from .recording import paced
 

@@ -18,8 +18,8 @@ from trl import SFTConfig, SFTTrainer
 from ..models import check_adapter, lora_config, refuse_unknown_targets
 from ..problems import training_rows
 from ..profiles import Profile
-from ..rollouts import encode_prompts, has_chat_template, sample_responses
 from ..runs import RunWriter
+from ..sampling.rollouts import encode_prompts, has_chat_template, sample_responses
 from .build import common_arguments, training_dataset
 from .evaluation import evaluate_interim
 from .recording import Recorder

@@ -17,11 +17,11 @@ import traceback
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import SimpleNamespace
 
-from ..paths import current_directory_last
 from ..problems import judge_response, training_rows
 from ..profiles import Profile
 from ..prompts import build_prompt
 from ..runs import RunWriter
+from ..system.paths import current_directory_last
 from ..verifier import boxed_reward, completion_text, last_boxed
 from .processes import gather, rank, world_size
 from .safety import RewardFailed

@@ -15,11 +15,11 @@ from transformers.utils import logging as hf_logging
 
 from ..diagnosis import RunStopped
 from ..models import check_vocabulary, export_merged, load_adapter, load_model, load_tokenizer, save_adapter
-from ..paths import expanded, local_or_name, run_folder
 from ..problems import evaluation_rows, overlap_sentence
 from ..profiles import PATHS, Profile, get_profile
-from ..rollouts import check_evaluation, has_chat_template
 from ..runs import Run, RunWriter, SilentWriter, load_run
+from ..sampling.rollouts import check_evaluation, has_chat_template
+from ..system.paths import expanded, local_or_name, run_folder
 from ..tracking import TrackedWriter, Tracker, environment_record, evaluation_values, start_wandb
 from ..wandb_server import wandb_mode
 from .attach import is_going

@@ -8,8 +8,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..locks import take
 from ..runs import DamagedRun
+from ..system.locks import take
 from .checkpoints import MARK, checkpoint_step, checkpoints
 from .processes import is_first
 

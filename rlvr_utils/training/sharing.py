@@ -1,6 +1,7 @@
 """TRL's ``GRPOTrainer`` with less work for the same optimizer step.
 
-Each prompt is computed once (:mod:`rlvr_utils.shared_prefix`), and responses whose advantage is 0 have no backward pass.
+Each prompt is computed once (:mod:`rlvr_utils.sampling.shared_prefix`), and responses whose advantage is 0 have no
+backward pass.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import torch
 from peft import PeftModel
 from trl import GRPOTrainer
 
-from .. import shared_prefix
+from ..sampling import shared_prefix
 
 
 class SharedPrefixTrainer(GRPOTrainer):

@@ -13,7 +13,7 @@ from ..grpo import selected_logps
 from ..problems import exemplars
 from ..profiles import Profile
 from ..prompts import build_prompt
-from ..rollouts import Response, encode_prompts, has_chat_template, sample_responses
+from ..sampling.rollouts import Response, encode_prompts, has_chat_template, sample_responses
 from ..verifier import verify
 from .frame import Markup, Output, as_written, choice, interactive_or_static, slider, table, text
 

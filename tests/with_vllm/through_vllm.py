@@ -13,8 +13,16 @@ from rlvr_utils import REPO, models
 from rlvr_utils.problems import load_problems
 from rlvr_utils.profiles import get_profile
 from rlvr_utils.prompts import STOP
-from rlvr_utils.rollouts import encode_prompts, end_token_ids, evaluate, prompts_for, rollout, sample_responses, vllm_engine
 from rlvr_utils.runs import RunWriter, load_run
+from rlvr_utils.sampling.rollouts import (
+    encode_prompts,
+    end_token_ids,
+    evaluate,
+    prompts_for,
+    rollout,
+    sample_responses,
+    vllm_engine,
+)
 from rlvr_utils.training import build_trainer, train
 from rlvr_utils.training.weight_sync import ExactSync, release_vllm
 

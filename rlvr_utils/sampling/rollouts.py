@@ -18,9 +18,9 @@ import torch
 from transformers import GenerationConfig, PreTrainedTokenizerBase, StoppingCriteria, StoppingCriteriaList, set_seed
 from transformers.utils.logging import get_logger
 
+from ..problems import exemplars, judge_response
+from ..prompts import STOP, build_prompt, cut_at_stop, refuse_long_prompts
 from .decoding import can_decode, decode, read_beginning, sampling_mode
-from .problems import exemplars, judge_response
-from .prompts import STOP, build_prompt, cut_at_stop, refuse_long_prompts
 
 #: Another way of sampling than the model's own: prompt ids and temperature to one response a prompt.
 Engine = Callable[[list[list[int]], float], "list[Response]"]
@@ -107,7 +107,7 @@ def generate_ids(model, tokenizer: PreTrainedTokenizerBase, prompt_ids: list[lis
     """One response to each prompt, ``batch_size`` at a time; what all prompts begin with is read once for all batches.
 
     Args:
-        model: as :func:`~rlvr_utils.decoding.sampling_mode` gives it.
+        model: as :func:`~rlvr_utils.sampling.decoding.sampling_mode` gives it.
         prompt_ids: token ids, one list a prompt; equal ones in a batch are read once.
         max_new_tokens: length limit in tokens.
         temperature: sampling temperature; 0 means greedy.
@@ -125,7 +125,7 @@ def generate_ids(model, tokenizer: PreTrainedTokenizerBase, prompt_ids: list[lis
 
 
 def own_loop(model, tokenizer, prompt_ids: list[list[int]], end_ids: set[int]) -> Callable[..., list[list[int]]]:
-    """:func:`~rlvr_utils.decoding.decode` under the one stop rule."""
+    """:func:`~rlvr_utils.sampling.decoding.decode` under the one stop rule."""
     stop, ends = StopAtNextQuestion(tokenizer, 0), torch.tensor(sorted(end_ids), device=model.device)
     return functools.partial(
         decode, model, beginning=read_beginning(model, prompt_ids), pad=tokenizer.pad_token_id,

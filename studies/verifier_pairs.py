@@ -3,7 +3,7 @@
 Two different ground-truth strings that are declared equal are either the same value written twice or a false
 positive, so the list is short enough to read. Every ordered pair is judged, some four million verdicts.
 
-    python benchmarks/verifier_pairs.py [--limit N]
+    python studies/verifier_pairs.py [--limit N]
 
 Needs the public test data (``RLVR_TEST_DATA``). Takes about five minutes on one core.
 """

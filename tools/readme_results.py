@@ -1,12 +1,11 @@
-"""Write the README's results from the shipped runs and the benchmarks' files: numbers in prose cannot go stale.
+"""Write the README's results from the shipped runs and the studies' files: numbers in prose cannot go stale.
 
-Run:  python benchmarks/readme_results.py   (after `make reference-runs`, `make shared-prefix` or `make bench-mini-step`)
+Run:  python tools/readme_results.py   (after `make reference-runs`, `make shared-prefix` or `make bench-mini-step`)
 """
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from statistics import mean, median
 
 import pandas as pd
@@ -28,7 +27,7 @@ from rlvr_utils.analysis import (
 from rlvr_utils.problems import check_steps, load_problems
 
 README = REPO / "README.md"
-MEASURED = Path(__file__).parent / "results"
+MEASURED = REPO / "studies" / "results"
 ROWS = (  # (what, split, decoding, column, condition)
     ("right and boxed, T = 1", "test", "sampled", "correct", None),
     ("right and boxed, greedy", "test", "greedy", "correct", None),
@@ -90,7 +89,7 @@ def coverage() -> str:
 
 
 def speed() -> str:
-    """What sharing prompts buys, from the files of two benchmarks: a table and a sentence on the floor."""
+    """What sharing prompts buys, from the files of two studies: a table and a sentence on the floor."""
     passes, steps = (json.loads((MEASURED / f"{name}.json").read_text()) for name in ("shared_prefix", "mini_step"))
     rows = [(row["case"], f"{row['times_as_fast']:.2f}", f"{row['token_bound']:.2f}", f"{row['memory_ratio']:.2f}")
             for row in passes["passes"]]

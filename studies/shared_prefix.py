@@ -4,10 +4,10 @@ A pass is the log-probabilities and entropies of a micro-batch and the gradients
 same model and batch in one process, in turn, and the medians are compared; peak memory is measured in processes of
 their own. The token bound is what arithmetic allows: the tokens that stock TRL computes over those computed here.
 
-    python benchmarks/shared_prefix.py [--repeats 5] [--cases "4 prompts"] [--clock cpu]
+    python studies/shared_prefix.py [--repeats 5] [--cases "4 prompts"] [--clock cpu]
 
 About ten minutes on 2 quiet cores; ``--clock cpu`` counts CPU time instead of wall time, for a busy machine (then set
-OMP_NUM_THREADS=1). Writes benchmarks/results/shared_prefix.json.
+OMP_NUM_THREADS=1). Writes studies/results/shared_prefix.json.
 """
 
 from __future__ import annotations
@@ -33,12 +33,13 @@ from transformers import AutoConfig, LlamaConfig, LlamaForCausalLM
 from trl import GRPOTrainer
 from trl.trainer.utils import add_fused_lm_head
 
-from rlvr_utils import REPO, shared_prefix
+from rlvr_utils import REPO
 from rlvr_utils.memory.measure import peak_memory
 from rlvr_utils.models import load_tokenizer, lora_config
 from rlvr_utils.profiles import get_profile
-from rlvr_utils.rollouts import encode_prompts
 from rlvr_utils.runs import REFERENCE_RUNS, load_run
+from rlvr_utils.sampling import shared_prefix
+from rlvr_utils.sampling.rollouts import encode_prompts
 from rlvr_utils.training import training_dataset
 
 RESULT = Path(__file__).parent / "results" / "shared_prefix.json"

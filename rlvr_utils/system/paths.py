@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from . import REPO
+from .. import REPO
 
 
 def current_directory_last(add: bool = False) -> None:

@@ -2,7 +2,7 @@
 
 Writes ``data/minimath/worked_example.json``. Seeds are tried in order, and the first whose group shows all the habits
 is taken: so the group is real, and chosen for what it shows, which the file says.
-Run:  python benchmarks/worked_example.py   (seconds)
+Run:  python tools/worked_example.py   (seconds)
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from rlvr_utils import REPO
 from rlvr_utils.models import load_model, load_tokenizer
 from rlvr_utils.problems import check_steps, find_steps, worked_example
 from rlvr_utils.profiles import get_profile
-from rlvr_utils.rollouts import prompts_for, sample_responses
+from rlvr_utils.sampling.rollouts import prompts_for, sample_responses
 from rlvr_utils.verifier import verify
 
 SETTINGS = {"n_samples": 8, "max_new_tokens": 80, "temperature": 1.0}

@@ -1,7 +1,7 @@
 """What MiniLlama can and what it mostly does: the numbers of its model card, measured on the 500 test problems.
 
 Writes ``data/minillama/abilities.json`` and the table of the card beside it.
-Run:  python benchmarks/base_abilities.py   (about three minutes on 2 cores)
+Run:  python studies/base_abilities.py   (about three minutes on 2 cores)
 Leaves out: the training run; see notebooks 04 and 05 for what RLVR makes of this model.
 """
 
@@ -15,7 +15,7 @@ from rlvr_utils import REPO
 from rlvr_utils.models import load_model, load_tokenizer
 from rlvr_utils.problems import find_steps, load_problems
 from rlvr_utils.profiles import get_profile
-from rlvr_utils.rollouts import evaluate
+from rlvr_utils.sampling.rollouts import evaluate
 from rlvr_utils.stats import bootstrap_over_problems, pass_at_k
 from rlvr_utils.verifier import answers_match, last_boxed
 

@@ -9,9 +9,9 @@ A policy that finds such a box has solved every problem, so one hit is enough to
 * *attacks*: terms that vanish beside others (``e^{-1000}``), at integers and simple rationals (``\\sin(12 \\pi x)``), on one
   side of a far kink (``|x-10^6|``), or that have no real value anywhere.
 
-    python benchmarks/red_team.py [--seed 0] [--parts 0 1 2]
+    python studies/red_team.py [--seed 0] [--parts 0 1 2]
 
-Twenty parts of 50,000 comparisons. Each part adds its counts to benchmarks/results/red_team.json, so you can stop and go on.
+Twenty parts of 50,000 comparisons. Each part adds its counts to studies/results/red_team.json, so you can stop and go on.
 Exits with 1 on a hit, an exception, or a verdict over 100 ms of CPU time.
 """
 
@@ -292,7 +292,7 @@ def report(parts: dict[str, dict], seed: int) -> dict:
     """The sum over all parts."""
     slowest = max(parts.values(), key=lambda part: part["slowest_ms"])
     counts = sum((Counter(part["counts"]) for part in parts.values()), Counter())
-    return {"command": f"python benchmarks/red_team.py --seed {seed}", "seed": seed, "python": platform.python_version(),
+    return {"command": f"python studies/red_team.py --seed {seed}", "seed": seed, "python": platform.python_version(),
             "ground_truths": len(TRUTHS), "comparisons": sum(part["comparisons"] for part in parts.values()),
             "hits": sum(part["n_hits"] for part in parts.values()), "counts": dict(counts),
             "exceptions": sum(len(part["exceptions"]) for part in parts.values()), "slowest_ms": slowest["slowest_ms"],

@@ -9,10 +9,10 @@ The floor is the time that the floating-point operations of a step would take at
 between: each distinct prompt token and each response token once forward in generation, once forward and backward in
 training (the frozen weights need no gradient of their own).
 
-    python benchmarks/mini_step.py [--shots 0 4] [--rounds 4] [--steps 4] [--clock cpu] [--run runs/mini-seed0]
+    python studies/mini_step.py [--shots 0 4] [--rounds 4] [--steps 4] [--clock cpu] [--run runs/mini-seed0]
 
 About five minutes on 2 quiet cores; ``--clock cpu`` counts CPU time for a busy machine (then set OMP_NUM_THREADS=1).
-``--run`` starts from a finished run's model, whose responses are longer. Writes benchmarks/results/mini_step.json.
+``--run`` starts from a finished run's model, whose responses are longer. Writes studies/results/mini_step.json.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ from transformers import TrainerCallback
 from transformers.utils import logging as hf_logging
 from trl import GRPOTrainer
 
-from rlvr_utils import decoding, rollouts
 from rlvr_utils.models import linear_shapes, load_model, load_tokenizer, merge_adapter
 from rlvr_utils.profiles import Profile, get_profile
 from rlvr_utils.runs import RunWriter, load_run
+from rlvr_utils.sampling import decoding, rollouts
 from rlvr_utils.training import build_trainer, load_trained
 
 RESULT = Path(__file__).parent / "results" / "mini_step.json"

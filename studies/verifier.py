@@ -3,10 +3,10 @@
 Both graders judge the same pairs in the same process and thread, no verdict is cached; times are CPU time, so that a
 busy machine does not count. Math-Verify sees a sample of the pairs (it needs milliseconds for each).
 
-    python benchmarks/verifier.py [--pairs 5000] [--sample 300] [--mutations 2000]
+    python studies/verifier.py [--pairs 5000] [--sample 300] [--mutations 2000]
 
 Needs the public test data (``RLVR_TEST_DATA``) and math-verify (``pip install '.[bench]'``). Writes
-benchmarks/results/verifier.json; notebook 01 shows it.
+studies/results/verifier.json; notebook 01 shows it.
 """
 
 from __future__ import annotations

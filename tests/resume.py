@@ -7,7 +7,7 @@ file). The model is a Llama of a few thousand parameters, the run twelve steps o
 (tests/test_tracking.py) and power cuts, which lose what the system had not yet written. Each start is a process of its
 own, forked so that the libraries are imported once:
 
-    make test-resume   (or: python benchmarks/resume.py [--kills 20] [--seed 0])
+    make test-resume   (or: python tests/resume.py [--kills 20] [--seed 0])
 """
 
 from __future__ import annotations

@@ -5,9 +5,9 @@ answers of every form and then mutates them: a character dropped, doubled or exc
 elsewhere, two answers spliced. Each response is judged against a readable ground truth; every tenth pair of
 grammar answers is judged both ways.
 
-    python benchmarks/verifier_fuzz.py [--responses 1000000] [--seed 0]
+    python studies/verifier_fuzz.py [--responses 1000000] [--seed 0]
 
-Leaves its figures in benchmarks/results/verifier_fuzz.json and exits with 1 on any exception or slow verdict.
+Leaves its figures in studies/results/verifier_fuzz.json and exits with 1 on any exception or slow verdict.
 """
 
 from __future__ import annotations

@@ -5,9 +5,9 @@ its own, and one seed on one problem a little more. Counted is how often the int
 around: of one arm, and of the difference of two arms that are alike. "bootstrap alone" is the interval before
 ``stats.hold_seeds``.
 
-    python benchmarks/coverage.py [--experiments 1000]
+    python studies/coverage.py [--experiments 1000]
 
-One minute on one core. Writes benchmarks/results/coverage.json.
+One minute on one core. Writes studies/results/coverage.json.
 """
 
 from __future__ import annotations

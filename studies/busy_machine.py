@@ -1,14 +1,16 @@
 """Seconds of a mini training step, an evaluation and a sampling call, alone and beside busy processes.
 
 Arms are taken in turn in one process: a fixed number of threads (one, or one per core) and the adapted number of
-``rlvr_utils.threads``. A busy process is a Python loop that never waits. A step runs from its beginning to the beginning
-of the next. An evaluation samples 2 responses to each of 64 test problems, a sampling call 8 to each of 16. The first
-unit of each block warms up: the adapted arm finds its number of threads there, and ``settling`` says how long it took.
+``rlvr_utils.system.threads``. A busy process is a Python loop that never waits. A step runs from its beginning to the
+beginning of the next. Its learning rate is next to nothing, so each block has the same work. An evaluation samples 2
+responses to each of 64 test problems, a sampling call 8 to each of 16. The first unit of each block warms up: the adapted
+arm finds its number of threads there, and ``settling`` says how long it took. ``changes`` counts how often the number was
+changed. Ratios are taken within a round, whose blocks stand next to each other.
 
-    python benchmarks/busy_machine.py [--rounds 3] [--units 4] [--busy 1 2] [--spinning]
+    python studies/busy_machine.py [--rounds 8] [--units 2] [--busy 1 2] [--spinning]
 
 ``--spinning`` adds one unit of the fixed number of threads beside one busy process (some minutes). Writes
-benchmarks/results/busy_machine.json.
+studies/results/busy_machine.json.
 """
 
 from __future__ import annotations
@@ -29,12 +31,12 @@ from mini_step import Side
 from shared_prefix import environment
 from transformers.utils import logging as hf_logging
 
-from rlvr_utils import threads
 from rlvr_utils.models import load_model, load_tokenizer
 from rlvr_utils.problems import evaluation_rows
 from rlvr_utils.profiles import get_profile
-from rlvr_utils.rollouts import evaluate, prompts_for, sample_responses
-from rlvr_utils.threads import Threads, cores
+from rlvr_utils.sampling.rollouts import evaluate, prompts_for, sample_responses
+from rlvr_utils.system import threads
+from rlvr_utils.system.threads import Threads, cores
 
 RESULT = Path(__file__).parent / "results" / "busy_machine.json"
 KINDS = ("training", "evaluation", "sampling")

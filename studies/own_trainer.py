@@ -4,7 +4,7 @@ Writes data/reference_runs/own_trainer.jsonl, one row a step (``trainer, seed, s
 draws it. TRL's rows come from the shipped run of that seed where there is one. Runs that are in the file already are not
 repeated, so an interrupted study goes on. About seven minutes a run on 2 cores:
 
-    python benchmarks/own_trainer.py [--seeds 0 1 2]
+    python studies/own_trainer.py [--seeds 0 1 2]
 """
 
 from __future__ import annotations

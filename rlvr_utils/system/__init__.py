@@ -1,0 +1,1 @@
+"""What differs between machines: paths, locks on files, CPU threads."""
