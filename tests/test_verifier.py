@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 
 from rlvr_utils import verifier
-from rlvr_utils.verifier import CONVENTIONS, answers_match, boxed_reward, expressions_equal, last_boxed, verify
-from rlvr_utils.verifier.judge import judge
+from rlvr_utils.verifier import CONVENTIONS, answers_match, boxed_reward, expressions_equal, judge, last_boxed, verify
 
 CASES = [json.loads(line) for line in (Path(__file__).parent.parent / "data" / "verifier_cases.jsonl")
          .read_text(encoding="utf-8").splitlines()]

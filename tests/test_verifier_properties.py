@@ -11,9 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlvr_utils import verifier
-from rlvr_utils.verifier import answers_match, boxed_reward, expressions_equal, last_boxed, verify
+from rlvr_utils.verifier import answers_match, boxed_reward, expressions_equal, judge, last_boxed, verify
 from rlvr_utils.verifier.exact import Algebra
-from rlvr_utils.verifier.judge import judge
 from rlvr_utils.verifier.limits import MAX_WORK, Budget, TooBig
 from rlvr_utils.verifier.parser import parse
 

@@ -2,13 +2,13 @@ r"""The verifier: is the boxed answer of a response equal to the ground truth?
 
 * ``last_boxed`` (``extraction``): the last ``\boxed{}`` by brace counting; no box, an empty one or one that is never
   closed is no answer; boxes in a thought do not count.
-* ``answers_match`` (``judge``), tier by tier, each more expensive than the one before: identity after normalisation
+* ``answers_match`` (``verdict``), tier by tier, each more expensive than the one before: identity after normalisation
   (``normalize``), exact plain numbers, words and times (``kinds``), then a tree from a parser of our own (``tokens``,
   ``parser``) whose structures are compared part by part (``compare``) and whose values are compared by exact algebra
   (``exact``), or in balls of proven radius at several points (``enclose``). Both use FLINT.
 * Every comparison is proven equal, proven different, in agreement at several points, or undecided. Only the first and
   the third are rewarded.
-* ``verify`` and ``boxed_reward`` (``judge``): a verdict with its reason; a reward function for TRL.
+* ``verify`` and ``boxed_reward`` (``verdict``): a verdict with its reason; a reward function for TRL.
 * ``CONVENTIONS`` (``conventions``): what is decided where it is a matter of choice; every row is tested.
 
 Nothing is evaluated but trees of our own parser, and every bound is checked before anything is built (``limits``):
@@ -21,7 +21,7 @@ stricter than: only the box counts, never a last ``$...$`` or the whole text.
 
 from .conventions import CONVENTIONS, conventions_table
 from .extraction import last_boxed
-from .judge import (
+from .verdict import (
     Verdict,
     answers_match,
     boxed_reward,

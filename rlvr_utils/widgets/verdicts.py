@@ -6,10 +6,10 @@ import html
 from typing import NamedTuple
 
 from ..verifier import verify
-from ..verifier.judge import plain_number, readings
 from ..verifier.kinds import is_words, words
 from ..verifier.limits import MAX_CHARACTERS, Unreadable
 from ..verifier.normalize import normalize
+from ..verifier.verdict import plain_number, readings
 from .frame import Markup, Output, as_written, interactive_or_static, table, text
 
 #: Each tier's name and the question that it asks, cheapest first.

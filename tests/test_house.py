@@ -1,0 +1,110 @@
+"""The house of CONTRIBUTING.md: imports go down the floors only, in functions too, and what is imported is declared."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from functools import cache
+from graphlib import CycleError, TopologicalSorter
+from importlib import metadata
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+REPO = Path(__file__).resolve().parent.parent
+PACKAGE = REPO / "rlvr_utils"
+FLOORS = (
+    ("system", "verifier", "prompts", "stats", "profiles"),
+    ("problems", "grpo"),
+    ("model_files", "models", "sampling", "memory"),
+    ("runs", "wandb_server", "tracking", "diagnosis"),
+    ("training", "own_trainer", "preflight", "pretrain"),
+    ("analysis", "plots", "widgets", "exercises", "course"),
+    ("cli", "__main__"),
+)
+FLOOR = {room: number for number, rooms in enumerate(FLOORS, 1) for room in rooms}
+#: What text in, verdict out needs: none of it may take the seconds that PyTorch takes to import.
+LIGHT = ("rlvr_utils.verifier", "rlvr_utils.prompts", "rlvr_utils.stats", "rlvr_utils.profiles", "rlvr_utils.problems")
+
+
+@cache
+def imports(file: Path) -> list[tuple[str, int]]:
+    """(module, line) of everything that a file imports, at any depth."""
+    package = ["rlvr_utils", *file.relative_to(PACKAGE).parts[:-1]] if PACKAGE in file.parents else []
+    found = []
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found += [(alias.name, node.lineno) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            above = package[:len(package) - node.level + 1] if node.level else []
+            module = ".".join([*above, *filter(None, [node.module])])
+            # "from . import name" and "from rlvr_utils import name" name modules as often as objects
+            found += [(f"{module}.{alias.name}", node.lineno) for alias in node.names]
+    return found
+
+
+def modules() -> dict[str, Path]:
+    """The package's modules by their dotted names."""
+    return {".".join(["rlvr_utils", *file.relative_to(PACKAGE).with_suffix("").parts]).removesuffix(".__init__"): file
+            for file in sorted(PACKAGE.rglob("*.py"))}
+
+
+def own(name: str, known: dict[str, Path]) -> str | None:
+    """The module of the package that an imported name lies in."""
+    while name and name not in known:
+        name = name.rpartition(".")[0]
+    return name if name.startswith("rlvr_utils.") else None
+
+
+def test_every_room_has_a_floor_and_imports_go_down_only() -> None:
+    rooms = {file.relative_to(PACKAGE).parts[0].removesuffix(".py") for file in modules().values()} - {"__init__"}
+    assert rooms == set(FLOOR)
+    known, up = modules(), []
+    for name, file in known.items():
+        here = name.split(".")[1] if "." in name else "__init__"
+        for imported, line in imports(file):
+            target = own(imported, known)
+            if target and FLOOR[target.split(".")[1]] > FLOOR.get(here, 0):
+                up.append(f"{file.relative_to(REPO)}:{line} imports {target}")
+    assert up == []
+
+
+def test_no_room_imports_another_in_a_circle() -> None:
+    """Lazy imports count: an import that moves into a function to break a circle only hides it."""
+    known = modules()
+    between: dict[str, set[str]] = {}
+    for name, file in known.items():
+        room = name.split(".")[1] if "." in name else "__init__"
+        targets = {target.split(".")[1] for imported, _ in imports(file) if (target := own(imported, known))}
+        between.setdefault(room, set()).update(targets - {room})
+    try:
+        TopologicalSorter(between).prepare()
+    except CycleError as circle:
+        raise AssertionError(" -> ".join(circle.args[1])) from None
+
+
+def test_what_needs_no_model_imports_no_machine_learning() -> None:
+    code = f"import sys, {', '.join(LIGHT)}; print(sorted({{'torch', 'transformers', 'trl', 'peft'}} & set(sys.modules)))"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True, cwd=REPO).strip() == "[]"
+
+
+def test_what_is_imported_is_declared_and_what_is_declared_is_imported() -> None:
+    project = tomllib.loads((REPO / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    declared = {canonicalize_name(Requirement(line).name) for line in project["dependencies"]}
+    packages = metadata.packages_distributions()
+    imported = {canonicalize_name(name) for file in modules().values() for module, _ in imports(file)
+                for name in packages.get(module.split(".")[0], []) if module.split(".")[0] not in sys.stdlib_module_names}
+    imported.discard(canonicalize_name(project["name"]))
+    programs = {"jupyterlab", "ipykernel", "papermill", "accelerate"}  # started, or needed by what we import
+    assert imported - declared == set()
+    assert declared - imported - programs == set()
+
+
+def test_contributing_draws_the_floors_that_the_tests_hold() -> None:
+    drawn = re.findall(r"^(\d) +(\S.*?)(?:  +.*)?$", (REPO / "CONTRIBUTING.md").read_text(encoding="utf-8"), re.M)
+    assert {(int(number), room.strip("/")) for number, rooms in drawn for room in rooms.split()} == {
+        (number, room) for room, number in FLOOR.items() if room != "__main__"}
