@@ -63,10 +63,10 @@ lab: venv
 	$(PY) -m jupyterlab --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb $(LAB_FLAGS)
 
 outputs: venv
-	$(PY) -m rlvr_utils.course.outputs
+	$(PY) tools/outputs.py
 
 slides: venv
-	$(PY) -m rlvr_utils.course.slides
+	$(PY) tools/slides.py
 
 figure: venv
 	$(PY) tools/learning_curve.py

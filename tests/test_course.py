@@ -15,9 +15,9 @@ from urllib.parse import unquote
 import nbformat
 import pytest
 from exercise_cells import solve_folder, stubs
+from outputs import has_outputs, moved
 
 from rlvr_utils.course import CourseError, run_course, write_report
-from rlvr_utils.course.outputs import has_outputs, moved
 from rlvr_utils.course.progress import Progress, in_words
 from rlvr_utils.course.runner import what_was_learned
 from rlvr_utils.runs import RunWriter

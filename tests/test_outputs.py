@@ -7,9 +7,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-
-from rlvr_utils import REPO
-from rlvr_utils.course.outputs import (
+from outputs import (
     SHOWN,
     STAMP,
     Estimate,
@@ -21,6 +19,8 @@ from rlvr_utils.course.outputs import (
     stale,
     strip_outputs,
 )
+
+from rlvr_utils import REPO
 from rlvr_utils.system.threads import Load, Threads
 
 new = nbformat.v4

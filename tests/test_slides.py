@@ -7,9 +7,9 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from slides import closing_questions, part, write_slides
 
 from rlvr_utils import REPO
-from rlvr_utils.course.slides import closing_questions, part, write_slides
 
 new = nbformat.v4
 

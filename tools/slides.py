@@ -12,8 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rlvr_utils import REPO
-
-from .runner import course_notebooks
+from rlvr_utils.course import course_notebooks
 
 _HEADING = re.compile(r"^(#{1,3}) +(.+)$", re.M)
 _FIRST_QUESTION = re.compile(r"^## Questions\n+1\. (.+)$", re.M)

@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rlvr_utils import REPO
-
-from .runner import course_notebooks
+from rlvr_utils.course import course_notebooks
 
 STAMP = "rlvr_outputs"
 #: A cell with this tag shows the reader's own machine or progress: what it showed elsewhere is of no use to anybody.
