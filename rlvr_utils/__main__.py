@@ -8,7 +8,7 @@ from rlvr_utils.system.paths import current_directory_last
 def main() -> int:
     """Run the command; the path is put in order before anything else is imported."""
     current_directory_last()
-    from rlvr_utils.cli import main  # noqa: PLC0415
+    from rlvr_utils.cli import main
 
     return main()
 

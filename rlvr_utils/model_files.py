@@ -21,7 +21,7 @@ AGAIN = "Download or copy it again."
 
 def local_folder(name: str) -> Path | None:
     """Where the files of a model are on this disk: a local folder or the hub's cache; None where they are not."""
-    from huggingface_hub import try_to_load_from_cache  # noqa: PLC0415
+    from huggingface_hub import try_to_load_from_cache
 
     if Path(resolve_model(name)).is_dir():
         return Path(resolve_model(name))

@@ -168,7 +168,7 @@ def forbidden_ids() -> set[str]:
     return {row["id"] for split in ("test", "ood") for row in load_problems("minimath", split)}
 
 
-def pretrain(output_dir: str | Path, config: PretrainConfig = PretrainConfig()) -> Path:  # noqa: B008
+def pretrain(output_dir: str | Path, config: PretrainConfig = PretrainConfig()) -> Path:
     """Pretrain MiniLlama and save it, its tokenizer and the loss curve to ``output_dir``.
 
     The same call continues a run that was interrupted: data and weights come back from ``output_dir/state.pt``

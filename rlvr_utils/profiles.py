@@ -148,7 +148,7 @@ class Profile:
 
     def to_yaml(self) -> str:
         """The same as YAML to read and to change, each field with what it means; :func:`read_config` reads it."""
-        import yaml  # noqa: PLC0415
+        import yaml
 
         explained = documentation()
         lines = [yaml.safe_dump({name: value}, default_flow_style=None if isinstance(value, list) else False).strip()
@@ -313,7 +313,7 @@ def read_config(path: str | os.PathLike) -> dict:
     Raises:
         ValueError: no such file, or it does not hold ``name: value`` lines.
     """
-    import yaml  # noqa: PLC0415
+    import yaml
 
     try:
         settings = yaml.safe_load(expanded(path).read_text(encoding="utf-8")) or {}

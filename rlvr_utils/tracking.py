@@ -41,7 +41,7 @@ class Tracker:
     def log_table(self, name: str, step: int, rows: list[dict]) -> None:
         """Send rollouts as a table."""
         def send(run) -> None:
-            import wandb  # noqa: PLC0415 - slow to import
+            import wandb  # slow to import
 
             cells = [[_cell(row.get(column)) for column in TABLE_COLUMNS] for row in rows]
             run.log({STEP: step, name: wandb.Table(columns=list(TABLE_COLUMNS), data=cells)}, step=step)
@@ -141,7 +141,7 @@ def start_wandb(p: Profile, folder: Path, say: Callable[[str], None] = print) ->
 def init_wandb(p: Profile, folder: Path, mode: str, say: Callable[[str], None]):
     """The W&B run, or None where W&B does not start, which is said."""
     try:
-        import wandb  # noqa: PLC0415 - slow to import
+        import wandb  # slow to import
 
         settings = wandb.Settings(silent=True, console="off", init_timeout=INIT_PATIENCE, finish_timeout=FINISH_PATIENCE,
                                   finish_timeout_raises=True)
@@ -160,7 +160,7 @@ def init_wandb(p: Profile, folder: Path, mode: str, say: Callable[[str], None]):
 def _forget_wandb() -> None:
     """End W&B's service: it still holds the run that failed to start, and would refuse to start that id again."""
     try:
-        import wandb  # noqa: PLC0415
+        import wandb
 
         wandb.teardown(exit_code=1)
     except Exception:  # it is gone already
@@ -181,9 +181,9 @@ def _cell(value: object) -> object:
 
 def environment_record() -> dict:
     """Versions, commit and hardware, without anything that names the machine or its owner."""
-    import torch  # noqa: PLC0415
+    import torch
 
-    from .system.threads import thread_record  # noqa: PLC0415 - imports torch
+    from .system.threads import thread_record  # imports torch
 
     return {"versions": {"python": platform.python_version()} | {name: installed(name) for name in PACKAGES},
             "commit": git_commit(), "cpu_count": os.cpu_count(), **thread_record(),

@@ -53,7 +53,7 @@ def obstacle(address: str | None = None) -> str | None:
     An answer that says neither yes nor no (another version of the server, a proxy's own certificate) is no obstacle:
     ``wandb.init`` decides then, in at most :data:`INIT_PATIENCE` seconds.
     """
-    import requests  # noqa: PLC0415 - floor 1 stays quick to import
+    import requests  # floor 1 stays quick to import
 
     address = address or server()
     key = api_key(address)

@@ -38,7 +38,7 @@ def responses_of(rows, habits, generator, n_samples):
                 "problem_id": row["id"], "sample": sample, "prompt": f"Question: {row['problem']}\nAnswer:",
                 "response": text, "ground_truth": row["ground_truth"], "reward": float(correct),
                 "correct": correct, "reason": "", "n_tokens": len(text) // 3, "cut_off": False,
-            })  # fmt: skip
+            })
     return rollouts
 
 
@@ -49,7 +49,7 @@ def made_up_run(path, seed=0, before=BASE, after=TRAINED, n_problems=40, n_steps
     writer.write_config({
         "profile": "mini", "seed": seed, "eval_dataset": "minimath", "shots": 0, "max_steps": n_steps,
         "prompts_per_step": 16, "group_size": 8, "max_completion_length": 120,
-    })  # fmt: skip
+    })
     progress = lambda part: 1 / (1 + np.exp(-12 * (part - 0.4)))  # noqa: E731
     for step in range(1, n_steps + 1):
         p = 0.15 + 0.65 * progress(step / n_steps)
@@ -388,7 +388,7 @@ def test_a_readable_table_has_text_for_estimates():
     table = pd.DataFrame({"subject": ["Algebra"], **{name: [e] for name, e in ROSE._asdict().items()}})
     assert analysis.readable(table).iloc[0].tolist() == [
         "Algebra", "15 % (13 to 17)", "73 % (70 to 76)", "+58 (+55 to +61)",
-    ]  # fmt: skip
+    ]
 
 
 # --- what W&B kept offline ---

@@ -81,7 +81,7 @@ def test_the_report_is_one_file_with_a_table_of_contents(small_run: Path) -> Non
     links = re.findall(r'href="#([^"]+)"[^>]*>([^<]+)<', contents)
     assert [title for _, title in links] == [
         "00. Title of 00_start", "A section", "01. Title of 01_next", "A section",
-    ]  # fmt: skip
+    ]
     for anchor, _ in links:
         assert page.count(f'id="{anchor}"') == 1
     assert '<a href="#01_next">the next</a>' in page, "links between notebooks lead inside the report"
@@ -270,7 +270,7 @@ def course(tmp_path_factory) -> tuple[Path, str]:
     environment |= {"http_proxy": NOWHERE, "https_proxy": NOWHERE, "HTTP_PROXY": NOWHERE, "HTTPS_PROXY": NOWHERE}
     command = [sys.executable, "-m", "rlvr_utils", "course", "--set", f"max_steps={STEPS}"]
     made = subprocess.run(command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                          text=True, timeout=1500)  # fmt: skip
+                          text=True, timeout=1500)
     print(made.stdout)
     assert made.returncode == 0, made.stdout[-3000:]
     return folder, made.stdout

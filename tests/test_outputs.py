@@ -199,11 +199,11 @@ def test_numbers_with_intervals_are_found_as_the_notebooks_write_them() -> None:
         "boxed 39% (95 % interval 35% to 44%), accuracy **0.70** [0.65, 0.75]",
         "a difference of -0.012 [-0.030, +0.006]; from 12 % (11 to 13 %)",
         "no interval: 3 of 4 (really), f(2, 3)",
-    )))  # fmt: skip
+    )))
     assert found == [
         ("c0", Estimate(39, 35, 44)), ("c0", Estimate(0.70, 0.65, 0.75)),
         ("c1", Estimate(-0.012, -0.030, 0.006)), ("c1", Estimate(12, 11, 13)),
-    ]  # fmt: skip
+    ]
 
 
 def test_a_number_that_moved_out_of_its_interval_is_named() -> None:

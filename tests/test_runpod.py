@@ -90,13 +90,13 @@ class Pod:
     def run(self, *words: str, **variables: str) -> subprocess.CompletedProcess:
         script = self.course / "scripts" / "runpod.sh"
         return subprocess.run(["bash", str(script), *words], env=self.environment | variables, text=True, timeout=300,
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT)  # fmt: skip
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
     def start(self, hook: str) -> str:
         """Start the pod as the template does, with ``hook`` as its /post_start.sh."""
         (self.root / "post_start.sh").write_text(hook)
         made = subprocess.run(["bash", "-c", START], env=self.environment, text=True, timeout=300, check=True,
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT)  # fmt: skip
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         return made.stdout
 
     def restart(self) -> None:
@@ -117,7 +117,7 @@ class Pod:
         (self.root / "pip-waits").touch()
         script = str(self.course / "scripts" / "runpod.sh")
         call = subprocess.Popen(["bash", script, *words], env=self.environment, text=True,
-                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT)  # fmt: skip
+                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         until = time.monotonic() + 60
         while not self.read("pip.log") and time.monotonic() < until:
             time.sleep(0.05)
@@ -173,7 +173,7 @@ def test_the_images_own_pytorch_is_kept(pod: Pod) -> None:
     assert not [line for line in wanted if line.startswith("torch==")] and "trl==1.16.0" in wanted
     assert (pod.volume / "rlvr-env" / "constraints.txt").read_text() == "torch==2.8.0+cu128\n"
     seen = subprocess.run([pod.volume / "rlvr-env/bin/python", "-c", "import torch; print(torch.__file__)"], text=True,
-                          env=pod.environment, capture_output=True, check=True)  # fmt: skip
+                          env=pod.environment, capture_output=True, check=True)
     assert str(pod.image) in seen.stdout
 
 
@@ -347,7 +347,7 @@ def test_a_training_that_cannot_start_stops_a_pod_that_nobody_watches(pod: Pod, 
 def test_a_training_starts_from_any_directory(pod: Pod) -> None:
     (pod.root / "go-on").touch()
     subprocess.run(["bash", "rlvr-course/scripts/runpod.sh", "train"], cwd=pod.volume, env=pod.environment, timeout=120,
-                   stdout=subprocess.DEVNULL)  # fmt: skip
+                   stdout=subprocess.DEVNULL)
     pod.wait_for("ended with status 0")
 
 

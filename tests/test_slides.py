@@ -19,7 +19,7 @@ def notebook(number: int):
     marked = new.new_code_cell("draw(secret)", outputs=[figure], metadata={"slideshow": {"slide_type": "slide"}})
     unmarked = new.new_code_cell("print(1)", outputs=[new.new_output("stream", text="left out")])
     texts = (f"# 0{number}. Title\n\nOne thing: it works. More follows.", "## 1. A heading\n\ntext",
-             "## Questions\n\n1. Why so?\n2. And then?")  # fmt: skip
+             "## Questions\n\n1. Why so?\n2. And then?")
     first, section, questions = map(new.new_markdown_cell, texts)
     return new.new_notebook(cells=[first, section, unmarked, marked, questions])
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 import matplotlib
 
 matplotlib.use("svg")
-import matplotlib.pyplot as plt  # noqa: E402 - the backend comes first
+import matplotlib.pyplot as plt
 
-from rlvr_utils import REPO, plots  # noqa: E402
-from rlvr_utils.analysis import evaluation_responses, finished_runs, learning_curve  # noqa: E402
+from rlvr_utils import REPO, plots
+from rlvr_utils.analysis import evaluation_responses, finished_runs, learning_curve
 
 PICTURE = REPO / "docs" / "learning_curve.svg"
 README = REPO / "README.md"

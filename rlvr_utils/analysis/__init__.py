@@ -77,4 +77,4 @@ __all__ = [
     "projection_summary", "projection_table", "prompting_alone", "prompting_sentence", "rate", "readable", "rescored",
     "reward_is_not_accuracy", "runs_to_analyse", "runs_to_project", "samples_needed_sentence", "split_sentence",
     "spread_sentence", "training_curve", "wandb_metrics", "worked_projection",
-]  # fmt: skip
+]

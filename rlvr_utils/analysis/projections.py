@@ -84,7 +84,7 @@ def projection_table(
                 rows.append(
                     (run.path.name, fraction, kind, best, low, high, projection.realised,
                      best - projection.realised, covered)
-                )  # fmt: skip
+                )
     names = ["run", "fraction", "kind", "projected", "low", "high", "realised", "error", "covered"]
     return pd.DataFrame(rows, columns=names)
 

@@ -101,7 +101,7 @@ def preflight(profile: str | Profile = "mini", **overrides: object) -> list[str]
 
 def check_versions(p: Profile) -> str:
     """Every package is one that the code can use (pyproject.toml); others than the tested ones are named."""
-    from packaging.requirements import Requirement  # noqa: PLC0415
+    from packaging.requirements import Requirement
 
     project = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]
     if tuple(map(int, platform.python_version_tuple()[:2])) < (3, 11):
@@ -185,7 +185,7 @@ def check_disk(p: Profile) -> str:
 
 def hub_cache() -> Path:
     """Where models from the hub are kept."""
-    from huggingface_hub.constants import HF_HUB_CACHE  # noqa: PLC0415
+    from huggingface_hub.constants import HF_HUB_CACHE
 
     return Path(HF_HUB_CACHE)
 
@@ -324,9 +324,9 @@ def hub_access(model: str, endpoint: str | None = None) -> str:
     Raises:
         ValueError: gated, unknown, or not to be asked; the sentence says what to click or to set.
     """
-    from huggingface_hub import constants, get_token  # noqa: PLC0415
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError  # noqa: PLC0415
-    from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status  # noqa: PLC0415
+    from huggingface_hub import constants, get_token
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
+    from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
 
     if model.count("/") != 1 or model.startswith((".", "/")):
         raise ValueError(f"There is no folder {model!r}: give the path of a local folder with the model's files, or the "

@@ -60,8 +60,8 @@ def read_file(path: Path, repaired: Counter) -> Rows:
 
 
 def read_parquet(path: Path) -> Rows:
-    import pyarrow  # noqa: PLC0415 - floor 1 stays quick to import
-    import pyarrow.parquet  # noqa: PLC0415
+    import pyarrow  # floor 1 stays quick to import
+    import pyarrow.parquet
 
     try:
         rows = pyarrow.parquet.read_table(path).to_pylist()  # not by pandas, which makes null NaN and 4 to 4.0

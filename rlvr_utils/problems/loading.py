@@ -132,7 +132,7 @@ def _normalised(problem: str) -> str:
 
 
 def _hub_rows(dataset: str, split: str) -> Iterator[tuple[str, dict]]:
-    from datasets import load_dataset  # noqa: PLC0415 - only the 8B world needs it
+    from datasets import load_dataset  # only the 8B world needs it
 
     revision = RLVR_MATH_REVISION if dataset == RLVR_MATH else None
     try:

@@ -98,7 +98,7 @@ def vllm_options(p: Profile) -> dict:
 
 def use_vllm(p: Profile) -> bool:
     """Whether rollouts go through vLLM: asked for, installed, and a GPU to run it on."""
-    import importlib.util  # noqa: PLC0415
+    import importlib.util
 
     return p.use_vllm == "auto" and torch.cuda.is_available() and importlib.util.find_spec("vllm") is not None
 

@@ -33,7 +33,7 @@ def join_processes() -> None:
         raise ValueError("FSDP and ZeRO stage 3 divide the weights among the GPUs, and here responses are sampled from "
                          "whole ones: launch with configs/accelerate-ddp.yaml or configs/accelerate-zero2.yaml.")
     if world_size() > 1 and not dist.is_initialized():
-        from accelerate import PartialState  # noqa: PLC0415
+        from accelerate import PartialState
 
         with company():
             PartialState(cpu=not torch.cuda.is_available())

@@ -25,7 +25,7 @@ class Control(NamedTuple):
 def slider(label: str, value: float, low: float, high: float, step: float) -> Control:
     """A number from ``low`` to ``high``; the output follows when the slider is let go."""
     def make():
-        import ipywidgets  # noqa: PLC0415 - where nobody can move it, it need not be there
+        import ipywidgets  # where nobody can move it, it need not be there
 
         return ipywidgets.FloatSlider(value=value, min=low, max=high, step=step, description=label,
                                       continuous_update=False, readout_format=".2f", **_looks())
@@ -35,7 +35,7 @@ def slider(label: str, value: float, low: float, high: float, step: float) -> Co
 def choice(label: str, value: object, options: Sequence, stepwise: bool = False) -> Control:
     """One of ``options`` (values, or pairs of a name and a value), from a list or, ``stepwise``, on a slider."""
     def make():
-        import ipywidgets  # noqa: PLC0415
+        import ipywidgets
 
         kind = ipywidgets.SelectionSlider if stepwise else ipywidgets.Dropdown
         options_of_slider = {"continuous_update": False} if stepwise else {}
@@ -46,7 +46,7 @@ def choice(label: str, value: object, options: Sequence, stepwise: bool = False)
 def text(label: str, value: str, rows: int = 1) -> Control:
     """Text of any kind; the output follows while it is typed."""
     def make():
-        import ipywidgets  # noqa: PLC0415
+        import ipywidgets
 
         kind, options = (ipywidgets.Textarea, {"rows": rows}) if rows > 1 else (ipywidgets.Text, {})
         return kind(value=value, description=label, **options, **_looks("95%"))
@@ -59,7 +59,7 @@ def _looks(width: str = "20em") -> dict:
 
 def somebody_is_there() -> bool:
     """Whether this cell was run by a person at a notebook: papermill and nbconvert cannot be asked for input."""
-    from IPython import get_ipython  # noqa: PLC0415
+    from IPython import get_ipython
 
     kernel = getattr(get_ipython(), "kernel", None)
     return bool(kernel and kernel.get_parent().get("content", {}).get("allow_stdin"))
@@ -78,7 +78,7 @@ def interactive_or_static(name: str, draw: Callable[..., Output], controls: dict
         controls: by the names of ``draw``'s arguments.
         button: draw only when this button is pressed, for what takes more than a moment.
     """
-    from IPython.display import display  # noqa: PLC0415
+    from IPython.display import display
 
     data, metadata = draw(**{key: control.value for key, control in controls.items()})
     if somebody_is_there():
@@ -89,7 +89,7 @@ def interactive_or_static(name: str, draw: Callable[..., Output], controls: dict
 
 def build(name: str, draw: Callable[..., Output], controls: dict[str, Control], button: str | None, first: str) -> Widget:
     """The view as one widget whose last child is the output, at the start ``first``."""
-    from ipywidgets import HTML, Box, Button, VBox  # noqa: PLC0415
+    from ipywidgets import HTML, Box, Button, VBox
 
     inputs = {key: control.make() for key, control in controls.items()}
     output, press = HTML(value=first), Button(description=button or "", button_style="primary")

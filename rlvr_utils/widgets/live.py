@@ -21,7 +21,7 @@ class LiveReward:
 
     def __call__(self, rows: list[dict]) -> None:
         """Draw the metrics so far (one dict a step with ``step``, ``reward``, ``completions/mean_length``)."""
-        from IPython.display import HTML, display  # noqa: PLC0415 - only a notebook needs it
+        from IPython.display import HTML, display  # only a notebook needs it
 
         rows = [row for row in rows if finite(row.get("reward"))]  # not every step generates, or could be judged
         if not rows:
@@ -39,7 +39,7 @@ class LiveReward:
 
     def draw(self, rows: list[dict]) -> str:
         """The figure as base64 PNG."""
-        import matplotlib.pyplot as plt  # noqa: PLC0415
+        import matplotlib.pyplot as plt
 
         figure, axes = plt.subplots(figsize=(6.4, 3.2))
         steps = [row["step"] for row in rows]
