@@ -108,7 +108,7 @@ def needed_shapes(model: PreTrainedModel) -> dict[str, tuple[int, ...]]:
 def _from_hub(load, name: str, **options):
     """Call ``load`` and turn its many ways to fail into one sentence that says what to do."""
     try:
-        return load(resolve_model(name), **options)
+        return load(resolve_model(name), trust_remote_code=False, **options)  # without it transformers asks, and may run it
     except (torch.OutOfMemoryError, MemoryError):
         raise
     except Exception as error:  # safetensors, tokenizers, the hub and transformers each have errors of their own

@@ -319,11 +319,18 @@ def read_config(path: str | os.PathLike) -> dict:
         settings = yaml.safe_load(expanded(path).read_text(encoding="utf-8")) or {}
     except OSError as error:
         raise ValueError(f"There is no file {path}: `rlvr profile mini > my.yaml` writes one to start from.") from error
-    except yaml.YAMLError as error:
+    except (UnicodeDecodeError, RecursionError) as error:
+        raise ValueError(f"{path} cannot be read as UTF-8 text with lines like `max_steps: 50` ({error}). Write it anew, as "
+                         "`rlvr profile mini > my.yaml` does.") from error
+    except (yaml.YAMLError, ValueError) as error:
         line = getattr(getattr(error, "problem_mark", None), "line", 0) + 1
         raise ValueError(f"{path} is not YAML from line {line} on: it should hold lines like `max_steps: 50`.") from error
     if not isinstance(settings, dict):
         raise ValueError(f"{path} holds no settings: it should hold lines like `max_steps: 50`.")
+    for name in settings:
+        if not isinstance(name, str):
+            raise ValueError(f"{path} has {name!r} where the name of a setting should be (YAML reads on, off, yes and no as "
+                             "true and false): it should hold lines like `max_steps: 50`.")
     return settings
 
 

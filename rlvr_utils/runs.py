@@ -128,14 +128,12 @@ class Run:
     @cached_property
     def sources(self) -> dict:
         """Hashes of the run's problems and of its reward's source; empty for runs of earlier versions."""
-        file = self.path / "sources.json"
-        return json.loads(file.read_text()) if file.exists() else {}
+        return _read_json(self.path / "sources.json")
 
     @cached_property
     def environment(self) -> dict:
         """Versions, commit, hardware and seconds; empty where the file is missing."""
-        file = self.path / "environment.json"
-        return json.loads(file.read_text()) if file.exists() else {}
+        return _read_json(self.path / "environment.json")
 
     def responses(self, step: int, split: str | None = None, shots: int = 0, decoding: str = "sampled") -> pd.DataFrame:
         """Every response of one evaluation (``split`` None: :attr:`split`); FileNotFoundError where it was not made."""
@@ -333,17 +331,39 @@ def _rows(data: bytes, file: Path) -> list[dict]:
             if line:
                 rows.append(dict(json.loads(line)))
         except (TypeError, ValueError) as error:
-            raise ValueError(f"{file} is damaged: line {number} is no row ({error}). {_RESTORE}") from error
+            raise DamagedRun(f"{file} is damaged: line {number} is no row ({error}). {_RESTORE}") from error
     return rows
 
 
+def _read_json(file: Path) -> dict:
+    """What a file of names and values holds; empty where there is no such file.
+
+    Raises:
+        DamagedRun: it holds something else.
+    """
+    if not file.exists():
+        return {}
+    try:
+        return dict(json.loads(file.read_bytes()))
+    except (TypeError, ValueError) as error:
+        raise DamagedRun(f"{file} is damaged ({error}). {_RESTORE}") from error
+
+
 def _read_jsonl(file: Path) -> list[dict]:
-    """The rows of a file to which lines are appended: one that is not ended yet, or by a killed process, is left out."""
+    """The rows of a file to which lines are appended: one that is not ended yet, or by a killed process, is left out.
+
+    Raises:
+        DamagedRun: it holds something else than rows and the beginning of one.
+    """
     if not file.exists():
         return []
-    whole, newline, tail = file.read_bytes().rpartition(b"\n")
+    raw = file.read_bytes()
+    whole, newline, tail = raw.rpartition(b"\n")
     with contextlib.suppress(ValueError):
         return _rows(whole + newline + tail, file)
+    # A killed process leaves the beginning of a row, a machine that lost power leaves zeros after the rows.
+    if not (tail.startswith(b"{") or whole and not tail.strip(b"\0")):
+        raise DamagedRun(_damage(file, raw, f"it ends in {ascii(tail[:20].decode(errors='replace'))}"))
     return _rows(whole, file)
 
 
@@ -357,7 +377,7 @@ def _read_jsonl_gz(file: Path, appended: bool = False) -> list[dict]:
         return []
     data, end = _whole_members(file)
     if not appended and (end < file.stat().st_size or not end):
-        raise ValueError(f"{file} is damaged: it ends in the middle. {_RESTORE}")
+        raise DamagedRun(f"{file} is damaged: it ends in the middle. {_RESTORE}")
     return _rows(data, file)
 
 
@@ -374,9 +394,9 @@ def _whole_members(file: Path) -> tuple[bytes, int]:
         try:
             piece = member.decompress(raw[end:])
         except zlib.error as error:
-            if not raw[end:].strip(b"\0"):  # a machine that lost power leaves zeros of what was being written
+            if end and not raw[end:].strip(b"\0"):  # a machine that lost power leaves zeros of what was being written
                 break
-            raise ValueError(_damage(file, raw, error)) from error
+            raise DamagedRun(_damage(file, raw, error)) from error
         if not member.eof:
             break
         text.write(piece)
@@ -384,7 +404,7 @@ def _whole_members(file: Path) -> tuple[bytes, int]:
     return text.getvalue(), end
 
 
-def _damage(file: Path, raw: bytes, error: zlib.error) -> str:
+def _damage(file: Path, raw: bytes, error: zlib.error | str) -> str:
     if len(raw) < 500 and raw.startswith(b"../") and b"\n" not in raw.strip():
         return (f"{file} is a link that was unpacked as text. Get the repository with `git clone` (on Windows with "
                 f"`-c core.symlinks=true`), or copy {raw.decode(errors='replace').strip()} into its place.")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import netrc
 import os
+import threading
 from urllib.parse import urlparse
 
 from .profiles import Profile
@@ -53,12 +54,22 @@ def obstacle(address: str | None = None) -> str | None:
     An answer that says neither yes nor no (another version of the server, a proxy's own certificate) is no obstacle:
     ``wandb.init`` decides then, in at most :data:`INIT_PATIENCE` seconds.
     """
-    import requests  # floor 1 stays quick to import
-
     address = address or server()
     key = api_key(address)
     if key is None:
         return "there is no key"
+    # requests limits each wait for a byte, and a server may send one now and then without end.
+    found: list[str | None] = []
+    asking = threading.Thread(target=lambda: found.append(asked(address, key)), daemon=True)
+    asking.start()
+    asking.join(PATIENCE + 2)
+    return found[0] if found else f"{address} does not answer"
+
+
+def asked(address: str, key: str) -> str | None:
+    """What :func:`obstacle` says of a server and a key."""
+    import requests  # floor 1 stays quick to import
+
     try:
         answer = requests.post(f"{address}/graphql", json={"query": "query Viewer { viewer { id } }"}, auth=("api", key),
                                timeout=PATIENCE, stream=True)

@@ -227,7 +227,7 @@ stop_pod() { # where that was asked for
     for pause in 0 20 60 300 900 3600; do
         sleep "$pause"
         [ -e "$STOP_AT_END" ] || return # somebody came and changed their mind
-        if runpodctl stop pod "$RUNPOD_POD_ID"; then return; fi
+        if timeout 120 runpodctl stop pod "$RUNPOD_POD_ID"; then return; fi # it may hang as well as fail
         say "The pod could not be stopped from here: stop it on RunPod's page, it is still being paid for."
     done
 }

@@ -60,13 +60,20 @@ def read_file(path: Path, repaired: Counter) -> Rows:
 
 
 def read_parquet(path: Path) -> Rows:
-    import pyarrow  # floor 1 stays quick to import
+    import numpy  # the lower floors stay quick to import
+    import pyarrow
     import pyarrow.parquet
 
     try:
-        rows = pyarrow.parquet.read_table(path).to_pylist()  # not by pandas, which makes null NaN and 4 to 4.0
-    except pyarrow.ArrowException as error:
-        raise ValueError(f"{path} is no whole parquet file ({str(error).splitlines()[0]}). Copy it again.") from error
+        table = pyarrow.parquet.read_table(path)
+        rows = table.to_pylist()  # not by pandas, which makes null NaN and 4 to 4.0
+    except (pyarrow.ArrowException, ValueError, OverflowError) as error:
+        why = " ".join(str(error).split())[:120]
+        raise ValueError(f"{path} cannot be read as parquet ({why}). Copy the file again, or write it anew with one column "
+                         "per name, and dates as text.") from error
+    short = [field.name for field in table.schema if pyarrow.types.is_float32(field.type)]
+    for row in rows:  # 0.1 in 32 bits is 0.10000000149 in Python's 64; its shortest decimal is what somebody wrote
+        row.update({name: float(str(numpy.float32(row[name]))) for name in short if row[name] is not None})
     return ((f"Row {index}", row) for index, row in enumerate(rows))
 
 

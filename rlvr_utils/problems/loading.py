@@ -140,7 +140,9 @@ def _hub_rows(dataset: str, split: str) -> Iterator[tuple[str, dict]]:
     except Exception as error:  # the hub fails in many ways; a learner needs one sentence
         if str(error).startswith("Unknown split"):
             raise ValueError(f"{dataset} has no split {split!r} on the hub. {error}") from error
-        raise ValueError(
-            f"Could not load {dataset!r} ({split}) from the Hugging Face hub ({type(error).__name__}). Check the "
-            "network and the name, or pass the path of a local .parquet or .jsonl file.") from error
+        offline = [name for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE")
+                   if os.environ.get(name, "").upper() in ("1", "ON", "YES", "TRUE")]
+        todo = f"Unset {' and '.join(offline)}, which forbids downloads" if offline else "Check the network and the name"
+        raise ValueError(f"Could not load {dataset!r} ({split}) from the Hugging Face hub ({type(error).__name__}). {todo}, "
+                         "or pass the path of a local .parquet or .jsonl file.") from error
     return ((f"Row {index}", row) for index, row in enumerate(rows))

@@ -6,6 +6,8 @@ A row that cannot be used is never guessed at: ``str(None)`` as a ground truth w
 from __future__ import annotations
 
 import math
+import re
+import unicodedata
 import warnings
 from collections import Counter
 from collections.abc import Iterable
@@ -17,10 +19,16 @@ from ..verifier import last_boxed
 PROBLEM = ("problem", "question")
 TRUTH = ("ground_truth", "answer")
 #: What programs write for a missing value; no answer to a problem looks like this.
-PLACEHOLDERS = ("nan", "null", "<na>", "nat")
+PLACEHOLDERS = ("nan", "null", "<na>", "nat", "n/a", "#n/a", "[]", "{}", "()", "\"\"", "''")
+#: Python's word for it. In small letters it may be an answer: "How many are there? none".
+PYTHON_PLACEHOLDER = "None"
+#: Names with a meaning in the course's rows. A column of the data with such a name goes on as ``own_NAME``.
+RESERVED = ("id", "template", "params", "answer_form")
 #: GSM8K puts the final answer behind this.
 GSM8K_MARK = "####"
 SHOWN = 3  # faulty rows that an error names
+#: ``['4']``: a list of texts as ``str(list)`` writes it.
+PYTHON_LIST = re.compile(r"""\[\s*(['"]).*\1\s*\]""", re.S)
 _told: set[tuple[str, str]] = set()
 
 
@@ -90,9 +98,18 @@ def math_row(row: dict, index: int, source: str, repaired: Counter | None = None
     stripped = problem.strip(), truth.strip()
     repaired["surrounding white space was removed"] += stripped != (problem, truth)
     subject = row.get("subject", row.get("type"))
+    mine = own_columns(row)
+    repaired.update(f"column `{name}` is `own_{name}` here, since `{name}` has a meaning in the course" for name in mine)
+    row |= {f"own_{name}": value for name, value in mine.items()}
     return {**row, "id": f"{source}-{index}", "problem": stripped[0], "solution": solution, "ground_truth": stripped[1],
             "subject": None if missing(subject) else text(str(subject), "subject"), "level": level(row.get("level")),
             "template": None, "params": None, "answer_form": None}
+
+
+def own_columns(row: dict) -> dict:
+    """Values that the course's own columns would replace: a reward function is given them all the same."""
+    mine = {name: row[name] for name in RESERVED if not missing(row.get(name))}
+    return mine | ({"level": row["level"]} if not missing(row.get("level")) and level(row["level"]) is None else {})
 
 
 def of_fields(row: dict) -> str:
@@ -102,7 +119,10 @@ def of_fields(row: dict) -> str:
         columns = ", ".join(sorted(map(str, row))) or "none"
         raise ValueError(f"it has neither `messages` (RLVR-MATH) nor `problem` (MATH); its columns are {columns}.")
     name = next((name for name in names if not missing(row[name])), names[0])
-    return text(row[name], name)
+    problem = text(row[name], name)
+    if is_placeholder(problem):
+        raise ValueError(f"`{name}` is the text {shown(problem)}, a missing value, expected a problem.")
+    return problem
 
 
 def of_messages(messages: object, repaired: Counter) -> tuple[str, str | None]:
@@ -153,7 +173,7 @@ def ground_truth(row: dict, solution: str | None, repaired: Counter) -> str:
 
 def final_answer(value: object, name: str, repaired: Counter) -> str:
     """A value of a ground truth column as text; numbers become text, and an answer is cut out of a worked solution."""
-    if isinstance(value, (int, float, Decimal)) and not isinstance(value, bool) and math.isfinite(value):
+    if is_number(value):
         repaired[f"numbers in `{name}` became text"] += 1
         number = Decimal(str(value))
         return format(number.to_integral_value() if number == number.to_integral_value() else number, "f")
@@ -167,9 +187,22 @@ def final_answer(value: object, name: str, repaired: Counter) -> str:
 
 
 def checked_answer(answer: str, name: str) -> str:
-    if answer.strip().lower() in PLACEHOLDERS:
+    if is_placeholder(answer):
         raise ValueError(f"`{name}` is the text {shown(answer)}, a missing value, expected the final answer.")
+    if PYTHON_LIST.fullmatch(answer.strip()):
+        raise ValueError(f"`{name}` is {shown(answer)}, a list that Python wrote as text, expected the final answer alone.")
     return answer
+
+
+def is_placeholder(answer: str) -> bool:
+    """Whether a text is what a program wrote for a missing value."""
+    return answer.strip() == PYTHON_PLACEHOLDER or answer.strip().lower() in PLACEHOLDERS
+
+
+def is_number(value: object) -> bool:
+    """Whether a value is a finite number; an integer may be too large for a float."""
+    return not isinstance(value, bool) and (
+        isinstance(value, int) or isinstance(value, (float, Decimal)) and math.isfinite(value))
 
 
 def gsm8k_answer(solution: str) -> str:
@@ -181,7 +214,7 @@ def level(value: object) -> int | None:
     """MATH's level: a number, or one inside a text like "Level 3"; None for anything else."""
     if isinstance(value, str):
         value = "".join(c for c in value if c in "0123456789")[:9] or None
-    elif not isinstance(value, (int, float)) or isinstance(value, bool) or not math.isfinite(value):
+    elif not is_number(value):
         return None
     return None if value is None else int(value)
 
@@ -195,7 +228,7 @@ def text(value: object, name: str, expected: str = "a text") -> str:
     Raises:
         ValueError: it is no text, blank, or holds half of a surrogate pair, which is not a character.
     """
-    if not isinstance(value, str) or not value.strip():
+    if not isinstance(value, str) or missing(value):
         raise ValueError(f"`{name}` is {shown(value)}, expected {expected}.")
     if any("\ud800" <= c <= "\udfff" for c in value):
         raise ValueError(f"`{name}` is {shown(value)}: it holds half of a surrogate pair, which is no character.")
@@ -203,8 +236,10 @@ def text(value: object, name: str, expected: str = "a text") -> str:
 
 
 def missing(value: object) -> bool:
-    """Whether there is no value: null, NaN, or a blank text."""
-    return value is None or isinstance(value, float) and math.isnan(value) or isinstance(value, str) and not value.strip()
+    """Whether there is no value: null, NaN, or a text that shows nothing."""
+    if isinstance(value, str):
+        return all(c.isspace() or unicodedata.category(c) in ("Cc", "Cf") for c in value)  # Cf: of no width
+    return value is None or isinstance(value, float) and math.isnan(value)
 
 
 def plain(value: object) -> object:

@@ -30,6 +30,7 @@ from .safety import RewardFailed
 TRL_NAMES = ("prompt", "completion", "prompts", "completions", "completion_ids", "trainer_state", "log_extra", "log_metric",
              "environments", "n_tokens")
 FORM = "def f(prompts, completions, **columns)"
+LARGEST = 1e15  # TRL takes squares of rewards, with 32 bits
 
 
 def reward_function(p: Profile) -> Callable[..., list[float | None]]:
@@ -48,8 +49,7 @@ def reward_function(p: Profile) -> Callable[..., list[float | None]]:
     reward = ours[p.reward] if p.reward in ours else own_reward(p.reward)
 
     def valued(completions, **columns):
-        rewards = checked(reward, p.reward, completions, columns)
-        return [None if r is None else r * p.reward_value for r in rewards]
+        return checked(reward, p.reward, completions, columns, p.reward_value)
 
     # TRL names its metrics after the function
     valued.__name__ = valued.__qualname__ = reward.__name__ if p.reward in ours else p.reward.rpartition(":")[2]
@@ -74,28 +74,29 @@ def own_reward(name: str) -> Callable[..., list[float | None]]:
     return found
 
 
-def checked(reward: Callable, name: str, completions: Sequence, columns: Mapping) -> list[float | None]:
-    """Call ``reward`` and look at what it gives.
+def checked(reward: Callable, name: str, completions: Sequence, columns: Mapping, factor: float = 1.0) -> list[float | None]:
+    """Call ``reward``, look at what it gives, and multiply that by ``factor``.
 
     Raises:
-        RewardFailed: it raised, or gave something else than a finite number, or None, for each completion.
+        RewardFailed: it raised, or gave something else than a finite number, or None, for each completion. Numbers too
+            large for TRL, which computes with 32 bits, count as infinite.
     """
     state = columns.get("trainer_state")
     where = f"reward {name!r} at step {state.global_step + 1 if state else 1}"
     try:
         given = reward(completions=completions, **columns)
         given = list(result_of(given) if inspect.isawaitable(given) else given)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise RewardFailed(f"{where} failed{place(error)}: {named(error)}.") from error
     if len(given) != len(completions):
         raise RewardFailed(f"{where} gave a list of {len(given)} for {len(completions)} responses: it should give one "
                            "number, or None, for each.")
-    rewards = [as_number(value) for value in given]
-    bad = next((n for n, value in enumerate(rewards) if value is not None and not math.isfinite(value)), None)
+    rewards = [None if (number := as_number(value)) is None else number * factor for value in given]
+    bad = next((n for n, value in enumerate(rewards) if value is not None and not abs(value) < LARGEST), None)
     if bad is not None:
         said = completion_text(completions[bad])[:60]
         raise RewardFailed(f"{where} gave {given[bad]!r} for response {bad + 1} of {len(given)} ({said!r}): it should give "
-                           "a finite number, or None where a response cannot be judged.")
+                           f"a finite number below {LARGEST:g}, or None where a response cannot be judged.")
     return rewards
 
 
@@ -109,13 +110,13 @@ def as_number(value: object) -> float | None:
         return math.nan
 
 
-def named(error: Exception) -> str:
+def named(error: BaseException) -> str:
     """An error's kind and text in one line."""
     text = " ".join(str(error).split()).rstrip(".")
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-def place(error: Exception) -> str:
+def place(error: BaseException) -> str:
     """The file and line that raised, where that is known."""
     frames = traceback.extract_tb(error.__traceback__)[1:]  # the first is our own call
     return f" in {frames[-1].filename.rpartition('/')[2]}, line {frames[-1].lineno}" if frames else ""

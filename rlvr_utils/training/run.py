@@ -299,6 +299,20 @@ def export_run(path: str | Path, folder: str | Path) -> Path:
     return folder
 
 
+def refuse_smaller_evaluation(run: Run, key: dict, n_samples: int) -> None:
+    """An evaluation replaces one of the same ``key``, so it must not have fewer samples per problem.
+
+    Raises:
+        ValueError: it has.
+    """
+    made = run.evaluations
+    for name, value in key.items():
+        made = made[made[name] == value]
+    if len(made) and n_samples < (most := made["n_samples"].max()):
+        raise ValueError(f"{run.path} holds this evaluation with {most:.0f} samples per problem, and {n_samples} would "
+                         f"replace it. Set n_samples={most:.0f} or more, or another split, decoding or number of shots.")
+
+
 def evaluate_run(path: str | Path, split: str | None = None, shots: int | None = None, decoding: str = "sampled",
                  n_samples: int = 4, eval_batch: int | None = None) -> dict:
     """Evaluate a finished run's model once more, at any number of shots; the row joins the run's evaluations, in W&B too.
@@ -314,8 +328,9 @@ def evaluate_run(path: str | Path, split: str | None = None, shots: int | None =
     p = replace(p, shots=p.shots if shots is None else shots, eval_batch=p.eval_batch if eval_batch is None else eval_batch)
     split = split or run.split
     refuse_other_sources(run.path, {f"evaluation problems ({split})": described(evaluation_rows(p, split))})
-    model, tokenizer = load_trained(run)
     step = trained_steps(run.path / "adapter", p)
+    refuse_smaller_evaluation(run, {"step": step, "split": split, "shots": p.shots, "decoding": decoding}, n_samples)
+    model, tokenizer = load_trained(run)
     say = print if is_first() else lambda text: None
     with closing(start_wandb(p, run.path, say) if is_first() else Tracker()) as tracker:
         writer = TrackedWriter(run.path, tracker, repair=False) if is_first() else SilentWriter(run.path)

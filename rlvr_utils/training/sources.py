@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import inspect
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 from ..problems import all_rows, overlap
 from ..profiles import REWARDS, Profile
@@ -37,18 +40,50 @@ def described(rows: list[dict]) -> dict:
 def reward_hash(name: str) -> str | None:
     """The SHA-256 of the source of a reward of the reader's own; None for the course's own, which its commit records.
 
-    That is the file in which the function is defined, or the function alone where it is defined in a notebook or script.
-    None too where there is no source to read.
+    That is the module that names it and the modules in the same folder that this one imports. In a notebook or script it is
+    the function and those of its functions that it calls. None too where there is no source to read.
     """
     if name in REWARDS:
         return None
-    function = inspect.unwrap(own_reward(name))
-    module = sys.modules.get(getattr(function, "__module__", None) or type(function).__module__)
+    function, module = own_reward(name), sys.modules[name.partition(":")[0]]
     try:
-        source = inspect.getsource(function if getattr(module, "__name__", "") in ("__main__", "builtins") else module)
-    except (OSError, TypeError):
+        parts = sources_of_function(function) if module.__name__ == "__main__" else sources_of_module(module)
+    except (OSError, TypeError, UnicodeDecodeError):
         return None
-    return hashlib.sha256(source.encode()).hexdigest()
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest() if parts else None
+
+
+def sources_of_module(module: ModuleType) -> list[str]:
+    """The source of a module and of what it imports from its own folder, in the order of their files."""
+    folder, found, left = Path(module.__file__).resolve().parent, {}, [module]
+    while left:
+        file = Path(getattr(one := left.pop(), "__file__", None) or "").resolve()
+        if file in found or folder not in file.parents or file.suffix != ".py" or found and folder.name == "site-packages":
+            continue
+        found[file] = file.read_text(encoding="utf-8")
+        named = (value if isinstance(value, ModuleType) else sys.modules.get(getattr(value, "__module__", None) or "")
+                 for value in vars(one).values())
+        left += filter(None, named)
+    return [found[file] for file in sorted(found)]
+
+
+def sources_of_function(function: Callable) -> list[str]:
+    """The source of a notebook's function and of the notebook's functions that it calls or wraps, sorted."""
+    found, left = {}, [function]
+    while left:
+        one = left.pop()
+        one = one.func if isinstance(one, functools.partial) else getattr(one, "__func__", one)
+        code = getattr(one, "__code__", None)
+        if code is None and getattr(type(one), "__module__", "") == "__main__":
+            one = type(one)  # an object that can be called
+        if one in found or code is None and not inspect.isclass(one):
+            continue
+        found[one] = inspect.getsource(one)
+        inside = [cell.cell_contents for cell in getattr(one, "__closure__", None) or ()]
+        used = [getattr(one, "__globals__", {}).get(word) for word in code.co_names] if code else []
+        left += [value for value in (*inside, *used) if callable(value)
+                 and (getattr(value, "__module__", "") == "__main__" or isinstance(value, functools.partial))]
+    return sorted(found.values())
 
 
 def refuse_other_sources(folder: Path, now: dict) -> None:
