@@ -12,7 +12,10 @@ from collections import Counter
 from itertools import islice
 from statistics import median
 
+import numpy as np
 import pandas as pd
+import pyarrow
+import pyarrow.parquet
 import pytest
 from minimath_answers import ROUTES, find_answer, plain
 
@@ -341,8 +344,9 @@ GOOD = {"problem": "What is $1 + 1$?", "ground_truth": "2"}
 
 
 @pytest.mark.parametrize("field, value", [("ground_truth", value) for value in (
-    None, "", "  ", float("nan"), float("inf"), [4], {"a": 1}, True, "nan", "#### ", "\ud800")] + [
-    ("problem", value) for value in (None, "", 3, ["p"], {"a": 1}, "half \udc00")])
+    None, "", "  ", float("nan"), float("inf"), [4], {"a": 1}, True, "nan", "#### ", "\ud800", "None", "#### None", "N/A",
+    "[]", "['4']", "\u200b", "\ufeff")] + [
+    ("problem", value) for value in (None, "", 3, ["p"], {"a": 1}, "half \udc00", "None", "nan", "\u200b \u2060")])
 def test_a_value_that_is_no_text_is_refused_with_file_line_and_field(tmp_path, field, value):
     with pytest.raises(ValueError, match=rf"mine.jsonl: 1 of 3 rows cannot be used. Line 2: `{field}` is .*"):
         load_problems(written(tmp_path, GOOD, GOOD | {field: value}, GOOD))
@@ -350,14 +354,25 @@ def test_a_value_that_is_no_text_is_refused_with_file_line_and_field(tmp_path, f
 
 @pytest.mark.parametrize("row, truth", [
     ({"ground_truth": 4}, "4"), ({"ground_truth": 4.0}, "4"), ({"answer": 2.5}, "2.5"), ({"answer": 1e-7}, "0.0000001"),
+    ({"answer": 10**400}, "1" + "0" * 400), ({"answer": "none"}, "none"),
     ({"answer": "2 + 2 = 4\n#### 4"}, "4"), ({"answer": None, "solution": r"So \boxed{9}."}, "9"), ({"answer": " 4 "}, "4"),
 ])
 def test_what_can_be_repaired_is_repaired_and_said_once(tmp_path, row, truth):
     problem_rows._told.clear()
     file = written(tmp_path, {"problem": "p"} | row)
-    with pytest.warns(RepairedData, match="mine.jsonl: ") as told:
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
         assert {load_problems(file)[0]["ground_truth"] for _ in range(3)} == {truth}
-    assert len(told) == 1
+    assert [str(warning.message).startswith("mine.jsonl: ") for warning in told] == [True] * (row != {"answer": "none"})
+
+
+def test_columns_named_like_the_courses_own_reach_a_reward_under_another_name(tmp_path):
+    problem_rows._told.clear()
+    mine = {"id": "q-7", "level": "hard", "template": "t", "params": [1], "answer_form": "x"}
+    with pytest.warns(RepairedData, match="column `id` is `own_id` here"):
+        [row] = load_problems(written(tmp_path, GOOD | mine))
+    assert {f"own_{name}": row[f"own_{name}"] for name in mine} == {f"own_{name}": value for name, value in mine.items()}
+    assert row["id"].endswith("-0") and row["template"] is None
 
 
 @pytest.mark.filterwarnings("ignore::rlvr_utils.problems.RepairedData")
@@ -410,6 +425,22 @@ def test_no_damage_to_a_file_gives_a_traceback(tmp_path, seed):
 def test_a_null_in_parquet_is_no_answer_called_nan(tmp_path, truths):
     pd.DataFrame({"problem": ["a", "b"], "ground_truth": truths}).to_parquet(tmp_path / "mine.parquet")
     with pytest.raises(ValueError, match="1 of 2 rows cannot be used. Row 1: `ground_truth` is n"):
+        load_problems(str(tmp_path / "mine.parquet"))
+
+
+@pytest.mark.parametrize("kind", ["float32", "float64"])
+def test_a_decimal_in_parquet_is_what_somebody_wrote(tmp_path, kind):
+    pd.DataFrame({"problem": ["a", "b"], "ground_truth": np.array([0.1, 2.25], kind)}).to_parquet(tmp_path / "mine.parquet")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert [row["ground_truth"] for row in load_problems(str(tmp_path / "mine.parquet"))] == ["0.1", "2.25"]
+
+
+def test_parquet_that_python_cannot_hold_is_one_sentence(tmp_path):
+    far = pyarrow.array([10**15], pyarrow.timestamp("ms"))
+    table = pyarrow.table({"problem": ["a"], "ground_truth": ["1"], "when": far})
+    pyarrow.parquet.write_table(table, tmp_path / "mine.parquet")
+    with pytest.raises(ValueError, match="mine.parquet cannot be read as parquet .* dates as text"):
         load_problems(str(tmp_path / "mine.parquet"))
 
 

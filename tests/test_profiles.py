@@ -75,12 +75,14 @@ def test_a_config_needs_only_what_differs_and_may_write_numbers_as_people_do(tmp
 
 @pytest.mark.parametrize(("content", "sentence"), [
     (None, "There is no file .*my.yaml: `rlvr profile mini"), ("- a\n- b", "holds no settings"),
-    ("max_steps: 5\nseed: [", "is not YAML from line"),
+    ("max_steps: 5\nseed: [", "is not YAML from line"), ("on: 5", "has True where the name of a setting"),
+    ("1: 5", "has 1 where the name"), ("null: 5", "has None where the name"), ("[" * 5000, "cannot be read as UTF-8 text"),
+    ("max_steps: 5".encode("utf-16"), "cannot be read as UTF-8 text"),
 ])
-def test_a_config_that_cannot_be_read_says_so(content: str | None, sentence: str, tmp_path: Path) -> None:
+def test_a_config_that_cannot_be_read_says_so(content: str | bytes | None, sentence: str, tmp_path: Path) -> None:
     file = tmp_path / "my.yaml"
     if content is not None:
-        file.write_text(content)
+        file.write_bytes(content.encode() if isinstance(content, str) else content)
     with pytest.raises(ValueError, match=sentence) as caught:
         read_config(file)
     assert "\n" not in str(caught.value)

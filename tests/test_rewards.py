@@ -99,12 +99,18 @@ def test_an_async_reward_works_while_another_loop_runs_as_in_a_notebook(own):
     (np.array([np.nan, 1, 1]), "nan.* for response 1"), (torch.tensor([1.0, torch.inf, 1]), "inf.* for response 2"),
     ([1.0, 2.0], "gave a list of 2 for 3 responses"), ([], "gave a list of 0 for 3"),
     (None, "failed.*NoneType"), (0.5, "failed.*float"),
-    ([[1], 0, 0], "gave .1. for response 1"), ([10**400, 0, 0], "for response 1")])
+    ([[1], 0, 0], "gave .1. for response 1"), ([10**400, 0, 0], "for response 1"),
+    ([1e39, 0, 0], "gave 1e.39 for response 1.*below 1e.15")])
 def test_what_is_no_reward_is_named_with_reward_and_step(own, given, said):
     p = own(lambda completions, **columns: given)
     with pytest.raises(ValueError, match=f"^reward '__main__:mine' at step 7 .*{said}") as caught:
         called(p)
     assert "\n" not in str(caught.value)
+
+
+def test_a_reward_that_ends_the_program_is_a_failure_like_any_other(own):
+    with pytest.raises(ValueError, match="failed in test_rewards.py, line .*: SystemExit: 3"):
+        called(own(lambda completions, **columns: sys.exit(3)))
 
 
 def test_none_and_numbers_of_all_kinds_are_rewards(own):

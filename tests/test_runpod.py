@@ -140,6 +140,11 @@ class Pod:
             assert time.monotonic() < until, f"no {sign!r} in the log: {self.log}"
             time.sleep(0.05)
 
+    def wait_until_nothing_runs(self, seconds: float = 20) -> None:
+        until = time.monotonic() + seconds
+        while (self.course / "runs" / "training.pid").exists() and time.monotonic() < until:
+            time.sleep(0.05)
+
 
 @pytest.fixture
 def pod(tmp_path: Path):
@@ -364,6 +369,7 @@ def test_no_secret_is_written_anywhere(pod: Pod) -> None:
     assert pod.run("train").returncode == 0
     pod.wait_for("ended with status 0")
     assert "token ***" in pod.log
+    pod.wait_until_nothing_runs()
     files = [file for file in pod.root.rglob("*") if file.is_file() and file.stat().st_size < 10**6]
     assert [str(file) for file in files if TOKEN in file.read_text(errors="ignore")] == []
     assert (pod.course / "runs" / "training.log").stat().st_mode & 0o077 == 0, "nobody else may read it"

@@ -270,6 +270,15 @@ def test_a_damaged_evaluation_is_an_error_that_names_the_file(run_folder, damage
             read()
 
 
+@pytest.mark.parametrize("name", ["evaluations.jsonl", "metrics.jsonl", "environment.json", "sources.json"])
+@pytest.mark.parametrize("damage", [
+    lambda raw: b"../mini-seed-0/evaluations.jsonl", lambda raw: b"\0" * 200, lambda raw: raw[:-3] + b"\nno row"])
+def test_damage_to_any_file_of_a_run_is_an_error_that_names_it(run_folder, name, damage):
+    (run_folder / name).write_bytes(damage((run_folder / name).read_bytes() if (run_folder / name).exists() else b"{}"))
+    with pytest.raises(ValueError, match=f"{name} is (damaged|a link that was unpacked as text)"):
+        getattr(load_run(run_folder), name.partition(".")[0])
+
+
 def test_only_the_last_member_of_training_rollouts_may_be_unfinished(run_folder):
     file = run_folder / "rollouts" / "train.jsonl.gz"
     raw = file.read_bytes()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from rlvr_utils import tracking
 from rlvr_utils.profiles import get_profile
 from rlvr_utils.runs import RunWriter
 from rlvr_utils.training.run import refuse_other_run
-from rlvr_utils.training.sources import refuse_other_sources, sources
+from rlvr_utils.training.sources import refuse_other_sources, reward_hash, sources
 
 
 def problems(file, numbers) -> str:
@@ -51,6 +52,46 @@ def test_a_run_does_not_go_on_with_an_edited_file(begun, name, what):
         problems(folder.parent / name, range(30, 35))
     with pytest.raises(ValueError, match=f"{what}.*put the old file back to go on, or give another output_dir"):
         refuse_other_run(folder, p, print)
+
+
+HELPER = "def bonus():\n    return 1.0\n"
+REWARDS = {
+    "partial": "import functools\n\n\ndef f(completions, bonus, **columns):\n    return [bonus] * len(completions)\n\n\n"
+               "reward = functools.partial(f, bonus=1.0)\n",
+    "decorated": "def twice(f):\n    return lambda completions, **columns: [2 * r for r in f(completions)]\n\n\n"
+                 "@twice\ndef reward(completions):\n    return [1.0 for _ in completions]\n",
+    "helper": "import helper_of_mine\n\n\ndef reward(completions, **columns):\n"
+              "    return [helper_of_mine.bonus() for _ in completions]\n"}
+
+
+@pytest.mark.parametrize("kind", REWARDS)
+def test_an_edit_anywhere_in_a_reward_changes_its_hash(tmp_path, monkeypatch, kind):
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def hashed(change: str) -> str:
+        for name, text in (("reward_of_mine", REWARDS[kind]), ("helper_of_mine", HELPER)):
+            (tmp_path / f"{name}.py").write_text(text.replace("1.0", change))
+            sys.modules.pop(name, None)
+        importlib.invalidate_caches()
+        return reward_hash("reward_of_mine:reward")
+
+    first, other = hashed("1.0"), hashed("7.25")
+    assert first and other and first != other and hashed("1.0") == first
+
+
+def test_a_notebooks_reward_counts_with_the_functions_that_it_calls(monkeypatch, tmp_path):
+    def hashed(bonus: str) -> str | None:
+        file = tmp_path / f"cell-{bonus}.py"
+        file.write_text(f"def bonus():\n    return {bonus}\n\n\ndef mine(completions, **columns):\n"
+                        "    return [bonus() for _ in completions]\n")
+        main = sys.modules["__main__"]
+        exec(compile(file.read_text(), str(file), "exec"), vars(main))
+        for name in ("bonus", "mine"):
+            monkeypatch.setitem(vars(main), name, getattr(main, name))
+        return reward_hash("__main__:mine")
+
+    first, other = hashed("1.0"), hashed("7.0")
+    assert first and other and first != other
 
 
 def test_a_run_of_an_earlier_version_has_no_record_and_goes_on(begun):

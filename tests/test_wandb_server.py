@@ -6,6 +6,7 @@ The package ``wandb`` is the real one, and so are the sockets. Only the server i
 from __future__ import annotations
 
 import json
+import socket
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -42,6 +43,28 @@ class Wandb(BaseHTTPRequestHandler):
 
     def log_message(self, *_) -> None:
         """Say nothing."""
+
+
+def test_a_server_that_sends_a_byte_now_and_then_does_not_keep_us(monkeypatch):
+    """Each byte comes in time, and the answer never: the limit is on the whole question."""
+    over = threading.Event()
+
+    def drip(connection) -> None:
+        connection.recv(1000)
+        for byte in b"HTTP/1.1 200 OK\r\nX: " + b"x" * 500:
+            if over.wait(0.2):
+                break
+            connection.send(bytes([byte]))
+        connection.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        threading.Thread(target=lambda: drip(listening.accept()[0]), daemon=True).start()
+        monkeypatch.setenv("WANDB_API_KEY", KEY)
+        monkeypatch.setattr(wandb_server, "PATIENCE", 0.5)
+        began = time.monotonic()
+        assert "does not answer" in wandb_server.obstacle(f"http://127.0.0.1:{listening.getsockname()[1]}")
+        assert time.monotonic() - began < 10
+        over.set()
 
 
 @pytest.fixture

@@ -314,14 +314,15 @@ def refuse_smaller_evaluation(run: Run, key: dict, n_samples: int) -> None:
 
 
 def evaluate_run(path: str | Path, split: str | None = None, shots: int | None = None, decoding: str = "sampled",
-                 n_samples: int = 4, eval_batch: int | None = None) -> dict:
+                 n_samples: int | None = None, eval_batch: int | None = None) -> dict:
     """Evaluate a finished run's model once more, at any number of shots; the row joins the run's evaluations, in W&B too.
 
-    ``split`` None is the first split of the run.
+    ``split`` None is the first split of the run, ``n_samples`` None as many per problem as at its end.
     """
+    run = load_run(path)
+    n_samples = run.config.get("eval_samples", 4) if n_samples is None else n_samples
     check_evaluation(decoding, n_samples)
     join_processes()
-    run = load_run(path)
     if is_going(run.path):
         raise ValueError(f"A process is training in {run.path} at this moment: evaluate the run when it has ended.")
     p = profile_of(run)

@@ -9,7 +9,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 
 from ..problems import all_rows, overlap
 from ..profiles import REWARDS, Profile
@@ -80,10 +80,15 @@ def sources_of_function(function: Callable) -> list[str]:
             continue
         found[one] = inspect.getsource(one)
         inside = [cell.cell_contents for cell in getattr(one, "__closure__", None) or ()]
-        used = [getattr(one, "__globals__", {}).get(word) for word in code.co_names] if code else []
+        used = [getattr(one, "__globals__", {}).get(word) for word in names_in(code)] if code else []
         left += [value for value in (*inside, *used) if callable(value)
                  and (getattr(value, "__module__", "") == "__main__" or isinstance(value, functools.partial))]
     return sorted(found.values())
+
+
+def names_in(code: CodeType) -> set[str]:
+    """The global names that a function uses, in its comprehensions and inner functions too."""
+    return set(code.co_names).union(*(names_in(inner) for inner in code.co_consts if isinstance(inner, CodeType)))
 
 
 def refuse_other_sources(folder: Path, now: dict) -> None:
