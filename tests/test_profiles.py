@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import itertools
 import math
 from dataclasses import FrozenInstanceError, fields, replace
 from pathlib import Path
@@ -99,13 +100,12 @@ def test_a_profile_cannot_be_changed_by_accident() -> None:
         get_profile("mini").seed = 1
 
 
-@pytest.mark.parametrize("prompts", range(1, 24))
-@pytest.mark.parametrize("group", [2, 7, 8])
-def test_the_micro_batch_follows_the_batch(prompts: int, group: int) -> None:
-    p = get_profile("llama-8b", prompts_per_step=prompts, group_size=group)
-    assert p.batch_size % p.micro_batch == 0 and p.micro_batch <= PROFILES["llama-8b"].micro_batch
-    assert p.micro_batch == fitting_micro_batch(PROFILES["llama-8b"], {"prompts_per_step": prompts,
-                                                                       "group_size": group})
+def test_the_micro_batch_follows_the_batch() -> None:
+    for prompts, group in itertools.product(range(1, 24), (2, 7, 8)):
+        batch = {"prompts_per_step": prompts, "group_size": group}
+        p = get_profile("llama-8b", **batch)
+        assert p.batch_size % p.micro_batch == 0 and p.micro_batch <= PROFILES["llama-8b"].micro_batch, batch
+        assert p.micro_batch == fitting_micro_batch(PROFILES["llama-8b"], batch), batch
 
 
 REFUSED = [

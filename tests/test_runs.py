@@ -225,12 +225,17 @@ def test_shipped_numbers_follow_from_shipped_responses(path):
         assert responses["prompt"].notna().all()
 
 
-@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
-def test_todays_verifier_agrees_with_shipped_scores(path):
-    frame = load_run(path).rollouts
-    frame = frame[frame["split"] != "train"].drop_duplicates(["response", "ground_truth"])
-    scored = [verify(*pair).correct for pair in zip(frame["response"], frame["ground_truth"], strict=True)]
-    assert (np.array(scored) == frame["correct"].astype(bool)).all()
+def test_todays_verifier_agrees_with_shipped_scores():
+    judged, changed = {}, []  # runs share many responses, the base model's among them
+    for path in SHIPPED:
+        frame = load_run(path).rollouts
+        frame = frame[frame["split"] != "train"].drop_duplicates(["response", "ground_truth"])
+        for response, truth, correct in zip(frame["response"], frame["ground_truth"], frame["correct"], strict=True):
+            if (response, truth) not in judged:
+                judged[response, truth] = verify(response, truth).correct
+            if judged[response, truth] != bool(correct):
+                changed.append(f"{path.name}: {response[-60:]!r} for {truth!r} was {bool(correct)}")
+    assert changed == []
 
 
 def test_shipped_runs_stay_within_their_share_of_a_clone():

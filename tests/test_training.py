@@ -357,7 +357,8 @@ def test_a_run_that_is_ended_at_a_checkpoint_is_evaluated_in_full_there(tiny, tm
 @pytest.mark.parametrize("settings, sentence", [
     ({"decoding": "beam"}, "decoding='beam': choose one of sampled, greedy"),
     ({"decoding": "Sampled"}, "decoding='Sampled'"),
-    ({"n_samples": 1}, "with 4 samples per problem, and 1 would replace it"), ({"n_samples": 0}, "n_samples=0"), ({"n_samples": 1.5}, "n_samples=1.5"), ({"n_samples": "four"}, "n_samples='four'"),
+    ({"n_samples": 1}, "with 4 samples per problem, and 1 would replace it"),
+    ({"n_samples": 0}, "n_samples=0"), ({"n_samples": 1.5}, "n_samples=1.5"), ({"n_samples": "four"}, "n_samples='four'"),
     ({"shots": -1}, "shots=-1"), ({"eval_batch": 0}, "eval_batch=0")])
 def test_an_evaluation_that_would_be_recorded_as_another_is_refused(whole, monkeypatch, settings, sentence):
     monkeypatch.setattr(training.run, "load_trained", lambda run: pytest.fail("the model was loaded first"))
