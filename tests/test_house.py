@@ -12,8 +12,13 @@ from graphlib import CycleError, TopologicalSorter
 from importlib import metadata
 from pathlib import Path
 
+import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from trl import GRPOTrainer
+
+from rlvr_utils.training import private_api
+from rlvr_utils.training.private_api import PRIVATE, refuse_moved_names
 
 REPO = Path(__file__).resolve().parent.parent
 PACKAGE = REPO / "rlvr_utils"
@@ -102,6 +107,23 @@ def test_what_is_imported_is_declared_and_what_is_declared_is_imported() -> None
     programs = {"jupyterlab", "ipykernel", "papermill", "accelerate"}  # started, or needed by what we import
     assert imported - declared == set()
     assert declared - imported - programs == set()
+
+
+def test_every_private_name_of_a_library_is_listed_and_a_moved_one_ends_the_training_in_a_sentence(monkeypatch) -> None:
+    own_names = {node.name for file in modules().values() for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+                 if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+    assigned = {node.attr for file in modules().values() for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+                if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)}
+    used = {node.attr for file in modules().values() for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+            if isinstance(node, ast.Attribute) and re.fullmatch(r"_[a-z]\w*[a-z0-9]", node.attr)}
+    listed = {name for _, name, _ in PRIVATE}
+    ours = own_names | assigned | {"_asdict", "_fields", "_replace"}  # of named tuples: public, whatever they are called
+    assert used - listed - (ours - listed) == set()
+    assert listed <= used
+    refuse_moved_names()
+    monkeypatch.setattr(private_api, "PRIVATE", ((GRPOTrainer, "_gone", "nothing"),))
+    with pytest.raises(ValueError, match=r"trl .* has no GRPOTrainer._gone, .*pip install -r requirements.lock"):
+        refuse_moved_names()
 
 
 def test_contributing_draws_the_floors_that_the_tests_hold() -> None:

@@ -26,6 +26,7 @@ from .attach import is_going
 from .build import build_trainer
 from .checkpoints import checkpoint_step, checkpoints, newest_checkpoint
 from .evaluation import evaluate_all, evaluate_split
+from .private_api import refuse_moved_names
 from .processes import first_decides, is_first, join_processes, wait, world_size
 from .rejection import build_rejection_trainer
 from .rewards import reward_function, try_reward
@@ -61,6 +62,7 @@ def train(profile: str = "mini", output_dir: str | Path | None = None, *,
         ValueError: impossible settings, a model or data set that cannot be had, or a folder that holds another run.
         OSError: a full disk, a folder that cannot be read or written, or one in which another call is training.
     """
+    refuse_moved_names()
     p = get_profile(profile, **overrides)
     reward_function(p)  # one that cannot be found is refused now, not after the first evaluation
     wandb_mode(p)  # likewise
