@@ -125,7 +125,7 @@ class Profile:
     wandb_project: str = "rlvr-course"  # the W&B project that runs are recorded in
 
     def __post_init__(self) -> None:
-        check(self)
+        check_profile(self)
 
     @property
     def batch_size(self) -> int:
@@ -156,7 +156,7 @@ class Profile:
         return "".join(f"{line}  # {explained[line.split(':')[0]]}\n" for line in lines)
 
 
-def check(p: Profile) -> None:
+def check_profile(p: Profile) -> None:
     """Refuse impossible combinations in a learner's words.
 
     Raises:

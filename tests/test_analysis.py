@@ -280,7 +280,7 @@ def test_a_pool_of_base_samples_counts_copies_once(ends):
 
 
 def test_length_cogent_and_spread_sentences_follow_the_data():
-    grew, kept = analysis.errors.LengthChange(16, 24, 7, 1), analysis.errors.LengthChange(16, 16.1, 0, 0.1)
+    grew, kept = analysis.categories.LengthChange(16, 24, 7, 1), analysis.categories.LengthChange(16, 16.1, 0, 0.1)
     assert "grew from 16.0 to 24.0 tokens (+8.0): +7.0 because more of them" in analysis.length_sentence(grew)
     assert "kept their length" in analysis.length_sentence(kept)
     assert "most of what is still wrong is cogent" in analysis.cogent_sentence(ROSE, FELL)

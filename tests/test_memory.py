@@ -15,9 +15,9 @@ from rlvr_utils.memory import (
     GPUS,
     PARTS,
     PHASES,
-    Estimate,
-    Load,
     Machine,
+    MemoryEstimate,
+    Workload,
     estimate,
     full_logits_bytes,
     hours,
@@ -206,7 +206,7 @@ def test_full_fine_tuning_needs_a_reference_and_lora_does_not() -> None:
 def test_the_logits_are_never_held_whole() -> None:
     p = get_profile("llama-8b")
     chunked = estimate(p, gpu=A100).phases["update"]["log-probs"]
-    load = Load(p.micro_batch, p.max_prompt_length, p.max_completion_length)
+    load = Workload(p.micro_batch, p.max_prompt_length, p.max_completion_length)
     assert chunked < full_logits_bytes(LLAMA_8B, load) / 20
 
 
@@ -230,7 +230,7 @@ def test_where_vllm_samples_no_phase_sets_memory_aside_for_sampling_by_the_model
 
 
 def test_a_peak_is_that_of_the_largest_phase() -> None:
-    e = Estimate({"rollout": {"weights": 1, "KV cache": 5}, "update": {"weights": 1, "activations": 2}})
+    e = MemoryEstimate({"rollout": {"weights": 1, "KV cache": 5}, "update": {"weights": 1, "activations": 2}})
     assert (e.peak_phase, e.peak, e.total("update")) == ("rollout", 6, 3)
 
 

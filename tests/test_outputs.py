@@ -10,7 +10,7 @@ import pytest
 from outputs import (
     SHOWN,
     STAMP,
-    Estimate,
+    PrintedEstimate,
     commit_outputs,
     estimates,
     has_outputs,
@@ -201,8 +201,8 @@ def test_numbers_with_intervals_are_found_as_the_notebooks_write_them() -> None:
         "no interval: 3 of 4 (really), f(2, 3)",
     )))
     assert found == [
-        ("c0", Estimate(39, 35, 44)), ("c0", Estimate(0.70, 0.65, 0.75)),
-        ("c1", Estimate(-0.012, -0.030, 0.006)), ("c1", Estimate(12, 11, 13)),
+        ("c0", PrintedEstimate(39, 35, 44)), ("c0", PrintedEstimate(0.70, 0.65, 0.75)),
+        ("c1", PrintedEstimate(-0.012, -0.030, 0.006)), ("c1", PrintedEstimate(12, 11, 13)),
     ]
 
 

@@ -21,7 +21,7 @@ from rlvr_utils.preflight import (
     Trainability,
     checks,
     checkup,
-    evaluation_responses,
+    count_evaluation_responses,
     preflight,
     time_steps,
     timing,
@@ -115,7 +115,7 @@ def test_a_laptop_is_ready_for_mini(tiny, no_keys) -> None:
 def test_a_package_out_of_range_is_named_with_the_command(monkeypatch) -> None:
     installed = checks.installed
     monkeypatch.setattr(checks, "installed", lambda name: "1.2.0" if name == "trl" else installed(name))
-    with pytest.raises(ValueError, match=r"trl 1.2.0 is outside of >=1.16, .* `pip install 'trl>=1.16'`"):
+    with pytest.raises(ValueError, match=r"trl 1.2.0 is outside of <1.17,>=1.16, .* `pip install 'trl<1.17,>=1.16'`"):
         checks.check_versions(get_profile("mini"))
     monkeypatch.setattr(checks, "installed", lambda name: None if name == "peft" else installed(name))
     with pytest.raises(ValueError, match="peft is not installed: run `make venv`"):
@@ -280,7 +280,7 @@ def test_three_real_steps_are_projected_and_leave_nothing_behind(tiny, tmp_path,
     assert len(found.steps) == 3 and all(seconds > 0 for seconds in found.steps) and found.per_response > 0
     assert 1 <= found.mean_tokens <= SMALL["max_completion_length"]
     assert found.hours == pytest.approx((sum(found.steps[1:]) / 2 * 4 + found.steps[0]
-                                         + evaluation_responses(found.profile) * found.per_response) / 3600)
+                                         + count_evaluation_responses(found.profile) * found.per_response) / 3600)
     assert found.dollars == pytest.approx(2 * found.hours) and "at $2.00 an hour" in str(found)
     with pytest.raises(ValueError, match="steps=0: at least one"):
         time_steps("mini", steps=0, model=tiny, **SMALL)
@@ -289,7 +289,7 @@ def test_three_real_steps_are_projected_and_leave_nothing_behind(tiny, tmp_path,
 def test_the_evaluations_that_are_projected_are_those_of_a_run(tiny, tmp_path) -> None:
     run = train("mini", tmp_path / "run", model=tiny, quiet=True, **SMALL)
     made = run.evaluations["n_problems"] * run.evaluations["n_samples"]
-    assert made.sum() == evaluation_responses(get_profile("mini", **SMALL))
+    assert made.sum() == count_evaluation_responses(get_profile("mini", **SMALL))
     assert len(load_run(run.path).metrics) == SMALL["max_steps"]
 
 

@@ -34,7 +34,7 @@ _NUMBER = r"([+-]?\d+(?:\.\d+)?) ?%?"
 _ESTIMATE = re.compile(rf"{_NUMBER}\**,? [(\[](?:95 % interval )?{_NUMBER}(?: to |, ){_NUMBER}[)\]]")
 
 
-class Estimate(NamedTuple):
+class PrintedEstimate(NamedTuple):
     """A number with its interval, as a notebook prints it."""
 
     mean: float
@@ -113,13 +113,13 @@ def normalised(outputs: Sequence, repo: Path = REPO) -> list:
     return kept
 
 
-def estimates(notebook) -> Iterator[tuple[str, Estimate]]:
+def estimates(notebook) -> Iterator[tuple[str, PrintedEstimate]]:
     """Every number that is shown with its interval, as (id of its cell, estimate), in order."""
     for cell in _code(notebook):
         for output in cell.outputs:
             text = output.get("text", "") or output.get("data", {}).get("text/markdown", "")
             for found in _ESTIMATE.finditer(text):
-                yield cell.id, Estimate(*map(float, found.groups()))
+                yield cell.id, PrintedEstimate(*map(float, found.groups()))
 
 
 def moved(committed, fresh) -> list[str]:

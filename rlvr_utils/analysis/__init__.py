@@ -16,8 +16,8 @@ from .arms import (
     minus_by_seed,
     prompting_alone,
 )
+from .categories import COGENT, category_table, classified, examples, length_change
 from .claims import SMALLEST_GAP, claims_table
-from .errors import COGENT, category_table, classified, examples, length_change
 from .frames import (
     endpoints,
     evaluation_responses,

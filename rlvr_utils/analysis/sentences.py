@@ -10,7 +10,7 @@ import pandas as pd
 
 from rlvr_utils.stats import Estimate, out_of, percent
 
-from .errors import LengthChange
+from .categories import LengthChange
 from .rates import Comparison
 
 

@@ -10,8 +10,8 @@ from .estimate import (
     GIB,
     PARTS,
     PHASES,
-    Estimate,
-    Load,
+    MemoryEstimate,
+    Workload,
     estimate,
     full_logits_bytes,
     kv_bytes_per_token,
@@ -22,7 +22,7 @@ from .estimate import (
 from .measure import Measured, measure_update, peak_memory, trial_generation, trial_update
 
 __all__ = [
-    "DTYPE_BYTES", "GIB", "GPUS", "PARTS", "PHASES", "Estimate", "Load", "Machine", "Measured", "Plan",
+    "DTYPE_BYTES", "GIB", "GPUS", "PARTS", "PHASES", "MemoryEstimate", "Workload", "Machine", "Measured", "Plan",
     "estimate", "full_logits_bytes", "hours", "kv_bytes_per_token", "least_seconds", "measure_update",
     "next_change", "parameter_count", "peak_memory", "plan", "saved_per_token", "trial_generation",
     "trial_update", "vllm_utilization",

@@ -8,7 +8,7 @@ from transformers import PretrainedConfig
 
 from ..models import model_config
 from ..profiles import Profile
-from .estimate import DTYPE_BYTES, GIB, Estimate, estimate, kv_bytes_per_token, parameter_count
+from .estimate import DTYPE_BYTES, GIB, MemoryEstimate, estimate, kv_bytes_per_token, parameter_count
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Plan:
     """
 
     changes: dict[str, object]
-    estimate: Estimate
+    estimate: MemoryEstimate
     fits: bool
 
     def __str__(self) -> str:

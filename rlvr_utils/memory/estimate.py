@@ -51,7 +51,7 @@ READS = {"q_proj": "norm 1", "k_proj": "norm 1", "v_proj": "norm 1", "o_proj": "
 
 
 @dataclass(frozen=True)
-class Estimate:
+class MemoryEstimate:
     """Bytes by phase and part.
 
     Attributes:
@@ -76,7 +76,7 @@ class Estimate:
 
 
 @dataclass(frozen=True)
-class Load:
+class Workload:
     """What one phase has to hold: ``rows`` responses of ``prompt`` + ``completion`` tokens each.
 
     ``prompts``: how many prompts are computed, each once for all its responses; None: one with every response.
@@ -107,7 +107,7 @@ class Load:
 
 
 def estimate(p: Profile, config: PretrainedConfig | None = None, *, gpu: float | None = None,
-             prompt_tokens: int | None = None, completion_tokens: int | None = None) -> Estimate:
+             prompt_tokens: int | None = None, completion_tokens: int | None = None) -> MemoryEstimate:
     """What a run of profile ``p`` needs.
 
     Args:
@@ -122,15 +122,15 @@ def estimate(p: Profile, config: PretrainedConfig | None = None, *, gpu: float |
     lengths = prompt_tokens or p.max_prompt_length, completion_tokens or p.max_completion_length
     always = resident(p, config) | vllm_share(p, config, gpu)
     rows = min(p.eval_batch, p.batch_size * p.updates_per_generation)
-    rollouts = Load(rows, *lengths, prompts=-(-rows // p.group_size))
+    rollouts = Workload(rows, *lengths, prompts=-(-rows // p.group_size))
     once = -(-p.micro_batch // p.group_size) if p.shared_prefix else None
     elsewhere = gpu is not None and p.use_vllm != "never"  # vLLM samples, in its share of the GPU or on another machine
     phases = {
         "rollout": {} if elsewhere else generation(p, config, rollouts),
-        "update": update(p, config, Load(p.micro_batch, *lengths, prompts=once), gpu is not None),
+        "update": update(p, config, Workload(p.micro_batch, *lengths, prompts=once), gpu is not None),
         # Several processes do not ask a server: their model samples evaluations itself, so that is counted.
-        "evaluation": {} if elsewhere and not p.vllm_server else generation(p, config, Load(p.eval_batch, *lengths))}
-    return Estimate({name: with_overhead(always | parts, gpu) for name, parts in phases.items()})
+        "evaluation": {} if elsewhere and not p.vllm_server else generation(p, config, Workload(p.eval_batch, *lengths))}
+    return MemoryEstimate({name: with_overhead(always | parts, gpu) for name, parts in phases.items()})
 
 
 def with_overhead(parts: dict[str, float], gpu: float | None) -> dict[str, float]:
@@ -202,7 +202,7 @@ def vllm_share(p: Profile, config: PretrainedConfig, gpu: float | None) -> dict[
 # --- generation ---
 
 
-def generation(p: Profile, config: PretrainedConfig, load: Load) -> dict[str, float]:
+def generation(p: Profile, config: PretrainedConfig, load: Workload) -> dict[str, float]:
     """KV cache and working memory of sampling, at whichever moment needs more.
 
     First the distinct prompts go through the model at once: the widest moment is inside one MLP. At the end the cache
@@ -222,7 +222,7 @@ def generation(p: Profile, config: PretrainedConfig, load: Load) -> dict[str, fl
     return max(prefill, decode, key=lambda parts: sum(parts.values()))
 
 
-def room_for(load: Load) -> int:
+def room_for(load: Workload) -> int:
     """Places in a row's cache at the end: :class:`~rlvr_utils.sampling.decoding.RoomyLayer` makes ``ROOM`` at a time."""
     grown = -(-max(0, load.completion - 1 - ROOM) // (ROOM + 1))
     return load.prompt + ROOM + grown * (ROOM + 1)
@@ -240,7 +240,7 @@ def prefill_bytes(p: Profile, config: PretrainedConfig) -> float:
 # --- the update ---
 
 
-def update(p: Profile, config: PretrainedConfig, load: Load, on_gpu: bool) -> dict[str, float]:
+def update(p: Profile, config: PretrainedConfig, load: Workload, on_gpu: bool) -> dict[str, float]:
     """Gradients, saved activations and log-probabilities of one micro-batch, where forward turns into backward.
 
     At that point either the log-probabilities or, next, the last block's backward pass needs the working memory. With
@@ -276,7 +276,7 @@ def saved_per_token(p: Profile, config: PretrainedConfig) -> float:
     return block + sum(sources.values()) * size + (len(targets) * p.lora_rank * size if p.adapter == "lora" else 0)
 
 
-def shared_attention(p: Profile, config: PretrainedConfig, load: Load) -> float:
+def shared_attention(p: Profile, config: PretrainedConfig, load: Workload) -> float:
     """What attention along branches keeps beyond :func:`saved_per_token`, in one block.
 
     Keys and values are gathered along each branch, a prompt's once for each of its responses, but not repeated for every
@@ -289,7 +289,7 @@ def shared_attention(p: Profile, config: PretrainedConfig, load: Load) -> float:
     return (2 * load.keys * keys - 2 * load.tokens * queries + load.tokens * queries) * DTYPE_BYTES[p.dtype]
 
 
-def log_prob_bytes(p: Profile, config: PretrainedConfig, load: Load, on_gpu: bool) -> float:
+def log_prob_bytes(p: Profile, config: PretrainedConfig, load: Workload, on_gpu: bool) -> float:
     """TRL's chunked log-probabilities: hidden states, their gradient in float32, and one tile of logits.
 
     On a GPU a kernel works inside the tile, and only the responses are scored. On a CPU every position is, and the
@@ -302,6 +302,6 @@ def log_prob_bytes(p: Profile, config: PretrainedConfig, load: Load, on_gpu: boo
     return scored * config.hidden_size * (DTYPE_BYTES[p.dtype] + FLOAT32) + tile
 
 
-def full_logits_bytes(config: PretrainedConfig, load: Load) -> float:
+def full_logits_bytes(config: PretrainedConfig, load: Workload) -> float:
     """What the logits of the whole micro-batch would take in float32, with their softmax and its gradient."""
     return 3.0 * load.tokens * config.vocab_size * FLOAT32

@@ -7,8 +7,8 @@ and cost of the whole run. ``rlvr doctor`` does all of it from the command line.
 """
 
 from .checks import Check, checkup, longest_prompt, preflight
-from .timing import Timing, evaluation_responses, time_steps
+from .timing import Timing, count_evaluation_responses, time_steps
 from .trainability import Trainability, trainability
 
-__all__ = ["Check", "Timing", "Trainability", "checkup", "evaluation_responses", "longest_prompt", "preflight",
+__all__ = ["Check", "Timing", "Trainability", "checkup", "count_evaluation_responses", "longest_prompt", "preflight",
            "time_steps", "trainability"]

@@ -55,7 +55,7 @@ class Timing:
     @property
     def evaluation_hours(self) -> float:
         """Hours of all evaluations: before, on the way, after."""
-        return evaluation_responses(self.profile) * self.per_response / 3600
+        return count_evaluation_responses(self.profile) * self.per_response / 3600
 
     @property
     def hours(self) -> float:
@@ -72,7 +72,7 @@ class Timing:
         price = "" if self.dollars is None else f", ${self.dollars:.2f} at ${self.dollars_per_hour:.2f} an hour"
         peak = "" if self.peak is None else f" The GPU held {self.peak / GIB:.1f} GiB at most."
         return (f"{len(self.steps)} steps took {', '.join(f'{s:.1f}' for s in self.steps)} s, so {p.max_steps} steps take "
-                f"about {spell(self.training_hours)} and {evaluation_responses(p):,} evaluation responses "
+                f"about {spell(self.training_hours)} and {count_evaluation_responses(p):,} evaluation responses "
                 f"{spell(self.evaluation_hours)}: {spell(self.hours)} in all{price}. That holds for responses of "
                 f"{self.mean_tokens:.0f} tokens; if they grow in training, so does the time.{peak}")
 
@@ -85,7 +85,7 @@ def spell(hours: float) -> str:
     return f"{hours:.1f} h"
 
 
-def evaluation_responses(p: Profile) -> int:
+def count_evaluation_responses(p: Profile) -> int:
     """Responses that all evaluations of a run sample: in full before and after, one a problem of one split between."""
     sizes = [len(evaluation_rows(p, split)) for split in p.eval_splits]
     between = (p.max_steps - 1) // p.eval_every

@@ -179,8 +179,9 @@ def along(branches: Branches, query: Tensor, key: Tensor, value: Tensor, scaling
     Query heads that share keys go as further queries of one head: keys, the bulk of what backward keeps, are not repeated.
     """
     heads_of_key = query.shape[1] // key.shape[1]
-    asking = gather(query, branches.queries).unflatten(2, (-1, heads_of_key))  # (branches, length, key heads, of each, size)
-    keys, values = (gather(x, branches.keys).transpose(1, 2) for x in (key, value))
+    # (branches, length, key heads, of each, size)
+    asking = at_places(query, branches.queries).unflatten(2, (-1, heads_of_key))
+    keys, values = (at_places(x, branches.keys).transpose(1, 2) for x in (key, value))
     out = torch.nn.functional.scaled_dot_product_attention(
         asking.transpose(1, 2).flatten(2, 3), keys, values, attn_mask=branches.mask.repeat_interleave(heads_of_key, 2),
         dropout_p=dropout, scale=scaling)
@@ -188,7 +189,7 @@ def along(branches: Branches, query: Tensor, key: Tensor, value: Tensor, scaling
     return out.flatten(2, 3).flatten(0, 1).index_select(0, branches.real)
 
 
-def gather(x: Tensor, places: Tensor) -> Tensor:
+def at_places(x: Tensor, places: Tensor) -> Tensor:
     """(1, heads, T, size) at (branches, length) places: (branches, length, heads, size)."""
     return x[0].transpose(0, 1).index_select(0, places.flatten()).unflatten(0, places.shape)
 
