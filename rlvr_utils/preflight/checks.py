@@ -20,20 +20,22 @@ from pathlib import Path
 
 import psutil
 import torch
-from transformers import PretrainedConfig
+from transformers import GenerationConfig, PretrainedConfig
+from transformers.quantizers.auto import get_hf_quantizer
 
 from .. import REPO
 from ..memory import GIB, estimate, parameter_count, plan
 from ..memory.estimate import trained
-from ..model_files import check_weights, compare_weights, local_folder
+from ..model_files import check_weights, compare_weights, local_folder, read_generation
 from ..models import (
     SHAPES,
+    attach_lora,
     check_vocabulary,
     empty_model,
     load_tokenizer,
     model_config,
     needed_shapes,
-    refuse_unknown_targets,
+    untrained_experts,
 )
 from ..problems import all_rows, overlap, overlap_sentence, unreadable_ground_truths
 from ..profiles import Profile, get_profile, resolve_model
@@ -274,12 +276,13 @@ def check_model(p: Profile) -> str:
     """The model can be had (here, or from the hub with this account), is whole, and holds prompt and response."""
     where = access(p.model)
     config = model_config(p.model)
+    check_quantization(config, p.model)
     model = empty_model(config)
     if folder := local_folder(p.model):
-        stored = check_weights(folder)
-        if stored:
-            compare_weights(folder, stored, needed_shapes(model), f"{model.base_model_prefix}.")
-    check_vocabulary(load_tokenizer(p), model.get_input_embeddings().num_embeddings, p.model)
+        compare_weights(folder, check_weights(folder), needed_shapes(model), f"{model.base_model_prefix}.")
+        if given := read_generation(folder):
+            model.generation_config = GenerationConfig.from_dict(given)
+    check_vocabulary(load_tokenizer(p), model, p.model)
     longest = p.max_prompt_length + p.max_completion_length
     if (getattr(config, "max_position_embeddings", None) or longest) < longest:
         raise ValueError(f"{p.model} reads {config.max_position_embeddings} tokens; max_prompt_length + "
@@ -287,14 +290,30 @@ def check_model(p: Profile) -> str:
     return f"{p.model} is {where} and holds prompt and response."
 
 
+def check_quantization(config: PretrainedConfig, name: str) -> None:
+    """What transformers needs for quantized weights is here: it looks for that only when it loads them.
+
+    Raises:
+        ValueError: a package or a GPU is missing.
+    """
+    try:
+        get_hf_quantizer(config, None, None, True, {})
+    except Exception as error:  # each of its twenty methods has its own
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"The weights of {name} are quantized, and transformers cannot load them here ({reason}). Install "
+                         "that, or take the model that is not quantized.") from error
+
+
 def check_layers(p: Profile) -> str:
     """The layers that are to get an adapter are there, and where prompts are shared the model's attention can do it."""
     model = empty_model(shape(p))
-    refuse_unknown_targets(model, p)
+    experts = untrained_experts(model, p)
     if p.shared_prefix:
         refuse_unsuitable(model)
+    if p.adapter == "lora":
+        attach_lora(model, p)
     trained = "every weight is trained" if p.adapter == "none" else f"{', '.join(p.lora_targets)} get an adapter"
-    return f"{trained}{', and prompts are computed once' if p.shared_prefix else ''}."
+    return f"{trained}{', and prompts are computed once' if p.shared_prefix else ''}. {experts}".rstrip()
 
 
 def shape(p: Profile) -> PretrainedConfig:

@@ -14,7 +14,15 @@ from transformers import Trainer
 from transformers.utils import logging as hf_logging
 
 from ..diagnosis import RunStopped
-from ..models import check_vocabulary, export_merged, load_adapter, load_model, load_tokenizer, save_adapter
+from ..models import (
+    check_vocabulary,
+    export_merged,
+    load_adapter,
+    load_model,
+    load_tokenizer,
+    save_adapter,
+    untrained_experts,
+)
 from ..problems import evaluation_rows, overlap_sentence
 from ..profiles import PATHS, Profile, get_profile
 from ..runs import Run, RunWriter, SilentWriter, load_run
@@ -87,7 +95,9 @@ def start_or_continue(p: Profile, folder: Path, live, say) -> None:
     if any(read["overlap"].values()):
         say(overlap_sentence(read["overlap"]).capitalize() + ".")
     model = load_model(p)
-    check_vocabulary(tokenizer, model.get_input_embeddings().num_embeddings, p.model)
+    check_vocabulary(tokenizer, model, p.model)
+    if left_out := untrained_experts(model, p):
+        say(left_out)
     with closing(start_wandb(p, folder, say) if is_first() else Tracker()) as tracker:
         writer = TrackedWriter(folder, tracker) if is_first() else SilentWriter(folder)
         writer.write_config(p.to_dict())
