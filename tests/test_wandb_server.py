@@ -34,6 +34,8 @@ class Wandb(BaseHTTPRequestHandler):
                 "createRunFiles": {"runID": "1", "uploadHeaders": [], "files": []}, "entity": None, "model": None}
         body = json.dumps({"data": data if status == 200 else None}).encode()
         self.send_response(status)
+        if status == 307:  # to itself, for ever
+            self.send_header("Location", self.path)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)

@@ -77,7 +77,8 @@ def checkup(profile: str | Profile = "mini", *, folder: str | Path | None = None
             profile's own may hold is not compared.
     """
     p = profile if isinstance(profile, Profile) else get_profile(profile, **overrides)
-    where = {"folder": functools.partial(check_folder, folder=folder, extend=extend)}
+    where = {"disk": functools.partial(check_disk, folder=folder),
+             "folder": functools.partial(check_folder, folder=folder, extend=extend)}
     return [attempt(name, check, p) for name, check in (CHECKS | where).items()]
 
 
@@ -166,20 +167,20 @@ def check_memory(p: Profile, machine: str, free: float, gpu: bool) -> str:
                                  " No setting makes it fit: take a smaller model or a larger machine."))
 
 
-def check_disk(p: Profile) -> str:
-    """Room for the checkpoints where the course lies, and for the model's download where the hub's cache lies."""
+def check_disk(p: Profile, folder: str | Path | None = None) -> str:
+    """Room for the checkpoints where the run's folder is, and for the model's download where the hub's cache is."""
     config = shape(p)
     count, size = trained(p, config)
     checkpoints = 3 * 3 * count * size / GIB + RECORDS_GIB  # two and one being written: weights and AdamW's two moments
     download = 0.0 if available_offline(p.model) else parameter_count(config) * 2 / GIB
-    needs = {REPO: checkpoints}
-    cache = existing(hub_cache())
-    same = os.stat(cache).st_dev == os.stat(REPO).st_dev
-    needs[REPO if same else cache] = needs.get(REPO if same else cache, 0.0) + download
-    for folder, needed in needs.items():
-        free = shutil.disk_usage(folder).free / GIB
+    run, cache = existing(run_folder(folder or p.folder)), existing(hub_cache())
+    needs = {run: checkpoints}
+    same = os.stat(cache).st_dev == os.stat(run).st_dev
+    needs[run if same else cache] = needs.get(run if same else cache, 0.0) + download
+    for place, needed in needs.items():
+        free = shutil.disk_usage(place).free / GIB
         if free < needed:
-            where = "where the course lies" if folder == REPO else "where the hub's cache lies (HF_HOME)"
+            where = f"under {run}" if place == run else "where the hub's cache lies (HF_HOME)"
             raise ValueError(f"{free:.1f} GiB are free {where}, and profile {p.profile} needs {needed:.1f}: make room, or "
                              "move it to a larger disk.")
     return f"Room enough for checkpoints ({checkpoints:.1f} GiB) and downloads ({download:.1f} GiB)."

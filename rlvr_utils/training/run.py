@@ -37,7 +37,7 @@ from .evaluation import evaluate_all, evaluate_split
 from .processes import first_decides, is_first, join_processes, wait, world_size
 from .rejection import build_rejection_trainer
 from .rewards import reward_function, try_reward
-from .safety import in_plain_words, only_one
+from .safety import NO_ROOM, RunInterrupted, error_number, in_plain_words, only_one
 from .sources import described, refuse_other_sources, sources
 from .weight_sync import release_vllm, sampler_of
 
@@ -297,15 +297,30 @@ def export_run(path: str | Path, folder: str | Path) -> Path:
 
     Raises:
         ValueError: the run has not come to its end, or ``folder`` holds something already.
+        RunInterrupted: the disk is full. Nothing stays of what was written.
     """
     folder = expanded(folder).resolve()
     if folder.exists() and (folder.is_file() or any(folder.iterdir())):
         raise ValueError(f"{folder} holds something already: name a new folder.")
     model, tokenizer = load_trained(load_run(path))
-    if hasattr(model, "merge_and_unload"):
-        return export_merged(model, tokenizer, folder)
-    model.save_pretrained(str(folder))
-    tokenizer.save_pretrained(str(folder))
+    part = folder.with_name(folder.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        if hasattr(model, "merge_and_unload"):
+            export_merged(model, tokenizer, part)
+        else:
+            model.save_pretrained(str(part))
+            tokenizer.save_pretrained(str(part))
+        if folder.exists():
+            folder.rmdir()
+        part.rename(folder)
+    except Exception as error:
+        if error_number(error) not in NO_ROOM:
+            raise
+        raise RunInterrupted(f"The disk under {folder} is full, or the quota is used up. Nothing was left there. Make room, "
+                             "or name a folder on another disk.") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
     return folder
 
 
