@@ -82,8 +82,8 @@ def only_to(name: str, otherwise):
 
 
 @pytest.mark.parametrize("reply", [
-    "refused", "hang", 401, 403, 500, only_to("Viewer", "hang"), only_to("Viewer", 403), only_to("Viewer", 500)],
-    ids=["refused", "hanging", "401", "403", "500", "hanging later", "403 later", "500 later"])
+    "refused", "hang", 307, 401, 403, 404, 500, only_to("Viewer", "hang"), only_to("Viewer", 403), only_to("Viewer", 500)],
+    ids=["refused", "hanging", "redirected", "401", "403", "404", "500", "hanging later", "403 later", "500 later"])
 def test_a_server_that_fails_in_any_way_means_offline_soon_and_again_on_every_restart(reply, server, tmp_path) -> None:
     one = server(reply if callable(reply) else lambda query: reply)
     if reply == "refused":
