@@ -1,7 +1,6 @@
-"""A model's files, looked at without loading them, and the errors of loaders in one sentence.
+"""A model's files, looked at without loading the model, and the errors of loaders in one sentence.
 
-A safetensors file starts with the length of its header and the header: name, shape and place of every tensor. So a file
-that a full disk or a broken download cut short is known by its size (https://huggingface.co/docs/safetensors).
+Files are read by transformers' own reader, which maps them into memory: of a file that is whole, little is really read.
 """
 
 from __future__ import annotations
@@ -10,12 +9,18 @@ import errno
 import json
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
+
+import torch
+from transformers.modeling_utils import load_state_dict
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, WEIGHTS_INDEX_NAME, WEIGHTS_NAME
 
 from .profiles import resolve_model
 
-WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
-LONGEST_HEADER = 100_000_000  # bytes; safetensors itself takes no longer one
+#: Where transformers looks for weights, in its order: whole, or an index that names the files of their parts.
+WEIGHTS = (SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME, WEIGHTS_NAME, WEIGHTS_INDEX_NAME)
+SEARCHED = 4 * 2**30  # bytes of weights up to which every number is looked at before the model is loaded
 AGAIN = "Download or copy it again."
 
 
@@ -27,56 +32,64 @@ def local_folder(name: str) -> Path | None:
         return Path(resolve_model(name))
     if name.count("/") != 1:
         return None
-    found = [try_to_load_from_cache(name, file) for file in (WHOLE, INDEX)]
+    found = [try_to_load_from_cache(name, file) for file in WEIGHTS]
     return next((Path(file).parent for file in found if isinstance(file, str)), None)
 
 
 def check_weights(folder: Path) -> dict[str, tuple[int, ...]]:
-    """The shape of every tensor that is stored in ``folder``; empty where its weights are of another format.
+    """The shape of every tensor in the files of ``folder`` that transformers would load.
 
     Raises:
-        ValueError: weights are missing, cut short or damaged.
+        ValueError: weights are missing, cut short or damaged, or some are NaN or infinite.
     """
-    if (folder / INDEX).is_file():
-        names = sorted(set(read_json(folder / INDEX).get("weight_map", {}).values()))
+    first = next((name for name in WEIGHTS if (folder / name).is_file()), None)
+    if first is None:
+        raise ValueError(f"{folder} has no weights: there is no {', no '.join(WEIGHTS)}.{explain_adapter(folder)}")
+    names = [first]
+    if first.endswith(".json"):
+        places = read_json(folder / first).get("weight_map")
+        if not isinstance(places, dict) or not all(isinstance(name, str) for name in places.values()):
+            raise ValueError(f"{folder / first} does not say which tensor is in which file. {AGAIN}")
+        names = sorted(set(places.values()))
         missing = [name for name in names if not (folder / name).is_file()]
         if missing or not names:
-            raise ValueError(f"{len(missing)} of the {len(names)} files that {folder / INDEX} names are not there"
+            raise ValueError(f"{len(missing)} of the {len(names)} files that {folder / first} names are not there"
                              f"{', the first is ' + missing[0] if missing else ''}. {AGAIN}")
-    elif (folder / WHOLE).is_file():
-        names = [WHOLE]
-    elif list(folder.glob("*.bin")):
-        return {}
-    else:
-        raise ValueError(f"{folder} has no weights: there is no {WHOLE} and no {INDEX}.{explain_adapter(folder)}")
-    shapes = {}
-    for name in names:
-        shapes |= check_safetensors(folder / name)
-    return shapes
+    search = sum((folder / name).stat().st_size for name in names) <= SEARCHED
+    return {tensor: shape for name in names for tensor, shape in check_file(folder / name, search).items()}
 
 
-def check_safetensors(file: Path) -> dict[str, tuple[int, ...]]:
-    """The shapes in a file's header, which has to fit the file's size.
+def check_file(file: Path, search: bool = True) -> dict[str, tuple[int, ...]]:
+    """The shapes of the tensors in one file, each of whose numbers is finite (looked at if ``search``).
 
     Raises:
-        ValueError: it is cut short, or no safetensors file.
+        ValueError: it is cut short or damaged, or holds NaN or infinite weights.
     """
-    size = file.stat().st_size
-    with file.open("rb") as data:
-        first = data.read(8)
-        length = int.from_bytes(first, "little")
-        header = data.read(length) if len(first) == 8 and length < LONGEST_HEADER else b""
-    if first.startswith(b"version"):
-        raise ValueError(f"{file} is a pointer of Git LFS, not the weights: run `git lfs pull` in its repository.")
+    with file.open("rb") as opened:
+        if opened.read(7) == b"version":
+            raise ValueError(f"{file} is a pointer of Git LFS, not the weights: run `git lfs pull` in its repository.")
     try:
-        entries = {name: entry for name, entry in json.loads(header).items() if name != "__metadata__"}
-        end = max((entry["data_offsets"][1] for entry in entries.values()), default=0)
-        shapes = {name: tuple(entry["shape"]) for name, entry in entries.items()}
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        raise ValueError(f"{file} ({size:,} bytes) is damaged or cut short: its header cannot be read. {AGAIN}") from error
-    if 8 + length + end != size:
-        raise ValueError(f"{file} has {size:,} bytes and should have {8 + length + end:,}. {AGAIN}")
+        weights = load_state_dict(file)
+        shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
+    except Exception as error:  # safetensors, zip files and pickles each have errors of their own
+        why = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"{file} ({file.stat().st_size:,} bytes) is damaged or cut short ({why[:120]}). {AGAIN}") from error
+    if search:
+        refuse_infinite(weights, str(file))
     return shapes
+
+
+def refuse_infinite(weights: Mapping[str, torch.Tensor], where: str) -> None:
+    """Refuse weights with which a model can compute nothing.
+
+    Raises:
+        ValueError: names the first tensor that holds a NaN or an infinity.
+    """
+    for name, weight in weights.items():
+        if weight.is_floating_point() and weight.element_size() > 1 and weight.numel():  # smallest and largest: no copies
+            if not torch.stack(weight.detach().aminmax()).isfinite().all():
+                raise ValueError(f"{name} in {where} holds NaN or infinite numbers, so the model can compute nothing. "
+                                 f"{AGAIN}")
 
 
 def compare_weights(folder: Path, stored: dict[str, tuple[int, ...]], needed: dict[str, tuple[int, ...]],
@@ -121,6 +134,16 @@ def read_json(file: Path) -> dict:
     return content
 
 
+def read_generation(folder: Path) -> dict:
+    """What ``generation_config.json`` holds; empty without that file.
+
+    Raises:
+        ValueError: it is no JSON object. transformers passes over what is no JSON, and with it over the end tokens.
+    """
+    file = folder / "generation_config.json"
+    return read_json(file) if file.is_file() else {}
+
+
 def explain_adapter(folder: Path) -> str:
     """A sentence where somebody gave an adapter for a model; else nothing."""
     if not (folder / "adapter_config.json").is_file():
@@ -154,6 +177,7 @@ def local_advice(error: Exception, folder: Path) -> str:
         return f"There is no config.json in that folder.{explain_adapter(folder)}"
     try:
         read_json(folder / "config.json")
+        read_generation(folder)
         check_weights(folder)
     except ValueError as found:
         return str(found)

@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora import LoraLayer
+from torch.nn.modules.conv import _ConvNd
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -27,7 +28,7 @@ from transformers import (
 from transformers.pytorch_utils import Conv1D
 from transformers.utils.logging import disable_progress_bar
 
-from .model_files import advice
+from .model_files import advice, local_folder, read_generation, refuse_infinite
 from .profiles import ALL_LINEAR, EVERY_LINEAR, MODELS_8B, Profile, resolve_model
 from .system.threads import watch_threads
 
@@ -70,8 +71,11 @@ def load_model(profile: Profile) -> PreTrainedModel:
     """The profile's base model in its dtype, on the GPU where there is one. Never runs code from the hub.
 
     Raises:
-        ValueError: it cannot be had, or some of its weights are missing (transformers would make random ones).
+        ValueError: it cannot be had, some of its weights are missing (transformers would make random ones), or some are
+            NaN or infinite.
     """
+    if folder := local_folder(profile.model):
+        read_generation(folder)
     disable_progress_bar()  # a bar per model load says nothing to a learner; downloads have their own
     model, found = _from_hub(AutoModelForCausalLM.from_pretrained, profile.model, dtype=getattr(torch, profile.dtype),
                              output_loading_info=True)
@@ -79,8 +83,10 @@ def load_model(profile: Profile) -> PreTrainedModel:
         raise ValueError(f"{len(missing)} tensors of {profile.model} are not in its files, the first is {missing[0]}: "
                          "download or copy it again, or take weights and config.json from one model.")
     if torch.cuda.is_available():
-        return model.to("cuda")
-    watch_threads(model, profile.cpu_threads)
+        model = model.to("cuda")
+    else:
+        watch_threads(model, profile.cpu_threads)
+    refuse_infinite(dict(model.named_parameters()), profile.model)
     return model
 
 
@@ -115,15 +121,26 @@ def _from_hub(load, name: str, **options):
         raise ValueError(f"Could not load {name!r}. {advice(error, name)} ({type(error).__name__})") from error
 
 
-def check_vocabulary(tokenizer: PreTrainedTokenizerBase, rows: int, name: str) -> None:
-    """Refuse a tokenizer whose tokens have no row in the model's embedding, which has ``rows``.
+def check_vocabulary(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, name: str) -> None:
+    """Refuse a tokenizer whose tokens have no row in the model's embedding, and end tokens that are no token ids.
 
     Raises:
-        ValueError: the tokenizer is of another model.
+        ValueError: the tokenizer is of another model, or ``generation_config.json`` names no ids.
     """
-    if len(tokenizer) > rows:
-        raise ValueError(f"The tokenizer of {name} has {len(tokenizer)} tokens, and its model's embedding only {rows}. Take "
-                         "tokenizer and model from one place, or leave out the tokens that were added.")
+    rows, largest = model.get_input_embeddings().num_embeddings, vocabulary_size(tokenizer)
+    if largest > rows:
+        raise ValueError(f"The tokenizer of {name} has token ids up to {largest - 1}, and its model's embedding only {rows} "
+                         "rows. Take tokenizer and model from one place, or leave out the tokens that were added.")
+    ends = model.generation_config.eos_token_id
+    for end in ends if isinstance(ends, list) else [ends]:
+        if end is not None and (isinstance(end, bool) or not isinstance(end, int)):
+            raise ValueError(f"The generation_config.json or config.json of {name} has eos_token_id={end!r}, which is no "
+                             f"token id. Set it to {tokenizer.eos_token_id}, the tokenizer's.")
+
+
+def vocabulary_size(tokenizer: PreTrainedTokenizerBase) -> int:
+    """One more than the largest token id: ids may have gaps, so it may be more than the number of tokens."""
+    return 1 + max(tokenizer.get_vocab().values())
 
 
 # --- attaching ---
@@ -185,11 +202,24 @@ def refuse_unknown_targets(model: torch.nn.Module, profile: Profile) -> None:
                          f"to {EVERY_LINEAR}, or to some of its own: {', '.join(there)}.")
 
 
+def untrained_experts(model: torch.nn.Module, profile: Profile) -> str:
+    """A sentence about experts that are kept as one tensor and are no linear layers, so no adapter; empty without such."""
+    experts = {f"{layer}.{name}": weight.numel()
+               for layer, module in model.named_modules() if not isinstance(module, _ConvNd)
+               for name, weight in module.named_parameters(recurse=False) if weight.ndim > 2}
+    if profile.adapter == "none" or not experts:
+        return ""
+    lost, total = sum(experts.values()), count_parameters(model)["total"]
+    return (f"{lost:,} of the model's {total:,} parameters ({lost / total:.0%}) are in layers of experts, as {min(experts)}."
+            " They get no adapter and stay as they are.")
+
+
 def check_adapter(model: PeftModel, profile: Profile) -> PeftModel:
-    """``model``, if each layer that the profile asks for has its A and B, and they are trained.
+    """``model``, if each layer that the profile asks for has its A and B, they are trained, and nothing else has.
 
     Raises:
-        ValueError: some have not: training would go on with a part of the adapter.
+        ValueError: some have not, so training would go on with a part of the adapter; or PEFT adapts tensors of experts
+            too, which :func:`merged_weights` does not know.
     """
     if profile.adapter == "none":
         return model
@@ -201,6 +231,11 @@ def check_adapter(model: PeftModel, profile: Profile) -> PeftModel:
     if lost:
         raise ValueError(f"{len(lost)} of {len(asked)} layers that lora_targets asks for got no adapter, the first is "
                          f"{lost[0]}: leave its name out of lora_targets.")
+    beyond = sorted({name.partition(".lora_A.")[0] for name in trains if ".lora_A." in name} - asked)
+    if beyond:
+        names = ", ".join(sorted({name.rpartition(".")[2] for name in layers}))
+        raise ValueError(f"With lora_targets={', '.join(profile.lora_targets)} PEFT adapts {beyond[0]} too, which is no "
+                         f"linear layer, so its adapter cannot be merged or exported. Name layers instead: {names}.")
     return model
 
 

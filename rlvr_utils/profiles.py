@@ -39,10 +39,13 @@ PATHS = {"model": Path.is_dir, "dataset": Path.exists, "eval_dataset": Path.exis
 
 
 class Range(NamedTuple):
-    """Which numbers a setting may have: from ``low`` to ``high``, or ``above`` low. Never NaN, never infinite."""
+    """Which numbers a setting may have: from ``low`` to ``high``, or ``above`` low. Never NaN, never infinite.
+
+    The upper ends are far beyond what anybody trains with: behind them numbers overflow in 32 bits, and runs never end.
+    """
 
     low: float
-    high: float = math.inf
+    high: float
     above: bool = False  # whether ``low`` itself is outside
     why: str = ""  # what would go wrong outside
 
@@ -51,21 +54,21 @@ class Range(NamedTuple):
         return number and self.low <= value <= self.high and not (self.above and value == self.low)
 
     def __str__(self) -> str:
-        ends = f"a number above {self.low:g}" if self.above else f"at least {self.low:g}"
-        return ends if self.high == math.inf else f"{ends} and at most {self.high:.10g}"
+        return f"{f'a number above {self.low:g}' if self.above else f'at least {self.low:g}'} and at most {self.high:.10g}"
 
 
-COUNT, POSITIVE = Range(1), Range(0, above=True)
+COUNT = Range(1, 10**9)
 #: Every setting that is a number, and what it may be; None, where a field allows it, means all, or what its comment says.
 RANGES = {
-    "seed": Range(0, 2**32 - 1), "shots": Range(0), "beta": Range(0), "learning_rate": POSITIVE, "epsilon": POSITIVE,
-    "epsilon_high": POSITIVE, "lora_rank": COUNT, "lora_alpha": POSITIVE,
+    "seed": Range(0, 2**32 - 1), "shots": Range(0, 1000), "beta": Range(0, 1000), "learning_rate": Range(0, 10, above=True),
+    **dict.fromkeys(("epsilon", "epsilon_high", "lora_alpha"), Range(0, 10**6, above=True)), "lora_rank": COUNT,
     "temperature": Range(0.01, 100, why="rollouts must be sampled"),
-    "reward_value": Range(0, above=True, why="a right answer has to pay more than a wrong one"),
-    "group_size": Range(2, why="GRPO compares the responses of one group"),
-    **dict.fromkeys(("prompts_per_step", "micro_batch", "max_steps", "max_completion_length", "max_prompt_length",
+    "reward_value": Range(0, 10**6, above=True, why="a right answer has to pay more than a wrong one"),
+    "group_size": Range(2, 10**9, why="GRPO compares the responses of one group"),
+    **dict.fromkeys(("prompts_per_step", "micro_batch", "max_completion_length", "max_prompt_length",
                      "updates_per_generation", "eval_every", "eval_problems", "eval_samples", "eval_batch", "save_every",
                      "log_rollouts_every", "train_subset", "cpu_threads"), COUNT),
+    "max_steps": Range(1, 10**6),
 }
 
 

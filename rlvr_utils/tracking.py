@@ -11,6 +11,7 @@ import platform
 import secrets
 import shlex
 import subprocess
+import time
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -140,6 +141,7 @@ def start_wandb(p: Profile, folder: Path, say: Callable[[str], None] = print) ->
 
 def init_wandb(p: Profile, folder: Path, mode: str, say: Callable[[str], None]):
     """The W&B run, or None where W&B does not start, which is said."""
+    began = time.monotonic()
     try:
         import wandb  # slow to import
 
@@ -152,7 +154,8 @@ def init_wandb(p: Profile, folder: Path, mode: str, say: Callable[[str], None]):
         return run
     except Exception as error:  # its text may hold the key, so only its name is told
         what = "recorded offline" if mode == "online" else "recorded in its folder only"
-        say(f"W&B did not start {mode} within {INIT_PATIENCE:.0f} s ({type(error).__name__}). The run is {what}.")
+        took = time.monotonic() - began
+        say(f"W&B did not start {mode}: it failed after {took:.0f} s ({type(error).__name__}). The run is {what}.")
         _forget_wandb()
         return None
 

@@ -72,7 +72,7 @@ def asked(address: str, key: str) -> str | None:
 
     try:
         answer = requests.post(f"{address}/graphql", json={"query": "query Viewer { viewer { id } }"}, auth=("api", key),
-                               timeout=PATIENCE, stream=True)
+                               timeout=PATIENCE, stream=True, allow_redirects=False)
     except requests.exceptions.SSLError:
         return None
     except (requests.exceptions.RequestException, ValueError, UnicodeError):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
@@ -86,6 +89,26 @@ def test_a_second_training_is_refused_and_a_killed_one_leaves_nothing_behind(sys
         other.kill()
         other.wait()
         assert not is_going(tmp_path)
+
+
+def test_a_forked_child_keeps_no_lock_of_a_training_that_ended(system, tmp_path) -> None:
+    """As a reward leaves one behind, whose parent is then killed."""
+    with (tmp_path / "lock").open("ab") as file:
+        locks.take(file)
+        ready, say = os.pipe()
+        if not (child := os.fork()):
+            os.write(say, b"!")
+            time.sleep(60)
+            os._exit(0)
+        os.read(ready, 1)
+        assert locks.is_held(tmp_path / "lock"), "the parent's lock is still there"
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(nothing, file.fileno())  # closes the lock's file, as the system does for a killed process
+        assert not locks.is_held(tmp_path / "lock")
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    for one in (ready, say, nothing):
+        os.close(one)
 
 
 def test_evaluations_made_at_the_same_time_are_all_kept(tmp_path) -> None:

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from rlvr_utils import models
-from rlvr_utils.model_files import check_safetensors, check_weights
+from rlvr_utils.model_files import check_file, check_weights
 from rlvr_utils.models import load_model, load_tokenizer
 from rlvr_utils.preflight import checks
 from rlvr_utils.profiles import get_profile
@@ -76,14 +76,84 @@ def into_an_adapter(folder: Path) -> None:
     (folder / "adapter_config.json").write_text("{}")
 
 
+def into_pickle(size: int | None = None) -> Callable[[Path], None]:
+    """Weights as older models have them, cut off after ``size`` bytes."""
+    def change(folder: Path) -> None:
+        torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+        (folder / "model.safetensors").unlink()
+        (folder / "pytorch_model.bin").write_bytes((folder / "pytorch_model.bin").read_bytes()[:size])
+    return change
+
+
+def only_arguments(folder: Path) -> None:
+    """A checkpoint of a trainer without its weights."""
+    (folder / "model.safetensors").unlink()
+    torch.save({"a": 1}, folder / "training_args.bin")
+
+
+def header(old: bytes, new: bytes) -> Callable[[Path], None]:
+    """Replace bytes of the weights' header by as many others."""
+    def change(folder: Path) -> None:
+        file = folder / "model.safetensors"
+        file.write_bytes(file.read_bytes().replace(old, new))
+    return change
+
+
+def overlapping(folder: Path) -> None:
+    """Two tensors in one place."""
+    content = (folder / "model.safetensors").read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    entries = json.loads(content[8:8 + length])
+    first, second, *_ = [name for name in entries if name != "__metadata__"]
+    entries[first]["data_offsets"] = entries[second]["data_offsets"]
+    text = json.dumps(entries).encode()
+    (folder / "model.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + content[8 + length:])
+
+
+def filled(value: float, pickle: bool = False) -> Callable[[Path], None]:
+    """One number of the norm's weights is ``value``."""
+    def change(folder: Path) -> None:
+        weights = load_file(folder / "model.safetensors")
+        weights["model.norm.weight"][3] = value
+        save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+        if pickle:
+            into_pickle()(folder)
+    return change
+
+
+def token_id(folder: Path) -> None:
+    """A token whose id is far behind the others'."""
+    content = json.loads((folder / "tokenizer.json").read_text())
+    content["model"]["vocab"]["7"] = 5000
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+
+
 #: What may be wrong with a model's folder, and what is said.
 FAULTS = {
-    "cut short": (shorten(4000), "has 4,000 bytes and should have"),
-    "cut in its header": (shorten(100), "its header cannot be read"),
-    "a few bytes": (shorten(5), "its header cannot be read"),
-    "empty weights": (shorten(0), "its header cannot be read"),
-    "random bytes": (write("model.safetensors", bytes(range(256)) * 20), "its header cannot be read"),
-    "a header of no object": (write("model.safetensors", (2).to_bytes(8, "little") + b"[]"), "its header cannot be read"),
+    "cut short": (shorten(4000), r"\(4,000 bytes\) is damaged or cut short"),
+    "cut in its header": (shorten(100), "is damaged or cut short"),
+    "a few bytes": (shorten(5), "is damaged or cut short"),
+    "empty weights": (shorten(0), "is damaged or cut short"),
+    "random bytes": (write("model.safetensors", bytes(range(256)) * 20), "is damaged or cut short"),
+    "a header of no object": (write("model.safetensors", (2).to_bytes(8, "little") + b"[]"), "is damaged or cut short"),
+    "overlapping tensors": (overlapping, "is damaged or cut short"),
+    "an unknown type": (header(b'"F32"', b'"X32"'), "is damaged or cut short"),
+    "a pickle cut short": (into_pickle(3000), "pytorch_model.bin .* is damaged or cut short"),
+    "an empty pickle": (into_pickle(0), "pytorch_model.bin .* is damaged or cut short"),
+    "only arguments": (only_arguments, "has no weights"),
+    "an index of a list": (lambda folder: [write("model.safetensors", None)(folder),
+                                           write("model.safetensors.index.json", b'{"weight_map": ["a"]}')(folder)],
+                           "does not say which tensor"),
+    "NaN": (filled(float("nan")), "model.norm.weight in .* holds NaN or infinite numbers"),
+    "infinity": (filled(float("-inf"), pickle=True), "model.norm.weight in .* holds NaN or infinite numbers"),
+    "gptq": (edit("config.json", quantization_config={"quant_method": "gptq", "bits": 4, "group_size": 128}),
+             "are quantized, .* optimum"),
+    "bitsandbytes": (edit("config.json", quantization_config={"quant_method": "bitsandbytes", "load_in_4bit": True}),
+                     "are quantized, .* bitsandbytes"),
+    "no generation config": (write("generation_config.json", b"[]"), "generation_config.json holds no JSON object"),
+    "a broken generation config": (write("generation_config.json", b"{"), "generation_config.json is not JSON"),
+    "an end that is text": (edit("generation_config.json", eos_token_id="</s>"), "eos_token_id='</s>', which is no"),
+    "a gap in the ids": (token_id, "token ids up to 5000, and its model's embedding only"),
     "a pointer": (write("model.safetensors", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n"), "git lfs pull"),
     "no weights": (write("model.safetensors", None), "has no weights"),
     "the first part is gone": (split(0), f"1 of the 2 files .* the first is {TWO[0]}"),
@@ -119,7 +189,7 @@ def test_a_model_that_cannot_be_trained_is_found_before_it_is_loaded(fault: str,
         checks.check_model(p)
     assert "licence" not in found.sentence and "network" not in found.sentence and "\n" not in found.sentence
     with pytest.raises(ValueError) as met:  # the training says so too, without a traceback
-        models.check_vocabulary(load_tokenizer(p), load_model(p).get_input_embeddings().num_embeddings, p.model)
+        models.check_vocabulary(load_tokenizer(p), load_model(p), p.model)
     assert "\n" not in str(met.value)
 
 
@@ -129,7 +199,27 @@ def test_a_model_that_is_whole_passes(whole, tmp_path) -> None:
     split(0)(shutil.copytree(whole, tmp_path / "other"))
     shutil.copy(tmp_path / "other" / TWO[1], folder)
     assert check_weights(whole) == {name: tuple(t.shape) for name, t in load_file(whole / "model.safetensors").items()}
-    assert check_safetensors(folder / TWO[1])
+    assert check_file(folder / TWO[1])
+
+
+@pytest.mark.parametrize("change", [
+    into_pickle(), write("model.safetensors.index.json", b'{"weight_map": null}'), write("pytorch_model.bin", b"")],
+    ids=["a pickle", "a stray index", "a stray pickle"])
+def test_only_files_that_transformers_would_load_are_looked_at(whole, tmp_path, change) -> None:
+    folder = shutil.copytree(whole, tmp_path / "model")
+    change(folder)
+    p = get_profile("mini", model=str(folder))
+    assert "holds prompt and response" in checks.check_model(p)
+    assert load_model(p)
+
+
+def test_weights_beyond_the_files_that_are_searched_are_found_when_the_model_is_loaded(whole, tmp_path, monkeypatch) -> None:
+    folder = shutil.copytree(whole, tmp_path / "model")
+    filled(float("nan"))(folder)
+    monkeypatch.setattr("rlvr_utils.model_files.SEARCHED", 0)
+    assert check_weights(folder)
+    with pytest.raises(ValueError, match="model.norm.weight in .* holds NaN or infinite numbers"):
+        load_model(get_profile("mini", model=str(folder)))
 
 
 @pytest.mark.parametrize("body", [False, True])
@@ -150,7 +240,31 @@ def test_another_architecture_is_a_model_like_any_other(whole, tmp_path, body: b
 
 
 def test_a_larger_embedding_than_the_tokenizer_needs_is_usual(whole) -> None:
-    models.check_vocabulary(load_tokenizer(get_profile("mini", model=str(whole))), 100_000, "padded")
+    p = get_profile("mini", model=str(whole))
+    model = load_model(p)
+    model.resize_token_embeddings(1000)
+    models.check_vocabulary(load_tokenizer(p), model, "padded")
+
+
+@pytest.mark.parametrize("template", ["", "{% if false %}x{% endif %}", "<|begin_of_text|>hello"])
+def test_a_chat_template_that_leaves_out_the_problem_is_refused(whole, template: str) -> None:
+    tokenizer = load_tokenizer(get_profile("mini", model=str(whole)))
+    tokenizer.chat_template = template
+    with pytest.raises(ValueError, match="chat template leaves out what the user says"):
+        encode_prompts(tokenizer, [[{"role": "user", "content": text}] for text in ("1 + 1?", "2 + 2?")])
+
+
+def test_a_tokenizer_that_appends_its_end_token_ends_no_prompt_with_it(whole, tmp_path) -> None:
+    folder = shutil.copytree(whole, tmp_path / "model")
+    content = json.loads((folder / "tokenizer.json").read_text())
+    end = load_tokenizer(get_profile("mini", model=str(whole)))
+    content["post_processor"]["single"].append({"SpecialToken": {"id": end.eos_token, "type_id": 0}})
+    content["post_processor"]["special_tokens"][end.eos_token] = {
+        "id": end.eos_token, "ids": [end.eos_token_id], "tokens": [end.eos_token]}
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+    appends, prompts = load_tokenizer(get_profile("mini", model=str(folder))), ["1 + 1?\nAnswer:", "2 + 2?"]
+    assert appends(prompts[1])["input_ids"][-1] == end.eos_token_id
+    assert encode_prompts(appends, prompts) == encode_prompts(end, prompts) == end(prompts)["input_ids"]
 
 
 @pytest.mark.parametrize("template", ["{{ raise_exception('only pairs') }}", "{% for", "{{ 1 + messages }}",

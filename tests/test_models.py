@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,11 @@ from transformers import (
     GPTNeoXConfig,
     LlamaConfig,
     LlamaForCausalLM,
+    MambaConfig,
+    MixtralConfig,
     Phi3Config,
     PreTrainedTokenizerFast,
+    Qwen2MoeConfig,
 )
 
 from rlvr_utils.memory.estimate import trained
@@ -40,6 +44,7 @@ from rlvr_utils.models import (
     model_config,
     refuse_unknown_targets,
     save_adapter,
+    untrained_experts,
 )
 from rlvr_utils.pretrain import train_tokenizer
 from rlvr_utils.profiles import ALL_LINEAR, MODELS_8B, PROFILES, Profile, get_profile
@@ -214,6 +219,31 @@ def test_an_adapter_that_is_there_only_in_part_is_refused_before_the_first_step(
     next(w for n, w in whole.named_parameters() if n.endswith("lora_B.default.weight")).requires_grad_(False)
     with pytest.raises(ValueError, match="1 of 14 layers"):
         check_adapter(whole, p)
+
+
+MIXTRAL = MixtralConfig(num_local_experts=4, **SMALL)
+QWEN_MOE = Qwen2MoeConfig(num_experts=4, moe_intermediate_size=8, shared_expert_intermediate_size=8, **SMALL)
+
+
+@pytest.mark.parametrize("config, targets, count", [
+    (MIXTRAL, ["q_proj", "v_proj"], 2 * 4 * 3 * 16 * 24), (QWEN_MOE, ALL_LINEAR, 2 * 4 * 3 * 16 * 8),
+    (QWEN_MOE, ["all-linear"], 2 * 4 * 3 * 16 * 8)])
+def test_experts_that_get_no_adapter_are_counted(config, targets, count: int) -> None:
+    """PEFT finds the targets in other layers, as in the shared expert, and says nothing of these."""
+    model, p = empty_model(config), profile(lora_targets=targets)
+    assert f"{count:,} of the model's {count_parameters(model)['total']:,} parameters" in untrained_experts(model, p)
+    assert not any("experts" in name for name in lora_layers(attach_lora(model, p)))
+    assert untrained_experts(model, replace(p, adapter="none")) == ""
+
+
+def test_experts_that_peft_adapts_are_refused_since_they_cannot_be_merged() -> None:
+    with pytest.raises(ValueError, match="mlp.experts too, .* Name layers instead: .*k_proj, o_proj, q_proj, v_proj"):
+        attach_lora(empty_model(MIXTRAL), profile(lora_targets=["all-linear"]))
+
+
+@pytest.mark.parametrize("config", [TINY, MambaConfig(vocab_size=64, hidden_size=16, num_hidden_layers=1, state_size=4)])
+def test_a_model_without_experts_is_not_said_to_have_some(config) -> None:
+    assert untrained_experts(empty_model(config), profile()) == ""
 
 
 def test_an_adapter_of_another_shape_is_refused(tmp_path: Path) -> None:

@@ -147,10 +147,13 @@ def test_without_a_gpu_the_8b_is_refused_with_a_size(monkeypatch) -> None:
         checks.check_machine(get_profile("llama-8b"))
 
 
-def test_a_full_disk_is_told_in_numbers(monkeypatch, tiny) -> None:
-    monkeypatch.setattr(checks.shutil, "disk_usage", lambda folder: SimpleNamespace(free=0.1 * GIB))
-    with pytest.raises(ValueError, match=r"0.1 GiB are free where the course lies, and profile mini needs 0.5: make room"):
-        checks.check_disk(get_profile("mini", model=tiny))
+def test_a_full_disk_is_told_in_numbers_where_the_run_will_be(monkeypatch, tiny, tmp_path) -> None:
+    monkeypatch.setattr(checks.shutil, "disk_usage",
+                        lambda folder: SimpleNamespace(free=(0.1 if folder == tmp_path else 100) * GIB))
+    p = get_profile("mini", model=tiny)
+    assert "Room enough" in checks.check_disk(p)
+    (found,) = [check for check in checkup(p, folder=tmp_path / "new" / "run") if check.name == "disk"]
+    assert f"0.1 GiB are free under {tmp_path}, and profile mini needs 0.5: make room" in found.sentence and not found.ok
 
 
 def test_problems_without_ground_truth_or_column_are_named(tmp_path, tiny) -> None:

@@ -174,7 +174,9 @@ def test_every_number_has_its_range_and_nothing_outside_gets_in_by_any_door(name
             get_profile("mini", **read_config(tmp_path / "my.yaml"))
         with pytest.raises(ValueError, match=f"^{name}="):
             get_profile("mini", **dict([setting(f"{name}={written}")]))
-    low = profiles.RANGES[name].low
+    low, high, *_ = profiles.RANGES[name]
+    with pytest.raises(ValueError, match=f"^{name}=.* must be .* and at most "):
+        get_profile("mini", **{name: 2 * high})
     with pytest.raises(ValueError, match=f"^{name}="):
         get_profile("mini", **{name: low if profiles.RANGES[name].above else low - 1})
 

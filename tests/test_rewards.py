@@ -148,6 +148,32 @@ def test_a_module_that_fails_while_it_is_imported_is_one_sentence(tmp_path, monk
             reward_function(get_profile("mini", reward=f"{name}:f"))
 
 
+def test_a_file_that_is_called_like_a_library_is_told_to_be_renamed(tmp_path, monkeypatch):
+    (tmp_path / "datasets.py").write_text("def f(prompts, completions, **columns): return [0.0] * len(completions)")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="datasets is a library here .*: rename your datasets.py. Give module:function"):
+        reward_function(get_profile("mini", reward="datasets:f"))
+
+
+@pytest.mark.parametrize("chat", [False, True])
+def test_a_reward_that_changes_what_it_is_given_changes_nothing_but_its_copy(own, chat):
+    def careless(prompts, completions, ground_truth, **columns):
+        ground_truth.clear()
+        prompts.reverse()
+        if chat:
+            completions[0][0]["content"] = "changed"
+        rewards = []
+        while completions:
+            completions.pop()
+            rewards.append(0.0)
+        return rewards
+
+    texts, truths, prompts = [[{"content": text}] if chat else text for text in TEXTS], ["4"] * 3, ["a", "b", "c"]
+    before = json.dumps([texts, truths, prompts])
+    assert reward_function(own(careless))(texts, prompts=prompts, ground_truth=truths) == [0.0] * 3
+    assert json.dumps([texts, truths, prompts]) == before
+
+
 def test_a_reward_is_tried_and_called_with_every_column_of_the_data(own, tiny, tmp_path):
     seen = []
 

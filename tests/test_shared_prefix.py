@@ -20,6 +20,7 @@ from transformers import (
     LlamaForCausalLM,
     MistralConfig,
     MistralForCausalLM,
+    NemotronConfig,
     PreTrainedTokenizerFast,
     set_seed,
 )
@@ -28,6 +29,7 @@ from trl import GRPOConfig, GRPOTrainer
 from trl.trainer.utils import add_fused_lm_head
 
 from rlvr_utils.grpo import grpo_loss
+from rlvr_utils.models import empty_model
 from rlvr_utils.profiles import LOSS_TYPES, get_profile
 from rlvr_utils.sampling import shared_prefix
 from rlvr_utils.training.sharing import SharedPrefixTrainer, SharedTrainer, StockTrainer, regroup
@@ -305,6 +307,8 @@ def test_what_it_cannot_do_is_refused():
         num_key_value_heads=1, head_dim=8, layer_types=["full_attention"]))
     with pytest.raises(ValueError, match="capped scores"):
         shared_prefix.enable(capped)
+    with pytest.raises(ValueError, match="Gemma2ForCausalLM has capped scores"):  # seen without numbers too
+        shared_prefix.refuse_unsuitable(empty_model(capped.config))
     assert capped.config._attn_implementation != shared_prefix.ATTENTION, "and goes on as it was"
     sinks = GptOssForCausalLM(GptOssConfig(
         vocab_size=VOCABULARY, hidden_size=16, intermediate_size=24, num_hidden_layers=1, num_attention_heads=2, head_dim=8,
@@ -314,6 +318,14 @@ def test_what_it_cannot_do_is_refused():
     sinks.set_attn_implementation(shared_prefix.ATTENTION)
     with pytest.raises(ValueError, match="attention sinks"), torch.no_grad():  # PyTorch's attention would leave them out
         sinks(torch.tensor([[1, 2, 3]]))
+    apart = NemotronConfig(vocab_size=VOCABULARY, hidden_size=16, intermediate_size=24, num_hidden_layers=1,
+                           num_attention_heads=2, num_key_value_heads=1)
+    with pytest.raises(ValueError, match="NemotronForCausalLM has layers that pass nothing on to their attention"):
+        shared_prefix.refuse_unsuitable(empty_model(apart))
+    plain = empty_model(tiny_llama().config)
+    usual = plain.config._attn_implementation
+    shared_prefix.refuse_unsuitable(plain)
+    assert plain.config._attn_implementation == usual
     closed = SimpleNamespace(_supports_attention_backend=False)
     with pytest.raises(ValueError, match="no choice of attention"):
         shared_prefix.enable(closed)

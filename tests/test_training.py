@@ -22,6 +22,7 @@ from rlvr_utils.problems import training_order
 from rlvr_utils.profiles import get_profile
 from rlvr_utils.runs import RunWriter, load_run
 from rlvr_utils.training import build_trainer, format_reward, random_reward, reward_function, train
+from rlvr_utils.training.safety import RunInterrupted
 
 TINY = {"prompts_per_step": 2, "group_size": 4, "max_steps": 6, "eval_problems": 3, "eval_every": 3, "save_every": 2,
         "max_completion_length": 12, "train_subset": 4, "log_rollouts_every": 2, "wandb_mode": "disabled"}
@@ -292,6 +293,23 @@ def test_an_exported_model_needs_nothing_of_the_course(whole, tmp_path):
     shutil.copy(whole.path / "config.yaml", tmp_path / "unfinished")
     with pytest.raises(ValueError, match="has no trained model yet"):
         training.export_run(tmp_path / "unfinished", tmp_path / "another")
+
+
+@pytest.mark.parametrize("there", [False, True], ids=["a new folder", "an empty folder"])
+def test_an_export_on_a_full_disk_is_one_sentence_and_leaves_nothing(whole, tmp_path, there):
+    """A limit on the size of files, which fails as a full disk does."""
+    resource = pytest.importorskip("resource")
+    folder = tmp_path / "out" / "model"
+    (folder if there else folder.parent).mkdir(parents=True)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+    try:
+        with pytest.raises(RunInterrupted, match="The disk under .*model is full, .* Nothing was left there. Make room"):
+            training.export_run(whole.path, folder)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(folder.parent.rglob("*")) == [folder] * there
+    assert [training.export_run(whole.path, folder)] == list(folder.parent.iterdir())
 
 
 @pytest.fixture

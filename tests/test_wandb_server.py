@@ -35,6 +35,8 @@ class Wandb(BaseHTTPRequestHandler):
                 "createRunFiles": {"runID": "1", "uploadHeaders": [], "files": []}, "entity": None, "model": None}
         body = json.dumps({"data": data if status == 200 else None}).encode()
         self.send_response(status)
+        if status == 307:  # to itself, for ever
+            self.send_header("Location", self.path)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -103,8 +105,8 @@ def only_to(name: str, otherwise):
 
 
 @pytest.mark.parametrize("reply", [
-    "refused", "hang", 401, 403, 500, only_to("Viewer", "hang"), only_to("Viewer", 403), only_to("Viewer", 500)],
-    ids=["refused", "hanging", "401", "403", "500", "hanging later", "403 later", "500 later"])
+    "refused", "hang", 307, 401, 403, 404, 500, only_to("Viewer", "hang"), only_to("Viewer", 403), only_to("Viewer", 500)],
+    ids=["refused", "hanging", "redirected", "401", "403", "404", "500", "hanging later", "403 later", "500 later"])
 def test_a_server_that_fails_in_any_way_means_offline_soon_and_again_on_every_restart(reply, server, tmp_path) -> None:
     one = server(reply if callable(reply) else lambda query: reply)
     if reply == "refused":

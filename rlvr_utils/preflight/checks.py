@@ -20,20 +20,22 @@ from pathlib import Path
 
 import psutil
 import torch
-from transformers import PretrainedConfig
+from transformers import GenerationConfig, PretrainedConfig
+from transformers.quantizers.auto import get_hf_quantizer
 
 from .. import REPO
 from ..memory import GIB, estimate, parameter_count, plan
 from ..memory.estimate import trained
-from ..model_files import check_weights, compare_weights, local_folder
+from ..model_files import check_weights, compare_weights, local_folder, read_generation
 from ..models import (
     SHAPES,
+    attach_lora,
     check_vocabulary,
     empty_model,
     load_tokenizer,
     model_config,
     needed_shapes,
-    refuse_unknown_targets,
+    untrained_experts,
 )
 from ..problems import all_rows, overlap, overlap_sentence, unreadable_ground_truths
 from ..profiles import Profile, get_profile, resolve_model
@@ -75,7 +77,8 @@ def checkup(profile: str | Profile = "mini", *, folder: str | Path | None = None
             profile's own may hold is not compared.
     """
     p = profile if isinstance(profile, Profile) else get_profile(profile, **overrides)
-    where = {"folder": functools.partial(check_folder, folder=folder, extend=extend)}
+    where = {"disk": functools.partial(check_disk, folder=folder),
+             "folder": functools.partial(check_folder, folder=folder, extend=extend)}
     return [attempt(name, check, p) for name, check in (CHECKS | where).items()]
 
 
@@ -164,20 +167,20 @@ def check_memory(p: Profile, machine: str, free: float, gpu: bool) -> str:
                                  " No setting makes it fit: take a smaller model or a larger machine."))
 
 
-def check_disk(p: Profile) -> str:
-    """Room for the checkpoints where the course lies, and for the model's download where the hub's cache lies."""
+def check_disk(p: Profile, folder: str | Path | None = None) -> str:
+    """Room for the checkpoints where the run's folder is, and for the model's download where the hub's cache is."""
     config = shape(p)
     count, size = trained(p, config)
     checkpoints = 3 * 3 * count * size / GIB + RECORDS_GIB  # two and one being written: weights and AdamW's two moments
     download = 0.0 if available_offline(p.model) else parameter_count(config) * 2 / GIB
-    needs = {REPO: checkpoints}
-    cache = existing(hub_cache())
-    same = os.stat(cache).st_dev == os.stat(REPO).st_dev
-    needs[REPO if same else cache] = needs.get(REPO if same else cache, 0.0) + download
-    for folder, needed in needs.items():
-        free = shutil.disk_usage(folder).free / GIB
+    run, cache = existing(run_folder(folder or p.folder)), existing(hub_cache())
+    needs = {run: checkpoints}
+    same = os.stat(cache).st_dev == os.stat(run).st_dev
+    needs[run if same else cache] = needs.get(run if same else cache, 0.0) + download
+    for place, needed in needs.items():
+        free = shutil.disk_usage(place).free / GIB
         if free < needed:
-            where = "where the course lies" if folder == REPO else "where the hub's cache lies (HF_HOME)"
+            where = f"under {run}" if place == run else "where the hub's cache lies (HF_HOME)"
             raise ValueError(f"{free:.1f} GiB are free {where}, and profile {p.profile} needs {needed:.1f}: make room, or "
                              "move it to a larger disk.")
     return f"Room enough for checkpoints ({checkpoints:.1f} GiB) and downloads ({download:.1f} GiB)."
@@ -274,12 +277,13 @@ def check_model(p: Profile) -> str:
     """The model can be had (here, or from the hub with this account), is whole, and holds prompt and response."""
     where = access(p.model)
     config = model_config(p.model)
+    check_quantization(config, p.model)
     model = empty_model(config)
     if folder := local_folder(p.model):
-        stored = check_weights(folder)
-        if stored:
-            compare_weights(folder, stored, needed_shapes(model), f"{model.base_model_prefix}.")
-    check_vocabulary(load_tokenizer(p), model.get_input_embeddings().num_embeddings, p.model)
+        compare_weights(folder, check_weights(folder), needed_shapes(model), f"{model.base_model_prefix}.")
+        if given := read_generation(folder):
+            model.generation_config = GenerationConfig.from_dict(given)
+    check_vocabulary(load_tokenizer(p), model, p.model)
     longest = p.max_prompt_length + p.max_completion_length
     if (getattr(config, "max_position_embeddings", None) or longest) < longest:
         raise ValueError(f"{p.model} reads {config.max_position_embeddings} tokens; max_prompt_length + "
@@ -287,14 +291,30 @@ def check_model(p: Profile) -> str:
     return f"{p.model} is {where} and holds prompt and response."
 
 
+def check_quantization(config: PretrainedConfig, name: str) -> None:
+    """What transformers needs for quantized weights is here: it looks for that only when it loads them.
+
+    Raises:
+        ValueError: a package or a GPU is missing.
+    """
+    try:
+        get_hf_quantizer(config, None, None, True, {})
+    except Exception as error:  # each of its twenty methods has its own
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"The weights of {name} are quantized, and transformers cannot load them here ({reason}). Install "
+                         "that, or take the model that is not quantized.") from error
+
+
 def check_layers(p: Profile) -> str:
     """The layers that are to get an adapter are there, and where prompts are shared the model's attention can do it."""
     model = empty_model(shape(p))
-    refuse_unknown_targets(model, p)
+    experts = untrained_experts(model, p)
     if p.shared_prefix:
         refuse_unsuitable(model)
+    if p.adapter == "lora":
+        attach_lora(model, p)
     trained = "every weight is trained" if p.adapter == "none" else f"{', '.join(p.lora_targets)} get an adapter"
-    return f"{trained}{', and prompts are computed once' if p.shared_prefix else ''}."
+    return f"{trained}{', and prompts are computed once' if p.shared_prefix else ''}. {experts}".rstrip()
 
 
 def shape(p: Profile) -> PretrainedConfig:

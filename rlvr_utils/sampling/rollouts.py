@@ -18,6 +18,7 @@ import torch
 from transformers import GenerationConfig, PreTrainedTokenizerBase, StoppingCriteria, StoppingCriteriaList, set_seed
 from transformers.utils.logging import get_logger
 
+from ..models import vocabulary_size
 from ..problems import exemplars, judge_response
 from ..prompts import STOP, build_prompt, cut_at_stop, refuse_long_prompts
 from .decoding import can_decode, decode, read_beginning, sampling_mode
@@ -74,7 +75,7 @@ class StopAtNextQuestion(StoppingCriteria):
 @functools.lru_cache(maxsize=4)  # 128,000 pieces of Llama 3 at every call would take longer than a token does
 def may_end_stop(tokenizer: PreTrainedTokenizerBase) -> torch.BoolTensor:
     """Which tokens hold the last character of the stop string, ``(vocabulary,)``."""
-    pieces = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
+    pieces = tokenizer.convert_ids_to_tokens(list(range(vocabulary_size(tokenizer))))
     return torch.tensor([STOP[-1] in (piece or "") for piece in pieces])
 
 
@@ -173,17 +174,31 @@ def only_generation_config(model, config: GenerationConfig) -> Iterator[None]:
 def encode_prompts(tokenizer: PreTrainedTokenizerBase, prompts: list) -> list[list[int]]:
     """Token ids of plain prompts (with the begin token) or of chat messages (with the assistant's header).
 
+    Some tokenizers append their end token to every text. A response must not follow one, so it is taken off.
+
     Raises:
-        ValueError: the tokenizer's chat template does not take one user message.
+        ValueError: the tokenizer's chat template does not take one user message, or leaves out what it says.
     """
     if prompts and isinstance(prompts[0], list):
         try:
-            return tokenizer.apply_chat_template(prompts, add_generation_prompt=True, tokenize=True,
+            rows = tokenizer.apply_chat_template(prompts, add_generation_prompt=True, tokenize=True,
                                                  return_dict=True)["input_ids"]
         except Exception as error:  # a template is a program of its author: it may raise anything
             raise ValueError(f"The model's chat template fails on a conversation of one user message: {error}. Repair it in "
                              "the tokenizer's files, or remove it there to use plain prompts.") from error
-    return tokenizer(prompts)["input_ids"]
+        same = all(row == rows[0] for row in rows) and any(prompt != prompts[0] for prompt in prompts)
+        if same or not all(rows):
+            raise ValueError("The model's chat template leaves out what the user says: its prompts are "
+                             f"{tokenizer.decode(rows[0])!r}. Repair it in the tokenizer's files, or remove it there to use "
+                             "plain prompts.")
+        return rows
+    special = set(tokenizer.all_special_ids)
+    return [row[:len(row) - appended(row, special)] for row in tokenizer(prompts)["input_ids"]]
+
+
+def appended(ids: list[int], special: set[int]) -> int:
+    """How many special tokens stand at the end of a text's token ids."""
+    return next((n for n, token in enumerate(reversed(ids)) if token not in special), 0)
 
 
 def sample_responses(model, tokenizer: PreTrainedTokenizerBase, prompts: list, *, n_samples: int = 1,

@@ -16,6 +16,7 @@ The idea is that of Prefix Grouper (Liu et al. 2025, arXiv:2506.05433) with the 
 
 from __future__ import annotations
 
+import contextlib
 from typing import NamedTuple
 
 import torch
@@ -163,14 +164,18 @@ def tree_attention(module: torch.nn.Module, query: Tensor, key: Tensor, value: T
     Raises:
         ValueError: the layer's attention is of a kind that :data:`UNKNOWN` lists.
     """
-    for option, kind in UNKNOWN.items():  # without a tree too: PyTorch's attention leaves most of them out in silence
-        if options.get(option) is not None:
-            raise ValueError(f"This model's attention has {kind}, which the shared prefix does not know; "
-                             "set shared_prefix=False.")
+    if kind := unknown(options):  # without a tree too: PyTorch's attention leaves most of them out in silence
+        raise ValueError(f"This model's attention has {kind}, which the shared prefix does not know; "
+                         "set shared_prefix=False.")
     if tree is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
     scaling, dropout = options.get("scaling"), options.get("dropout", 0.0)
     return torch.cat([along(branches, query, key, value, scaling, dropout) for branches in tree])[None], None
+
+
+def unknown(options: dict) -> str | None:
+    """What an attention is called with that would change the result."""
+    return next((kind for option, kind in UNKNOWN.items() if options.get(option) is not None), None)
 
 
 def along(branches: Branches, query: Tensor, key: Tensor, value: Tensor, scaling: float | None, dropout: float) -> Tensor:
@@ -241,6 +246,28 @@ def refuse_unsuitable(model: PreTrainedModel) -> None:
         kind = "a sliding window" if any("Sliding" in name for name in kinds) else f"layers of another kind ({min(kinds)})"
         raise ValueError(f"{type(model).__name__} has {kind}, which the shared prefix does not know; "
                          "set shared_prefix=False.")
+    if model.device.type == "meta" and (kind := seen_by_attention(model)):
+        raise ValueError(f"{type(model).__name__} has {kind}, which the shared prefix does not know; "
+                         "set shared_prefix=False.")
+
+
+def seen_by_attention(model: PreTrainedModel) -> str | None:
+    """What the attention of a model without numbers is called with, or without, that would change the result."""
+    found = []
+
+    def probe(module, query, key, value, attention_mask=None, tree=None, **options):
+        found.append(unknown(options) or ("layers that pass nothing on to their attention" if tree is None else None))
+        return query.transpose(1, 2), None
+
+    AttentionInterface.register("probe", probe)
+    AttentionMaskInterface.register("probe", sdpa_mask)
+    usual = model.config._attn_implementation
+    ids = torch.zeros(1, 2, dtype=torch.long, device=model.device)
+    model.set_attn_implementation("probe")
+    with contextlib.suppress(Exception):  # some layers, as those of experts, do not run without numbers
+        model(input_ids=ids, position_ids=ids, attention_mask=torch.ones(1, 1, 1, 1, device=model.device), tree=[])
+    model.set_attn_implementation(usual)
+    return next(filter(None, found), None)
 
 
 def own_logps(logits: Tensor, row: list[int]) -> Tensor:

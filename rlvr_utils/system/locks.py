@@ -12,6 +12,7 @@ import errno
 import os
 import struct
 import time
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -25,6 +26,20 @@ except ImportError:  # Windows
 OWN = getattr(fcntl, "F_OFD_SETLK", None)
 TAKEN = (errno.EACCES, errno.EAGAIN)
 TRIES, PAUSE = 10, 0.1
+
+
+#: The open files whose locks this process has taken.
+_taken: weakref.WeakSet[IO] = weakref.WeakSet()
+
+
+def _close_in_child() -> None:
+    """A forked child has the same open file, and would keep its lock when this process is killed."""
+    for opened in list(_taken):
+        opened.close()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_close_in_child)
 
 
 def is_held(file: Path) -> bool:
@@ -52,6 +67,7 @@ def take(opened: IO) -> None:
                 fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
             else:
                 fcntl.fcntl(opened, OWN, _request(fcntl.F_WRLCK))
+            _taken.add(opened)
             return
         except AttributeError:  # Windows
             return

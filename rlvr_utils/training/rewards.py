@@ -7,14 +7,17 @@ and TRL's own (``completion_ids, trainer_state, log_extra, log_metric``). It may
 from __future__ import annotations
 
 import asyncio
+import copy
 import functools
 import importlib
 import inspect
 import math
 import random
+import sys
 import threading
 import traceback
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
 from types import SimpleNamespace
 
 from ..problems import judge_response, training_rows
@@ -67,11 +70,19 @@ def own_reward(name: str) -> Callable[..., list[float | None]]:
     try:
         found = getattr(importlib.import_module(module), function)
     except Exception as error:  # a module of the reader's own may fail in any way while it is imported
-        raise ValueError(f"reward={name!r}: {named(error)}. Give module:function, where the module can be "
+        raise ValueError(f"reward={name!r}: {named(error)}.{hidden(module)} Give module:function, where the module can be "
                          "imported from here; a function defined in this notebook is __main__:function.") from error
     if not callable(found):
         raise ValueError(f"reward={name!r} is no function but {type(found).__name__}: give one like `{FORM}`.")
     return found
+
+
+def hidden(module: str) -> str:
+    """A sentence where a file in the current directory has the name of a library, which is imported in its place."""
+    mine, taken = Path(f"{module.replace('.', '/')}.py"), getattr(sys.modules.get(module), "__file__", None)
+    if taken is None or not mine.is_file() or mine.resolve() == Path(taken).resolve():
+        return ""
+    return f" {module} is a library here ({taken}): rename your {mine}."
 
 
 def checked(reward: Callable, name: str, completions: Sequence, columns: Mapping, factor: float = 1.0) -> list[float | None]:
@@ -83,8 +94,10 @@ def checked(reward: Callable, name: str, completions: Sequence, columns: Mapping
     """
     state = columns.get("trainer_state")
     where = f"reward {name!r} at step {state.global_step + 1 if state else 1}"
+    # A reward may change its lists, and TRL and the record go on with them.
+    copies = {column: copy.deepcopy(value) if isinstance(value, list) else value for column, value in columns.items()}
     try:
-        given = reward(completions=completions, **columns)
+        given = reward(completions=copy.deepcopy(completions), **copies)
         given = list(result_of(given) if inspect.isawaitable(given) else given)
     except (Exception, SystemExit) as error:
         raise RewardFailed(f"{where} failed{place(error)}: {named(error)}.") from error

@@ -14,7 +14,15 @@ from transformers import Trainer
 from transformers.utils import logging as hf_logging
 
 from ..diagnosis import RunStopped
-from ..models import check_vocabulary, export_merged, load_adapter, load_model, load_tokenizer, save_adapter
+from ..models import (
+    check_vocabulary,
+    export_merged,
+    load_adapter,
+    load_model,
+    load_tokenizer,
+    save_adapter,
+    untrained_experts,
+)
 from ..problems import evaluation_rows, overlap_sentence
 from ..profiles import PATHS, Profile, get_profile
 from ..runs import Run, RunWriter, SilentWriter, load_run
@@ -30,7 +38,7 @@ from .private_api import refuse_moved_names
 from .processes import first_decides, is_first, join_processes, wait, world_size
 from .rejection import build_rejection_trainer
 from .rewards import reward_function, try_reward
-from .safety import in_plain_words, only_one
+from .safety import NO_ROOM, RunInterrupted, error_number, in_plain_words, only_one
 from .sources import described, refuse_other_sources, sources
 from .weight_sync import release_vllm, sampler_of
 
@@ -89,7 +97,9 @@ def start_or_continue(p: Profile, folder: Path, live, say) -> None:
     if any(read["overlap"].values()):
         say(overlap_sentence(read["overlap"]).capitalize() + ".")
     model = load_model(p)
-    check_vocabulary(tokenizer, model.get_input_embeddings().num_embeddings, p.model)
+    check_vocabulary(tokenizer, model, p.model)
+    if left_out := untrained_experts(model, p):
+        say(left_out)
     with closing(start_wandb(p, folder, say) if is_first() else Tracker()) as tracker:
         writer = TrackedWriter(folder, tracker) if is_first() else SilentWriter(folder)
         writer.write_config(p.to_dict())
@@ -289,15 +299,30 @@ def export_run(path: str | Path, folder: str | Path) -> Path:
 
     Raises:
         ValueError: the run has not come to its end, or ``folder`` holds something already.
+        RunInterrupted: the disk is full. Nothing stays of what was written.
     """
     folder = expanded(folder).resolve()
     if folder.exists() and (folder.is_file() or any(folder.iterdir())):
         raise ValueError(f"{folder} holds something already: name a new folder.")
     model, tokenizer = load_trained(load_run(path))
-    if hasattr(model, "merge_and_unload"):
-        return export_merged(model, tokenizer, folder)
-    model.save_pretrained(str(folder))
-    tokenizer.save_pretrained(str(folder))
+    part = folder.with_name(folder.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        if hasattr(model, "merge_and_unload"):
+            export_merged(model, tokenizer, part)
+        else:
+            model.save_pretrained(str(part))
+            tokenizer.save_pretrained(str(part))
+        if folder.exists():
+            folder.rmdir()
+        part.rename(folder)
+    except Exception as error:
+        if error_number(error) not in NO_ROOM:
+            raise
+        raise RunInterrupted(f"The disk under {folder} is full, or the quota is used up. Nothing was left there. Make room, "
+                             "or name a folder on another disk.") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
     return folder
 
 
