@@ -9,7 +9,7 @@ A policy that finds such a box has solved every problem, so one hit is enough to
 * *attacks*: terms that vanish beside others (``e^{-1000}``), at integers and simple rationals (``\\sin(12 \\pi x)``), on one
   side of a far kink (``|x-10^6|``), or that have no real value anywhere.
 
-    python studies/red_team.py [--seed 0] [--parts 0 1 2]
+    python studies/red_team.py [--seed 0] [--parts 0 1 2] [--jobs 2]
 
 Twenty parts of 50,000 comparisons. Each part adds its counts to studies/results/red_team.json, so you can stop and go on.
 Exits with 1 on a hit, an exception, or a verdict over 100 ms of CPU time.
@@ -27,6 +27,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
 import mpmath
@@ -280,6 +281,14 @@ class Search:
         return sum(self.counts[kind] for kind in ("grammar", "guided", "near miss", "attack"))
 
 
+def search_part(seed: int, part: int, comparisons: int) -> tuple[int, dict, list[str]]:
+    """(part, what it found, lines to read)."""
+    judge(r"\arctan 1", r"\frac{\pi}{4}")  # the first verdict fills FLINT's caches
+    start = time.perf_counter()
+    search = Search(f"{seed}/{part}").run(comparisons)
+    return part, summary(search, time.perf_counter() - start), list(samples(search))
+
+
 def summary(search: Search, seconds: float) -> dict:
     """What one part of the search found."""
     git = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True)
@@ -309,19 +318,20 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--parts", type=int, nargs="*", default=range(20), help="each has its own random stream")
+    parser.add_argument("--jobs", type=int, default=1, help="parts that are searched at the same time")
     parser.add_argument("--comparisons", type=int, default=50_000, help="of each part")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "red_team.json")
     arguments = parser.parse_args()
     found = json.loads(arguments.output.read_text(encoding="utf-8")) if arguments.output.is_file() else {}
     parts = found["parts"] if found.get("seed") == arguments.seed else {}  # another seed starts anew
-    judge(r"\arctan 1", r"\frac{\pi}{4}")  # the first verdict fills FLINT's caches
-    for part in arguments.parts:
-        start = time.perf_counter()
-        search = Search(f"{arguments.seed}/{part}").run(arguments.comparisons)
-        parts[str(part)] = summary(search, time.perf_counter() - start)
-        result = report(parts, arguments.seed)
-        arguments.output.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        print(*samples(search), f"{result['comparisons']:,} comparisons, {result['hits']} hits", sep="\n", flush=True)
+    with ProcessPoolExecutor(arguments.jobs) as pool:
+        asked = [pool.submit(search_part, arguments.seed, part, arguments.comparisons) for part in arguments.parts]
+        for done in as_completed(asked):
+            part, found, lines = done.result()
+            parts[str(part)] = found
+            result = report({part: parts[part] for part in sorted(parts, key=int)}, arguments.seed)
+            arguments.output.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+            print(*lines, f"{result['comparisons']:,} comparisons, {result['hits']} hits", sep="\n", flush=True)
     return int(bool(result["hits"] or result["exceptions"]) or result["slowest_ms"] > LIMIT_MS)
 
 
