@@ -136,8 +136,8 @@ def test_01_the_verifier_answers_what_is_typed(lab, browser) -> None:
     view = notebook.view("verifier")
     assert "Reward 1" in view.page and "exact algebra" in view.page
     move(view, "verifier",
-         (lambda: view.type("response", r"I say $\boxed{0.5}$."), "Reward 0.*decides: not equal"),
-         (lambda: view.type("ground truth", r"\frac{1}{2}"), "Reward 1.*decides: equal"),
+         (lambda: view.type("response", r"I say $\boxed{0.5}$."), "Reward 0.*decides: proven different"),
+         (lambda: view.type("ground truth", r"\frac{1}{2}"), "Reward 1.*decides: proven equal"),
          (lambda: view.type("response", rf"\boxed{{{HOSTILE}}}"), "&lt;img"),
          (lambda: view.type("ground truth", " "), "There is no ground truth"))
     assert "<img" not in view.page
