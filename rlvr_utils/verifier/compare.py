@@ -358,18 +358,16 @@ class Comparison:
 
     def _same_percent(self, found: Marked, goal: Marked) -> Outcome:
         """``30%`` is 30, as in MATH, and 3/10, its value; but ``0.5%`` is not a bare 0.5."""
-        pair = found.values[-1], goal.values[-1]
-        try:
-            a, b = map(self.algebra.value, pair)
-        except Unreadable:
-            return self.same_value(*pair)
-        if not isinstance(a, fmpq) or not isinstance(b, fmpq):
-            return self.same_value(*pair)
-        self.tier = "number"
+        a, b = found.values[-1], goal.values[-1]
+        outcome = self.same_value(a, b)
+        if a[0] in _STRUCTURES or b[0] in _STRUCTURES or letters(a) or letters(b):
+            return outcome
+        larger = ("add", (("pow", b, ("num", 2)), ("neg", ("num", 1))))
+        if outcome.rewarded and (goal.unit or self.same_expression(larger, ("num", 0)).rewarded
+                                 or sign_of(larger, self.budget) == 1):
+            return outcome
         value, percent = (b, a) if found.unit else (a, b)
-        if value * 100 == percent or a == b and (goal.unit or abs(b) >= 1):
-            return EQUAL
-        return self.differ("the percentage is a different one")
+        return self.same_expression(("mul", value, ("num", 100)), percent)
 
     # -- structures -----------------------------------------------------------------------------------------
 

@@ -12,12 +12,13 @@ from .normalize import TEXT
 
 FUNCTIONS = frozenset(
     "sin cos tan cot sec csc arcsin arccos arctan arccot arcsec arccsc sinh cosh tanh coth sech csch "
-    "log ln lg exp sqrt gcd lcm min max sgn".split()
+    "arcsinh arccosh arctanh log ln lg exp sqrt gcd lcm min max sgn".split()
 )
 #: Names that are written without a backslash, or in two ways, and the command they stand for.
 SPELLED = {
     "pi": "pi", "infinity": "infty", "infty": "infty", "inf": "infty", "asin": "arcsin", "acos": "arccos",
-    "atan": "arctan", "mod": "mod", "theta": "theta", "alpha": "alpha", "beta": "beta", "lambda": "lambda", "abs": "abs",
+    "atan": "arctan", "asinh": "arcsinh", "acosh": "arccosh", "atanh": "arctanh", "arsinh": "arcsinh", "arcosh": "arccosh",
+    "artanh": "arctanh", "mod": "mod", "theta": "theta", "alpha": "alpha", "beta": "beta", "lambda": "lambda", "abs": "abs",
 }
 GREEK = frozenset(
     "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi rho sigma tau "
@@ -104,7 +105,9 @@ def read_unit(words: list[str]) -> tuple[tuple[str, int], ...] | None:
         if lower in ("per", "/"):
             sign = -1
         elif word[0] == "^" or (lower in ("squared", "cubed") and last):
-            exponent = _POWER.get(lower) or int(word.strip("^{}"))
+            exponent = _POWER.get(lower) or _exponent(word)
+            if exponent is None:
+                return None
             for name, count in last.items():
                 powers[name] += count * (exponent - 1)
             sign = 1
@@ -121,6 +124,11 @@ def read_unit(words: list[str]) -> tuple[tuple[str, int], ...] | None:
     if sign != 1 or power != 1 or not words:
         return None
     return tuple(sorted((name, count) for name, count in powers.items() if count))
+
+
+def _exponent(word: str) -> int | None:
+    match = re.fullmatch(r"\^\{?(-?[0-9]{1,3})\}?", word)
+    return match and int(match[1])
 
 
 def unit_text(unit: tuple) -> str:
@@ -187,7 +195,7 @@ def _is_product(run: str) -> bool:
 
 _LETTER = re.compile(r"\(?([A-Z])\)?")
 _MARKED = re.compile(r"(?:\(([A-Z])\)|([A-Z])[).:])\s?(.*)", re.DOTALL)
-_REFUSED_AFTER = re.compile(r"(?:\\?[A-Za-z]{3,}|\bor\b|\band\b|\bno|[A-Z]\)|[?,;])")
+_REFUSED_AFTER = re.compile(r"(?:\\?[A-Za-z]{3,}|\bor\b|\band\b|\bno|[A-Z]|[?,;])")
 _CLOCK = re.compile(r"([0-9]{1,2})(?::([0-9]{2}))?(?::([0-9]{2}))?\s?(?:([apAP])\.?\s?[mM]\.?)?(?:\s?o'?clock)?")
 
 

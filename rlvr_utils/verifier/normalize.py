@@ -40,6 +40,7 @@ _SUBSCRIPTS = "₀₁₂₃₄₅₆₇₈₉₊₋₍₎"
 _RAISED = re.compile(f"[{_SUPERSCRIPTS}]+")
 _LOWERED = re.compile(f"[{_SUBSCRIPTS}]+")
 _VULGAR = re.compile("[¼-¾⅐-⅞]")
+_ROOT = re.compile(r"√\s*([0-9]+(?:\.[0-9]+)?)")  # of the whole number, where \sqrt12 is the root of 1, times 2
 _SCRIPT_DIGITS = str.maketrans(_SUPERSCRIPTS + _SUBSCRIPTS, "0123456789+-()ni0123456789+-()")
 _UNICODE = str.maketrans({
     "−": "-", "–": "-", "‒": "-", "‐": "-", "‑": "-", "﹣": "-", "－": "-", "×": r"\times ", "·": r"\cdot ",
@@ -63,6 +64,7 @@ def to_ascii(text: str) -> str:
     text = _INVISIBLE.sub("", text)
     text = _RAISED.sub(lambda match: f"^{{{match.group().translate(_SCRIPT_DIGITS)}}}", text)
     text = _LOWERED.sub(lambda match: f"_{{{match.group().translate(_SCRIPT_DIGITS)}}}", text)
+    text = _ROOT.sub(r"\\sqrt{\1}", text)
     text = _VULGAR.sub(_vulgar, text).translate(_UNICODE)
     return unicodedata.normalize("NFKC", text)
 
