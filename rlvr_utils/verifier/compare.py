@@ -5,6 +5,7 @@ Every comparison has one of four outcomes. Parts are combined so that a differen
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from enum import IntEnum
 from functools import cmp_to_key
@@ -49,6 +50,7 @@ _SETS = frozenset(("group", "cup", "cap", "setminus"))
 _NAMES = {"group": "tuple or interval", "cup": "union", "cap": "intersection", "setminus": "difference of sets",
           "rel": "relation", "based": "number in another base", "text": "word", "matrix": "matrix",
           "label": "value with words after it"}
+_DENIAL = re.compile(r"\b(?:not?|never|neither|nor|wrong|incorrect|false|isn)\b")
 _NAMING_FUNCTIONS = frozenset(("f", "g", "h", "overline", "vec", "hat", "angle", "measuredangle", "triangle"))
 _OF_ANGLES = frozenset(("sin", "cos", "tan", "cot", "sec", "csc"))
 
@@ -76,7 +78,7 @@ def is_name(tree: Tree) -> bool:
         return is_name(tree[1]) and is_name(tree[2])
     if kind == "group":
         return all(map(is_name, tree[3]))
-    return kind in ("sym", "text", "name") or tree == ("const", "e")
+    return kind in ("sym", "name") or tree == ("const", "e") or kind == "text" and not _DENIAL.search(tree[1])
 
 
 def _is_segment(tree: Tree) -> bool:
@@ -97,6 +99,8 @@ def take_marks(tree: Tree) -> Marked:
     unit, bare = (), []
     for value in values:
         value, found = _take_unit(value)
+        if unit and found and unit != found:
+            raise Unreadable("a chain with two units")
         unit = unit or found
         bare.append(value)
     return Marked(tuple(bare), name, unit, modulus)
@@ -109,7 +113,8 @@ def _assignment(signs: tuple[str, ...], sides: tuple[Tree, ...]) -> tuple[Tree |
     """
     whole = ("rel", signs, sides)
     if signs == ("in",):
-        return (sides[0], sides[1:]) if is_name(sides[0]) else (None, (whole,))
+        is_set = sides[1][0] in _SETS or sides[1][0] in ("set", "sym")
+        return (sides[0], sides[1:]) if is_set and is_name(sides[0]) else (None, (whole,))
     if not set(signs) <= {"=", "~", "=="} or len(set(sides)) < len(sides):
         return None, (whole,)
     exact = 1 + next((k for k, sign in enumerate(signs) if sign == "~" and k), len(signs))
@@ -129,7 +134,7 @@ def _take_unit(tree: Tree) -> tuple[Tree, tuple]:
     while inner[0] in ("unit", "pct", "deg"):
         unit = unit or {"pct": (("%", 1),), "deg": (("deg", 1),)}.get(inner[0]) or inner[2]
         inner = inner[1]
-    if inner[0] == "mul" and inner[1][0] == "unit":
+    if inner[0] == "mul" and inner[1][0] == "unit" and not unit:
         inner, unit = ("mul", inner[1][1], inner[2]), inner[1][2]
     return (("neg", inner) if negative else inner), unit
 

@@ -55,7 +55,7 @@ _COUNTED = (
     "kid lap lattice lemon letter license line male man marble match matches meal member men muffin multiple necklace "
     "nickel night number nut orange outcome page pair part passenger path pear pen pencil pennies penny pentagon "
     "people permutation person pie piece pizza plant plate player point polygon possibilities possibility present "
-    "prime problem quarter question rabbit rectangle region rise room root rose route row sandwich score seat segment "
+    "primes problem quarter question rabbit rectangle region rise room root rose route row sandwich seat segment "
     "sequence set sheep shirt shoe show side slice sock solution song square stair stamp step sticker student subset "
     "table teacher team term ticket tile time token toy train tree triangle triangles trip triple tuple turn value "
     "vertex vertices vote way wheel woman women word worker zero "
@@ -142,7 +142,7 @@ _BARE_WORDS = re.compile(r"[A-Za-z][A-Za-z .,'&-]*[0-9]{0,4}")
 _RUN = re.compile(r"[A-Za-z]{2,}")
 _COMMAND = re.compile(r"\\[A-Za-z]+")
 _VOWEL = re.compile(r"[aeiouyAEIOUY]")
-_BETWEEN_LETTERS = re.compile(r"(?<=[a-z])[\s-]+(?=[a-z])|\s+|[{}\"'`]|\.(?![0-9])")
+_BETWEEN_LETTERS = re.compile(r"(?<=[a-z])[\s-]+(?=[a-z])|(?<![0-9])\s+|\s+(?![0-9])|[{}\"'`]|\.(?![0-9])")
 _VALUE_FIRST = re.compile(r"\s*[-+(]?\s*(?:[0-9.]|\\frac|\\sqrt|\\pi)")
 
 

@@ -306,10 +306,10 @@ class Parser:
         if tokens[at] == ("op", "{"):
             minus = tokens[at + 1] == ("op", "-")
             kind, value = tokens[at + 1 + minus]
-            if kind == "num" and tokens[at + 2 + minus] == ("op", "}") and value.isdecimal():
-                return f"^{'-' * minus}{int(value[:3])}", at + 3 + minus
-        elif tokens[at][0] == "num" and tokens[at][1].isdecimal():
-            return f"^{int(tokens[at][1][:3])}", at + 1
+            if kind == "num" and tokens[at + 2 + minus] == ("op", "}") and value.isdecimal() and len(value) < 4:
+                return f"^{'-' * minus}{int(value)}", at + 3 + minus
+        elif tokens[at][0] == "num" and tokens[at][1].isdecimal() and len(tokens[at][1]) < 4:
+            return f"^{int(tokens[at][1])}", at + 1
         raise Unreadable("an exponent of a unit that is no integer")
 
     # -- powers and what follows a factor -------------------------------------------------------------------
@@ -361,7 +361,8 @@ class Parser:
     def _subscript(self, tree: Tree) -> Tree:
         start = self.at
         self.at = self._group_end(start)
-        index = "".join(str(token[1]) for token in self.tokens[start:self.at] if token[1] not in ("{", "}"))
+        inside = self.tokens[start:self.at]
+        index = "".join(str(token[1]) for token in (inside[1:-1] if inside[0] == ("op", "{") else inside))
         if tree[0] == "sym" and index and self.tokens[start][0] != "end":
             return ("sym", f"{tree[1]}_{index}")
         raise Unreadable("a subscript after something that is no symbol")
@@ -512,6 +513,8 @@ class Parser:
                 self.bars = 0
                 condition, _ = self._inside("\\}", "rbrace")
                 self.bars = bars
+                if condition[0] not in ("rel", "list", "label", "pmod"):
+                    raise Unreadable("a set by a condition that is none")
                 return condition
         self.bars = 0
         tree = self.items()
