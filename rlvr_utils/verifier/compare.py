@@ -74,8 +74,8 @@ def is_name(tree: Tree) -> bool:
         inside = tree[2][0]
         return (tree[1] in _NAMING_FUNCTIONS or tree[1] == "abs" and _is_segment(inside)
                 or tree[1] in _OF_ANGLES and inside[0] in ("sym", "fn") and is_name(inside))
-    if kind == "mul":
-        return is_name(tree[1]) and is_name(tree[2])
+    if kind in ("mul", "ratio"):
+        return all(map(is_name, tree[1] if kind == "ratio" else tree[1:]))
     if kind == "group":
         return all(map(is_name, tree[3]))
     return kind in ("sym", "name") or tree == ("const", "e") or kind == "text" and not _DENIAL.search(tree[1])
@@ -341,6 +341,9 @@ class Comparison:
             return self._same_percent(a, b)
         target = drop_degrees(b.values[-1])
         outcome = self._worst(self.same_value(drop_degrees(value), target) for value in a.values)
+        if a.modulus and b.modulus and not outcome.rewarded and len(a.values) == 1:  # 12 is 5 modulo 7
+            rest = ("fn", "mod", (("add", (a.values[0], ("neg", target))), b.modulus))
+            outcome = min(outcome, self.same_expression(rest, ("num", 0)))
         if (("deg", 1),) in (a.unit, b.unit) and a.unit != b.unit and not outcome.rewarded:
             outcome = min(outcome, self._same_angle(a, b))
         return outcome
@@ -596,6 +599,8 @@ def _as_items(tree: Tree) -> Tree:
         return ("based", "-" + tree[1][1], tree[1][2])
     if tree[0] in ("neg", "mul", "div", "add"):
         tree = as_matrix(tree)
+    if tree[0] == "cup" and all(part[0] == "set" for part in tree[1]):
+        return ("set", tuple(item for part in tree[1] for item in part[1]))
     values = expand_signs(tree)
     return tree if len(values) == 1 else ("list", values, ",")
 

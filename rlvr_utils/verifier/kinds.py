@@ -88,6 +88,7 @@ _COMPOUND = {"mph": {"mi": 1, "h": -1}, "km/h": {"km": 1, "h": -1}}
 #: Letters without \text that are a unit after a number: ``5cm``, but ``2mv`` is a product.
 BARE_UNITS = frozenset("cm mm km kg mg ft in yd mi lb lbs oz hr hrs mph ml mL sec min mins deg gal".split())
 _WORDS = re.compile(r"\^\{?-?[0-9]+\}?|[A-Za-zμ]+|[0-9]+|\\[A-Za-z]+|\S")
+_EXPONENT = re.compile(r"\^\{?-?[0-9]{1,3}\}?")
 _POWER = {"square": 2, "sq": 2, "cubic": 3, "cu": 3, "squared": 2, "cubed": 3}
 
 
@@ -104,10 +105,8 @@ def read_unit(words: list[str]) -> tuple[tuple[str, int], ...] | None:
         lower = word.lower()
         if lower in ("per", "/"):
             sign = -1
-        elif word[0] == "^" or (lower in ("squared", "cubed") and last):
-            exponent = _POWER.get(lower) or _exponent(word)
-            if exponent is None:
-                return None
+        elif _EXPONENT.fullmatch(word) or (lower in ("squared", "cubed") and last):
+            exponent = _POWER.get(lower) or int(word.strip("^{}"))
             for name, count in last.items():
                 powers[name] += count * (exponent - 1)
             sign = 1
@@ -121,14 +120,11 @@ def read_unit(words: list[str]) -> tuple[tuple[str, int], ...] | None:
             for part, count in last.items():
                 powers[part] = powers.get(part, 0) + count
             sign = power = 1
+    if {"degC", "degF"} & set(powers):
+        powers.pop("deg", None)  # degrees Celsius
     if sign != 1 or power != 1 or not words:
         return None
     return tuple(sorted((name, count) for name, count in powers.items() if count))
-
-
-def _exponent(word: str) -> int | None:
-    match = re.fullmatch(r"\^\{?(-?[0-9]{1,3})\}?", word)
-    return match and int(match[1])
 
 
 def unit_text(unit: tuple) -> str:

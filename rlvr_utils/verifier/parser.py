@@ -255,7 +255,14 @@ class Parser:
 
     def _unit(self, value: Tree) -> Tree | None:
         r"""A value with the words after it: ``25 \text{ ft}``, ``15 \text{ cm}^2``, ``60 \frac{\text{km}}{\text{h}}``."""
+        kind, word = self.tokens[self.at]
+        if value[0] == "deg" and kind in ("sym", "text") and word in ("C", "F"):
+            self.at += 1
+            return ("unit", value[1], ((f"deg{word}", 1),))
         words, end = self._words(self.at, False)
+        if value[0] == "unit" and value[2][0][0] in _CURRENCIES.values() and words and words[0].lower() in MULTIPLIERS:
+            self.at += 1
+            return ("unit", ("mul", value[1], ("num", MULTIPLIERS[words[0].lower()])), value[2]) if len(words) == 1 else None
         if not words or value[0] in ("unit", "label", "text"):
             return None
         self.at = end
@@ -726,7 +733,7 @@ def _is_application(name: str, marks: tuple[Token, ...], inside: tuple[Token, ..
     if ("op", "^") in marks and [mark[1] for mark in marks if mark[1] not in ("{", "}")][-3:] != ["^", "-", "1"] or any(
             token == name and following != "(" for token, following in zip(values, [*values[1:], ""], strict=True)):
         return False
-    if len(name) > 1 and name not in GREEK or name in ("f", "g", "h", "F", "G", "H", "P") or set(values) & set("=<>|"):
+    if len(name) > 1 and name not in GREEK or name in ("f", "g", "h", "E", "F", "G", "H", "P") or set(values) & set("=<>|"):
         return True
     if set(values[1:]) & {"+", "-", "pm"}:
         return False
