@@ -286,7 +286,7 @@ def test_an_echo_is_a_tree_of_the_question_left_undone(question, truth, box, rig
     assert verify(rf"\boxed{{{box}}}", truth, question).correct == right
 
 
-# -- kinds of fault, on generated text ---------------------------------------------------------------------------------------
+# -- kinds of fault, on generated text -------------------------------------------------------------------------------
 
 UNIT_PIECES = st.lists(st.sampled_from(["m", "kg", "s", "^", "^2", "^{-1}", "^{", "}", "-", "/", "per", " ", "square", "4"]),
                        max_size=7).map("".join)
