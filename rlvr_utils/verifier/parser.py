@@ -134,9 +134,8 @@ class Parser:
         marks, start = tokens[at + 1:end], end
         if tokens[end] == ("op", "("):
             end = self._group_end(end)
-            if not _is_application(value, marks, tokens[start + 1:end - 1]):
-                return None
-        if end == at + 1 or tokens[end] != ("op", "=") or tokens[at + 1] == ("op", "^") and tokens[end - 1] != ("op", ")"):
+        if end == at + 1 or tokens[end] != ("op", "=") or end > start and not _is_application(
+                value, marks, tokens[start + 1:end - 1]) or tokens[at + 1] == ("op", "^") and tokens[end - 1] != ("op", ")"):
             return None
         self.at = end
         return ("name", tuple(str(token[1]) for token in tokens[at:end] if token[1] not in ("{", "}")))
@@ -731,7 +730,7 @@ def _is_application(name: str, marks: tuple[Token, ...], inside: tuple[Token, ..
         return True
     values = [token[1] for token in inside]
     if ("op", "^") in marks and [mark[1] for mark in marks if mark[1] not in ("{", "}")][-3:] != ["^", "-", "1"] or any(
-            token == name and following != "(" for token, following in zip(values, [*values[1:], ""], strict=True)):
+            token == name and following != "(" for token, following in zip(values, [*values[1:], ""], strict=False)):
         return False
     if len(name) > 1 and name not in GREEK or name in ("f", "g", "h", "E", "F", "G", "H", "P") or set(values) & set("=<>|"):
         return True
