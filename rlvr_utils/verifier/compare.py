@@ -335,6 +335,8 @@ class Comparison:
             return self._same_relations(found, goal)
         if a.modulus and b.modulus and (moduli := self.same_expression(a.modulus, b.modulus)) > AGREE:
             return self.differ("the moduli differ") if moduli == DIFFERENT else moduli
+        if {a.unit, b.unit} == {(("deg", 1),), (("rad", 1),)}:
+            return self._same_angle(a, b)
         if a.unit != b.unit and a.unit and b.unit:
             return self.differ(f"the units differ ({unit_text(a.unit)} and {unit_text(b.unit)})")
         if (("%", 1),) in (a.unit, b.unit) and a.unit != b.unit:
@@ -359,7 +361,7 @@ class Comparison:
 
     def _same_angle(self, a: Marked, b: Marked) -> Outcome:
         r"""``60^\circ`` against ``\pi/3``: degrees against radians."""
-        x, y = (("deg", marked.values[-1]) if marked.unit else marked.values[-1] for marked in (a, b))
+        x, y = (("deg", marked.values[-1]) if marked.unit == (("deg", 1),) else marked.values[-1] for marked in (a, b))
         if "'pi'" not in repr((x, y)) or x[0] in _STRUCTURES or y[0] in _STRUCTURES:
             return DIFFERENT
         return self.same_expression(x, y)

@@ -28,6 +28,7 @@ _SPACES = re.compile(
 _THOUSANDS = re.compile(r"(?<=[0-9])\s?(?:\{\s?,\s?\}|,\s?\\!|\\,|\\ |\\;|~)\s?(?=[0-9]{3}(?![0-9]))")
 _GROUPED = re.compile(r"(?<![0-9.])[1-9][0-9]{0,2}(?: [0-9]{3})+(?![0-9/])")
 _SYNONYMS = re.compile(r"\\(?:[dtc]frac|[dt]binom|nicefrac|sfrac)(?![A-Za-z])")
+_ESCAPED = re.compile(r"(?<!\\)\\\\begin")
 _ROW_SPACE = re.compile(r"\\\\\s?\[[^\]]{0,12}\]")
 _DOLLAR = re.compile(r"(?<!\\)\$")
 _LISTED = re.compile(r"(?<=[0-9]), (?=[0-9]{3}(?![0-9]))")  # a comma and a space separate values, never thousands
@@ -100,7 +101,7 @@ def normalize(text: str) -> str:
 def _normalize_commands(text: str) -> str:
     if "\\\\" in text:
         # Outside a matrix a doubled backslash is a backslash that was escaped once too often (as in is_equiv).
-        if "\\begin" not in text or "\\\\begin" in text:
+        if "\\begin" not in text or _ESCAPED.search(text):
             text = text.replace("\\\\", "\\")
         text = _ROW_SPACE.sub(r"\\\\ ", text)
     text = _THOUSANDS.sub("", text.replace("{:}", ":"))

@@ -259,9 +259,12 @@ class Parser:
             self.at += 1
             return ("unit", value[1], ((f"deg{word}", 1),))
         words, end = self._words(self.at, False)
-        if value[0] == "unit" and value[2][0][0] in _CURRENCIES.values() and words and words[0].lower() in MULTIPLIERS:
-            self.at += 1
-            return ("unit", ("mul", value[1], ("num", MULTIPLIERS[words[0].lower()])), value[2]) if len(words) == 1 else None
+        if words and value[0] == "unit" and (money := value[2][0][0]) in _CURRENCIES.values():
+            factor = MULTIPLIERS.get(words[0].lower(), 1)
+            rest = words[factor > 1:]  # $5 million, $15 per hour
+            unit = value[2] if not rest else read_unit([money, *rest]) if rest[0] in ("per", "/") else None
+            self.at = end if unit else self.at
+            return unit and ("unit", ("mul", value[1], ("num", factor)), unit)
         if not words or value[0] in ("unit", "label", "text"):
             return None
         self.at = end
