@@ -68,6 +68,7 @@ def test_equality_of_mathematics_is_symmetric(a, b):
 def test_nothing_raises_and_work_is_bounded(a, b):
     judgement = judge(a, b)
     assert isinstance(judgement.equal, bool) and judgement.why
+    assert not judgement.why.startswith("the comparison failed"), "an exception that no part of the verifier foresees"
     assert judgement.work <= MAX_WORK
     assert isinstance(expressions_equal(a, b), bool)
     assert boxed_reward([a, f"\\boxed{{{a}}}"], [b, b])[0] in (None, 0.0, 1.0)
@@ -284,3 +285,101 @@ def test_ground_truths_that_cannot_be_read_are_reported(truth, is_read):
 ])
 def test_an_echo_is_a_tree_of_the_question_left_undone(question, truth, box, right):
     assert verify(rf"\boxed{{{box}}}", truth, question).correct == right
+
+
+# -- kinds of fault, on generated text -------------------------------------------------------------------------------
+
+UNIT_PIECES = st.lists(st.sampled_from(["m", "kg", "s", "^", "^2", "^{-1}", "^{", "}", "-", "/", "per", " ", "square", "4"]),
+                       max_size=7).map("".join)
+
+
+@SAFE
+@given(UNIT_PIECES, UNIT_PIECES)
+def test_no_unit_however_broken_raises(left, right):
+    for style in (r"\text", r"\mathrm"):
+        answer = rf"5{style}{{{left}}}"
+        assert "failed" not in judge(answer, rf"5\text{{{right}}}").why and not answers_match(answer, "6")
+        assert boxed_reward([rf"\boxed{{{answer}}}"], ["6"]) == [0.0] and verifier.readable(answer) != ""
+
+
+def test_a_fault_inside_is_undecided_and_never_leaves(monkeypatch):
+    def fail(*args):
+        raise KeyError("a fault")
+
+    monkeypatch.setattr("rlvr_utils.verifier.verdict.parse", fail)
+    assert judge("x+1", "1+x").outcome == "undecided" and verifier.readable("x+1") and not expressions_equal("x", "y")
+    assert boxed_reward([r"\boxed{x+1}"], ["1+x"], problem=["Is $x+1$ it?"]) == [0.0]
+
+
+@pytest.mark.parametrize("depth", range(2, 9))
+def test_nested_determinants_stay_small(depth):
+    tree = "x"
+    for _ in range(depth):
+        tree = rf"\begin{{vmatrix}}a&b&c&d\\ d&a&b&c\\ c&d&a&b\\ {tree}&1&2&3\end{{vmatrix}}"
+    verdict = judge(tree, "5")
+    assert verdict.outcome == "undecided" and verdict.work < 100
+    assert verifier.readable(tree)
+
+
+@SAFE
+@given(st.integers(2, 9999))
+def test_a_root_sign_covers_the_whole_number(n):
+    assert answers_match(f"√{n}", rf"\sqrt{{{n}}}")
+    assert answers_match(f"√{n}", str(n // 10)) == (n == (n // 10) ** 2)
+
+
+@SAFE
+@given(st.sampled_from("abckmnrstuwxyzABNT"), st.integers(1, 9), st.integers(1, 99))
+def test_a_product_before_an_equals_sign_is_an_equation(letter, shift, value):
+    assert not answers_match(f"{letter}({letter}+{shift})={value}", str(value))
+    assert answers_match(f"{letter}({letter}+{shift})={value}", f"{letter}^2+{shift}{letter}={value}")
+    assert answers_match(f"f({letter}+{shift})={value}", str(value))
+
+
+@SAFE
+@given(st.sampled_from(["{}. {}", "({}) {}", "{}: {}", "{}) ({})", "{}={}", r"\\textbf{{({})}} {}"]),
+       st.permutations("ABCDEJNX"))
+def test_two_letters_are_no_choice(form, order):
+    hedge = form.format(*order[:2])
+    assert not answers_match(hedge, order[0]) and not answers_match(hedge, order[1])
+
+
+@SAFE
+@given(st.lists(st.sampled_from("ABCDxyz123"), min_size=2, max_size=4), st.sampled_from(["vec", "overline", "widehat"]))
+def test_letters_under_an_accent_keep_their_order(letters, accent):
+    name, turned = "".join(letters), "".join(reversed(letters))
+    assert answers_match(rf"\{accent}{{{name}}}", rf"\{accent}{{ {name} }}")
+    assert answers_match(rf"\{accent}{{{name}}}", rf"\{accent}{{{turned}}}") == (name == turned)
+
+
+@SAFE
+@given(st.integers(1, 60), st.integers(1, 60), st.sampled_from(["e^x", "2^x", r"\ln x", r"\arctan x", r"\sqrt{x}"]))
+def test_a_product_inside_bars_is_a_product_of_bars_wherever_it_changes_its_sign(p, q, function):
+    shifted = f"({function.replace('x', f'{p}')}-{function})"
+    inside = rf"{shifted}(x-{q})"
+    assert not answers_match(f"|{inside}|", inside) and not answers_match(f"|{inside}|", rf"|{shifted}|(x-{q})")
+
+
+@SAFE
+@given(st.integers(3, 15), st.sampled_from([r"|\sin({})|", r"\arctan(\tan({}))", r"\arcsin(\sin({}))",
+                                            r"\sqrt{{\cos^2({})}}", r"\arctan\frac{{\sin({0})}}{{\cos({0})}}",
+                                            r"\sqrt{{1+\tan^2({})}}"]))
+def test_periodic_kinks_however_far_are_not_overlooked(digits, form):
+    folded = form.format(f"10^{{-{digits}}}x")
+    for smooth in (r"\sin(10^{-k}x)", "10^{-k}x", r"\cos(10^{-k}x)", r"\sec(10^{-k}x)", r"\sin(|10^{-k}x|)"):
+        assert not answers_match(folded, smooth.replace("k", str(digits)))
+
+
+@SAFE
+@given(st.integers(-99, 99), st.integers(-99, 99), st.integers(1, 20))
+def test_residues_are_compared_modulo(a, b, n):
+    assert answers_match(rf"{a}\pmod{{{n}}}", rf"{b}\pmod{{{n}}}") == ((a - b) % n == 0)
+
+
+@SAFE
+@given(st.integers(1, 9), st.integers(1, 9), st.sampled_from([r"\pi", r"\sqrt2", "e"]))
+def test_a_percentage_below_one_is_not_the_number(above, below, constant):
+    value = rf"\frac{{{above}{constant}}}{{{below}}}"
+    size = above / below * {r"\pi": 3.1416, r"\sqrt2": 1.4142, "e": 2.7183}[constant]
+    assert answers_match(rf"{value}\%", value) == (size >= 1)
+    assert answers_match(rf"(100\cdot{value})\%", value)

@@ -5,6 +5,7 @@ Every comparison has one of four outcomes. Parts are combined so that a differen
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from enum import IntEnum
 from functools import cmp_to_key
@@ -49,6 +50,7 @@ _SETS = frozenset(("group", "cup", "cap", "setminus"))
 _NAMES = {"group": "tuple or interval", "cup": "union", "cap": "intersection", "setminus": "difference of sets",
           "rel": "relation", "based": "number in another base", "text": "word", "matrix": "matrix",
           "label": "value with words after it"}
+_DENIAL = re.compile(r"\b(?:not?|never|neither|nor|wrong|incorrect|false|isn)\b")
 _NAMING_FUNCTIONS = frozenset(("f", "g", "h", "overline", "vec", "hat", "angle", "measuredangle", "triangle"))
 _OF_ANGLES = frozenset(("sin", "cos", "tan", "cot", "sec", "csc"))
 
@@ -72,11 +74,11 @@ def is_name(tree: Tree) -> bool:
         inside = tree[2][0]
         return (tree[1] in _NAMING_FUNCTIONS or tree[1] == "abs" and _is_segment(inside)
                 or tree[1] in _OF_ANGLES and inside[0] in ("sym", "fn") and is_name(inside))
-    if kind == "mul":
-        return is_name(tree[1]) and is_name(tree[2])
+    if kind in ("mul", "ratio"):
+        return all(map(is_name, tree[1] if kind == "ratio" else tree[1:]))
     if kind == "group":
         return all(map(is_name, tree[3]))
-    return kind in ("sym", "text", "name") or tree == ("const", "e")
+    return kind in ("sym", "name") or tree == ("const", "e") or kind == "text" and not _DENIAL.search(tree[1])
 
 
 def _is_segment(tree: Tree) -> bool:
@@ -97,6 +99,8 @@ def take_marks(tree: Tree) -> Marked:
     unit, bare = (), []
     for value in values:
         value, found = _take_unit(value)
+        if unit and found and unit != found:
+            raise Unreadable("a chain with two units")
         unit = unit or found
         bare.append(value)
     return Marked(tuple(bare), name, unit, modulus)
@@ -109,7 +113,8 @@ def _assignment(signs: tuple[str, ...], sides: tuple[Tree, ...]) -> tuple[Tree |
     """
     whole = ("rel", signs, sides)
     if signs == ("in",):
-        return (sides[0], sides[1:]) if is_name(sides[0]) else (None, (whole,))
+        is_set = sides[1][0] in _SETS or sides[1][0] in ("set", "sym")
+        return (sides[0], sides[1:]) if is_set and is_name(sides[0]) else (None, (whole,))
     if not set(signs) <= {"=", "~", "=="} or len(set(sides)) < len(sides):
         return None, (whole,)
     exact = 1 + next((k for k, sign in enumerate(signs) if sign == "~" and k), len(signs))
@@ -129,7 +134,7 @@ def _take_unit(tree: Tree) -> tuple[Tree, tuple]:
     while inner[0] in ("unit", "pct", "deg"):
         unit = unit or {"pct": (("%", 1),), "deg": (("deg", 1),)}.get(inner[0]) or inner[2]
         inner = inner[1]
-    if inner[0] == "mul" and inner[1][0] == "unit":
+    if inner[0] == "mul" and inner[1][0] == "unit" and not unit:
         inner, unit = ("mul", inner[1][1], inner[2]), inner[1][2]
     return (("neg", inner) if negative else inner), unit
 
@@ -330,12 +335,17 @@ class Comparison:
             return self._same_relations(found, goal)
         if a.modulus and b.modulus and (moduli := self.same_expression(a.modulus, b.modulus)) > AGREE:
             return self.differ("the moduli differ") if moduli == DIFFERENT else moduli
+        if {a.unit, b.unit} == {(("deg", 1),), (("rad", 1),)}:
+            return self._same_angle(a, b)
         if a.unit != b.unit and a.unit and b.unit:
             return self.differ(f"the units differ ({unit_text(a.unit)} and {unit_text(b.unit)})")
         if (("%", 1),) in (a.unit, b.unit) and a.unit != b.unit:
             return self._same_percent(a, b)
         target = drop_degrees(b.values[-1])
         outcome = self._worst(self.same_value(drop_degrees(value), target) for value in a.values)
+        if a.modulus and b.modulus and not outcome.rewarded and len(a.values) == 1:  # 12 is 5 modulo 7
+            rest = ("fn", "mod", (("add", (a.values[0], ("neg", target))), b.modulus))
+            outcome = min(outcome, self.same_expression(rest, ("num", 0)))
         if (("deg", 1),) in (a.unit, b.unit) and a.unit != b.unit and not outcome.rewarded:
             outcome = min(outcome, self._same_angle(a, b))
         return outcome
@@ -351,25 +361,23 @@ class Comparison:
 
     def _same_angle(self, a: Marked, b: Marked) -> Outcome:
         r"""``60^\circ`` against ``\pi/3``: degrees against radians."""
-        x, y = (("deg", marked.values[-1]) if marked.unit else marked.values[-1] for marked in (a, b))
+        x, y = (("deg", marked.values[-1]) if marked.unit == (("deg", 1),) else marked.values[-1] for marked in (a, b))
         if "'pi'" not in repr((x, y)) or x[0] in _STRUCTURES or y[0] in _STRUCTURES:
             return DIFFERENT
         return self.same_expression(x, y)
 
     def _same_percent(self, found: Marked, goal: Marked) -> Outcome:
         """``30%`` is 30, as in MATH, and 3/10, its value; but ``0.5%`` is not a bare 0.5."""
-        pair = found.values[-1], goal.values[-1]
-        try:
-            a, b = map(self.algebra.value, pair)
-        except Unreadable:
-            return self.same_value(*pair)
-        if not isinstance(a, fmpq) or not isinstance(b, fmpq):
-            return self.same_value(*pair)
-        self.tier = "number"
+        a, b = found.values[-1], goal.values[-1]
+        outcome = self.same_value(a, b)
+        if a[0] in _STRUCTURES or b[0] in _STRUCTURES or letters(a) or letters(b):
+            return outcome
+        larger = ("add", (("pow", b, ("num", 2)), ("neg", ("num", 1))))
+        if outcome.rewarded and (goal.unit or self.same_expression(larger, ("num", 0)).rewarded
+                                 or sign_of(larger, self.budget) == 1):
+            return outcome
         value, percent = (b, a) if found.unit else (a, b)
-        if value * 100 == percent or a == b and (goal.unit or abs(b) >= 1):
-            return EQUAL
-        return self.differ("the percentage is a different one")
+        return self.same_expression(("mul", value, ("num", 100)), percent)
 
     # -- structures -----------------------------------------------------------------------------------------
 
@@ -593,6 +601,8 @@ def _as_items(tree: Tree) -> Tree:
         return ("based", "-" + tree[1][1], tree[1][2])
     if tree[0] in ("neg", "mul", "div", "add"):
         tree = as_matrix(tree)
+    if tree[0] == "cup" and all(part[0] == "set" for part in tree[1]):
+        return ("set", tuple(item for part in tree[1] for item in part[1]))
     values = expand_signs(tree)
     return tree if len(values) == 1 else ("list", values, ",")
 

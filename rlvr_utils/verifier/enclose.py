@@ -27,6 +27,8 @@ PRECISIONS = (128, 1024, 4096)
 #: How many points must agree, and how many are tried before those around kinks.
 ENOUGH_POINTS = 3
 BASE_POINTS = 8
+#: How often an interval that holds a zero is halved.
+MAX_HALVINGS = 60
 #: A summand, or a difference to a limit, below 2^-(precision - SLACK) is absorbed.
 SLACK = 48
 _COST = {128: 1, 1024: 3, 4096: 12}
@@ -35,12 +37,16 @@ _GAMMA_COST = {128: 10, 1024: 80, 4096: 1500}
 #: python-flint keeps one precision for the whole process, so one verdict evaluates at a time.
 _LOCK = threading.Lock()
 
-_METHODS = {"arcsin": "asin", "arccos": "acos", "arctan": "atan", "ln": "log", "lg": "log"}
-_SIMPLE = frozenset("sin cos tan cot sec csc sinh cosh tanh coth sech csch arcsin arccos arctan ln exp".split())
+_METHODS = {"arcsin": "asin", "arccos": "acos", "arctan": "atan", "arcsinh": "asinh", "arccosh": "acosh",
+            "arctanh": "atanh", "ln": "log", "lg": "log"}
+_SIMPLE = frozenset("sin cos tan cot sec csc sinh cosh tanh coth sech csch ln exp".split()) | set(_METHODS)
 _FLAT = frozenset(("tanh", "coth", "sech", "csch"))
 _STEPS = frozenset(("floor", "ceil", "mod", "gcd", "lcm", "sgn"))
-_LIMITED = frozenset(("root", "ln", "log", "lg", "arcsin", "arccos", "arcsec", "arccsc", "factorial", "binom"))
-_STRICT = frozenset(("abs", "min", "max", "arcsin", "arccos", "arcsec", "arccsc"))
+_ENDING = frozenset(("arcsin", "arccos", "arcsec", "arccsc", "arccosh", "arctanh"))  # at 1, and most of them at -1
+_MONOTONE = frozenset("root ln lg log exp arctan sinh tanh arcsin arccos arcsinh arctanh".split())
+_LIMITED = _ENDING | {"root", "ln", "log", "lg", "factorial", "binom"}
+# How much is lost if a zero of odd, and of even order is overlooked: 0 a domain, 1 the sides of a logarithm, 2 a kink.
+_KINK, _ROOT, _LOGARITHM, _SIDES, _POLES = (2, 2), (0, 2), (0, 1), (1, 1), (0, 0)
 
 
 class NoValue(Exception):
@@ -236,7 +242,7 @@ class Enclosure:
             raise Unreadable(f"{name} has no value")
         self._check_argument(ball, 60 if name.endswith("h") else self.precision // 2)
         self._check_absorbed(name, ball)
-        if name in ("arcsin", "arccos") and not self.is_complex and abs(ball) > 1:
+        if not self.is_complex and name in _ENDING and (ball < 1 if name == "arccosh" else abs(ball) > 1):
             raise NoValue
         return getattr(ball, _METHODS.get(name, name))()
 
@@ -306,7 +312,7 @@ class PointComparison:
     def __init__(self, a: Tree, b: Tree, algebra: Algebra) -> None:
         self.a, self.b, self.algebra, self.budget = a, b, algebra, algebra.budget
         self.names = sorted(letters(a) | letters(b))
-        self.is_kinked = True
+        self.is_kinked = self.is_pointed = True
         imaginary = ("const", "i")
         self.is_complex = _holds(a, imaginary) or _holds(b, imaginary)
         digest = hashlib.blake2b("|".join(sorted((repr(a), repr(b)))).encode("utf-8", "replace"), digest_size=64).digest()
@@ -343,15 +349,24 @@ class PointComparison:
             agreed += verdict == "agree"
             if verdict in ("lost", "same") and not point.optional:
                 doubt = "digits are lost at a point"
-            if verdict == "nothing" and one_is_everywhere:
+            if verdict == "nothing" and not shrunk and self._is_valued(self.a, point) != self._is_valued(self.b, point):
                 # Analytic functions that agree on an interval are the same. With a kink in them that proves nothing:
                 # |x| + 0 ln x is x and |x| where it is real.
                 shrunk = True
-        if shrunk and self.is_kinked:
+        if shrunk and (self.is_kinked or one_is_everywhere and self.is_pointed):
             doubt = "one has no real value where the other has"
         if doubt or agreed < ENOUGH_POINTS:
             return None, doubt or "too few points where both are real"
         return True, f"{agreed} points"
+
+    def _is_valued(self, tree: Tree, point: Point) -> bool:
+        try:
+            self._enclose(tree, point.values, PRECISIONS[0], self.is_complex)
+        except NoValue:
+            return False
+        except Unresolved:
+            pass
+        return True
 
     def has_value(self) -> bool:
         """Whether both expressions have a value, real or complex, at some point."""
@@ -431,60 +446,69 @@ class PointComparison:
         if kinks is None:
             yield "a step function, or kinks that cannot be found"
             return
-        self.is_kinked = any(strict for _, strict in kinks.values())
+        self.is_pointed = any(weight for _, weight in kinks.values())
+        self.is_kinked = any(weight == 2 for _, weight in kinks.values())
         yield from self._around(kinks)
         for sign in (1, -1):
             yield Point(self._draw(sign, 2.0, 4.0), optional=True)
 
     def _kinks(self) -> dict[str, tuple] | None:
-        """The polynomials (over the atoms) at whose zeros the expressions may kink; strict ones must be located."""
+        """The polynomials (over the atoms) at whose zeros the expressions may kink, and how much each matters."""
         found: dict[str, tuple] = {}
         try:
             for tree in (self.a, self.b):
-                for strict, part in _kinked_parts(tree):
+                for orders, part in _kinked_parts(tree):
                     if part is None:
                         return None
-                    for factor, is_strict in self._factors(part, strict):
+                    for factor, weight in self._factors(part, orders):
                         key = str(factor)
-                        found[key] = (factor, is_strict or key in found and found[key][1])
+                        found[key] = (factor, max(weight, found[key][1] if key in found else 0))
         except Unreadable:
             return None
         return found
 
-    def _factors(self, tree: Tree, strict: bool) -> Iterator[tuple]:
+    def _factors(self, tree: Tree, orders: tuple[int, int]) -> Iterator[tuple]:
         value = self.algebra.value(tree)
         if not isinstance(value, Quotient):
             return
+        if orders == _POLES and not value.below.is_constant():
+            orders = _KINK  # \\arctan(\\tan x) jumps at every pole
         for polynomial in (value.above, value.below):
             if not polynomial.is_constant():
                 self.budget.spend(20 * len(polynomial) * (1 + value.bits // 100))
                 for factor, count in polynomial.factor_squarefree()[1]:
-                    yield factor, strict or count % 2 == 0
+                    yield factor, orders[count % 2 == 0]
 
     def _around(self, kinks: dict[str, tuple]) -> Iterator[Point | str]:
         """Points on a line through the origin's neighbourhood, in every interval between the kinks on it."""
         start = {name: Fraction(0) for name in self.names} if len(self.names) == 1 else self._draw(1)
         slope = {name: Fraction(1) for name in self.names} if len(self.names) == 1 else self._draw(1, -0.3, 0.3)
-        roots, places = [Fraction(0)], []
+        roots, places, near = [Fraction(0)], [], []
+        is_only = sum(map(bool, (weight for _, weight in kinks.values()))) == 1
         for factor, strict in kinks.values():
             used = [k for k, degree in enumerate(factor.degrees()) if degree]
             if all(self.algebra.atoms[k][0] == "sym" for k in used):
                 found = self._roots(factor, used, start, slope)
+                is_all = found or not strict
             else:
-                found, near = None, self._sign_changes(factor, used, start, slope)
-                places += near
-                if near:
-                    continue
-            if not found and (strict or found is None) and not self._is_definite(factor, used):
+                most = self._most_zeros(factor, used)
+                found = self._sign_changes(factor, used, start, slope, MAX_HALVINGS if strict and most else 0)
+                # Where a single function decides by its sign, one place on each side is enough.
+                is_all = found and (not strict or is_only) or len(found) == most
+                if not most or not strict:
+                    near, found = near + found, []
+            if not is_all and not self._is_definite(factor, used):
                 yield "a kink that was not found"
-            roots += found or []
-        roots = sorted(set(roots))[:16]
+            roots += found
+        roots = sorted(set(roots))
+        if len(roots) > 16:
+            yield "more kinks than are sampled"
         for low, high in zip(roots, roots[1:], strict=False):
             places += [low + (high - low) * Fraction(int(next(self.random) * 2**30) + 1, 2**30 + 2) for _ in range(2)]
         for end, sign in ((roots[0], -1), (roots[-1], 1)):
             steps = [Fraction(int((0.1 + next(self.random)) * 2**30), 2**30) for _ in range(2)]
             places += [end + sign * max(1, abs(end)) * step for step in steps]
-        for place in places[:40]:
+        for place in (places + near)[:40]:
             yield Point({name: start[name] + place * slope[name] for name in self.names})
 
     def _roots(self, factor, used: list[int], start: dict, slope: dict) -> list[Fraction]:
@@ -514,18 +538,44 @@ class PointComparison:
             finally:
                 ctx.prec = before
 
-    def _sign_changes(self, factor, used: list[int], start: dict, slope: dict) -> list[Fraction]:
-        """Neighbours on a grid of many scales between which a function changes its sign."""
-        previous, near = None, []
+    def _sign_changes(self, factor, used: list[int], start: dict, slope: dict, halvings: int) -> list[Fraction]:
+        """Where a function changes its sign between neighbours on a grid of many scales, halved to a zero."""
+        previous, found = None, []
         for place in _GRID:
-            point = {name: start[name] + place * slope[name] for name in self.names}
-            sign = self._sign(factor, used, point)
+            sign = self._sign(factor, used, start, slope, place)
             if sign and previous and sign != previous[0]:
-                near += [previous[1], place]
+                low, high = previous[1], place
+                for _ in range(halvings):
+                    middle = (low + high) / 2
+                    at_middle = self._sign(factor, used, start, slope, middle)
+                    if not at_middle:
+                        break
+                    low, high = (low, middle) if at_middle == sign else (middle, high)
+                found += [(low + high) / 2] if halvings else [low, high]
             previous = (sign, place) if sign else previous
-        return near
+        return found
 
-    def _sign(self, factor, used: list[int], point: dict) -> int:
+    def _most_zeros(self, factor, used: list[int]) -> int | None:
+        """How many zeros a polynomial in letters, or in one monotone function, has on a line at most; None: unknown."""
+        atoms = self.algebra.atoms
+        used = [k for k in used if letters(atoms[k])]
+        if all(atoms[k][0] == "sym" for k in used) or len(used) == 1 and self._is_monotone(atoms[used[0]]):
+            return max(sum(exponents[k] for k in used) for exponents in factor.to_dict())
+        return None
+
+    def _is_monotone(self, atom: Tree) -> bool:
+        """Whether a function rises or falls all along a line: ``e^{2x}``, ``\\ln(x + 1)``, ``\\sqrt[3]{x}``."""
+        name, parts = (atom[1], atom[2]) if atom[0] == "fn" else ("root", atom[1:])
+        varying = [part for part in parts if letters(part)]
+        if name not in _MONOTONE or len(varying) != 1 or _holds(atom, ("const", "i")):
+            return False
+        inside = self.algebra.value(varying[0])
+        if not isinstance(inside, Quotient) or not inside.below.is_constant():
+            return False
+        return self._most_zeros(inside.above, [k for k, degree in enumerate(inside.above.degrees()) if degree]) == 1
+
+    def _sign(self, factor, used: list[int], start: dict, slope: dict, place: Fraction) -> int:
+        point = {name: start[name] + place * slope[name] for name in self.names}
         try:
             balls = {k: self._enclose(self.algebra.atoms[k], point, PRECISIONS[0], False)[0] for k in used}
         except (NoValue, Unresolved, KeyError):
@@ -551,24 +601,31 @@ _GRID = tuple(sorted(sign * mantissa * Fraction(10) ** power for sign in (1, -1)
                      for mantissa in (Fraction(137, 100), Fraction(431, 100))))
 
 
-def _kinked_parts(tree: Tree) -> Iterator[tuple[bool, Tree | None]]:
-    """The parts of an expression at whose zeros or poles it may kink; None for steps that cannot be sampled."""
+def _kinked_parts(tree: Tree) -> Iterator[tuple[tuple[int, int], Tree | None]]:
+    """The parts of an expression at whose zeros or poles it may kink, and how much that matters; None for steps."""
     if tree[0] == "fn" and letters(tree):
         name, arguments = tree[1], tree[2]
         if name in _STEPS:
-            yield True, None
+            yield _KINK, None
         elif name in ("min", "max"):
             for other in arguments[1:]:
-                yield True, ("add", (arguments[0], ("neg", other)))
+                yield _KINK, ("add", (arguments[0], ("neg", other)))
             for one, other in zip(arguments[1:], arguments[2:], strict=False):
-                yield True, ("add", (one, ("neg", other)))
-        elif name in ("arcsin", "arccos", "arcsec", "arccsc"):
-            yield True, ("add", (arguments[0], ("num", 1)))
-            yield True, ("add", (arguments[0], ("num", -1)))
-        elif name in _STRICT or name in ("root", "ln", "log", "lg", "arctan", "arccot"):
-            yield name in _STRICT or name in ("arctan", "arccot") and letters(arguments[0]) != letters(tree), arguments[0]
+                yield _KINK, ("add", (one, ("neg", other)))
+        elif name in _ENDING:
+            yield _KINK, ("add", (arguments[0], ("num", 1)))
+            yield _KINK, ("add", (arguments[0], ("num", -1)))
+        elif name == "abs":
+            yield _KINK, arguments[0]
+        elif name in ("arctan", "arccot", "arcsinh"):
+            yield _POLES, arguments[0]
+        elif name in ("ln", "log", "lg") and arguments[0][:2] == ("fn", "abs"):
+            tree = (*arguments[0][2], *arguments[1:])
+            yield _SIDES, tree[0]
+        elif name in ("root", "ln", "log", "lg"):
+            yield _ROOT if name == "root" else _LOGARITHM, arguments[0]
     elif tree[0] == "pow" and letters(tree[1]) and not (tree[2][0] == "num" and isinstance(tree[2][1], int)):
-        yield False, tree[1]
+        yield _ROOT, tree[1]
     for part in tree:
         if isinstance(part, tuple) and part:
             yield from _kinked_parts(part)
@@ -586,7 +643,8 @@ def _limits_domain(tree: Tree) -> bool:
 
 def _is_positive(tree: Tree) -> bool:
     if tree[0] == "pow":
-        return tree[1] in (("const", "e"), ("const", "pi")) or tree[1][0] == "num" and tree[1][1] > 0
+        is_real = not _holds(tree, ("const", "i"))
+        return is_real and (tree[1] in (("const", "e"), ("const", "pi")) or tree[1][0] == "num" and tree[1][1] > 0)
     return tree in (("const", "e"), ("const", "pi")) or tree[0] == "fn" and tree[1] in ("exp", "cosh", "abs", "root")
 
 

@@ -21,6 +21,10 @@ _GENERATORS = _RING.gens()
 _ONE = _RING.constant(fmpq(1))
 
 
+#: Functions as a quotient of two others, so that their zeros and poles are those of a sine or cosine.
+_OVER = {"tan": ("sin", "cos"), "cot": ("cos", "sin"), "sec": ("", "cos"), "csc": ("", "sin")}
+
+
 class Quotient(NamedTuple):
     """``above / below``, two polynomials over the atoms; ``bits`` bounds the size of their coefficients."""
 
@@ -223,6 +227,9 @@ class Algebra:
             found = rational_function(name, arguments, self.budget)
             if found is not None:
                 return found
+        if name in _OVER and len(arguments) == 1:
+            above, below = (self._function(("fn", part, tree[2])) if part else fmpq(1) for part in _OVER[name])
+            return self.over(above, below)
         if name == "exp" and len(arguments) == 1:
             return self._power(("pow", ("const", "e"), tree[2][0]))
         return self.atom((name, *map(self._key, arguments)), tree)
@@ -246,6 +253,8 @@ class Algebra:
         if tree[0] == "fn" and not all(isinstance(self.value(part), fmpq) for part in (tree, *tree[2])):
             return True
         if tree[0] == "pow" and not (isinstance(self.value(tree), fmpq) or tree[2][0] == "num"):
+            return True
+        if tree == ("const", "i"):  # i^2 + 1 is zero, and no zero to the algebra
             return True
         return any(self.is_risky(part) for part in tree if isinstance(part, tuple) and part)
 

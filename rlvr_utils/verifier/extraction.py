@@ -19,6 +19,10 @@ _UNBRACED = re.compile(r"\s{0,9}([+-]?\.?[0-9][^\s$]{0,200}|-?\\(?:[dt]?frac|sqr
 _WORD = re.compile(r"\s{1,9}([^\s$]{1,200})")
 
 
+#: Characters of a response, from its end, in which the box is looked for.
+MAX_SEARCHED = 150_000
+
+
 class Box(NamedTuple):
     """``answer`` is the content of the box, or None, and then ``problem`` says why there is no answer."""
 
@@ -32,6 +36,7 @@ def find_box(response: str) -> Box:
     text = response[thought_end + len("</think>"):] if thought_end >= 0 else response
     if (thought_start := text.rfind("<think>")) >= 0:
         text = text[:thought_start]
+    text = text[-MAX_SEARCHED:]
     first = _COMMAND.search(text)
     if first is None:
         return Box(None, "there is no box after the thinking ends" if thought_end >= 0 else "there is no box")

@@ -12,12 +12,13 @@ from .normalize import TEXT
 
 FUNCTIONS = frozenset(
     "sin cos tan cot sec csc arcsin arccos arctan arccot arcsec arccsc sinh cosh tanh coth sech csch "
-    "log ln lg exp sqrt gcd lcm min max sgn".split()
+    "arcsinh arccosh arctanh log ln lg exp sqrt gcd lcm min max sgn".split()
 )
 #: Names that are written without a backslash, or in two ways, and the command they stand for.
 SPELLED = {
     "pi": "pi", "infinity": "infty", "infty": "infty", "inf": "infty", "asin": "arcsin", "acos": "arccos",
-    "atan": "arctan", "mod": "mod", "theta": "theta", "alpha": "alpha", "beta": "beta", "lambda": "lambda", "abs": "abs",
+    "atan": "arctan", "asinh": "arcsinh", "acosh": "arccosh", "atanh": "arctanh", "arsinh": "arcsinh", "arcosh": "arccosh",
+    "artanh": "arctanh", "mod": "mod", "theta": "theta", "alpha": "alpha", "beta": "beta", "lambda": "lambda", "abs": "abs",
 }
 GREEK = frozenset(
     "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi rho sigma tau "
@@ -54,7 +55,7 @@ _COUNTED = (
     "kid lap lattice lemon letter license line male man marble match matches meal member men muffin multiple necklace "
     "nickel night number nut orange outcome page pair part passenger path pear pen pencil pennies penny pentagon "
     "people permutation person pie piece pizza plant plate player point polygon possibilities possibility present "
-    "prime problem quarter question rabbit rectangle region rise room root rose route row sandwich score seat segment "
+    "primes problem quarter question rabbit rectangle region rise room root rose route row sandwich seat segment "
     "sequence set sheep shirt shoe show side slice sock solution song square stair stamp step sticker student subset "
     "table teacher team term ticket tile time token toy train tree triangle triangles trip triple tuple turn value "
     "vertex vertices vote way wheel woman women word worker zero "
@@ -87,6 +88,7 @@ _COMPOUND = {"mph": {"mi": 1, "h": -1}, "km/h": {"km": 1, "h": -1}}
 #: Letters without \text that are a unit after a number: ``5cm``, but ``2mv`` is a product.
 BARE_UNITS = frozenset("cm mm km kg mg ft in yd mi lb lbs oz hr hrs mph ml mL sec min mins deg gal".split())
 _WORDS = re.compile(r"\^\{?-?[0-9]+\}?|[A-Za-zμ]+|[0-9]+|\\[A-Za-z]+|\S")
+_EXPONENT = re.compile(r"\^\{?-?[0-9]{1,3}\}?")
 _POWER = {"square": 2, "sq": 2, "cubic": 3, "cu": 3, "squared": 2, "cubed": 3}
 
 
@@ -103,7 +105,7 @@ def read_unit(words: list[str]) -> tuple[tuple[str, int], ...] | None:
         lower = word.lower()
         if lower in ("per", "/"):
             sign = -1
-        elif word[0] == "^" or (lower in ("squared", "cubed") and last):
+        elif _EXPONENT.fullmatch(word) or (lower in ("squared", "cubed") and last):
             exponent = _POWER.get(lower) or int(word.strip("^{}"))
             for name, count in last.items():
                 powers[name] += count * (exponent - 1)
@@ -118,6 +120,8 @@ def read_unit(words: list[str]) -> tuple[tuple[str, int], ...] | None:
             for part, count in last.items():
                 powers[part] = powers.get(part, 0) + count
             sign = power = 1
+    if {"degC", "degF"} & set(powers):
+        powers.pop("deg", None)  # degrees Celsius
     if sign != 1 or power != 1 or not words:
         return None
     return tuple(sorted((name, count) for name, count in powers.items() if count))
@@ -134,7 +138,7 @@ _BARE_WORDS = re.compile(r"[A-Za-z][A-Za-z .,'&-]*[0-9]{0,4}")
 _RUN = re.compile(r"[A-Za-z]{2,}")
 _COMMAND = re.compile(r"\\[A-Za-z]+")
 _VOWEL = re.compile(r"[aeiouyAEIOUY]")
-_BETWEEN_LETTERS = re.compile(r"(?<=[a-z])[\s-]+(?=[a-z])|\s+|[{}\"'`]|\.(?![0-9])")
+_BETWEEN_LETTERS = re.compile(r"(?<=[a-z])[\s-]+(?=[a-z])|(?<![0-9])\s+|\s+(?![0-9])|[{}\"'`]|\.(?![0-9])")
 _VALUE_FIRST = re.compile(r"\s*[-+(]?\s*(?:[0-9.]|\\frac|\\sqrt|\\pi)")
 
 
@@ -187,7 +191,7 @@ def _is_product(run: str) -> bool:
 
 _LETTER = re.compile(r"\(?([A-Z])\)?")
 _MARKED = re.compile(r"(?:\(([A-Z])\)|([A-Z])[).:])\s?(.*)", re.DOTALL)
-_REFUSED_AFTER = re.compile(r"(?:\\?[A-Za-z]{3,}|\bor\b|\band\b|\bno|[A-Z]\)|[?,;])")
+_REFUSED_AFTER = re.compile(r"(?:\\?[A-Za-z]{3,}|\bor\b|\band\b|\bno|[A-Z]|[?,;])")
 _CLOCK = re.compile(r"([0-9]{1,2})(?::([0-9]{2}))?(?::([0-9]{2}))?\s?(?:([apAP])\.?\s?[mM]\.?)?(?:\s?o'?clock)?")
 
 

@@ -28,6 +28,7 @@ _SPACES = re.compile(
 _THOUSANDS = re.compile(r"(?<=[0-9])\s?(?:\{\s?,\s?\}|,\s?\\!|\\,|\\ |\\;|~)\s?(?=[0-9]{3}(?![0-9]))")
 _GROUPED = re.compile(r"(?<![0-9.])[1-9][0-9]{0,2}(?: [0-9]{3})+(?![0-9/])")
 _SYNONYMS = re.compile(r"\\(?:[dtc]frac|[dt]binom|nicefrac|sfrac)(?![A-Za-z])")
+_ESCAPED = re.compile(r"(?<!\\)\\\\begin")
 _ROW_SPACE = re.compile(r"\\\\\s?\[[^\]]{0,12}\]")
 _DOLLAR = re.compile(r"(?<!\\)\$")
 _LISTED = re.compile(r"(?<=[0-9]), (?=[0-9]{3}(?![0-9]))")  # a comma and a space separate values, never thousands
@@ -40,6 +41,7 @@ _SUBSCRIPTS = "₀₁₂₃₄₅₆₇₈₉₊₋₍₎"
 _RAISED = re.compile(f"[{_SUPERSCRIPTS}]+")
 _LOWERED = re.compile(f"[{_SUBSCRIPTS}]+")
 _VULGAR = re.compile("[¼-¾⅐-⅞]")
+_ROOT = re.compile(r"√\s*([0-9]+(?:\.[0-9]+)?)")  # of the whole number, where \sqrt12 is the root of 1, times 2
 _SCRIPT_DIGITS = str.maketrans(_SUPERSCRIPTS + _SUBSCRIPTS, "0123456789+-()ni0123456789+-()")
 _UNICODE = str.maketrans({
     "−": "-", "–": "-", "‒": "-", "‐": "-", "‑": "-", "﹣": "-", "－": "-", "×": r"\times ", "·": r"\cdot ",
@@ -63,6 +65,7 @@ def to_ascii(text: str) -> str:
     text = _INVISIBLE.sub("", text)
     text = _RAISED.sub(lambda match: f"^{{{match.group().translate(_SCRIPT_DIGITS)}}}", text)
     text = _LOWERED.sub(lambda match: f"_{{{match.group().translate(_SCRIPT_DIGITS)}}}", text)
+    text = _ROOT.sub(r"\\sqrt{\1}", text)
     text = _VULGAR.sub(_vulgar, text).translate(_UNICODE)
     return unicodedata.normalize("NFKC", text)
 
@@ -98,7 +101,7 @@ def normalize(text: str) -> str:
 def _normalize_commands(text: str) -> str:
     if "\\\\" in text:
         # Outside a matrix a doubled backslash is a backslash that was escaped once too often (as in is_equiv).
-        if "\\begin" not in text or "\\\\begin" in text:
+        if "\\begin" not in text or _ESCAPED.search(text):
             text = text.replace("\\\\", "\\")
         text = _ROW_SPACE.sub(r"\\\\ ", text)
     text = _THOUSANDS.sub("", text.replace("{:}", ":"))

@@ -15,6 +15,7 @@ The parser reads a tuple of tokens and moves one index. Where it looks ahead it 
 from __future__ import annotations
 
 from fractions import Fraction
+from math import factorial
 
 from .kinds import FUNCTIONS, GREEK, MULTIPLIERS, read_unit, unit_words
 from .limits import MAX_CHARACTERS, MAX_DEPTH, MAX_FACTORS, MAX_SUFFIXES, MAX_SUM, MAX_TOKENS, TooBig, Unreadable
@@ -130,9 +131,11 @@ class Parser:
         end = at + 1
         while tokens[end] in (("op", "_"), ("op", "^"), ("op", "'"), ("cmd", "prime")):
             end = end + 1 if tokens[end][1] in ("'", "prime") else self._group_end(end + 1)
+        marks, start = tokens[at + 1:end], end
         if tokens[end] == ("op", "("):
             end = self._group_end(end)
-        if end == at + 1 or tokens[end] != ("op", "=") or tokens[at + 1] == ("op", "^") and tokens[end - 1] != ("op", ")"):
+        if end == at + 1 or tokens[end] != ("op", "=") or end > start and not _is_application(
+                value, marks, tokens[start + 1:end - 1]) or tokens[at + 1] == ("op", "^") and tokens[end - 1] != ("op", ")"):
             return None
         self.at = end
         return ("name", tuple(str(token[1]) for token in tokens[at:end] if token[1] not in ("{", "}")))
@@ -251,7 +254,17 @@ class Parser:
 
     def _unit(self, value: Tree) -> Tree | None:
         r"""A value with the words after it: ``25 \text{ ft}``, ``15 \text{ cm}^2``, ``60 \frac{\text{km}}{\text{h}}``."""
+        kind, word = self.tokens[self.at]
+        if value[0] == "deg" and kind in ("sym", "text") and word in ("C", "F"):
+            self.at += 1
+            return ("unit", value[1], ((f"deg{word}", 1),))
         words, end = self._words(self.at, False)
+        if words and value[0] == "unit" and (money := value[2][0][0]) in _CURRENCIES.values():
+            factor = MULTIPLIERS.get(words[0].lower(), 1)
+            rest = words[factor > 1:]  # $5 million, $15 per hour
+            unit = value[2] if not rest else read_unit([money, *rest]) if rest[0] in ("per", "/") else None
+            self.at = end if unit else self.at
+            return unit and ("unit", ("mul", value[1], ("num", factor)), unit)
         if not words or value[0] in ("unit", "label", "text"):
             return None
         self.at = end
@@ -302,10 +315,10 @@ class Parser:
         if tokens[at] == ("op", "{"):
             minus = tokens[at + 1] == ("op", "-")
             kind, value = tokens[at + 1 + minus]
-            if kind == "num" and tokens[at + 2 + minus] == ("op", "}") and value.isdecimal():
-                return f"^{'-' * minus}{int(value[:3])}", at + 3 + minus
-        elif tokens[at][0] == "num" and tokens[at][1].isdecimal():
-            return f"^{int(tokens[at][1][:3])}", at + 1
+            if kind == "num" and tokens[at + 2 + minus] == ("op", "}") and value.isdecimal() and len(value) < 4:
+                return f"^{'-' * minus}{int(value)}", at + 3 + minus
+        elif tokens[at][0] == "num" and tokens[at][1].isdecimal() and len(tokens[at][1]) < 4:
+            return f"^{int(tokens[at][1])}", at + 1
         raise Unreadable("an exponent of a unit that is no integer")
 
     # -- powers and what follows a factor -------------------------------------------------------------------
@@ -334,6 +347,8 @@ class Parser:
             if kind == "op" and value in ("!", "%", "\\%", "_", "'", "\\$") or kind == "cmd" and value in _CURRENCIES:
                 if value == "!" and tree[0] == "sym" and self.tokens[self.at + 1] == ("op", "="):
                     return tree
+                if value == "!" and self.tokens[self.at - 1] == ("op", "!"):
+                    raise Unreadable("a double factorial")
                 self.at += 1
                 if value == "!":
                     tree = ("fn", "factorial", (tree,))
@@ -355,7 +370,8 @@ class Parser:
     def _subscript(self, tree: Tree) -> Tree:
         start = self.at
         self.at = self._group_end(start)
-        index = "".join(str(token[1]) for token in self.tokens[start:self.at] if token[1] not in ("{", "}"))
+        inside = self.tokens[start:self.at]
+        index = "".join(str(token[1]) for token in (inside[1:-1] if inside[0] == ("op", "{") else inside))
         if tree[0] == "sym" and index and self.tokens[start][0] != "end":
             return ("sym", f"{tree[1]}_{index}")
         raise Unreadable("a subscript after something that is no symbol")
@@ -506,6 +522,8 @@ class Parser:
                 self.bars = 0
                 condition, _ = self._inside("\\}", "rbrace")
                 self.bars = bars
+                if condition[0] not in ("rel", "list", "label", "pmod"):
+                    raise Unreadable("a set by a condition that is none")
                 return condition
         self.bars = 0
         tree = self.items()
@@ -572,7 +590,7 @@ class Parser:
         if name not in _ACCENTS:
             raise Unreadable(f"\\{name} is not read")
         if name not in ("angle", "measuredangle", "triangle"):
-            return ("fn", name, (self.argument(),))
+            return ("fn", name, (self._named() or self.argument(),))
         letters = ""
         while self.tokens[self.at][0] == "sym":
             letters += self.tokens[self.at][1]
@@ -580,6 +598,17 @@ class Parser:
         if not letters and self.tokens[self.at] == ("op", "="):
             return ("sym", name)
         return ("fn", name, (("sym", letters) if letters else self.argument(),))
+
+    def _named(self) -> Tree | None:
+        r"""The letters and digits of ``\vec{AB}`` as one name, in their order; None for anything else in the braces."""
+        end = self.at + 1
+        while self.tokens[end][0] in ("sym", "num"):
+            end += 1
+        if self.tokens[self.at] != ("op", "{") or end == self.at + 1 or self.tokens[end] != ("op", "}"):
+            return None
+        name = "".join(value for _, value in self.tokens[self.at + 1:end])
+        self.at = end + 1
+        return ("sym", name)
 
     def _root(self) -> Tree:
         index: Tree = ("num", 2)
@@ -601,24 +630,23 @@ class Parser:
             exponent = self.exponent()
         if base is not None:
             arguments += (base,)
-        if exponent == ("neg", ("num", 1)) and name in FUNCTIONS and f"arc{name}" in FUNCTIONS:
+        if exponent == ("neg", ("num", 1)):
+            if f"arc{name}" not in FUNCTIONS:  # \\ln^{-1} has no usual meaning
+                raise Unreadable(f"the inverse of \\{name}, or one over it")
             return ("fn", "arc" + name, arguments)
         tree = ("fn", name, arguments)
         return tree if exponent is None else ("pow", tree, exponent)
 
     def _arguments(self) -> tuple[Tree, ...]:
-        r"""A bracket, or the product that follows: it ends at ``+ - = , /`` and at another function."""
+        r"""A bracket, a group in braces, or the product that follows: it ends at ``+ - = , /`` and at another function."""
         if self.accept("("):
             return self._entries(")")
         if self.tokens[self.at] in (("op", "{"), ("op", "[")):
             tree = self.atom()
-            return tree[1] if tree[0] == "list" else (self._more_factors(self._raise_again(tree)),)
+            return tree[1] if tree[0] == "list" else (self._suffixes(self._raised(tree) if self.accept("^") else tree),)
         if self.accept("-"):
             return (("neg", self._more_factors(self.power())),)
         return (self._more_factors(self.power()),)
-
-    def _raise_again(self, tree: Tree) -> Tree:
-        return self._suffixes(("pow", tree, self.exponent()) if self.accept("^") else tree)
 
     def _more_factors(self, tree: Tree) -> Tree:
         for _ in range(MAX_FACTORS):
@@ -633,7 +661,8 @@ class Parser:
         if not self.accept("_"):
             raise Unreadable(f"\\{name} without its ends")
         start = self.argument()
-        if not self.accept("^") or start[0] != "rel" or start[1] != ("=",) or start[2][0][0] != "sym":
+        if not self.accept("^") or start[0] != "rel" or start[1] != ("=",) or (
+                start[2][0][0] != "sym" and start[2][0] != ("const", "i")):
             raise Unreadable(f"the ends of \\{name} are not read")
         (symbol, first), last = start[2], self.exponent()
         body = self.product()
@@ -693,10 +722,33 @@ class Parser:
         return name
 
 
+def _is_application(name: str, marks: tuple[Token, ...], inside: tuple[Token, ...]) -> bool:
+    """Whether ``name(inside)`` before an equals sign is a function at a place. ``k(k+1)`` is a product.
+
+    Primes and an exponent of -1 mark a function, and so do ``f``, words, and a relation such as in ``P(X = 2)``.
+    Capitals and other names with an index apply to anything but a sum, other letters to one letter, ``p`` and ``q`` also
+    to a number.
+    """
+    if any(mark[1] in ("'", "prime") for mark in marks):
+        return True
+    values = [token[1] for token in inside]
+    if ("op", "^") in marks and [mark[1] for mark in marks if mark[1] not in ("{", "}")][-3:] != ["^", "-", "1"] or any(
+            token == name and following != "(" for token, following in zip(values, [*values[1:], ""], strict=False)):
+        return False
+    if len(name) > 1 and name not in GREEK or name in ("f", "g", "h", "E", "F", "G", "H", "P") or set(values) & set("=<>|"):
+        return True
+    if set(values[1:]) & {"+", "-", "pm"}:
+        return False
+    return not name.islower() or name in GREEK or len(inside) == 1 and (inside[0][0] == "sym" or name in ("p", "q"))
+
+
 def determinant(rows: tuple[tuple[Tree, ...], ...]) -> Tree:
     """The determinant written out along the first row (at most 4 rows)."""
     if len(rows) != len(rows[0]) or len(rows) > 4:
         raise Unreadable("a determinant that is not square, or has more than 4 rows")
+    # An entry of the last row is written (n - 1)! times. The parts share their memory, but whoever reads them does not.
+    if factorial(len(rows) - 1) * size(rows) > MAX_TOKENS:
+        raise TooBig(f"a determinant of more than {MAX_TOKENS} symbols")
     if len(rows) == 1:
         return rows[0][0]
     terms = []
@@ -712,9 +764,14 @@ def size(tree: Tree) -> int:
 
 
 def substitute(tree: Tree, symbol: Tree, value: Tree) -> Tree:
-    """The tree with every ``symbol`` replaced."""
+    """The tree with every ``symbol`` replaced by a number, also where it is an index."""
     if tree == symbol:
         return value
+    if tree[:1] == ("sym",) and symbol[1] in tree[1].partition("_")[2]:
+        base, _, index = tree[1].partition("_")
+        if index != symbol[1]:
+            raise Unreadable("an index that is computed")
+        return ("sym", f"{base}_{value[1]}")
     return tuple(substitute(part, symbol, value) if isinstance(part, tuple) else part for part in tree)
 
 

@@ -80,6 +80,8 @@ def _text_tokens(content: str, previous: Token, following: str) -> list[Token]:
         return [("cmd", SPELLED.get(bare, bare))]
     if bare.lower() in SETS_IN_WORDS:
         return [SETS_IN_WORDS[bare.lower()]]
+    if match := re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s+([mgshLlNJWVACF])", bare):
+        return [("num", match[1]), ("text", match[2])]
     if "\\" in bare or not any(map(str.isalpha, bare)) or (
             not after_value and re.match(r"[-+]?\.?[0-9]", bare) and not bare[-1:].isdecimal()):
         return list(tokenize(content))
