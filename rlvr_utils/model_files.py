@@ -9,6 +9,7 @@ import errno
 import json
 import os
 import re
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -72,8 +73,8 @@ def check_file(file: Path, search: bool = True) -> dict[str, tuple[int, ...]]:
         weights = load_state_dict(file)
         shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
     except Exception as error:  # safetensors, zip files and pickles each have errors of their own
-        why = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"{file} ({file.stat().st_size:,} bytes) is damaged or cut short ({why[:120]}). {AGAIN}") from error
+        why = textwrap.shorten(str(error) or type(error).__name__, 120)
+        raise ValueError(f"{file} ({file.stat().st_size:,} bytes) is damaged or cut short ({why}). {AGAIN}") from error
     if search:
         refuse_infinite(weights, str(file))
     return shapes

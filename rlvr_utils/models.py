@@ -133,9 +133,9 @@ def check_vocabulary(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel,
                          "rows. Take tokenizer and model from one place, or leave out the tokens that were added.")
     ends = model.generation_config.eos_token_id
     for end in ends if isinstance(ends, list) else [ends]:
-        if end is not None and (isinstance(end, bool) or not isinstance(end, int)):
+        if end is not None and (isinstance(end, bool) or not isinstance(end, int) or not 0 <= end < rows):
             raise ValueError(f"The generation_config.json or config.json of {name} has eos_token_id={end!r}, which is no "
-                             f"token id. Set it to {tokenizer.eos_token_id}, the tokenizer's.")
+                             f"token id of the model. Set it to {tokenizer.eos_token_id}, the tokenizer's.")
 
 
 def vocabulary_size(tokenizer: PreTrainedTokenizerBase) -> int:

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from rlvr_utils import models
 from rlvr_utils.model_files import check_file, check_weights
@@ -153,6 +155,7 @@ FAULTS = {
     "no generation config": (write("generation_config.json", b"[]"), "generation_config.json holds no JSON object"),
     "a broken generation config": (write("generation_config.json", b"{"), "generation_config.json is not JSON"),
     "an end that is text": (edit("generation_config.json", eos_token_id="</s>"), "eos_token_id='</s>', which is no"),
+    "an end beyond all ids": (edit("generation_config.json", eos_token_id=[1, 99999]), "eos_token_id=99999, which is no"),
     "a gap in the ids": (token_id, "token ids up to 5000, and its model's embedding only"),
     "a pointer": (write("model.safetensors", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n"), "git lfs pull"),
     "no weights": (write("model.safetensors", None), "has no weights"),
@@ -252,6 +255,13 @@ def test_a_chat_template_that_leaves_out_the_problem_is_refused(whole, template:
     tokenizer.chat_template = template
     with pytest.raises(ValueError, match="chat template leaves out what the user says"):
         encode_prompts(tokenizer, [[{"role": "user", "content": text}] for text in ("1 + 1?", "2 + 2?")])
+
+
+def test_a_tokenizer_that_knows_no_part_of_a_problem_is_refused() -> None:
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(WordLevel({"word": 0, "<end>": 1})), eos_token="<end>")
+    assert encode_prompts(tokenizer, ["word"]) == [[0]]
+    with pytest.raises(ValueError, match="tokenizer leaves out what the user says: its prompts are ''. Repair it in the"):
+        encode_prompts(tokenizer, ["1 + 1?"])
 
 
 def test_a_tokenizer_that_appends_its_end_token_ends_no_prompt_with_it(whole, tmp_path) -> None:

@@ -11,6 +11,7 @@ import json
 import os
 import platform
 import shutil
+import textwrap
 import tomllib
 import urllib.error
 import urllib.request
@@ -300,7 +301,7 @@ def check_quantization(config: PretrainedConfig, name: str) -> None:
     try:
         get_hf_quantizer(config, None, None, True, {})
     except Exception as error:  # each of its twenty methods has its own
-        reason = " ".join(str(error).split())[:200]
+        reason = textwrap.shorten(str(error), 200)
         raise ValueError(f"The weights of {name} are quantized, and transformers cannot load them here ({reason}). Install "
                          "that, or take the model that is not quantized.") from error
 
