@@ -93,33 +93,6 @@ def refuse_infinite(weights: Mapping[str, torch.Tensor], where: str) -> None:
                                  f"{AGAIN}")
 
 
-def compare_weights(folder: Path, stored: dict[str, tuple[int, ...]], needed: dict[str, tuple[int, ...]],
-                    prefix: str = "") -> None:
-    """Refuse weights that are not those of ``config.json``: what is missing would silently be filled with random numbers.
-
-    Some checkpoints name tensors otherwise and are renamed when they are loaded. A name that is missing is really missing
-    where most names agree, where none does, and where nothing else is stored.
-
-    Args:
-        stored: shapes by name, as :func:`check_weights` gives them.
-        needed: shapes of the model that ``config.json`` describes, without tied weights.
-        prefix: of the model's body, which checkpoints may leave out.
-
-    Raises:
-        ValueError: names the first tensor that is missing or of another shape.
-    """
-    stored, needed = ({name.removeprefix(prefix): shape for name, shape in shapes.items()} for shapes in (stored, needed))
-    both = stored.keys() & needed.keys()
-    for name in sorted(both):
-        if stored[name] != needed[name]:
-            raise ValueError(f"The weights in {folder} are not those of its config.json: {name} has the shape "
-                             f"{list(stored[name])}, not {list(needed[name])}. Take both from one model.")
-    missing = sorted(needed.keys() - both)
-    if missing and (2 * len(both) > len(needed) or not both or both == stored.keys()):
-        raise ValueError(f"{len(missing)} of {len(needed)} tensors of the model are not in {folder}, the first is "
-                         f"{missing[0]}. {AGAIN}")
-
-
 def read_json(file: Path) -> dict:
     """A JSON file that holds an object.
 
