@@ -9,6 +9,7 @@ import errno
 import json
 import os
 import re
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -72,8 +73,8 @@ def check_file(file: Path, search: bool = True) -> dict[str, tuple[int, ...]]:
         weights = load_state_dict(file)
         shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
     except Exception as error:  # safetensors, zip files and pickles each have errors of their own
-        why = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"{file} ({file.stat().st_size:,} bytes) is damaged or cut short ({why[:120]}). {AGAIN}") from error
+        why = textwrap.shorten(str(error) or type(error).__name__, 120)
+        raise ValueError(f"{file} ({file.stat().st_size:,} bytes) is damaged or cut short ({why}). {AGAIN}") from error
     if search:
         refuse_infinite(weights, str(file))
     return shapes
@@ -90,33 +91,6 @@ def refuse_infinite(weights: Mapping[str, torch.Tensor], where: str) -> None:
             if not torch.stack(weight.detach().aminmax()).isfinite().all():
                 raise ValueError(f"{name} in {where} holds NaN or infinite numbers, so the model can compute nothing. "
                                  f"{AGAIN}")
-
-
-def compare_weights(folder: Path, stored: dict[str, tuple[int, ...]], needed: dict[str, tuple[int, ...]],
-                    prefix: str = "") -> None:
-    """Refuse weights that are not those of ``config.json``: what is missing would silently be filled with random numbers.
-
-    Some checkpoints name tensors otherwise and are renamed when they are loaded. A name that is missing is really missing
-    where most names agree, where none does, and where nothing else is stored.
-
-    Args:
-        stored: shapes by name, as :func:`check_weights` gives them.
-        needed: shapes of the model that ``config.json`` describes, without tied weights.
-        prefix: of the model's body, which checkpoints may leave out.
-
-    Raises:
-        ValueError: names the first tensor that is missing or of another shape.
-    """
-    stored, needed = ({name.removeprefix(prefix): shape for name, shape in shapes.items()} for shapes in (stored, needed))
-    both = stored.keys() & needed.keys()
-    for name in sorted(both):
-        if stored[name] != needed[name]:
-            raise ValueError(f"The weights in {folder} are not those of its config.json: {name} has the shape "
-                             f"{list(stored[name])}, not {list(needed[name])}. Take both from one model.")
-    missing = sorted(needed.keys() - both)
-    if missing and (2 * len(both) > len(needed) or not both or both == stored.keys()):
-        raise ValueError(f"{len(missing)} of {len(needed)} tensors of the model are not in {folder}, the first is "
-                         f"{missing[0]}. {AGAIN}")
 
 
 def read_json(file: Path) -> dict:

@@ -26,7 +26,7 @@ from transformers import (
     Qwen2Config,
 )
 from transformers.pytorch_utils import Conv1D
-from transformers.utils.logging import disable_progress_bar
+from transformers.utils.logging import disable_progress_bar, get_verbosity, set_verbosity, set_verbosity_error
 
 from .model_files import advice, local_folder, read_generation, refuse_infinite
 from .profiles import ALL_LINEAR, EVERY_LINEAR, MODELS_8B, Profile, resolve_model
@@ -74,19 +74,38 @@ def load_model(profile: Profile) -> PreTrainedModel:
         ValueError: it cannot be had, some of its weights are missing (transformers would make random ones), or some are
             NaN or infinite.
     """
-    if folder := local_folder(profile.model):
-        read_generation(folder)
-    disable_progress_bar()  # a bar per model load says nothing to a learner; downloads have their own
-    model, found = _from_hub(AutoModelForCausalLM.from_pretrained, profile.model, dtype=getattr(torch, profile.dtype),
-                             output_loading_info=True)
-    if missing := sorted(found["missing_keys"]):
-        raise ValueError(f"{len(missing)} tensors of {profile.model} are not in its files, the first is {missing[0]}: "
-                         "download or copy it again, or take weights and config.json from one model.")
+    model = from_files(profile.model, dtype=getattr(torch, profile.dtype))
     if torch.cuda.is_available():
         model = model.to("cuda")
     else:
         watch_threads(model, profile.cpu_threads)
     refuse_infinite(dict(model.named_parameters()), profile.model)
+    return model
+
+
+def from_files(name: str, **options) -> PreTrainedModel:
+    """transformers' model, in full; with ``device_map="meta"`` from its files but without their numbers, in no time.
+
+    Raises:
+        ValueError: it cannot be had, or tensors are missing or of another shape (transformers would make random ones).
+    """
+    if folder := local_folder(name):
+        read_generation(folder)
+    disable_progress_bar()  # a bar per model load says nothing to a learner; downloads have their own
+    verbosity = get_verbosity()
+    set_verbosity_error()  # of what it would report on tensors, the first is named below
+    try:
+        model, found = _from_hub(AutoModelForCausalLM.from_pretrained, name, output_loading_info=True,
+                                 ignore_mismatched_sizes=True, **options)
+    finally:
+        set_verbosity(verbosity)
+    if other := sorted(found["mismatched_keys"]):
+        tensor, stored, needed = other[0]
+        raise ValueError(f"The weights of {name} are not those of its config.json: {tensor} has the shape {list(stored)}, "
+                         f"not {list(needed)}. Take both from one model.")
+    if missing := sorted(found["missing_keys"]):
+        raise ValueError(f"{len(missing)} tensors of {name} are not in its files, the first is {missing[0]}: download or "
+                         "copy it again, or take weights and config.json from one model.")
     return model
 
 
@@ -103,12 +122,6 @@ def empty_model(config: PretrainedConfig) -> PreTrainedModel:
     except ValueError as error:
         raise ValueError(f"Models of type {config.model_type!r} do not continue a text, as far as transformers knows: take "
                          "a causal language model.") from error
-
-
-def needed_shapes(model: PreTrainedModel) -> dict[str, tuple[int, ...]]:
-    """The shape of every tensor of ``model`` that a checkpoint has to hold, by name: tied weights may be left out."""
-    tied = set(model.all_tied_weights_keys)
-    return {name: tuple(weight.shape) for name, weight in model.state_dict().items() if name not in tied}
 
 
 def _from_hub(load, name: str, **options):
@@ -133,9 +146,9 @@ def check_vocabulary(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel,
                          "rows. Take tokenizer and model from one place, or leave out the tokens that were added.")
     ends = model.generation_config.eos_token_id
     for end in ends if isinstance(ends, list) else [ends]:
-        if end is not None and (isinstance(end, bool) or not isinstance(end, int)):
+        if end is not None and (isinstance(end, bool) or not isinstance(end, int) or not 0 <= end < rows):
             raise ValueError(f"The generation_config.json or config.json of {name} has eos_token_id={end!r}, which is no "
-                             f"token id. Set it to {tokenizer.eos_token_id}, the tokenizer's.")
+                             f"token id of the model. Set it to {tokenizer.eos_token_id}, the tokenizer's.")
 
 
 def vocabulary_size(tokenizer: PreTrainedTokenizerBase) -> int:

@@ -11,7 +11,17 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+from tokenizers import Tokenizer
+from tokenizers.models import BPE, WordLevel
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MixtralConfig,
+    MixtralForCausalLM,
+    PreTrainedTokenizerFast,
+)
 
 from rlvr_utils import models
 from rlvr_utils.model_files import check_file, check_weights
@@ -147,12 +157,13 @@ FAULTS = {
     "NaN": (filled(float("nan")), "model.norm.weight in .* holds NaN or infinite numbers"),
     "infinity": (filled(float("-inf"), pickle=True), "model.norm.weight in .* holds NaN or infinite numbers"),
     "gptq": (edit("config.json", quantization_config={"quant_method": "gptq", "bits": 4, "group_size": 128}),
-             "are quantized, .* optimum"),
+             "requires optimum"),
     "bitsandbytes": (edit("config.json", quantization_config={"quant_method": "bitsandbytes", "load_in_4bit": True}),
-                     "are quantized, .* bitsandbytes"),
+                     "requires bitsandbytes"),
     "no generation config": (write("generation_config.json", b"[]"), "generation_config.json holds no JSON object"),
     "a broken generation config": (write("generation_config.json", b"{"), "generation_config.json is not JSON"),
     "an end that is text": (edit("generation_config.json", eos_token_id="</s>"), "eos_token_id='</s>', which is no"),
+    "an end beyond all ids": (edit("generation_config.json", eos_token_id=[1, 99999]), "eos_token_id=99999, which is no"),
     "a gap in the ids": (token_id, "token ids up to 5000, and its model's embedding only"),
     "a pointer": (write("model.safetensors", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n"), "git lfs pull"),
     "no weights": (write("model.safetensors", None), "has no weights"),
@@ -164,7 +175,7 @@ FAULTS = {
     "an adapter": (into_an_adapter, "It is an adapter. `rlvr export RUN NEW_FOLDER`"),
     "more layers": (edit("config.json", num_hidden_layers=3), "18 of 29 tensors|tensors of .* are not in"),
     "another width": (edit("config.json", hidden_size=32), "are not those of its config.json"),
-    "another architecture": (edit("config.json", model_type="gpt2", architectures=None), "tensors of the model are not in"),
+    "another architecture": (edit("config.json", model_type="gpt2", architectures=None), "tensors of .* are not in its"),
     "no such architecture": (edit("config.json", model_type="nonesuch", architectures=None), "cannot read them"),
     "an encoder": (edit("config.json", model_type="t5", architectures=None), "take a causal language model"),
     "a null": (lambda folder: (folder / "config.json").write_text(
@@ -239,6 +250,18 @@ def test_another_architecture_is_a_model_like_any_other(whole, tmp_path, body: b
     load_model(p)
 
 
+def test_names_that_transformers_changes_while_it_loads_are_no_missing_tensors(whole, tmp_path) -> None:
+    """The experts of a mixture lie one by one in its files, and together in the model."""
+    tokenizer = load_tokenizer(get_profile("mini", model=str(whole)))
+    MixtralForCausalLM(MixtralConfig(
+        vocab_size=len(tokenizer), hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
+        num_key_value_heads=1, num_local_experts=2, eos_token_id=tokenizer.eos_token_id)).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    p = get_profile("mini", model=str(tmp_path), lora_targets=["q_proj"])
+    assert "holds prompt and response" in checks.check_model(p)
+    assert "stay as they are" in checks.check_layers(p)
+
+
 def test_a_larger_embedding_than_the_tokenizer_needs_is_usual(whole) -> None:
     p = get_profile("mini", model=str(whole))
     model = load_model(p)
@@ -252,6 +275,15 @@ def test_a_chat_template_that_leaves_out_the_problem_is_refused(whole, template:
     tokenizer.chat_template = template
     with pytest.raises(ValueError, match="chat template leaves out what the user says"):
         encode_prompts(tokenizer, [[{"role": "user", "content": text}] for text in ("1 + 1?", "2 + 2?")])
+
+
+@pytest.mark.parametrize("model, said", [(BPE({"w": 0, "<end>": 1}, []), "leaves out what the user says: its prompts are"),
+                                         (WordLevel({"w": 0, "<end>": 1}), "fails on a prompt: ")])
+def test_a_tokenizer_that_knows_no_part_of_a_problem_is_refused(model, said: str) -> None:
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(model), eos_token="<end>")
+    assert encode_prompts(tokenizer, ["w"]) == [[0]]
+    with pytest.raises(ValueError, match=f"The model's tokenizer {said}.*Repair it in the tokenizer's files."):
+        encode_prompts(tokenizer, ["1 + 1?"])
 
 
 def test_a_tokenizer_that_appends_its_end_token_ends_no_prompt_with_it(whole, tmp_path) -> None:

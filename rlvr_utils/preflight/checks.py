@@ -20,21 +20,20 @@ from pathlib import Path
 
 import psutil
 import torch
-from transformers import GenerationConfig, PretrainedConfig
-from transformers.quantizers.auto import get_hf_quantizer
+from transformers import PretrainedConfig
 
 from .. import REPO
 from ..memory import GIB, estimate, parameter_count, plan
 from ..memory.estimate import trained
-from ..model_files import check_weights, compare_weights, local_folder, read_generation
+from ..model_files import check_weights, local_folder
 from ..models import (
     SHAPES,
     attach_lora,
     check_vocabulary,
     empty_model,
+    from_files,
     load_tokenizer,
     model_config,
-    needed_shapes,
     untrained_experts,
 )
 from ..problems import all_rows, overlap, overlap_sentence, unreadable_ground_truths
@@ -277,32 +276,16 @@ def check_model(p: Profile) -> str:
     """The model can be had (here, or from the hub with this account), is whole, and holds prompt and response."""
     where = access(p.model)
     config = model_config(p.model)
-    check_quantization(config, p.model)
     model = empty_model(config)
     if folder := local_folder(p.model):
-        compare_weights(folder, check_weights(folder), needed_shapes(model), f"{model.base_model_prefix}.")
-        if given := read_generation(folder):
-            model.generation_config = GenerationConfig.from_dict(given)
+        check_weights(folder)
+        model = from_files(str(folder), device_map="meta", dtype=getattr(torch, p.dtype))
     check_vocabulary(load_tokenizer(p), model, p.model)
     longest = p.max_prompt_length + p.max_completion_length
     if (getattr(config, "max_position_embeddings", None) or longest) < longest:
         raise ValueError(f"{p.model} reads {config.max_position_embeddings} tokens; max_prompt_length + "
                          f"max_completion_length = {longest} is more. Lower one of them.")
     return f"{p.model} is {where} and holds prompt and response."
-
-
-def check_quantization(config: PretrainedConfig, name: str) -> None:
-    """What transformers needs for quantized weights is here: it looks for that only when it loads them.
-
-    Raises:
-        ValueError: a package or a GPU is missing.
-    """
-    try:
-        get_hf_quantizer(config, None, None, True, {})
-    except Exception as error:  # each of its twenty methods has its own
-        reason = " ".join(str(error).split())[:200]
-        raise ValueError(f"The weights of {name} are quantized, and transformers cannot load them here ({reason}). Install "
-                         "that, or take the model that is not quantized.") from error
 
 
 def check_layers(p: Profile) -> str:

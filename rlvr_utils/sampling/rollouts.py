@@ -177,23 +177,25 @@ def encode_prompts(tokenizer: PreTrainedTokenizerBase, prompts: list) -> list[li
     Some tokenizers append their end token to every text. A response must not follow one, so it is taken off.
 
     Raises:
-        ValueError: the tokenizer's chat template does not take one user message, or leaves out what it says.
+        ValueError: the tokenizer's chat template does not take one user message, or nothing is left of what it says.
     """
-    if prompts and isinstance(prompts[0], list):
-        try:
+    chat = bool(prompts) and isinstance(prompts[0], list)
+    culprit, cure = ("chat template", ", or remove it there to use plain prompts") if chat else ("tokenizer", "")
+    try:
+        if chat:
             rows = tokenizer.apply_chat_template(prompts, add_generation_prompt=True, tokenize=True,
                                                  return_dict=True)["input_ids"]
-        except Exception as error:  # a template is a program of its author: it may raise anything
-            raise ValueError(f"The model's chat template fails on a conversation of one user message: {error}. Repair it in "
-                             "the tokenizer's files, or remove it there to use plain prompts.") from error
-        same = all(row == rows[0] for row in rows) and any(prompt != prompts[0] for prompt in prompts)
-        if same or not all(rows):
-            raise ValueError("The model's chat template leaves out what the user says: its prompts are "
-                             f"{tokenizer.decode(rows[0])!r}. Repair it in the tokenizer's files, or remove it there to use "
-                             "plain prompts.")
-        return rows
-    special = set(tokenizer.all_special_ids)
-    return [row[:len(row) - appended(row, special)] for row in tokenizer(prompts)["input_ids"]]
+        else:
+            special = set(tokenizer.all_special_ids)
+            rows = [row[:len(row) - appended(row, special)] for row in tokenizer(prompts)["input_ids"]]
+    except Exception as error:  # a template is a program of its author: it may raise anything
+        raise ValueError(f"The model's {culprit} fails on {'a conversation of one user message' if chat else 'a prompt'}: "
+                         f"{error}. Repair it in the tokenizer's files{cure}.") from error
+    same = all(row == rows[0] for row in rows) and any(prompt != prompts[0] for prompt in prompts)
+    if same or not all(rows):
+        raise ValueError(f"The model's {culprit} leaves out what the user says: its prompts are "
+                         f"{tokenizer.decode(rows[0])!r}. Repair it in the tokenizer's files{cure}.")
+    return rows
 
 
 def appended(ids: list[int], special: set[int]) -> int:
