@@ -16,7 +16,7 @@ from rlvr_utils.diagnosis import diagnose
 from rlvr_utils.profiles import get_profile
 from rlvr_utils.runs import RunWriter, load_run
 from rlvr_utils.training import attach, train
-from rlvr_utils.training.attach import progress_line
+from rlvr_utils.training.attach import progress
 from rlvr_utils.training.recording import Recorder, level, recent
 from rlvr_utils.widgets import LiveReward
 
@@ -140,7 +140,7 @@ def test_progress_of_a_single_reward_has_no_interval(kind, tmp_path):
     writer = RunWriter(tmp_path / "run")
     writer.write_config({"max_steps": 9})
     writer.log_metrics({"step": 1, "seconds": 1.0, "reward": 0.25, "completions/mean_length": 8.0})
-    assert progress_line(load_run(writer.path)) == "step 1/9  reward 0.250  8.0 tokens  about 0:08 left, evaluations apart"
+    assert progress(load_run(writer.path)) == "step 1/9  reward 0.250  8.0 tokens  about 0:08 left, evaluations apart"
 
 
 @pytest.mark.parametrize("settings", [{"updates_per_generation": 2}, {"method": "rejection"}, {}])

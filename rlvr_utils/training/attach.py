@@ -41,7 +41,7 @@ def attach(folder: str | Path, live: Callable[[list[dict]], None] | None = None,
         state = len(run.metrics), len(run.evaluations)
         if state != seen:
             seen = state
-            say(progress_line(run))
+            say(progress(run))
             if live and len(run.metrics):
                 live = shown(live, run.metrics.to_dict("records"), say)
         if run.environment.get("finished"):
@@ -68,7 +68,7 @@ def is_going(folder: str | Path) -> bool:
     return is_held(run_folder(folder) / "checkpoints" / "lock")
 
 
-def progress_line(run: Run) -> str:
+def progress(run: Run) -> str:
     """One line: where it is, the reward with its interval, and the time that the remaining steps will take."""
     total, rows = run.config.get("max_steps", 0), run.metrics
     if rows.empty:
