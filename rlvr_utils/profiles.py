@@ -60,7 +60,8 @@ class Range(NamedTuple):
 COUNT = Range(1, 10**9)
 #: Every setting that is a number, and what it may be; None, where a field allows it, means all, or what its comment says.
 RANGES = {
-    "seed": Range(0, 2**32 - 1), "shots": Range(0, 1000), "beta": Range(0, 1000), "learning_rate": Range(0, 10, above=True),
+    "seed": Range(0, 2**32 - 1), "shots": Range(0, 1000), "beta": Range(0, 1000),
+    "learning_rate": Range(0, 1000, above=True),
     **dict.fromkeys(("epsilon", "epsilon_high", "lora_alpha"), Range(0, 10**6, above=True)), "lora_rank": COUNT,
     "temperature": Range(0.01, 100, why="rollouts must be sampled"),
     "reward_value": Range(0, 10**6, above=True, why="a right answer has to pay more than a wrong one"),

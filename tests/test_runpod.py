@@ -186,7 +186,7 @@ def test_vllm_comes_first_brings_its_own_and_is_remembered(pod: Pod) -> None:
     assert pod.run("--vllm").returncode == 0
     installed, wanted = pod.read("pip.log"), (pod.volume / "rlvr-env" / "requirements.txt").read_text().splitlines()
     assert len(installed.splitlines()) == 2, "one resolution, and the course itself"
-    assert {"vllm>=0.28,<=0.30", "trl==1.16.0", "torch>=2.8", "trl>=1.16", "jupyterlab>=4.4"} <= set(wanted)
+    assert {"vllm>=0.28,<=0.30", "trl==1.16.0", "torch>=2.8", "trl>=1.16,<1.17", "jupyterlab>=4.4"} <= set(wanted)
     assert not [line for line in wanted if line.startswith(("lark", "protobuf", "setuptools"))], "vLLM's own wishes"
     assert (pod.volume / "rlvr-env" / "constraints.txt").read_text() == "", "PyTorch is the one that vLLM was built for"
     assert "is ready." in pod.run().stdout and pod.read("pip.log") == installed
