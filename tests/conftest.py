@@ -20,3 +20,11 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real test data in {folder}: set RLVR_TEST_DATA to a folder that holds it")
     return folder
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory) -> str:
+    """The folder of a random Llama of about ten thousand parameters with MiniLlama's kind of tokenizer."""
+    from resume import tiny_model  # imports torch, which many tests do not need
+
+    return str(tiny_model(tmp_path_factory.mktemp("tiny")))

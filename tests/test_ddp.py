@@ -23,13 +23,8 @@ from rlvr_utils.training.processes import gather, join_processes, share
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
-from resume import differences, tiny_model  # noqa: E402
+from resume import differences  # noqa: E402
 from two_processes import LEARNING, first_gradient, letters  # noqa: E402
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory) -> str:
-    return str(tiny_model(tmp_path_factory.mktemp("tiny")))
 
 
 @pytest.fixture(scope="module")

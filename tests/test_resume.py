@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from resume import SETTINGS, differences, odd, tiny_model
+from resume import SETTINGS, differences, odd
 from safetensors.torch import load_file, save_file
 
 from rlvr_utils import runs, training
@@ -25,11 +25,6 @@ from rlvr_utils.training.checkpoints import MARK, checkpoint_step, checkpoints, 
 HERE = Path(__file__).resolve().parent
 
 SHORT = SETTINGS | {"max_steps": 4, "eval_every": 2}
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory) -> str:
-    return str(tiny_model(tmp_path_factory.mktemp("tiny")))
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from resume import tiny_model
 
 from rlvr_utils.preflight.checks import check_reward
 from rlvr_utils.problems import load_problems
@@ -25,11 +24,6 @@ from rlvr_utils.training.rewards import data_columns, recording, try_reward
 TINY = {"prompts_per_step": 2, "group_size": 4, "max_steps": 6, "eval_problems": 3, "eval_every": 3, "save_every": 2,
         "max_completion_length": 12, "train_subset": 4, "log_rollouts_every": 2, "wandb_mode": "disabled"}
 TEXTS = [r"So $\boxed{4}$.", "Hard to say.", ""]
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory) -> str:
-    return str(tiny_model(tmp_path_factory.mktemp("tiny")))
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from resume import CLOCKS, SETTINGS, odd, tiny_model
+from resume import CLOCKS, SETTINGS, odd
 
 from rlvr_utils import tracking, training
 from rlvr_utils.analysis import wandb_metrics
@@ -18,11 +18,6 @@ from rlvr_utils.training import train
 
 SHORT = SETTINGS | {"max_steps": 4, "eval_every": 2, "wandb_mode": "offline"}
 KEY = "0123456789abcdef" * 2 + "deadbeef"  # 40 characters, as W&B's keys have
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory) -> str:
-    return str(tiny_model(tmp_path_factory.mktemp("tiny")))
 
 
 @pytest.fixture(scope="module")

@@ -10,14 +10,14 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from resume import odd
 from safetensors.torch import load_file
-from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
+from transformers import LlamaForCausalLM, MistralConfig, MistralForCausalLM
 
 from rlvr_utils import training
 from rlvr_utils.memory import estimate
 from rlvr_utils.models import load_model, load_tokenizer
 from rlvr_utils.preflight import preflight
-from rlvr_utils.pretrain import HABIT, document_text, documents, train_tokenizer
 from rlvr_utils.problems import training_order
 from rlvr_utils.profiles import get_profile
 from rlvr_utils.runs import RunWriter, load_run
@@ -26,29 +26,6 @@ from rlvr_utils.training.safety import RunInterrupted
 
 TINY = {"prompts_per_step": 2, "group_size": 4, "max_steps": 6, "eval_problems": 3, "eval_every": 3, "save_every": 2,
         "max_completion_length": 12, "train_subset": 4, "log_rollouts_every": 2, "wandb_mode": "disabled"}
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory) -> str:
-    """A folder with a Llama of about ten thousand parameters and MiniLlama's kind of tokenizer."""
-    import random
-
-    folder = tmp_path_factory.mktemp("tiny")
-    stream = documents(random.Random(0), HABIT, set())
-    tokenizer = train_tokenizer(document_text(next(stream)) for _ in range(300))
-    torch.manual_seed(0)
-    model = LlamaForCausalLM(LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
-        num_key_value_heads=1, tie_word_embeddings=True, bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id))
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return str(folder)
-
-
-def odd(completions, **columns):
-    """A reward that varies without any skill, so that the weights of an untrained model really move."""
-    return [float(sum(map(ord, text)) % 2) for text in completions]
 
 
 @pytest.fixture

@@ -244,9 +244,9 @@ def refuse_unsuitable(model: PreTrainedModel) -> None:
     kinds = {type(layer).__name__ for layer in DynamicCache(config=model.config).layers if type(layer) is not DynamicLayer}
     if kinds:
         kind = "a sliding window" if any("Sliding" in name for name in kinds) else f"layers of another kind ({min(kinds)})"
-        raise ValueError(f"{type(model).__name__} has {kind}, which the shared prefix does not know; "
-                         "set shared_prefix=False.")
-    if model.device.type == "meta" and (kind := seen_by_attention(model)):
+    else:
+        kind = seen_by_attention(model) if model.device.type == "meta" else None
+    if kind:
         raise ValueError(f"{type(model).__name__} has {kind}, which the shared prefix does not know; "
                          "set shared_prefix=False.")
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from ..problems import judge_response, training_rows
-from ..profiles import Profile
+from ..profiles import REWARDS, Profile
 from ..prompts import build_prompt
 from ..runs import RunWriter
 from ..system.paths import current_directory_last
@@ -94,10 +94,11 @@ def checked(reward: Callable, name: str, completions: Sequence, columns: Mapping
     """
     state = columns.get("trainer_state")
     where = f"reward {name!r} at step {state.global_step + 1 if state else 1}"
-    # A reward may change its lists, and TRL and the record go on with them.
-    copies = {column: copy.deepcopy(value) if isinstance(value, list) else value for column, value in columns.items()}
+    passed = {"completions": completions, **columns}
+    if name not in REWARDS:  # one of the reader's own may change its lists, and TRL and the record go on with them
+        passed = {column: copy.deepcopy(value) if isinstance(value, list) else value for column, value in passed.items()}
     try:
-        given = reward(completions=copy.deepcopy(completions), **copies)
+        given = reward(**passed)
         given = list(result_of(given) if inspect.isawaitable(given) else given)
     except (Exception, SystemExit) as error:
         raise RewardFailed(f"{where} failed{place(error)}: {named(error)}.") from error
