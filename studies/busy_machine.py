@@ -7,10 +7,13 @@ responses to each of 64 test problems, a sampling call 8 to each of 16. The firs
 arm finds its number of threads there, and ``settling`` says how long it took. ``changes`` counts how often the number was
 changed. Ratios are taken within a round, whose blocks stand next to each other.
 
-    python studies/busy_machine.py [--rounds 8] [--units 2] [--busy 1 2] [--spinning]
+Alone, the two arms hardly differ, and single units scatter more than that. There ``--pairs`` repeats the very same work
+(same problems, same seed, hence the same tokens) with both arms one after the other, and takes the ratio over the pairs.
 
-``--spinning`` adds one unit of the fixed number of threads beside one busy process (some minutes). Writes
-studies/results/busy_machine.json.
+    python studies/busy_machine.py [--pairs 60] [--rounds 8] [--units 2] [--busy 1 2] [--spinning]
+
+``--spinning`` adds one unit of the fixed number of threads beside one busy process (some minutes). ``--pairs 0`` or
+``--rounds 0`` leaves that part of studies/results/busy_machine.json as it is.
 """
 
 from __future__ import annotations
@@ -27,8 +30,9 @@ from pathlib import Path
 from statistics import median
 
 import torch
-from mini_step import Side
+from mini_step import Side, ratio_with_interval
 from shared_prefix import environment
+from transformers import TrainerCallback
 from transformers.utils import logging as hf_logging
 
 from rlvr_utils.models import load_model, load_tokenizer
@@ -68,6 +72,13 @@ def choose_threads(arm: str) -> None:
     threads._threads = Threads(say=lambda text: None) if arm == "adapted" else None
 
 
+def timed(call: Callable[[], object]) -> float:
+    """Seconds that one call takes."""
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
 class Work:
     """What is timed: training steps, evaluations and sampling calls of one model."""
 
@@ -82,21 +93,63 @@ class Work:
     def training(self) -> list[float]:
         return [step[0] for step in self.side.block()]
 
-    def timed(self, call: Callable[[], object]) -> list[float]:
-        taken = []
-        for _ in range(self.units + 1):
-            start = time.perf_counter()
-            call()
-            taken.append(time.perf_counter() - start)
-        return taken
-
     def evaluation(self) -> list[float]:
-        return self.timed(lambda: evaluate(self.model, self.tokenizer, self.rows[:64], n_samples=2))
+        return [timed(self.evaluation_call()) for _ in range(self.units + 1)]
 
     def sampling(self) -> list[float]:
+        return [timed(self.sampling_call()) for _ in range(self.units + 1)]
+
+    def evaluation_call(self) -> Callable[[], object]:
+        return lambda: evaluate(self.model, self.tokenizer, self.rows[:64], n_samples=2)
+
+    def sampling_call(self) -> Callable[[], object]:
         prompts = prompts_for(self.rows[:16], self.tokenizer, "minimath", 0, self.p.max_prompt_length)
-        return self.timed(lambda: sample_responses(self.model, self.tokenizer, prompts, n_samples=8, seed=0,
-                                                   max_new_tokens=self.p.max_completion_length))
+        return lambda: sample_responses(self.model, self.tokenizer, prompts, n_samples=8, seed=0,
+                                        max_new_tokens=self.p.max_completion_length)
+
+
+class SameStep(TrainerCallback):
+    """Every step samples the same responses; ``choose(step)`` is called before each."""
+
+    def __init__(self, choose: Callable[[int], None]):
+        self.choose, self.step = choose, 0
+
+    def on_step_begin(self, args, state, control, **kwargs):
+        torch.manual_seed(0)
+        self.choose(self.step)
+        self.step += 1
+
+
+def measure_alone(pairs: int) -> dict:
+    """``{kind: {"seconds": [[fixed, adapted] per pair], "ratio": [adapted / fixed, low, high], "changes": n}}``."""
+    most, changes = str(len(cores())), 0
+
+    def choose(number: int) -> None:  # fixed, adapted, adapted, fixed, ...: a drift of the machine hits both
+        nonlocal changes
+        changes += threads._threads.changes if threads._threads else 0
+        choose_threads("adapted" if number % 4 in (1, 2) else most)
+
+    def paired(seconds: list[float]) -> dict:
+        couples = [(a, b) if i % 2 == 0 else (b, a) for i, (a, b) in enumerate(zip(seconds[::2], seconds[1::2], strict=True))]
+        fixed, adapted = map(list, zip(*couples, strict=True))
+        return {"seconds": [[round(a, 4), round(b, 4)] for a, b in couples],
+                "ratio": ratio_with_interval(adapted, fixed), "changes": changes}
+
+    with tempfile.TemporaryDirectory() as folder:
+        work, result = Work(2 * pairs + 4, Path(folder)), {}
+        step = list(range(work.p.prompts_per_step))
+        work.side.trainer.train_dataset = work.side.trainer.train_dataset.select(step * work.p.max_steps)
+        work.side.trainer.add_callback(SameStep(choose))
+        result["training"] = paired(work.training()[4:4 + 2 * pairs])  # the first four warm up
+        for kind in KINDS[1:]:
+            changes, call = 0, getattr(work, kind + "_call")()
+            call()
+            seconds = []
+            for number in range(2 * pairs):
+                choose(number)
+                seconds.append(timed(call))
+            result[kind] = paired(seconds)
+    return result
 
 
 def measure(rounds: int, units: int, busy: list[int], spinning: bool) -> dict:
@@ -140,10 +193,11 @@ def ratios(arms: dict, above: str, below: str) -> list[float]:
 
 def table(result: dict, most: str) -> str:
     """The ratios that the targets are about, and the medians of all arms."""
-    lines = []
-    for kind, arms in result.items():
-        for above, below in [("adapted beside 0", f"{most} beside 0"),
-                             *((arm, "1 beside 0") for arm in arms if arm.startswith("adapted") and arm[-1] != "0")]:
+    lines = [f"{kind}: alone, adapted / {most} threads: {block['ratio'][0]:.3f} [{block['ratio'][1]:.3f}, "
+             f"{block['ratio'][2]:.3f}] over {len(block['seconds'])} pairs, {block['changes']} changes"
+             for kind, block in result.get("alone", {}).get("kinds", {}).items()]
+    for kind, arms in result.get("kinds", {}).items():
+        for above, below in ((arm, "1 beside 0") for arm in arms if arm.startswith("adapted") and arm[-1] != "0"):
             all_rounds = ratios(arms, above, below)
             lines.append(f"{kind}: {above} busy / {below} busy: {median(all_rounds):.3f} ({all_rounds[0]:.2f} to "
                          f"{all_rounds[-1]:.2f} in {len(all_rounds)} rounds), {sum(arms[above]['changes'])} changes")
@@ -155,16 +209,21 @@ def table(result: dict, most: str) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--pairs", type=int, default=60, help="pairs of the same work, alone")
+    parser.add_argument("--rounds", type=int, default=8, help="rounds beside busy processes")
     parser.add_argument("--units", type=int, default=2, help="units of a block that count")
     parser.add_argument("--busy", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--spinning", action="store_true")
     a = parser.parse_args()
     hf_logging.set_verbosity_error()
     where = environment("wall") | {"cores": len(cores())}
-    result = measure(a.rounds, a.units, a.busy, a.spinning)
+    result = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.exists() else {}
+    if a.pairs:
+        result["alone"] = {"environment": where, "kinds": measure_alone(a.pairs)}
+    if a.rounds:
+        result |= {"environment": where, "kinds": measure(a.rounds, a.units, a.busy, a.spinning)}
     print(table(result, str(len(cores()))))
-    RESULT.write_text(json.dumps({"environment": where, "kinds": result}, indent=1) + "\n", encoding="utf-8")
+    RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
