@@ -26,7 +26,7 @@ FLOORS = (
     ("system", "verifier", "prompts", "stats", "profiles"),
     ("problems", "grpo"),
     ("model_files", "models", "sampling", "memory"),
-    ("runs", "wandb_server", "tracking", "diagnosis"),
+    ("runs", "tracking", "diagnosis"),
     ("training", "own_trainer", "preflight", "pretrain"),
     ("analysis", "plots", "widgets", "exercises", "course"),
     ("cli", "__main__"),

@@ -42,8 +42,7 @@ from ..runs import load_run
 from ..sampling.rollouts import encode_prompts, has_chat_template, prompts_for
 from ..sampling.shared_prefix import refuse_unsuitable
 from ..system.paths import run_folder
-from ..tracking import installed
-from ..wandb_server import api_key, obstacle, server, wandb_mode
+from ..tracking import api_key, installed, obstacle, server, wandb_mode
 
 #: Packages whose version decides whether a run works: their tested version is in requirements.lock.
 PACKAGES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "wandb")

@@ -28,8 +28,7 @@ from ..profiles import PATHS, Profile, get_profile
 from ..runs import Run, RunWriter, SilentWriter, load_run
 from ..sampling.rollouts import check_evaluation, has_chat_template
 from ..system.paths import expanded, local_or_name, run_folder
-from ..tracking import TrackedWriter, Tracker, environment_record, evaluation_values, start_wandb
-from ..wandb_server import wandb_mode
+from ..tracking import TrackedWriter, Tracker, environment_record, evaluation_values, start_wandb, wandb_mode
 from .attach import is_going
 from .build import build_trainer
 from .checkpoints import checkpoint_step, checkpoints, newest_checkpoint
