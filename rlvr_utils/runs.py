@@ -34,6 +34,7 @@ import numpy as np
 import pandas as pd
 
 from rlvr_utils import REPO
+from rlvr_utils.profiles import Profile, get_profile
 from rlvr_utils.stats import bootstrap_over_problems
 from rlvr_utils.system.locks import alone
 from rlvr_utils.system.paths import run_folder
@@ -96,10 +97,19 @@ class Run:
             raise DamagedRun(f"{file} is damaged: it holds no settings. Delete that file.")
         return config
 
+    @cached_property
+    def profile(self) -> Profile:
+        """The same as a Profile: what the file does not name, as in a run of an earlier version, has its profile's value.
+
+        Raises:
+            ValueError: the file names what no run has.
+        """
+        return get_profile(**self.config)
+
     @property
     def split(self) -> str:
         """The split that accuracy is told of: the first of ``eval_splits``."""
-        return next(iter(self.config.get("eval_splits") or ()), "test")
+        return self.profile.eval_splits[0]
 
     @cached_property
     def metrics(self) -> pd.DataFrame:
@@ -119,7 +129,7 @@ class Run:
         """Every kept response: ``ROLLOUT_COLUMNS``, ``split`` (train, test, ood), ``shots``, ``decoding``."""
         folder, frames = self.path / "rollouts", []
         train = _with_prompts(_frame(_read_jsonl_gz(folder / "train.jsonl.gz", appended=True), ROLLOUT_COLUMNS))
-        frames.append(train.assign(split="train", shots=self.config.get("shots", 0), decoding="sampled"))
+        frames.append(train.assign(split="train", shots=self.profile.shots, decoding="sampled"))
         for file in sorted(folder.glob("eval-*.jsonl.gz"), key=_evaluation_order):
             frames.append(_read_evaluation_file(file))
         filled = [frame for frame in frames if len(frame)]

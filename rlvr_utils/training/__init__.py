@@ -21,8 +21,8 @@ from .attach import attach, is_going  # noqa: E402
 from .build import build_trainer, grpo_config, training_dataset  # noqa: E402
 from .evaluation import evaluate_all, evaluate_split  # noqa: E402
 from .rewards import format_reward, random_reward, reward_function  # noqa: E402
-from .run import evaluate_run, export_run, load_trained, profile_of, settings_of, train  # noqa: E402
+from .run import evaluate_run, export_run, load_trained, settings_of, train  # noqa: E402
 
 __all__ = ["attach", "build_trainer", "evaluate_all", "evaluate_run", "evaluate_split", "export_run",
-           "format_reward", "grpo_config", "is_going", "load_trained", "profile_of", "random_reward",
+           "format_reward", "grpo_config", "is_going", "load_trained", "random_reward",
            "reward_function", "settings_of", "train", "training_dataset", "training_rows"]

@@ -70,7 +70,7 @@ def is_going(folder: str | Path) -> bool:
 
 def progress(run: Run) -> str:
     """One line: where it is, the reward with its interval, and the time that the remaining steps will take."""
-    total, rows = run.config.get("max_steps", 0), run.metrics
+    total, rows = run.profile.max_steps, run.metrics
     if rows.empty:
         return f"{run.path.name}: no step yet, {len(run.evaluations)} evaluations made"
     step = int(rows["step"].iloc[-1])

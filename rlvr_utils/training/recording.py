@@ -74,7 +74,7 @@ class Recorder(TrainerCallback):
 
     def ask_rules(self) -> Finding | None:
         """Say what is new; return what ends the run."""
-        found = findings(Record(self.rows, self.evaluations, self.p.to_dict()))
+        found = findings(Record(self.rows, self.evaluations, self.p))
         for finding in found:
             if (finding.name, finding.severity) not in self.told:
                 self.told.add((finding.name, finding.severity))

@@ -7,7 +7,7 @@ import shutil
 import time
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 from transformers import Trainer
@@ -24,10 +24,10 @@ from ..models import (
     untrained_experts,
 )
 from ..problems import evaluation_rows, overlap_sentence
-from ..profiles import PATHS, Profile, get_profile
+from ..profiles import Profile, get_profile
 from ..runs import Run, RunWriter, SilentWriter, load_run
 from ..sampling.rollouts import check_evaluation, has_chat_template
-from ..system.paths import expanded, local_or_name, run_folder
+from ..system.paths import expanded, run_folder
 from ..tracking import TrackedWriter, Tracker, environment_record, evaluation_values, start_wandb, wandb_mode
 from .attach import is_going
 from .build import build_trainer
@@ -40,11 +40,6 @@ from .rewards import reward_function, try_reward
 from .safety import NO_ROOM, RunInterrupted, error_number, in_plain_words, only_one
 from .sources import described, refuse_other_sources, sources
 from .weight_sync import release_vllm, sampler_of
-
-#: What may be changed on a run that has begun: memory, speed and records, but not what is learned.
-MAY_CHANGE = ("micro_batch", "eval_batch", "gradient_checkpointing", "use_vllm", "vllm_server", "shared_prefix",
-              "save_every", "eval_every", "log_rollouts_every", "guard", "cpu_threads", "wandb_mode", "wandb_project")
-
 
 STEPS = "trained-steps.txt"
 
@@ -124,37 +119,37 @@ def start_or_continue(p: Profile, folder: Path, live, say) -> None:
 def refuse_other_run(folder: Path, p: Profile, say, extend: bool = False) -> bool:
     """Whether ``folder`` holds this very run, finished.
 
-    A run may go on with other settings of :data:`MAY_CHANGE`. With a constant learning rate it may also end at its newest
-    checkpoint, and with ``extend`` become longer. Only ``extend`` changes a finished run.
+    A run may go on with other values of the fields with ``may_change``. With a constant learning rate it may also end at
+    its newest checkpoint, and with ``extend`` become longer. Only ``extend`` changes a finished run.
 
     Raises:
         ValueError: it holds a run with other settings, or of another number of steps.
     """
     if not (folder / "config.yaml").is_file():
         return False
-    run, new = load_run(folder), p.to_dict()
+    run = load_run(folder)
     changed = changed_settings(run, p, extend)
     if run.environment.get("finished") and "max_steps" not in changed:
         return True
     refuse_other_sources(folder, sources(p))
-    for k in changed:
-        say(f"{k} is {new[k]!r} from here on; it was {run.config[k]!r}.")
+    for name, (old, new) in changed.items():
+        say(f"{name} is {new!r} from here on; it was {old!r}.")
     (folder / "environment.json").unlink(missing_ok=True)  # it is not finished any more
     return False
 
 
-def changed_settings(run: Run, p: Profile, extend: bool) -> list[str]:
-    """The settings in which ``p`` differs from a run that has begun, all of which may be changed.
+def changed_settings(run: Run, p: Profile, extend: bool) -> dict[str, tuple]:
+    """(old value, new value) of each setting in which ``p`` differs from a run that has begun, all of which may be changed.
 
     Raises:
         ValueError: one may not.
     """
-    old, new = run.config, p.to_dict()
-    changed = [k for k in new if k in old and old[k] != new[k] and not same_path(k, old[k], new[k])]
-    free = MAY_CHANGE + (("max_steps",) if p.lr_schedule == "constant" else ())
-    for k in changed:
-        if k not in free:
-            raise ValueError(f"{run.path} holds a run with {k}={old[k]!r}, not {new[k]!r}. "
+    old, new = run.profile.to_dict(), p.to_dict()
+    changed = {f.name: (old[f.name], new[f.name]) for f in fields(p) if old[f.name] != new[f.name]}
+    for f in fields(p):
+        free = f.metadata["may_change"] or f.name == "max_steps" and p.lr_schedule == "constant"
+        if f.name in changed and not free:
+            raise ValueError(f"{run.path} holds a run with {f.name}={old[f.name]!r}, not {new[f.name]!r}. "
                              "Give another output_dir, or delete that folder.")
     if "max_steps" in changed:
         refuse_other_length(run, p.max_steps, extend)
@@ -167,7 +162,7 @@ def refuse_other_length(run: Run, steps: int, extend: bool) -> None:
     Raises:
         ValueError: it would become longer unasked, or shorter than it can.
     """
-    was, finished = run.config["max_steps"], bool(run.environment.get("finished"))
+    was, finished = run.profile.max_steps, bool(run.environment.get("finished"))
     there = checkpoint_step(next(iter(checkpoints(run.path)), None))
     if steps < there or finished and (steps < was or not there):
         there = was if finished else there
@@ -193,19 +188,13 @@ def settings_of(folder: str | Path, profile: str = "mini", *, extend: bool = Fal
     if not (folder / "config.yaml").is_file():
         return asked
     run = load_run(folder)
-    own = profile_of(run)
     named = {name: getattr(asked, name) for name in ("profile", *changes)}
-    settings = replace(own, **named)
+    settings = replace(run.profile, **named)
     changed_settings(run, settings, extend)
     apart = {k: v for k, v in settings.to_dict().items() if v != asked.to_dict()[k]}
     if apart:
         say(f"{folder.name} holds a run, and its settings count: {', '.join(f'{k}={v!r}' for k, v in apart.items())}.")
     return settings
-
-
-def same_path(name: str, old: object, new: object) -> bool:
-    """Whether a path was only written in another way: runs of earlier versions hold it as it was given."""
-    return name in PATHS and isinstance(old, str) and local_or_name(old, PATHS[name]) == new
 
 
 def train_from(trainer: Trainer, p: Profile, folder: Path, checkpoint: Path | None) -> None:
@@ -266,25 +255,13 @@ def training_seconds(folder: Path) -> float:
     return round(float(metrics["seconds"].iloc[-1]), 1) if len(metrics) else 0.0
 
 
-def profile_of(run: Run) -> Profile:
-    """The profile that a run was made with.
-
-    Raises:
-        ValueError: it has no settings yet, or they are not those of a run.
-    """
-    if not run.config.get("profile"):
-        raise ValueError(f"{run.path} has no config.yaml with a profile: its training has not begun. Start it (again).")
-    known = {k: v for k, v in run.config.items() if k != "profile"}
-    return get_profile(run.config["profile"], **known)
-
-
 def load_trained(run: Run) -> tuple:
     """(model, tokenizer) of a finished run: its base model with its adapter, or its fully tuned model.
 
     Raises:
         ValueError: the run has not come to its end.
     """
-    p = profile_of(run)
+    p = run.profile
     if not (run.path / "adapter").is_dir():
         raise ValueError(f"{run.path} has no trained model yet: start the same training again, it goes on to its end, or "
                          "ends at its newest checkpoint with max_steps set to that.")
@@ -346,12 +323,12 @@ def evaluate_run(path: str | Path, split: str | None = None, shots: int | None =
     ``split`` None is the first split of the run, ``n_samples`` None as many per problem as at its end.
     """
     run = load_run(path)
-    n_samples = run.config.get("eval_samples", 4) if n_samples is None else n_samples
+    p = run.profile
+    n_samples = p.eval_samples if n_samples is None else n_samples
     check_evaluation(decoding, n_samples)
     join_processes()
     if is_going(run.path):
         raise ValueError(f"A process is training in {run.path} at this moment: evaluate the run when it has ended.")
-    p = profile_of(run)
     p = replace(p, shots=p.shots if shots is None else shots, eval_batch=p.eval_batch if eval_batch is None else eval_batch)
     split = split or run.split
     refuse_other_sources(run.path, {f"evaluation problems ({split})": described(evaluation_rows(p, split))})
