@@ -152,7 +152,7 @@ def test_an_evaluation_bears_the_step_of_the_model_that_is_there(tmp_path, monke
     RunWriter(tmp_path).write_config({"profile": "mini", "max_steps": 200, "wandb_mode": "disabled"})
     (tmp_path / "adapter").mkdir()
     monkeypatch.setattr(run, "load_trained", lambda found: (None, None))
-    monkeypatch.setattr(run, "evaluate_split", lambda model, tokenizer, p, writer, step, *rest: step)
+    monkeypatch.setattr(run, "evaluate_split", lambda model, tokenizer, p, writer, part, *rest: part.step)
     assert evaluate_run(tmp_path) == 200, "of a version that did not write it down"
     (tmp_path / "adapter" / run.STEPS).write_text("100\n")
     assert evaluate_run(tmp_path) == 100

@@ -26,6 +26,7 @@ from rlvr_utils.profiles import get_profile
 from rlvr_utils.runs import RunWriter, load_run, reference_runs
 from rlvr_utils.system.locks import take
 from rlvr_utils.training import settings_of
+from rlvr_utils.training.continuing import hashed_sources, is_finished, reopen
 
 PROBLEMS = 12  # of each evaluation: enough for every cell to have something to count
 
@@ -196,7 +197,8 @@ def nothing_is_trained(monkeypatch) -> list[dict]:
             return load_run(reference_runs()[0])
         asked.append(settings | {"profile": profile, "extend": extend})
         p = get_profile(profile, **settings)
-        rlvr_utils.training.run.refuse_other_run(Path(output_dir), p, print, extend)
+        if not is_finished(Path(output_dir), p, extend):
+            reopen(Path(output_dir), p, hashed_sources(p), extend, print)
         return load_run(output_dir)
 
     monkeypatch.setattr(rlvr_utils.training, "train", train)

@@ -20,7 +20,7 @@ from rlvr_utils import runs, training
 from rlvr_utils.diagnosis import Finding, RunStopped
 from rlvr_utils.runs import load_run
 from rlvr_utils.training import safety, train
-from rlvr_utils.training.checkpoints import MARK, checkpoint_step, checkpoints, is_whole, mark_complete, newest_checkpoint
+from rlvr_utils.training.safety import MARK, checkpoint_step, checkpoints, is_whole, mark_complete, newest_checkpoint
 
 HERE = Path(__file__).resolve().parent
 

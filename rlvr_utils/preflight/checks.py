@@ -198,7 +198,7 @@ def existing(folder: Path) -> Path:
 
 def check_folder(p: Profile, folder: str | Path | None = None, extend: bool = False) -> str:
     """The run's folder can be written, and a folder that is named holds no other run."""
-    from ..training.run import changed_settings  # importing TRL takes seconds that other checks do not need
+    from ..training.continuing import changed_settings  # importing TRL takes seconds that other checks do not need
 
     folder = folder and run_folder(folder)
     there = existing(folder or p.folder)

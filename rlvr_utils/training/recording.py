@@ -12,8 +12,8 @@ from transformers import TrainerCallback
 from ..diagnosis import NOT_A_NUMBER, Finding, Record, RunStopped, findings, finite
 from ..profiles import Profile
 from ..runs import RunWriter, load_run
-from .checkpoints import mark_complete
 from .processes import first_decides, wait
+from .safety import mark_complete
 
 #: Seconds after which a line of progress is due, whatever the step.
 SILENCE = 60.0
