@@ -176,9 +176,9 @@ def _forget_wandb() -> None:
 def run_id(folder: Path) -> str:
     """The W&B id of the run in ``folder``, the same in every restart."""
     file = folder / "wandb-run-id.txt"
-    if not (file.is_file() and file.read_text().strip()):
-        file.write_text(secrets.token_hex(4) + "\n")
-    return file.read_text().strip()
+    if not (file.is_file() and file.read_text(encoding="ascii").strip()):
+        file.write_text(secrets.token_hex(4) + "\n", encoding="ascii")
+    return file.read_text(encoding="ascii").strip()
 
 
 class Tracker:

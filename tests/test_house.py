@@ -125,6 +125,27 @@ def test_every_private_name_of_a_library_is_listed_and_a_moved_one_ends_the_trai
         refuse_moved_names()
 
 
+def test_text_is_read_and_written_as_utf_8_on_every_system() -> None:
+    """Without ``encoding`` Windows takes another one. ``open`` and ``Path.open`` of bytes need none."""
+    def names_none(call: ast.Call) -> bool:
+        name = getattr(call.func, "attr", getattr(call.func, "id", ""))
+        words = {node.value for node in call.args if isinstance(node, ast.Constant)}
+        named = any(keyword.arg == "encoding" for keyword in call.keywords) or words & {"utf-8", "ascii"}
+        of_a_file = not (isinstance(call.func, ast.Attribute) and getattr(call.func.value, "id", "") in ("Image", "os"))
+        text = name in ("read_text", "write_text") or name == "open" and of_a_file and not words & {"rb", "wb", "ab", "r+b"}
+        return text and not named
+
+    calls = [(name, node) for name, file in modules().items()
+             for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]
+    assert [f"{name}:{node.lineno}" for name, node in calls if names_none(node)] == []
+
+
+def test_what_only_one_system_has_is_asked_for_in_one_module() -> None:
+    marks = re.compile(r"\bfcntl\b|/proc/|sys\.platform|os\.name\b|getaffinity|register_at_fork|fsync\(|setsid|ctypes")
+    found = {name for name, file in modules().items() if marks.search(file.read_text(encoding="utf-8"))}
+    assert found <= {"rlvr_utils.system.platforms", "rlvr_utils.memory.measure"}
+
+
 def test_contributing_draws_the_floors_that_the_tests_hold() -> None:
     drawn = re.findall(r"^(\d) +(\S.*?)(?:  +.*)?$", (REPO / "CONTRIBUTING.md").read_text(encoding="utf-8"), re.M)
     assert {(int(number), room.strip("/")) for number, rooms in drawn for room in rooms.split()} == {

@@ -24,7 +24,7 @@ from rlvr_utils.preflight import Trainability
 from rlvr_utils.problems import load_problems
 from rlvr_utils.profiles import get_profile
 from rlvr_utils.runs import RunWriter, load_run, reference_runs
-from rlvr_utils.system.locks import take
+from rlvr_utils.system.platforms import take
 from rlvr_utils.training import settings_of
 from rlvr_utils.training.continuing import hashed_sources, is_finished, reopen
 

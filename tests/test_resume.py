@@ -129,7 +129,7 @@ def test_a_full_disk_stops_in_one_sentence_and_the_run_goes_on_later(uninterrupt
 
 
 def test_no_room_for_the_metrics_names_what_is_kept(uninterrupted, tiny, tmp_path, monkeypatch):
-    folder, append = tmp_path / "run", runs._append
+    folder, append = tmp_path / "run", runs.append_to
 
     def full(file, data):
         if file.name == "metrics.jsonl" and b'"step":3' in data:
@@ -138,7 +138,7 @@ def test_no_room_for_the_metrics_names_what_is_kept(uninterrupted, tiny, tmp_pat
         append(file, data)
 
     with monkeypatch.context() as disk, pytest.raises(safety.RunInterrupted, match="Everything up to step 2 is kept"):
-        disk.setattr(runs, "_append", full)
+        disk.setattr(runs, "append_to", full)
         train("mini", folder, model=tiny, quiet=True, **SHORT)
     train("mini", folder, model=tiny, quiet=True, **SHORT)
     assert differences(uninterrupted, folder) == []

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from rlvr_utils.runs import RunWriter
-from rlvr_utils.system.locks import take
+from rlvr_utils.system.platforms import take
 from rlvr_utils.training import is_going, watch_run
 from rlvr_utils.widgets import LiveReward
 

@@ -104,7 +104,7 @@ def check_versions(p: Profile) -> str:
     """Every package is one that the code can use (pyproject.toml); others than the tested ones are named."""
     from packaging.requirements import Requirement
 
-    project = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((REPO / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     if tuple(map(int, platform.python_version_tuple()[:2])) < (3, 11):
         raise ValueError(f"Python {platform.python_version()} is too old: the course needs {project['requires-python']}.")
     optional = project["optional-dependencies"]["gpu"] if p.use_vllm == "auto" else []
@@ -123,7 +123,7 @@ def check_versions(p: Profile) -> str:
 
 def locked() -> dict[str, str]:
     """Name and version of every package in requirements.lock."""
-    lines = (REPO / "requirements.lock").read_text().splitlines()
+    lines = (REPO / "requirements.lock").read_text(encoding="utf-8").splitlines()
     return dict(line.split("==") for line in lines if "==" in line and not line.startswith("#"))
 
 

@@ -6,15 +6,14 @@ import contextlib
 import errno
 import hashlib
 import json
-import os
 import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 from ..runs import DamagedRun
-from ..system.locks import is_held, take
 from ..system.paths import run_folder
+from ..system.platforms import flush, is_held, replace_file, take
 from .processes import is_first
 
 MARK = "COMPLETE"  # written last into a checkpoint: one without it was interrupted and is never used
@@ -87,11 +86,11 @@ def newest_checkpoint(folder: Path, say) -> Path | None:
 
 def mark_complete(checkpoint: Path) -> None:
     """Write the mark: the SHA-256 of every file, once all of them are on the disk and not only on their way to it."""
-    names = sorted(str(path.relative_to(checkpoint)) for path in checkpoint.rglob("*") if path.is_file())
-    digests = {name: digest(checkpoint / name, flush=True) for name in names if not name.startswith(MARK)}
-    part = checkpoint / f"{MARK}.part"
-    part.write_text(json.dumps(digests, indent=1), encoding="utf-8")
-    os.replace(part, checkpoint / MARK)
+    names = sorted(path.relative_to(checkpoint).as_posix() for path in checkpoint.rglob("*") if path.is_file())
+    names = [name for name in names if not name.startswith(MARK)]
+    for name in names:
+        flush(checkpoint / name)
+    replace_file(checkpoint / MARK, json.dumps({name: digest(checkpoint / name) for name in names}, indent=1).encode())
 
 
 def is_whole(checkpoint: Path) -> bool:
@@ -103,11 +102,9 @@ def is_whole(checkpoint: Path) -> bool:
         return False
 
 
-def digest(file: Path, flush: bool = False) -> str:
-    """The file's SHA-256; ``flush`` first brings it to the disk."""
+def digest(file: Path) -> str:
+    """The file's SHA-256."""
     with file.open("rb") as data:
-        if flush:
-            os.fsync(data.fileno())
         return hashlib.file_digest(data, "sha256").hexdigest()
 
 
