@@ -8,6 +8,7 @@ else. It is never printed or saved.
 
 from __future__ import annotations
 
+import contextlib
 import netrc
 import os
 import platform
@@ -16,7 +17,7 @@ import shlex
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from urllib.parse import urlparse
@@ -131,8 +132,6 @@ def start_wandb(p: Profile, folder: Path, say: Callable[[str], None] = print) ->
     if mode == "disabled":
         return Tracker()
     os.environ.setdefault("WANDB_SILENT", "true")
-    if "WANDB_MODE" in os.environ:
-        os.environ["WANDB_MODE"] = mode  # W&B itself knows neither capitals nor an empty word
     if mode == "online" and (reason := obstacle()):
         say(f"W&B: {reason}. The run is recorded offline.")
         mode = "offline"
@@ -142,19 +141,33 @@ def start_wandb(p: Profile, folder: Path, say: Callable[[str], None] = print) ->
     return Tracker(init_wandb(p, folder, "offline", say), folder, say)
 
 
+@contextlib.contextmanager
+def wandb_mode_set(mode: str) -> Iterator[None]:
+    """WANDB_MODE in W&B's own words: W&B reads it too, and knows neither capitals nor an empty word."""
+    before = os.environ.get("WANDB_MODE")
+    os.environ["WANDB_MODE"] = mode
+    try:
+        yield
+    finally:
+        os.environ.pop("WANDB_MODE")
+        if before is not None:
+            os.environ["WANDB_MODE"] = before
+
+
 def init_wandb(p: Profile, folder: Path, mode: str, say: Callable[[str], None]):
     """The W&B run, or None where W&B does not start, which is said."""
     began = time.monotonic()
     try:
-        import wandb  # slow to import
+        with wandb_mode_set(mode):
+            import wandb  # slow to import
 
-        settings = wandb.Settings(silent=True, console="off", init_timeout=INIT_PATIENCE, finish_timeout=FINISH_PATIENCE,
-                                  finish_timeout_raises=True)
-        run = wandb.init(mode=mode, project=p.wandb_project, name=folder.name, id=run_id(folder), resume="allow",
-                         dir=str(folder), config=p.to_dict(), settings=settings)
-        run.define_metric(STEP, hidden=True)
-        run.define_metric("*", step_metric=STEP)
-        return run
+            settings = wandb.Settings(silent=True, console="off", init_timeout=INIT_PATIENCE, finish_timeout=FINISH_PATIENCE,
+                                      finish_timeout_raises=True)
+            run = wandb.init(mode=mode, project=p.wandb_project, name=folder.name, id=run_id(folder), resume="allow",
+                             dir=str(folder), config=p.to_dict(), settings=settings)
+            run.define_metric(STEP, hidden=True)
+            run.define_metric("*", step_metric=STEP)
+            return run
     except Exception as error:  # its text may hold the key, so only its name is told
         what = "recorded offline" if mode == "online" else "recorded in its folder only"
         took = time.monotonic() - began

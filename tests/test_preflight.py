@@ -24,8 +24,8 @@ from rlvr_utils.preflight import (
     count_evaluation_responses,
     preflight,
     time_steps,
-    timing,
     trainability,
+    trials,
 )
 from rlvr_utils.problems import load_problems, unreadable_ground_truths
 from rlvr_utils.profiles import get_profile
@@ -110,6 +110,11 @@ def test_a_laptop_is_ready_for_mini(tiny, no_keys) -> None:
     assert "500 evaluation (test)" in said["problems"] and said["W&B"].startswith("offline")
     assert said["layers"].startswith("q_proj, k_proj, v_proj")
     assert preflight("mini", model=tiny) == []
+
+
+def test_the_table_names_what_matters_of_a_machine() -> None:
+    table = dict(checks.machine_table())
+    assert {"Python", "torch", "trl", "CPU cores", "memory", "disk", "GPU"} <= set(table) and all(table.values())
 
 
 def test_a_package_out_of_range_is_named_with_the_command(monkeypatch) -> None:
@@ -392,8 +397,8 @@ def test_a_reward_that_cannot_work_is_refused_at_minute_zero(tiny, no_keys, monk
 
 
 def test_what_keeps_memory_is_timed_in_a_process_of_its_own(tiny, monkeypatch) -> None:
-    assert not timing.keeps_memory(get_profile("llama-8b"))
-    monkeypatch.setattr(timing, "keeps_memory", lambda p: True)
-    monkeypatch.setattr(timing, "time_training", None)  # here it would fail; the other process does not know
+    assert not trials.keeps_memory(get_profile("llama-8b"))
+    monkeypatch.setattr(trials, "keeps_memory", lambda p: True)
+    monkeypatch.setattr(trials, "time_training", None)  # here it would fail; the other process does not know
     found = time_steps("mini", model=tiny, **SMALL)
     assert len(found.steps) == 3 and found.per_response > 0

@@ -22,7 +22,7 @@ import psutil
 import torch
 from transformers import PretrainedConfig
 
-from .. import REPO
+from .. import REPO, __version__
 from ..memory import GIB, estimate, parameter_count, plan
 from ..memory.estimate import trained
 from ..model_files import check_weights, local_folder
@@ -128,6 +128,26 @@ def locked() -> dict[str, str]:
 
 
 # --- machine and disk ---
+
+
+def machine_table() -> list[tuple[str, str]]:
+    """What matters for a run on this machine, as (name, value in plain words)."""
+    memory, disk = psutil.virtual_memory(), shutil.disk_usage(REPO)
+    gpus = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
+    names = ", ".join(f"{gpu.name} with {gib(gpu.total_memory)}" for gpu in gpus)
+    return [
+        ("course", __version__),
+        ("Python", f"{platform.python_version()} on {platform.system()} {platform.machine()}"),
+        *((name, installed(name)) for name in (*PACKAGES, "papermill")),
+        ("CPU cores", str(os.cpu_count())),
+        ("memory", f"{gib(memory.available)} free of {gib(memory.total)}"),
+        ("disk", f"{gib(disk.free)} free where the course lies"),
+        ("GPU", names or "none that PyTorch sees; profile mini needs none"),
+    ]
+
+
+def gib(size: float) -> str:
+    return f"{size / GIB:.0f} GiB"
 
 
 def check_machine(p: Profile) -> str:

@@ -100,8 +100,8 @@ class Threads:
     def change(self, n: int) -> None:
         """Go on with ``n`` threads."""
         if self.fewest == self.most and n < self.most:
-            self.say(f"Other programs are using the CPU: continuing with {n} thread{'s' * (n > 1)} instead of {self.most}. "
-                     "The number rises again when a core is free.")
+            self.say(f"Other programs are using the CPU: continuing with {n} {'threads' if n > 1 else 'thread'} instead of "
+                     f"{self.most}. The number rises again when a core is free.")
         self.now, self.fewest, self.changed_at = n, min(n, self.fewest), self.looked_at
         self.changes += 1
         self.apply(n)
