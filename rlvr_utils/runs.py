@@ -297,7 +297,7 @@ class SilentWriter(RunWriter):
         """The first process writes it."""
 
     write_config = write_environment = write_sources = log_metrics = _nothing
-    log_train_rollouts = log_evaluation = cut_back = _nothing
+    log_train_rollouts = log_evaluation = cut_back = summarise = _nothing
 
 
 # --- reading ---

@@ -266,6 +266,13 @@ class TrackedWriter(RunWriter):
         super().log_evaluation(row, responses)
         self.tracker.log(row["step"], evaluation_values(row))
 
+    def summarise(self, step: int) -> None:
+        """Put the evaluations at ``step`` into W&B's summary, as ``final/...``."""
+        rows = load_run(self.path).evaluations
+        for row in rows[rows.step == step].to_dict("records"):
+            values = evaluation_values(row)
+            self.tracker.summarise({f"final/{name.removeprefix('eval/')}": value for name, value in values.items()})
+
 
 def training_values(row: dict) -> dict[str, float]:
     """The numbers of a training step under W&B's names, as in ``train/reward``."""

@@ -131,8 +131,13 @@ def build_trainer(p: Profile, model, tokenizer, writer: RunWriter, live=None, sa
         args=grpo_config(p, writer.path / "checkpoints"),
         train_dataset=training_dataset(p, tokenizer, rows), processing_class=tokenizer, peft_config=lora_config(p),
         rollout_func=functools.partial(rollout, batch_size=p.eval_batch), callbacks=[recorder])
+    settle_vllm(trainer, p.seed)
+    return prepared(trainer, recorder, p, writer, say)
+
+
+def prepared(trainer, recorder: Recorder, p: Profile, writer: RunWriter, say):
+    """The last steps of building a trainer: what it trains is what the profile says, and its recorder can evaluate."""
     check_adapter(trainer.accelerator.unwrap_model(trainer.model), p)
     trainer.remove_callback(PrinterCallback)
-    settle_vllm(trainer, p.seed)
     recorder.evaluate = lambda step: evaluate_interim(trainer, p, writer, step, say)
     return trainer

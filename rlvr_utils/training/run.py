@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,7 +28,7 @@ from ..profiles import Profile, get_profile
 from ..runs import Run, RunWriter, SilentWriter, load_run
 from ..sampling.rollouts import check_evaluation, has_chat_template
 from ..system.paths import expanded, run_folder
-from ..tracking import TrackedWriter, Tracker, environment_record, evaluation_values, start_wandb, wandb_mode
+from ..tracking import TrackedWriter, environment_record, start_wandb, wandb_mode
 from .build import build_trainer, quiet_libraries
 from .continuing import hashed_rows, hashed_sources, is_finished, refuse_other_sources, reopen
 from .evaluation import Part, evaluate_all, evaluate_split
@@ -93,8 +93,7 @@ def start_or_continue(p: Profile, folder: Path, extend: bool, live, say) -> None
     first_decides(lambda: reopen(folder, p, read, extend, say))
     checkpoint = first_decides(lambda: newest_checkpoint(folder, say))
     model, tokenizer = load_base(p, read, say)
-    with closing(start_wandb(p, folder, say) if is_first() else Tracker()) as tracker:
-        writer = TrackedWriter(folder, tracker) if is_first() else SilentWriter(folder)
+    with writing(p, folder, say) as writer:
         writer.write_config(p.to_dict())
         writer.write_sources(read)
         writer.cut_back(checkpoint_step(checkpoint))
@@ -107,7 +106,7 @@ def start_or_continue(p: Profile, folder: Path, extend: bool, live, say) -> None
             finish_run(trainer, p, writer, say)
         finally:
             release_vllm(trainer)
-        send_summary(tracker, folder, p.max_steps)
+        writer.summarise(p.max_steps)
     writer.write_environment(environment_record() | {
         "finished": True, "processes": world_size(), "sampled_by": sampler_of(trainer),
         "seconds": round(time.monotonic() - began, 1),
@@ -126,6 +125,16 @@ def load_base(p: Profile, read: dict, say) -> tuple:
     if left_out := untrained_experts(model, p):
         say(left_out)
     return model, tokenizer
+
+
+@contextlib.contextmanager
+def writing(p: Profile, folder: Path, say, repair: bool = True) -> Iterator[RunWriter]:
+    """What records the run, on disk and in W&B; of several processes only the first writes anything."""
+    if not is_first():
+        yield SilentWriter(folder)
+        return
+    with contextlib.closing(start_wandb(p, folder, say)) as tracker:
+        yield TrackedWriter(folder, tracker, repair)
 
 
 def train_from(trainer: Trainer, p: Profile, folder: Path, checkpoint: Path | None) -> None:
@@ -165,13 +174,6 @@ def save_trained(model, p: Profile, folder: Path, step: int) -> None:
     (part / STEPS).write_text(f"{step}\n", encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)
     part.rename(folder)
-
-
-def send_summary(tracker: Tracker, folder: Path, step: int) -> None:
-    """Put the final evaluation into W&B's summary, as ``final/...``."""
-    rows = load_run(folder).evaluations
-    for row in rows[rows.step == step].to_dict("records"):
-        tracker.summarise({f"final/{name.removeprefix('eval/')}": value for name, value in evaluation_values(row).items()})
 
 
 def training_seconds(folder: Path) -> float:
@@ -263,8 +265,7 @@ def evaluate_run(path: str | Path, split: str | None = None, shots: int | None =
     refuse_smaller_evaluation(run, {"step": step, "split": split, "shots": p.shots, "decoding": decoding}, n_samples)
     model, tokenizer = load_trained(run)
     say = print if is_first() else lambda text: None
-    with closing(start_wandb(p, run.path, say) if is_first() else Tracker()) as tracker:
-        writer = TrackedWriter(run.path, tracker, repair=False) if is_first() else SilentWriter(run.path)
+    with writing(p, run.path, say, repair=False) as writer:
         return evaluate_split(model, tokenizer, replace(p, eval_samples=n_samples), writer, Part(step, split, decoding), say)
 
 
