@@ -250,15 +250,16 @@ MODELS_8B = {
 }
 
 
-def get_profile(profile: str = "mini", **overrides: object) -> Profile:
-    """A profile by name, with any field overridden.
+def get_profile(profile: str | Profile = "mini", **overrides: object) -> Profile:
+    """A profile, by its name or as it is, with any field overridden.
 
     Raises:
         ValueError: an unknown profile or field (the sentence names the nearest one), or an impossible combination.
     """
-    if profile not in PROFILES:
+    if not isinstance(profile, Profile) and profile not in PROFILES:
         raise ValueError(f"There is no profile {profile!r}; choose one of {', '.join(PROFILES)}.")
-    base, known = PROFILES[profile], {f.name: f for f in fields(Profile)}
+    base = profile if isinstance(profile, Profile) else PROFILES[profile]
+    known = {f.name: f for f in fields(Profile)}
     for name in overrides:
         if name not in known:
             near = difflib.get_close_matches(name, known, 1)

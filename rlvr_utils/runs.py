@@ -151,7 +151,8 @@ def newest_run(profile: str = "mini", root: str | Path = REPO / "runs") -> Path 
     for file in Path(root).glob("*/config.yaml"):
         try:
             if Run(file.parent).config.get("profile") == profile:
-                runs.append((_last_written(file.parent), file.parent))
+                last_written = max(one.stat().st_mtime for one in file.parent.iterdir() if one.is_file())
+                runs.append((last_written, file.parent))
         except (ValueError, OSError) as error:
             warnings.warn(f"{file.parent.name} is skipped: {error}", stacklevel=2)
     return max(runs)[1] if runs else None
@@ -190,7 +191,7 @@ def summarise_evaluation(responses: Iterable[dict] | pd.DataFrame, n_resamples: 
         "worked_rate": is_worked(frame["response"]).mean(),
         "mean_tokens": frame["n_tokens"].mean(),
     }
-    return json.loads(_to_json(row))
+    return _plain(row)
 
 
 def is_worked(responses: pd.Series) -> pd.Series:
@@ -236,11 +237,10 @@ class RunWriter:
     def write_config(self, config: dict) -> None:
         import yaml
 
-        replace_file(self.path / "config.yaml", yaml.safe_dump(json.loads(_to_json(config)), sort_keys=False).encode())
+        replace_file(self.path / "config.yaml", yaml.safe_dump(_plain(config), sort_keys=False).encode())
 
     def write_environment(self, environment: dict) -> None:
-        text = json.dumps(json.loads(_to_json(environment)), indent=2)
-        replace_file(self.path / "environment.json", text.encode())
+        replace_file(self.path / "environment.json", json.dumps(_plain(environment), indent=2).encode())
 
     def write_sources(self, sources: dict) -> None:
         replace_file(self.path / "sources.json", json.dumps(sources, indent=2).encode())
@@ -426,10 +426,6 @@ def _evaluation_file(step: int, split: str, shots: int, decoding: str) -> str:
     return f"eval-{int(step)}-{quote(split, safe='')}-{int(shots)}-{decoding}.jsonl.gz"  # no file system refuses it
 
 
-def _last_written(run: Path) -> float:
-    return max(file.stat().st_mtime for file in run.iterdir() if file.is_file())
-
-
 # --- writing ---
 
 
@@ -441,10 +437,6 @@ def _each_prompt_once(step: int, responses: Iterable[dict]) -> Iterator[dict]:
         seen.add(row["problem_id"])
         extra = {name: value for name, value in row.items() if name not in (*ROLLOUT_COLUMNS, *EVALUATION_KEY)}
         yield {name: row.get(name) for name in ROLLOUT_COLUMNS} | {"step": step, "prompt": prompt} | extra
-
-
-def _to_json(row: dict) -> str:
-    return json.dumps(_plain(row), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
 def _plain(value: object) -> object:
@@ -461,7 +453,8 @@ def _plain(value: object) -> object:
 
 
 def _lines(rows: Iterable[dict]) -> bytes:
-    text = "".join(_to_json(row) + "\n" for row in rows)
+    encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+    text = "".join(encode(_plain(row)) + "\n" for row in rows)
     return text.encode(errors="replace")  # half a surrogate pair, which no file and no frame can hold, becomes "?"
 
 

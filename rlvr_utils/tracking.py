@@ -209,7 +209,7 @@ class Tracker:
         def send(run) -> None:
             import wandb  # slow to import
 
-            cells = [[_cell(row.get(column)) for column in TABLE_COLUMNS] for row in rows]
+            cells = [[_table_cell(row.get(column)) for column in TABLE_COLUMNS] for row in rows]
             run.log({STEP: step, name: wandb.Table(columns=list(TABLE_COLUMNS), data=cells)}, step=step)
 
         self._attempt(send)
@@ -286,7 +286,7 @@ def evaluation_values(row: dict) -> dict[str, float]:
             if isinstance(value, (int, float)) and key not in ("step", "shots") and not pd.isna(value)}
 
 
-def _cell(value: object) -> object:
+def _table_cell(value: object) -> object:
     return value if isinstance(value, (int, float, str)) or value is None else str(value)
 
 

@@ -74,7 +74,7 @@ def checkup(profile: str | Profile = "mini", *, folder: str | Path | None = None
         folder, extend: the ``output_dir`` and ``extend`` that ``train`` will be given; without a folder, the run that the
             profile's own may hold is not compared.
     """
-    p = profile if isinstance(profile, Profile) else get_profile(profile, **overrides)
+    p = get_profile(profile, **overrides)
     where = {"disk": functools.partial(check_disk, folder=folder),
              "folder": functools.partial(check_folder, folder=folder, extend=extend)}
     return [attempt(name, check, p) for name, check in (CHECKS | where).items()]

@@ -89,7 +89,7 @@ def trainability(profile: str | Profile = "mini", n_problems: int = 32, k: int |
     Raises:
         ValueError: the model or the problems cannot be had.
     """
-    p = profile if isinstance(profile, Profile) else get_profile(profile, **overrides)
+    p = get_profile(profile, **overrides)
     k = k or p.group_size
     tokenizer, model = tokenizer or load_tokenizer(p), model or load_model(p)
     rows = training_rows(p)
@@ -190,7 +190,7 @@ def time_steps(profile: str | Profile = "mini", *, steps: int = 3, dollars_per_h
     """
     if steps < 1:
         raise ValueError(f"steps={steps}: at least one step has to be run to be timed.")
-    p = profile if isinstance(profile, Profile) else get_profile(profile, **overrides)
+    p = get_profile(profile, **overrides)
     if keeps_memory(p):
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
             return process.submit(time_here, p, steps, dollars_per_hour, responses).result()
