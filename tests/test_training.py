@@ -266,6 +266,9 @@ def test_an_exported_model_needs_nothing_of_the_course(whole, tmp_path):
     assert torch.allclose(plain(ids).logits, model(ids).logits, atol=1e-5)
     with pytest.raises(ValueError, match="name a new folder"):
         training.export_run(whole.path, folder)
+    (tmp_path / "other.part").mkdir()
+    training.export_run(whole.path, tmp_path / "other")
+    assert (tmp_path / "other.part").is_dir(), "it was there before"
     (tmp_path / "unfinished").mkdir()
     shutil.copy(whole.path / "config.yaml", tmp_path / "unfinished")
     with pytest.raises(ValueError, match="has no trained model yet"):

@@ -13,22 +13,15 @@ from pathlib import Path
 
 from transformers import Trainer
 
+from .. import models
 from ..diagnosis import RunStopped
-from ..models import (
-    check_vocabulary,
-    export_merged,
-    load_adapter,
-    load_model,
-    load_tokenizer,
-    save_adapter,
-    untrained_experts,
-)
 from ..problems import evaluation_rows, overlap_sentence
 from ..profiles import Profile, get_profile
 from ..runs import Run, RunWriter, SilentWriter, load_run
 from ..sampling.rollouts import check_evaluation, has_chat_template
 from ..system.paths import expanded, run_folder
 from ..tracking import TrackedWriter, environment_record, start_wandb, wandb_mode
+from . import safety
 from .build import build_trainer, quiet_libraries
 from .continuing import hashed_rows, hashed_sources, is_finished, refuse_other_sources, reopen
 from .evaluation import Part, evaluate_all, evaluate_split
@@ -36,16 +29,6 @@ from .overrides import refuse_moved_names, release_vllm, sampler_of
 from .processes import first_decides, is_first, join_processes, wait, world_size
 from .rejection import build_rejection_trainer
 from .rewards import reward_function, try_reward
-from .safety import (
-    NO_ROOM,
-    RunInterrupted,
-    checkpoint_step,
-    error_number,
-    in_plain_words,
-    is_going,
-    newest_checkpoint,
-    only_one,
-)
 
 STEPS = "trained-steps.txt"
 
@@ -77,11 +60,11 @@ def train(profile: str = "mini", output_dir: str | Path | None = None, *,
     folder = run_folder(output_dir or p.folder)
     join_processes()
     say = functools.partial(print, flush=True) if is_first() and not quiet else (lambda text: None)
-    with in_plain_words(folder), quiet_libraries():
+    with safety.in_plain_words(folder), quiet_libraries():
         if first_decides(lambda: is_finished(folder, p, extend)):
             say(f"{folder.name} is finished already; delete its folder to train again.")
         else:
-            with only_one(folder):
+            with safety.only_one(folder):
                 start_or_continue(p, folder, extend, live, say)
         return load_run(folder)
 
@@ -91,12 +74,12 @@ def start_or_continue(p: Profile, folder: Path, extend: bool, live, say) -> None
     began = time.monotonic()
     read = hashed_sources(p)
     first_decides(lambda: reopen(folder, p, read, extend, say))
-    checkpoint = first_decides(lambda: newest_checkpoint(folder, say))
+    checkpoint = first_decides(lambda: safety.newest_checkpoint(folder, say))
     model, tokenizer = load_base(p, read, say)
     with writing(p, folder, say) as writer:
         writer.write_config(p.to_dict())
         writer.write_sources(read)
-        writer.cut_back(checkpoint_step(checkpoint))
+        writer.cut_back(safety.checkpoint_step(checkpoint))
         wait()
         build = build_trainer if p.method == "grpo" else build_rejection_trainer
         trainer = build(p, model, tokenizer, writer, live, say)  # first: what cannot be built fails before it costs an hour
@@ -116,13 +99,13 @@ def start_or_continue(p: Profile, folder: Path, extend: bool, live, say) -> None
 
 def load_base(p: Profile, read: dict, say) -> tuple:
     """(base model, tokenizer), after the reward was tried; says what the reader should know about data and model."""
-    tokenizer = load_tokenizer(p)
+    tokenizer = models.load_tokenizer(p)
     try_reward(p, has_chat_template(tokenizer))
     if any(read["overlap"].values()):
         say(overlap_sentence(read["overlap"]).capitalize() + ".")
-    model = load_model(p)
-    check_vocabulary(tokenizer, model, p.model)
-    if left_out := untrained_experts(model, p):
+    model = models.load_model(p)
+    models.check_vocabulary(tokenizer, model, p.model)
+    if left_out := models.untrained_experts(model, p):
         say(left_out)
     return model, tokenizer
 
@@ -143,32 +126,32 @@ def train_from(trainer: Trainer, p: Profile, folder: Path, checkpoint: Path | No
     Raises:
         RunStopped: a rule ended it.
     """
-    if checkpoint_step(checkpoint) >= p.max_steps:
+    if safety.checkpoint_step(checkpoint) >= p.max_steps:
         trainer._load_from_checkpoint(str(checkpoint))
         return
     try:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     except RunStopped:
-        last = first_decides(lambda: newest_checkpoint(folder, lambda text: None))
+        last = first_decides(lambda: safety.newest_checkpoint(folder, lambda text: None))
         if last and is_first():
             trainer._load_from_checkpoint(str(last))
-            save_trained(trainer.accelerator.unwrap_model(trainer.model), p, folder / "adapter", checkpoint_step(last))
+            save_trained(trainer, p, folder / "adapter", safety.checkpoint_step(last))
         raise
 
 
 def finish_run(trainer: Trainer, p: Profile, writer: RunWriter, say) -> None:
     """Save the adapter (or the model) and evaluate in full."""
-    model = trainer.accelerator.unwrap_model(trainer.model)
     if is_first():
-        save_trained(model, p, writer.path / "adapter", p.max_steps)
+        save_trained(trainer, p, writer.path / "adapter", p.max_steps)
     evaluate_all(trainer, p, writer, p.max_steps, say)
 
 
-def save_trained(model, p: Profile, folder: Path, step: int) -> None:
+def save_trained(trainer: Trainer, p: Profile, folder: Path, step: int) -> None:
     """Save the adapter, or the fully tuned model, as a whole, with its step: ``folder`` never holds half of it."""
+    model = trainer.accelerator.unwrap_model(trainer.model)
     part = folder.with_name(folder.name + ".part")
     if p.adapter == "lora":
-        save_adapter(model, part, p.model)
+        models.save_adapter(model, part, p.model)
     else:
         model.save_pretrained(part)
     (part / STEPS).write_text(f"{step}\n", encoding="utf-8")
@@ -196,8 +179,8 @@ def load_trained(run: Run) -> tuple:
         raise ValueError(f"{run.path} has no trained model yet: start the same training again, it goes on to its end, or "
                          "ends at its newest checkpoint with max_steps set to that.")
     if p.adapter == "none":
-        return load_model(replace(p, model=str(run.path / "adapter"))), load_tokenizer(p)
-    return load_adapter(load_model(p), run.path / "adapter"), load_tokenizer(p)
+        return models.load_model(replace(p, model=str(run.path / "adapter"))), models.load_tokenizer(p)
+    return models.load_adapter(models.load_model(p), run.path / "adapter"), models.load_tokenizer(p)
 
 
 def export_run(path: str | Path, folder: str | Path) -> Path:
@@ -211,12 +194,12 @@ def export_run(path: str | Path, folder: str | Path) -> Path:
     if folder.exists() and (folder.is_file() or any(folder.iterdir())):
         raise ValueError(f"{folder} holds something already: name a new folder.")
     model, tokenizer = load_trained(load_run(path))
-    folder.parent.mkdir(parents=True, exist_ok=True)
     try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f"{folder.name}.", suffix=".part", dir=folder.parent) as room:
             part = Path(room) / folder.name
             if hasattr(model, "merge_and_unload"):
-                export_merged(model, tokenizer, part)
+                models.export_merged(model, tokenizer, part)
             else:
                 model.save_pretrained(str(part))
                 tokenizer.save_pretrained(str(part))
@@ -224,10 +207,10 @@ def export_run(path: str | Path, folder: str | Path) -> Path:
                 folder.rmdir()
             part.rename(folder)
     except Exception as error:
-        if error_number(error) not in NO_ROOM:
+        if safety.error_number(error) not in safety.NO_ROOM:
             raise
-        raise RunInterrupted(f"The disk under {folder} is full, or the quota is used up. Nothing was left there. Make room, "
-                             "or name a folder on another disk.") from error
+        raise safety.RunInterrupted(f"The disk under {folder} is full, or the quota is used up. Nothing was left there. "
+                                    "Make room, or name a folder on another disk.") from error
     return folder
 
 
@@ -256,7 +239,7 @@ def evaluate_run(path: str | Path, split: str | None = None, shots: int | None =
     n_samples = p.eval_samples if n_samples is None else n_samples
     check_evaluation(decoding, n_samples)
     join_processes()
-    if is_going(run.path):
+    if safety.is_going(run.path):
         raise ValueError(f"A process is training in {run.path} at this moment: evaluate the run when it has ended.")
     p = replace(p, shots=p.shots if shots is None else shots, eval_batch=p.eval_batch if eval_batch is None else eval_batch)
     split = split or run.split
