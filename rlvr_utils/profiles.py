@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from . import REPO
 from .system.paths import expanded, local_or_name, local_path
@@ -53,7 +53,7 @@ POSITIVE = Range(0, 10**6, above=True)
 
 
 def explained(meaning: str, default: object = MISSING, allowed: Range | tuple[str, ...] | None = None, *,
-              path: Callable[[Path], bool] | None = None, may_change: bool = False):
+              path: Callable[[Path], bool] | None = None, may_change: bool = False) -> Any:
     """A field of :class:`Profile`.
 
     Args:

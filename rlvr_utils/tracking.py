@@ -24,10 +24,12 @@ from urllib.parse import urlparse
 
 import pandas as pd
 import requests
+import torch
 
 from . import REPO
 from .profiles import Profile
 from .runs import RunWriter, load_run
+from .system.threads import thread_record
 
 PACKAGES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "wandb", "numpy", "vllm")
 STEP = "train/global_step"  # in every row: what W&B draws its charts over, and what names a row that was sent twice
@@ -295,10 +297,6 @@ def _table_cell(value: object) -> object:
 
 def environment_record() -> dict:
     """Versions, commit and hardware, without anything that names the machine or its owner."""
-    import torch
-
-    from .system.threads import thread_record  # imports torch
-
     return {"versions": {"python": platform.python_version()} | {name: installed(name) for name in PACKAGES},
             "commit": git_commit(), "cpu_count": os.cpu_count(), **thread_record(),
             "machine": platform.machine(), "system": platform.system(),

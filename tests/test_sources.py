@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from rlvr_utils import tracking
+from rlvr_utils import tracking, training
 from rlvr_utils.profiles import get_profile
 from rlvr_utils.runs import RunWriter
 from rlvr_utils.training.continuing import hashed_sources, refuse_other_sources, reopen, reward_hash
@@ -33,6 +33,16 @@ def begun(tmp_path, monkeypatch):
     writer.write_config(p.to_dict())
     writer.write_sources(hashed_sources(p))
     return p, tmp_path / "run"
+
+
+def test_the_problems_of_a_run_that_goes_on_are_hashed_once(begun, monkeypatch):
+    p, folder = begun
+    seen = []
+    monkeypatch.setattr(training.run, "hashed_sources", lambda p: seen.append(p) or hashed_sources(p))
+    monkeypatch.setattr(training.run, "load_base", lambda *_: pytest.fail("far enough"))
+    with pytest.raises(pytest.fail.Exception, match="far enough"):
+        training.train(p, folder, quiet=True)
+    assert seen == [p]
 
 
 def test_the_overlap_of_training_and_evaluation_problems_is_recorded(begun):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,6 +14,7 @@ import torch
 from resume import odd
 from safetensors.torch import load_file
 from transformers import LlamaForCausalLM, MistralConfig, MistralForCausalLM
+from transformers.utils import logging as hf_logging
 
 from rlvr_utils import training
 from rlvr_utils.memory import estimate
@@ -136,6 +138,13 @@ def test_evaluation_leaves_the_random_state_alone(tiny, tmp_path):
     trainer = SimpleNamespace(model=model, processing_class=tokenizer, accelerator=SimpleNamespace(unwrap_model=lambda m: m))
     training.evaluate_all(trainer, settings, RunWriter(tmp_path), 0, lambda text: None)
     assert torch.equal(torch.rand(3), expected)
+
+
+def test_what_libraries_say_is_silenced_for_the_length_of_a_training_only():
+    before, filters = hf_logging.get_verbosity(), list(warnings.filters)
+    with training.build.quiet_libraries():
+        assert hf_logging.get_verbosity() == hf_logging.ERROR
+    assert (hf_logging.get_verbosity(), warnings.filters) == (before, filters)
 
 
 def test_control_rewards():

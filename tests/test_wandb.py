@@ -6,6 +6,7 @@ The package ``wandb`` is the real one, and so are the sockets. Only the server i
 from __future__ import annotations
 
 import json
+import os
 import socket
 import threading
 import time
@@ -186,6 +187,7 @@ def test_wandb_itself_starts_with_the_modes_that_people_write(monkeypatch, tmp_p
     wandb.teardown()
     tracker = start_wandb(get_profile("mini"), tmp_path)
     assert tracker.run is not None and tracker.run.settings.mode == "offline"
+    assert os.environ["WANDB_MODE"] == " Offline", "the next training reads what the reader wrote"
     tracker.close()
 
 

@@ -33,13 +33,13 @@ from .rewards import reward_function, try_reward
 STEPS = "trained-steps.txt"
 
 
-def train(profile: str = "mini", output_dir: str | Path | None = None, *,
+def train(profile: str | Profile = "mini", output_dir: str | Path | None = None, *,
           live: Callable[[list[dict]], None] | None = None, quiet: bool = False, extend: bool = False,
           **overrides: object) -> Run:
     """Train, evaluate before and after, and record everything; continues an interrupted run by itself.
 
     Args:
-        profile: ``"mini"``, ``"llama-8b"``, ...; see :mod:`rlvr_utils.profiles`.
+        profile: ``"mini"``, ``"llama-8b"``, ... or a Profile; see :mod:`rlvr_utils.profiles`.
         output_dir: the run's folder; default ``runs/PROFILE-seedN``.
         live: called every few steps with the metrics so far, for a live plot.
         quiet: print no progress.
