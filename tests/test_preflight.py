@@ -134,16 +134,16 @@ def test_a_package_out_of_range_is_named_with_the_command(monkeypatch) -> None:
     (8, "No setting makes it fit: take a smaller model or a larger machine")])
 def test_a_gpu_that_is_too_small_says_what_to_change(free: float, sentence: str, no_hub) -> None:
     with pytest.raises(ValueError, match=sentence):
-        checks.check_memory(get_profile("llama-8b"), "a GPU", free * GIB, gpu=True)
+        checks.check_free_memory(get_profile("llama-8b"), "a GPU", free * GIB, gpu=True)
 
 
 def test_the_settings_that_are_proposed_do_fit(no_hub) -> None:
     p = get_profile("llama-8b")
     with pytest.raises(ValueError) as refused:
-        checks.check_memory(p, "a GPU", 40 * GIB, gpu=True)
+        checks.check_free_memory(p, "a GPU", 40 * GIB, gpu=True)
     words = str(refused.value).split("It fits with ")[1].split(";")[0].split()
     p = get_profile("llama-8b", **dict(word.split("=") for word in words if not word.startswith("gradient")))
-    assert "are free" in checks.check_memory(p, "a GPU", 40 * GIB, gpu=True)
+    assert "are free" in checks.check_free_memory(p, "a GPU", 40 * GIB, gpu=True)
 
 
 def test_without_a_gpu_the_8b_is_refused_with_a_size(monkeypatch) -> None:
@@ -371,8 +371,8 @@ def test_how_responses_are_sampled_is_told(monkeypatch) -> None:
 def test_memory_is_not_set_aside_for_a_vllm_that_is_not_there(monkeypatch) -> None:
     monkeypatch.setattr(checks, "longest_prompt", lambda p: 900)
     monkeypatch.setattr(checks, "installed", lambda name: None)
-    alone = checks.check_memory(get_profile("llama-8b"), "a GPU", 45 * GIB, gpu=True)
-    assert alone == checks.check_memory(get_profile("llama-8b", use_vllm="never"), "a GPU", 45 * GIB, gpu=True)
+    alone = checks.check_free_memory(get_profile("llama-8b"), "a GPU", 45 * GIB, gpu=True)
+    assert alone == checks.check_free_memory(get_profile("llama-8b", use_vllm="never"), "a GPU", 45 * GIB, gpu=True)
 
 
 # --- a reward of one's own ---

@@ -157,7 +157,7 @@ def check_machine(p: Profile) -> str:
             raise ValueError(f"{torch.cuda.get_device_name()} has no bfloat16. Take a GPU of the Ampere generation or newer "
                              "(A100, A40, L40S, ...), or set dtype=float32 where the model fits twice as large.")
         free, total = torch.cuda.mem_get_info()
-        return check_memory(p, f"{torch.cuda.get_device_name()} ({total / GIB:.0f} GiB)", free, gpu=True)
+        return check_free_memory(p, f"{torch.cuda.get_device_name()} ({total / GIB:.0f} GiB)", free, gpu=True)
     if shutil.which("nvidia-smi") and p.dtype == "bfloat16" and parameter_count(shape(p)) > SMALL:
         raise ValueError(f"There is an NVIDIA driver, and PyTorch {torch.__version__} (made for CUDA {torch.version.cuda}) "
                          "sees no GPU: the driver is older than that (`nvidia-smi` names the newest CUDA it knows). Take a "
@@ -166,10 +166,10 @@ def check_machine(p: Profile) -> str:
         needed = estimate(p, shape(p), gpu=80 * GIB).peak / GIB
         raise ValueError(f"Profile {p.profile} needs an NVIDIA GPU with about {needed:.0f} GiB free and PyTorch sees none; "
                          "profile mini runs on any laptop.")
-    return check_memory(p, f"{os.cpu_count()} CPU cores", psutil.virtual_memory().available, gpu=False)
+    return check_free_memory(p, f"{os.cpu_count()} CPU cores", psutil.virtual_memory().available, gpu=False)
 
 
-def check_memory(p: Profile, machine: str, free: float, gpu: bool) -> str:
+def check_free_memory(p: Profile, machine: str, free: float, gpu: bool) -> str:
     """Hold the estimate against ``free`` bytes, and say what to change where it does not fit."""
     prompt = longest_prompt(p)
     if p.use_vllm == "auto" and installed("vllm") is None:
