@@ -16,8 +16,7 @@ from rlvr_utils.diagnosis import diagnose
 from rlvr_utils.profiles import get_profile
 from rlvr_utils.runs import RunWriter, load_run
 from rlvr_utils.training import train, watch_run
-from rlvr_utils.training.recording import Recorder, level, recent
-from rlvr_utils.training.watch import progress_line
+from rlvr_utils.training.recording import Recorder, level, progress_line, recent
 from rlvr_utils.widgets import LiveReward
 
 matplotlib.use("Agg")

@@ -6,8 +6,8 @@ first pass after a resume; evaluations draw their own random numbers, so that th
 
 Read in this order: ``run`` (a run from its first line to its last), ``continuing`` (what the folder holds already),
 ``rewards``, ``build`` (TRL's trainer and its settings), ``overrides`` (where we reach into TRL), ``evaluation``,
-``recording``, ``safety`` (checkpoints and failures), ``watch`` (a run that another process trains). ``rejection`` is the
-supervised rival, ``processes`` is for several GPUs.
+``recording`` (progress, also of a run that another process trains), ``safety`` (checkpoints and failures). ``rejection``
+is the supervised rival, ``processes`` is for several GPUs.
 """
 
 import os
@@ -18,10 +18,10 @@ from ..problems import training_rows
 from .build import build_trainer, grpo_config, training_dataset
 from .continuing import settings_of
 from .evaluation import Part, evaluate_all, evaluate_split
+from .recording import watch_run
 from .rewards import format_reward, random_reward, reward_function
 from .run import evaluate_run, export_run, load_trained, train
 from .safety import is_going
-from .watch import watch_run
 
 __all__ = ["Part", "build_trainer", "evaluate_all", "evaluate_run", "evaluate_split", "export_run", "format_reward",
            "grpo_config", "is_going", "load_trained", "random_reward", "reward_function", "settings_of", "train",
