@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import tempfile
 import threading
@@ -333,7 +332,7 @@ def test_a_vllm_server_has_to_answer(server, monkeypatch) -> None:
 def test_a_vllm_server_needs_the_model_and_the_length_of_the_run(model, length, message, monkeypatch) -> None:
     on_a_gpu_with_vllm(monkeypatch)
     body = json.dumps({"data": [{"id": "name", "root": model, "max_model_len": length}]})
-    monkeypatch.setattr(checks.urllib.request, "urlopen", lambda url, timeout: io.BytesIO(body.encode()))
+    monkeypatch.setattr(checks.requests, "get", lambda url, timeout: SimpleNamespace(json=lambda: json.loads(body)))
     p = get_profile("llama-8b", vllm_server="http://localhost:8000")
     if message is None:
         assert "answers, with meta-llama/Llama-3.1-8B" in checks.check_vllm(p)
@@ -344,7 +343,7 @@ def test_a_vllm_server_needs_the_model_and_the_length_of_the_run(model, length, 
 
 @pytest.mark.parametrize("body", ["", "{}", "[]", '{"data": []}', '{"data": [{}]}'])
 def test_a_server_that_does_not_say_what_it_serves_is_taken_as_it_is(body, monkeypatch) -> None:
-    monkeypatch.setattr(checks.urllib.request, "urlopen", lambda url, timeout: io.BytesIO(body.encode()))
+    monkeypatch.setattr(checks.requests, "get", lambda url, timeout: SimpleNamespace(json=lambda: json.loads(body)))
     assert checks.served("http://localhost:8000") == (None, None)
 
 

@@ -7,19 +7,20 @@ fails because there is no network: that is itself something to be told.
 from __future__ import annotations
 
 import functools
-import json
 import os
 import platform
 import shutil
 import tomllib
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
+import requests
 import torch
+from huggingface_hub import constants, get_token
+from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
+from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
 from transformers import PretrainedConfig
 
 from .. import REPO, __version__
@@ -190,8 +191,8 @@ def check_disk(p: Profile, folder: str | Path | None = None) -> str:
     config = shape(p)
     count, size = trained(p, config)
     checkpoints = 3 * 3 * count * size / GIB + RECORDS_GIB  # two and one being written: weights and AdamW's two moments
-    download = 0.0 if available_offline(p.model) else parameter_count(config) * 2 / GIB
-    run, cache = existing(run_folder(folder or p.folder)), existing(hub_cache())
+    download = 0.0 if local_folder(p.model) else parameter_count(config) * 2 / GIB
+    run, cache = existing(run_folder(folder or p.folder)), existing(Path(constants.HF_HUB_CACHE))
     needs = {run: checkpoints}
     same = os.stat(cache).st_dev == os.stat(run).st_dev
     needs[run if same else cache] = needs.get(run if same else cache, 0.0) + download
@@ -202,13 +203,6 @@ def check_disk(p: Profile, folder: str | Path | None = None) -> str:
             raise ValueError(f"{free:.1f} GiB are free {where}, and profile {p.profile} needs {needed:.1f}: make room, or "
                              "move it to a larger disk.")
     return f"Room enough for checkpoints ({checkpoints:.1f} GiB) and downloads ({download:.1f} GiB)."
-
-
-def hub_cache() -> Path:
-    """Where models from the hub are kept."""
-    from huggingface_hub.constants import HF_HUB_CACHE
-
-    return Path(HF_HUB_CACHE)
 
 
 def existing(folder: Path) -> Path:
@@ -332,12 +326,7 @@ def access(model: str) -> str:
     Raises:
         ValueError: nowhere, from here and with this account.
     """
-    return "on this disk" if available_offline(model) else hub_access(model)
-
-
-def available_offline(model: str) -> bool:
-    """Whether the model is a local folder, or in the hub's cache already."""
-    return local_folder(model) is not None
+    return "on this disk" if local_folder(model) else hub_access(model)
 
 
 def hub_access(model: str, endpoint: str | None = None) -> str:
@@ -346,10 +335,6 @@ def hub_access(model: str, endpoint: str | None = None) -> str:
     Raises:
         ValueError: gated, unknown, or not to be asked; the sentence says what to click or to set.
     """
-    from huggingface_hub import constants, get_token
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
-    from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
-
     if model.count("/") != 1 or model.startswith((".", "/")):
         raise ValueError(f"There is no folder {model!r}: give the path of a local folder with the model's files, or the "
                          "model's name on the hub, as in 'owner/name'.")
@@ -376,13 +361,12 @@ def hub_access(model: str, endpoint: str | None = None) -> str:
 
 def gated(model: str, page: str, has_token: bool) -> str:
     """What to click for a gated model."""
-    ungated = "or set model='NousResearch/Meta-Llama-3.1-8B', an ungated copy." if "Llama-3.1-8B" in model else ""
-    if has_token:
-        return (f"{model} is gated, and the account of your token has no access yet: log in, open {page}, accept the "
-                f"licence and wait for the approval; {ungated}".rstrip(" ;") + ("" if ungated else "."))
-    return (f"{model} is gated, and no token is set: log in, open {page}, click 'Agree and access repository', make a "
-            f"token with read access on https://huggingface.co/settings/tokens and set HF_TOKEN to it; "
-            f"{ungated}".rstrip(" ;") + ("" if ungated else "."))
+    steps = (f"the account of your token has no access yet: log in, open {page}, accept the licence and wait for the "
+             "approval" if has_token else
+             f"no token is set: log in, open {page}, click 'Agree and access repository', make a token with read access on "
+             "https://huggingface.co/settings/tokens and set HF_TOKEN to it")
+    ungated = "; or set model='NousResearch/Meta-Llama-3.1-8B', an ungated copy" if "Llama-3.1-8B" in model else ""
+    return f"{model} is gated, and {steps}{ungated}."
 
 
 def check_vllm(p: Profile) -> str:
@@ -406,11 +390,10 @@ def check_vllm(p: Profile) -> str:
     return f"the vLLM server on {p.vllm_server} answers, with {p.model if name is None else name}."
 
 
-def served(server: str) -> tuple[str | None, int | None]:
+def served(address: str) -> tuple[str | None, int | None]:
     """(model, tokens that it reads) of a vLLM server; None where it does not say."""
     try:
-        with urllib.request.urlopen(f"{server.rstrip('/')}/v1/models", timeout=PATIENCE) as answer:
-            first = json.load(answer)["data"][0]
+        first = requests.get(f"{address.rstrip('/')}/v1/models", timeout=PATIENCE).json()["data"][0]
     except (OSError, ValueError, LookupError, TypeError):
         return None, None
     return first.get("root") or first.get("id"), first.get("max_model_len")
@@ -436,10 +419,8 @@ def check_wandb(p: Profile) -> str:
 def answers(url: str) -> bool:
     """Whether a host answers at all, whatever it says."""
     try:
-        urllib.request.urlopen(url, timeout=PATIENCE).close()
-    except urllib.error.HTTPError:
-        return True
-    except (OSError, ValueError):
+        requests.get(url, timeout=PATIENCE)
+    except requests.RequestException:
         return False
     return True
 
