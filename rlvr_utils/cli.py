@@ -7,25 +7,21 @@ import ast
 import dataclasses
 import difflib
 import os
-import platform
-import shutil
 import sys
 from collections.abc import Sequence
-from importlib import metadata
 
 from rlvr_utils import REPO, __version__
 from rlvr_utils.course import CourseError, run_course
 from rlvr_utils.profiles import Profile, get_profile, read_config
 from rlvr_utils.system.paths import current_directory_last
 
-LIBRARIES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "wandb", "papermill")
 EVALUATION = ("split", "shots", "decoding", "n_samples", "eval_batch")
 WORDS = {"true": True, "false": False, "null": None}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand; return 0, or 1 after one sentence on stderr that says what is wrong."""
-    arguments = parser().parse_args(argv)
+    arguments = command_line().parse_args(argv)
     current_directory_last()
     try:
         return arguments.run(arguments) or 0
@@ -37,20 +33,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
+def command_line() -> argparse.ArgumentParser:
+    """Its subcommands and their arguments."""
     top = argparse.ArgumentParser("rlvr", description="Reinforcement learning with verifiable rewards.")
     top.add_argument("--version", action="version", version=f"rlvr {__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="command")
 
-    profile_ = _add(commands, "profile", profile, "print a profile as YAML, every setting with what it means")
-    doctor_ = _add(commands, "doctor", doctor, "say what this machine has and whether a profile can run")
-    course_ = _add(commands, "course", course, "run all notebooks in order and write one report")
+    profile_ = _add(commands, "profile", do_profile, "print a profile as YAML, every setting with what it means")
+    doctor_ = _add(commands, "doctor", do_doctor, "say what this machine has and whether a profile can run")
+    course_ = _add(commands, "course", do_course, "run all notebooks in order and write one report")
     pretrain_ = _add(commands, "pretrain", pretrain, "make the small base model, MiniLlama, from nothing")
-    train_ = _add(commands, "train", train, "train with GRPO; the same command again resumes")
-    evaluate_ = _add(commands, "evaluate", evaluate, "sample answers of a trained model and score them")
+    train_ = _add(commands, "train", do_train, "train with GRPO; the same command again resumes")
+    evaluate_ = _add(commands, "evaluate", do_evaluate, "sample answers of a trained model and score them")
 
-    export_ = _add(commands, "export", export, "write a trained model, adapter merged, as an ordinary model folder")
+    export_ = _add(commands, "export", do_export, "write a trained model, adapter merged, as an ordinary model folder")
 
     profile_.add_argument("profile", nargs="?", metavar="NAME", help="mini (the default), llama-8b or small-gpu")
     for command in (doctor_, course_, train_):
@@ -98,7 +94,7 @@ def setting(text: str) -> tuple[str, object]:
         return key, value
 
 
-def chosen(arguments: argparse.Namespace) -> tuple[str, dict]:
+def profile_and_settings(arguments: argparse.Namespace) -> tuple[str, dict]:
     """The profile's name and the settings on top of it: those of the file, then --seed, then each --set."""
     seed = getattr(arguments, "seed", None)
     settings = read_config(arguments.config) if arguments.config else {}
@@ -110,26 +106,26 @@ def chosen(arguments: argparse.Namespace) -> tuple[str, dict]:
     return asked or named or "mini", settings
 
 
-def profile(arguments: argparse.Namespace) -> None:
-    name, settings = chosen(arguments)
+def do_profile(arguments: argparse.Namespace) -> None:
+    name, settings = profile_and_settings(arguments)
     print(get_profile(name, **settings).to_yaml(), end="")
 
 
-def course(arguments: argparse.Namespace) -> None:
-    name, settings = chosen(arguments)
+def do_course(arguments: argparse.Namespace) -> None:
+    name, settings = profile_and_settings(arguments)
     where = {"output_dir": arguments.output_dir} if arguments.output_dir else {}
     run_course(name, parameters=settings, **where)
 
 
-def train(arguments: argparse.Namespace) -> None:
+def do_train(arguments: argparse.Namespace) -> None:
     from rlvr_utils.training import train
 
-    name, settings = chosen(arguments)
+    name, settings = profile_and_settings(arguments)
     run = train(name, arguments.output_dir, **{"extend": True} if arguments.extend else {}, **settings)
     print(f"The run is in {run.path}.")
 
 
-def evaluate(arguments: argparse.Namespace) -> None:
+def do_evaluate(arguments: argparse.Namespace) -> None:
     from rlvr_utils.training import evaluate_run
 
     settings = dict(arguments.settings)
@@ -139,7 +135,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
     evaluate_run(arguments.path, **settings)
 
 
-def export(arguments: argparse.Namespace) -> None:
+def do_export(arguments: argparse.Namespace) -> None:
     from rlvr_utils.training import export_run
 
     print(f"The model is in {export_run(arguments.path, arguments.folder)}.")
@@ -158,13 +154,13 @@ def pretrain(arguments: argparse.Namespace) -> None:
     print(f"MiniLlama is in {folder}.")
 
 
-def doctor(arguments: argparse.Namespace) -> int:
-    name, settings = chosen(arguments)
+def do_doctor(arguments: argparse.Namespace) -> int:
+    name, settings = profile_and_settings(arguments)
     p = get_profile(name, **settings)
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # a hub that cannot be reached is one sentence below
-    from rlvr_utils.preflight import checkup
+    from rlvr_utils.preflight import checkup, machine_table
 
-    for what, value in machine():
+    for what, value in machine_table():
         print(f"{what:<14}{value}", flush=True)
     print(f"\nProfile {name}:")
     checks = checkup(p, folder=arguments.output_dir or p.folder, extend=arguments.extend)
@@ -189,26 +185,3 @@ def trials(arguments: argparse.Namespace, p: Profile) -> bool:
     if arguments.timing or arguments.dollars_per_hour is not None:
         print(time_steps(p, dollars_per_hour=arguments.dollars_per_hour))
     return found is None or found.trainable
-
-
-def machine() -> list[tuple[str, str]]:
-    """What matters for a run on this machine, as (name, value in plain words)."""
-    import psutil
-    import torch
-
-    memory, disk = psutil.virtual_memory(), shutil.disk_usage(REPO)
-    gpus = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
-    names = ", ".join(f"{gpu.name} with {_gib(gpu.total_memory)}" for gpu in gpus)
-    return [
-        ("course", __version__),
-        ("Python", f"{platform.python_version()} on {platform.system()} {platform.machine()}"),
-        *((name, metadata.version(name)) for name in LIBRARIES),
-        ("CPU cores", str(os.cpu_count())),
-        ("memory", f"{_gib(memory.available)} free of {_gib(memory.total)}"),
-        ("disk", f"{_gib(disk.free)} free where the course lies"),
-        ("GPU", names or "none that PyTorch sees; profile mini needs none"),
-    ]
-
-
-def _gib(size: float) -> str:
-    return f"{size / 2**30:.0f} GiB"

@@ -117,7 +117,7 @@ def stand_in_for_the_doctor(monkeypatch: pytest.MonkeyPatch, ok: bool = True, tr
 
     Sampled.trainable, asked = trainable, []
     stand_in(monkeypatch, "preflight",
-             checkup=lambda p, **_: [SimpleNamespace(ok=ok)],
+             machine_table=lambda: [("GPU", "none")], checkup=lambda p, **_: [SimpleNamespace(ok=ok)],
              trainability=lambda p: asked.append("trainability") or Sampled("some are right"),
              time_steps=lambda p, dollars_per_hour: asked.append(f"timing at {dollars_per_hour}") or "three steps")
     return asked
@@ -128,8 +128,7 @@ def test_doctor_lists_the_machine_and_says_whether_it_is_ready(monkeypatch, caps
     asked = stand_in_for_the_doctor(monkeypatch, ok)
     assert cli.main(["doctor", "--trainability"]) == int(not ok)
     printed = capsys.readouterr().out
-    for name in ("Python", "torch", "trl", "CPU cores", "memory", "disk", "GPU"):
-        assert f"\n{name}" in printed
+    assert printed.startswith("GPU ")
     assert ("Profile mini is ready." in printed) == ok and ("Nothing was sampled" in printed) == (not ok)
     assert asked == (["trainability"] if ok else []), "nothing is sampled where something stands in the way"
 

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from rlvr_utils import REPO
-from rlvr_utils.cli import parser
+from rlvr_utils.cli import command_line
 
 NOTEBOOKS = sorted((REPO / "notebooks").glob("*.ipynb"))
 PAGES = [*sorted(REPO.glob("*.md")), *sorted((REPO / "data").rglob("*.md")), *NOTEBOOKS]
@@ -77,7 +77,7 @@ def test_links_resolve(path: Path) -> None:
 def test_named_files_and_commands_exist(path: Path) -> None:
     code = CODE.findall(prose(path))
     gone = [name for name in code if NAMED_PATH.fullmatch(name) and not list(REPO.glob(name.rstrip("/")))]
-    commands = parser()._subparsers._group_actions[0].choices
+    commands = command_line()._subparsers._group_actions[0].choices
     unknown = [f"make {goal}" for part in code for goal in MAKE.findall(part) if goal not in goals()]
     unknown += [f"rlvr {name}" for part in code for name in RLVR.findall(part) if name not in commands]
     assert gone + unknown == []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import tempfile
 import threading
@@ -24,15 +23,15 @@ from rlvr_utils.preflight import (
     count_evaluation_responses,
     preflight,
     time_steps,
-    timing,
     trainability,
+    trials,
 )
 from rlvr_utils.problems import load_problems, unreadable_ground_truths
 from rlvr_utils.profiles import get_profile
 from rlvr_utils.runs import RunWriter, load_run
+from rlvr_utils.tracking import api_key
 from rlvr_utils.training import train
 from rlvr_utils.training.rewards import try_reward
-from rlvr_utils.wandb_server import api_key
 
 SMALL = {"prompts_per_step": 2, "group_size": 2, "max_steps": 5, "eval_problems": 3, "eval_samples": 2, "eval_every": 2,
          "max_completion_length": 6, "train_subset": 4, "wandb_mode": "disabled"}
@@ -112,6 +111,11 @@ def test_a_laptop_is_ready_for_mini(tiny, no_keys) -> None:
     assert preflight("mini", model=tiny) == []
 
 
+def test_the_table_names_what_matters_of_a_machine() -> None:
+    table = dict(checks.machine_table())
+    assert {"Python", "torch", "trl", "CPU cores", "memory", "disk", "GPU"} <= set(table) and all(table.values())
+
+
 def test_a_package_out_of_range_is_named_with_the_command(monkeypatch) -> None:
     installed = checks.installed
     monkeypatch.setattr(checks, "installed", lambda name: "1.2.0" if name == "trl" else installed(name))
@@ -129,16 +133,16 @@ def test_a_package_out_of_range_is_named_with_the_command(monkeypatch) -> None:
     (8, "No setting makes it fit: take a smaller model or a larger machine")])
 def test_a_gpu_that_is_too_small_says_what_to_change(free: float, sentence: str, no_hub) -> None:
     with pytest.raises(ValueError, match=sentence):
-        checks.check_memory(get_profile("llama-8b"), "a GPU", free * GIB, gpu=True)
+        checks.check_free_memory(get_profile("llama-8b"), "a GPU", free * GIB, gpu=True)
 
 
 def test_the_settings_that_are_proposed_do_fit(no_hub) -> None:
     p = get_profile("llama-8b")
     with pytest.raises(ValueError) as refused:
-        checks.check_memory(p, "a GPU", 40 * GIB, gpu=True)
+        checks.check_free_memory(p, "a GPU", 40 * GIB, gpu=True)
     words = str(refused.value).split("It fits with ")[1].split(";")[0].split()
     p = get_profile("llama-8b", **dict(word.split("=") for word in words if not word.startswith("gradient")))
-    assert "are free" in checks.check_memory(p, "a GPU", 40 * GIB, gpu=True)
+    assert "are free" in checks.check_free_memory(p, "a GPU", 40 * GIB, gpu=True)
 
 
 def test_without_a_gpu_the_8b_is_refused_with_a_size(monkeypatch) -> None:
@@ -328,7 +332,7 @@ def test_a_vllm_server_has_to_answer(server, monkeypatch) -> None:
 def test_a_vllm_server_needs_the_model_and_the_length_of_the_run(model, length, message, monkeypatch) -> None:
     on_a_gpu_with_vllm(monkeypatch)
     body = json.dumps({"data": [{"id": "name", "root": model, "max_model_len": length}]})
-    monkeypatch.setattr(checks.urllib.request, "urlopen", lambda url, timeout: io.BytesIO(body.encode()))
+    monkeypatch.setattr(checks.requests, "get", lambda url, timeout: SimpleNamespace(json=lambda: json.loads(body)))
     p = get_profile("llama-8b", vllm_server="http://localhost:8000")
     if message is None:
         assert "answers, with meta-llama/Llama-3.1-8B" in checks.check_vllm(p)
@@ -339,7 +343,7 @@ def test_a_vllm_server_needs_the_model_and_the_length_of_the_run(model, length, 
 
 @pytest.mark.parametrize("body", ["", "{}", "[]", '{"data": []}', '{"data": [{}]}'])
 def test_a_server_that_does_not_say_what_it_serves_is_taken_as_it_is(body, monkeypatch) -> None:
-    monkeypatch.setattr(checks.urllib.request, "urlopen", lambda url, timeout: io.BytesIO(body.encode()))
+    monkeypatch.setattr(checks.requests, "get", lambda url, timeout: SimpleNamespace(json=lambda: json.loads(body)))
     assert checks.served("http://localhost:8000") == (None, None)
 
 
@@ -366,8 +370,8 @@ def test_how_responses_are_sampled_is_told(monkeypatch) -> None:
 def test_memory_is_not_set_aside_for_a_vllm_that_is_not_there(monkeypatch) -> None:
     monkeypatch.setattr(checks, "longest_prompt", lambda p: 900)
     monkeypatch.setattr(checks, "installed", lambda name: None)
-    alone = checks.check_memory(get_profile("llama-8b"), "a GPU", 45 * GIB, gpu=True)
-    assert alone == checks.check_memory(get_profile("llama-8b", use_vllm="never"), "a GPU", 45 * GIB, gpu=True)
+    alone = checks.check_free_memory(get_profile("llama-8b"), "a GPU", 45 * GIB, gpu=True)
+    assert alone == checks.check_free_memory(get_profile("llama-8b", use_vllm="never"), "a GPU", 45 * GIB, gpu=True)
 
 
 # --- a reward of one's own ---
@@ -392,8 +396,8 @@ def test_a_reward_that_cannot_work_is_refused_at_minute_zero(tiny, no_keys, monk
 
 
 def test_what_keeps_memory_is_timed_in_a_process_of_its_own(tiny, monkeypatch) -> None:
-    assert not timing.keeps_memory(get_profile("llama-8b"))
-    monkeypatch.setattr(timing, "keeps_memory", lambda p: True)
-    monkeypatch.setattr(timing, "time_training", None)  # here it would fail; the other process does not know
+    assert not trials.keeps_memory(get_profile("llama-8b"))
+    monkeypatch.setattr(trials, "keeps_memory", lambda p: True)
+    monkeypatch.setattr(trials, "time_training", None)  # here it would fail; the other process does not know
     found = time_steps("mini", model=tiny, **SMALL)
     assert len(found.steps) == 3 and found.per_response > 0

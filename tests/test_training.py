@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,6 +14,7 @@ import torch
 from resume import odd
 from safetensors.torch import load_file
 from transformers import LlamaForCausalLM, MistralConfig, MistralForCausalLM
+from transformers.utils import logging as hf_logging
 
 from rlvr_utils import training
 from rlvr_utils.memory import estimate
@@ -111,13 +113,13 @@ def test_a_reward_of_ones_own_is_found_by_its_name_or_refused_at_once(tmp_path, 
 
 def test_an_unmarked_or_damaged_checkpoint_is_not_used(whole):
     said: list[str] = []
-    newest = training.checkpoints.newest_checkpoint(whole.path, said.append)
-    assert training.checkpoints.checkpoint_step(newest) == 6
-    (newest / training.checkpoints.MARK).unlink()
-    before = training.checkpoints.newest_checkpoint(whole.path, said.append)
-    assert training.checkpoints.checkpoint_step(before) == 4
+    newest = training.safety.newest_checkpoint(whole.path, said.append)
+    assert training.safety.checkpoint_step(newest) == 6
+    (newest / training.safety.MARK).unlink()
+    before = training.safety.newest_checkpoint(whole.path, said.append)
+    assert training.safety.checkpoint_step(before) == 4
     (before / "optimizer.pt").write_bytes(b"half a file")
-    assert training.checkpoints.newest_checkpoint(whole.path, said.append) is None
+    assert training.safety.newest_checkpoint(whole.path, said.append) is None
     assert sum("falling back" in line for line in said) == 2
 
 
@@ -136,6 +138,13 @@ def test_evaluation_leaves_the_random_state_alone(tiny, tmp_path):
     trainer = SimpleNamespace(model=model, processing_class=tokenizer, accelerator=SimpleNamespace(unwrap_model=lambda m: m))
     training.evaluate_all(trainer, settings, RunWriter(tmp_path), 0, lambda text: None)
     assert torch.equal(torch.rand(3), expected)
+
+
+def test_what_libraries_say_is_silenced_for_the_length_of_a_training_only():
+    before, filters = hf_logging.get_verbosity(), list(warnings.filters)
+    with training.build.quiet_libraries():
+        assert hf_logging.get_verbosity() == hf_logging.ERROR
+    assert (hf_logging.get_verbosity(), warnings.filters) == (before, filters)
 
 
 def test_control_rewards():
@@ -266,6 +275,9 @@ def test_an_exported_model_needs_nothing_of_the_course(whole, tmp_path):
     assert torch.allclose(plain(ids).logits, model(ids).logits, atol=1e-5)
     with pytest.raises(ValueError, match="name a new folder"):
         training.export_run(whole.path, folder)
+    (tmp_path / "other.part").mkdir()
+    training.export_run(whole.path, tmp_path / "other")
+    assert (tmp_path / "other.part").is_dir(), "it was there before"
     (tmp_path / "unfinished").mkdir()
     shutil.copy(whole.path / "config.yaml", tmp_path / "unfinished")
     with pytest.raises(ValueError, match="has no trained model yet"):
@@ -322,10 +334,11 @@ def test_the_final_evaluation_is_the_full_one_wherever_a_run_is_ended(tiny, tmp_
             for split, decoding in full if step == 0 else [("test", "sampled")]:
                 log_evaluation(writer, step, split, decoding, p.eval_samples if step == 0 and decoding == "sampled" else 1)
     assert training.evaluation.missing_evaluations(tmp_path, p, 0) == []
-    assert training.evaluation.missing_evaluations(tmp_path, p, end) == full
+    assert training.evaluation.missing_evaluations(tmp_path, p, end) == [(end, *part) for part in full]
     log_evaluation(writer, end, "test", "sampled", p.eval_samples)
     log_evaluation(writer, end, "test", "greedy", 1)
-    assert training.evaluation.missing_evaluations(tmp_path, p, end) == [("ood", "sampled"), ("ood", "greedy")]
+    assert training.evaluation.missing_evaluations(tmp_path, p, end) == [
+        (end, "ood", "sampled"), (end, "ood", "greedy")]
 
 
 def log_evaluation(writer, step: int, split: str, decoding: str, n: int) -> None:

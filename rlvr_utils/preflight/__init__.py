@@ -6,9 +6,8 @@ has nothing to learn from, and the hour should not be rented. ``time_steps`` run
 and cost of the whole run. ``rlvr doctor`` does all of it from the command line.
 """
 
-from .checks import Check, checkup, longest_prompt, preflight
-from .timing import Timing, count_evaluation_responses, time_steps
-from .trainability import Trainability, trainability
+from .checks import Check, checkup, longest_prompt, machine_table, preflight
+from .trials import Timing, Trainability, count_evaluation_responses, time_steps, trainability
 
-__all__ = ["Check", "Timing", "Trainability", "checkup", "count_evaluation_responses", "longest_prompt", "preflight",
-           "time_steps", "trainability"]
+__all__ = ["Check", "Timing", "Trainability", "checkup", "count_evaluation_responses", "longest_prompt",
+           "machine_table", "preflight", "time_steps", "trainability"]

@@ -7,22 +7,23 @@ fails because there is no network: that is itself something to be told.
 from __future__ import annotations
 
 import functools
-import json
 import os
 import platform
 import shutil
 import tomllib
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
+import requests
 import torch
+from huggingface_hub import constants, get_token
+from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
+from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
 from transformers import PretrainedConfig
 
-from .. import REPO
+from .. import REPO, __version__
 from ..memory import GIB, estimate, parameter_count, plan
 from ..memory.estimate import trained
 from ..model_files import check_weights, local_folder
@@ -42,8 +43,7 @@ from ..runs import load_run
 from ..sampling.rollouts import encode_prompts, has_chat_template, prompts_for
 from ..sampling.shared_prefix import refuse_unsuitable
 from ..system.paths import run_folder
-from ..tracking import installed
-from ..wandb_server import api_key, obstacle, server, wandb_mode
+from ..tracking import api_key, installed, obstacle, server, wandb_mode
 
 #: Packages whose version decides whether a run works: their tested version is in requirements.lock.
 PACKAGES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "wandb")
@@ -75,7 +75,7 @@ def checkup(profile: str | Profile = "mini", *, folder: str | Path | None = None
         folder, extend: the ``output_dir`` and ``extend`` that ``train`` will be given; without a folder, the run that the
             profile's own may hold is not compared.
     """
-    p = profile if isinstance(profile, Profile) else get_profile(profile, **overrides)
+    p = get_profile(profile, **overrides)
     where = {"disk": functools.partial(check_disk, folder=folder),
              "folder": functools.partial(check_folder, folder=folder, extend=extend)}
     return [attempt(name, check, p) for name, check in (CHECKS | where).items()]
@@ -105,7 +105,7 @@ def check_versions(p: Profile) -> str:
     """Every package is one that the code can use (pyproject.toml); others than the tested ones are named."""
     from packaging.requirements import Requirement
 
-    project = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((REPO / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     if tuple(map(int, platform.python_version_tuple()[:2])) < (3, 11):
         raise ValueError(f"Python {platform.python_version()} is too old: the course needs {project['requires-python']}.")
     optional = project["optional-dependencies"]["gpu"] if p.use_vllm == "auto" else []
@@ -124,11 +124,31 @@ def check_versions(p: Profile) -> str:
 
 def locked() -> dict[str, str]:
     """Name and version of every package in requirements.lock."""
-    lines = (REPO / "requirements.lock").read_text().splitlines()
+    lines = (REPO / "requirements.lock").read_text(encoding="utf-8").splitlines()
     return dict(line.split("==") for line in lines if "==" in line and not line.startswith("#"))
 
 
 # --- machine and disk ---
+
+
+def machine_table() -> list[tuple[str, str]]:
+    """What matters for a run on this machine, as (name, value in plain words)."""
+    memory, disk = psutil.virtual_memory(), shutil.disk_usage(REPO)
+    gpus = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
+    names = ", ".join(f"{gpu.name} with {gib(gpu.total_memory)}" for gpu in gpus)
+    return [
+        ("course", __version__),
+        ("Python", f"{platform.python_version()} on {platform.system()} {platform.machine()}"),
+        *((name, installed(name)) for name in (*PACKAGES, "papermill")),
+        ("CPU cores", str(os.cpu_count())),
+        ("memory", f"{gib(memory.available)} free of {gib(memory.total)}"),
+        ("disk", f"{gib(disk.free)} free where the course lies"),
+        ("GPU", names or "none that PyTorch sees; profile mini needs none"),
+    ]
+
+
+def gib(size: float) -> str:
+    return f"{size / GIB:.0f} GiB"
 
 
 def check_machine(p: Profile) -> str:
@@ -138,7 +158,7 @@ def check_machine(p: Profile) -> str:
             raise ValueError(f"{torch.cuda.get_device_name()} has no bfloat16. Take a GPU of the Ampere generation or newer "
                              "(A100, A40, L40S, ...), or set dtype=float32 where the model fits twice as large.")
         free, total = torch.cuda.mem_get_info()
-        return check_memory(p, f"{torch.cuda.get_device_name()} ({total / GIB:.0f} GiB)", free, gpu=True)
+        return check_free_memory(p, f"{torch.cuda.get_device_name()} ({total / GIB:.0f} GiB)", free, gpu=True)
     if shutil.which("nvidia-smi") and p.dtype == "bfloat16" and parameter_count(shape(p)) > SMALL:
         raise ValueError(f"There is an NVIDIA driver, and PyTorch {torch.__version__} (made for CUDA {torch.version.cuda}) "
                          "sees no GPU: the driver is older than that (`nvidia-smi` names the newest CUDA it knows). Take a "
@@ -147,10 +167,10 @@ def check_machine(p: Profile) -> str:
         needed = estimate(p, shape(p), gpu=80 * GIB).peak / GIB
         raise ValueError(f"Profile {p.profile} needs an NVIDIA GPU with about {needed:.0f} GiB free and PyTorch sees none; "
                          "profile mini runs on any laptop.")
-    return check_memory(p, f"{os.cpu_count()} CPU cores", psutil.virtual_memory().available, gpu=False)
+    return check_free_memory(p, f"{os.cpu_count()} CPU cores", psutil.virtual_memory().available, gpu=False)
 
 
-def check_memory(p: Profile, machine: str, free: float, gpu: bool) -> str:
+def check_free_memory(p: Profile, machine: str, free: float, gpu: bool) -> str:
     """Hold the estimate against ``free`` bytes, and say what to change where it does not fit."""
     prompt = longest_prompt(p)
     if p.use_vllm == "auto" and installed("vllm") is None:
@@ -171,8 +191,8 @@ def check_disk(p: Profile, folder: str | Path | None = None) -> str:
     config = shape(p)
     count, size = trained(p, config)
     checkpoints = 3 * 3 * count * size / GIB + RECORDS_GIB  # two and one being written: weights and AdamW's two moments
-    download = 0.0 if available_offline(p.model) else parameter_count(config) * 2 / GIB
-    run, cache = existing(run_folder(folder or p.folder)), existing(hub_cache())
+    download = 0.0 if local_folder(p.model) else parameter_count(config) * 2 / GIB
+    run, cache = existing(run_folder(folder or p.folder)), existing(Path(constants.HF_HUB_CACHE))
     needs = {run: checkpoints}
     same = os.stat(cache).st_dev == os.stat(run).st_dev
     needs[run if same else cache] = needs.get(run if same else cache, 0.0) + download
@@ -185,13 +205,6 @@ def check_disk(p: Profile, folder: str | Path | None = None) -> str:
     return f"Room enough for checkpoints ({checkpoints:.1f} GiB) and downloads ({download:.1f} GiB)."
 
 
-def hub_cache() -> Path:
-    """Where models from the hub are kept."""
-    from huggingface_hub.constants import HF_HUB_CACHE
-
-    return Path(HF_HUB_CACHE)
-
-
 def existing(folder: Path) -> Path:
     """``folder``, or the nearest folder above it that exists."""
     return folder if folder.exists() else existing(folder.parent)
@@ -199,7 +212,7 @@ def existing(folder: Path) -> Path:
 
 def check_folder(p: Profile, folder: str | Path | None = None, extend: bool = False) -> str:
     """The run's folder can be written, and a folder that is named holds no other run."""
-    from ..training.run import changed_settings  # importing TRL takes seconds that other checks do not need
+    from ..training.continuing import changed_settings  # importing TRL takes seconds that other checks do not need
 
     folder = folder and run_folder(folder)
     there = existing(folder or p.folder)
@@ -313,12 +326,7 @@ def access(model: str) -> str:
     Raises:
         ValueError: nowhere, from here and with this account.
     """
-    return "on this disk" if available_offline(model) else hub_access(model)
-
-
-def available_offline(model: str) -> bool:
-    """Whether the model is a local folder, or in the hub's cache already."""
-    return local_folder(model) is not None
+    return "on this disk" if local_folder(model) else hub_access(model)
 
 
 def hub_access(model: str, endpoint: str | None = None) -> str:
@@ -327,10 +335,6 @@ def hub_access(model: str, endpoint: str | None = None) -> str:
     Raises:
         ValueError: gated, unknown, or not to be asked; the sentence says what to click or to set.
     """
-    from huggingface_hub import constants, get_token
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
-    from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
-
     if model.count("/") != 1 or model.startswith((".", "/")):
         raise ValueError(f"There is no folder {model!r}: give the path of a local folder with the model's files, or the "
                          "model's name on the hub, as in 'owner/name'.")
@@ -357,13 +361,12 @@ def hub_access(model: str, endpoint: str | None = None) -> str:
 
 def gated(model: str, page: str, has_token: bool) -> str:
     """What to click for a gated model."""
-    ungated = "or set model='NousResearch/Meta-Llama-3.1-8B', an ungated copy." if "Llama-3.1-8B" in model else ""
-    if has_token:
-        return (f"{model} is gated, and the account of your token has no access yet: log in, open {page}, accept the "
-                f"licence and wait for the approval; {ungated}".rstrip(" ;") + ("" if ungated else "."))
-    return (f"{model} is gated, and no token is set: log in, open {page}, click 'Agree and access repository', make a "
-            f"token with read access on https://huggingface.co/settings/tokens and set HF_TOKEN to it; "
-            f"{ungated}".rstrip(" ;") + ("" if ungated else "."))
+    steps = (f"the account of your token has no access yet: log in, open {page}, accept the licence and wait for the "
+             "approval" if has_token else
+             f"no token is set: log in, open {page}, click 'Agree and access repository', make a token with read access on "
+             "https://huggingface.co/settings/tokens and set HF_TOKEN to it")
+    ungated = "; or set model='NousResearch/Meta-Llama-3.1-8B', an ungated copy" if "Llama-3.1-8B" in model else ""
+    return f"{model} is gated, and {steps}{ungated}."
 
 
 def check_vllm(p: Profile) -> str:
@@ -387,11 +390,10 @@ def check_vllm(p: Profile) -> str:
     return f"the vLLM server on {p.vllm_server} answers, with {p.model if name is None else name}."
 
 
-def served(server: str) -> tuple[str | None, int | None]:
+def served(address: str) -> tuple[str | None, int | None]:
     """(model, tokens that it reads) of a vLLM server; None where it does not say."""
     try:
-        with urllib.request.urlopen(f"{server.rstrip('/')}/v1/models", timeout=PATIENCE) as answer:
-            first = json.load(answer)["data"][0]
+        first = requests.get(f"{address.rstrip('/')}/v1/models", timeout=PATIENCE).json()["data"][0]
     except (OSError, ValueError, LookupError, TypeError):
         return None, None
     return first.get("root") or first.get("id"), first.get("max_model_len")
@@ -417,10 +419,8 @@ def check_wandb(p: Profile) -> str:
 def answers(url: str) -> bool:
     """Whether a host answers at all, whatever it says."""
     try:
-        urllib.request.urlopen(url, timeout=PATIENCE).close()
-    except urllib.error.HTTPError:
-        return True
-    except (OSError, ValueError):
+        requests.get(url, timeout=PATIENCE)
+    except requests.RequestException:
         return False
     return True
 

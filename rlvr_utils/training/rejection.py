@@ -12,16 +12,15 @@ import math
 from collections.abc import Sequence
 
 from datasets import Dataset
-from transformers import PrinterCallback, set_seed
+from transformers import set_seed
 from trl import SFTConfig, SFTTrainer
 
-from ..models import check_adapter, lora_config, refuse_unknown_targets
+from ..models import lora_config, refuse_unknown_targets
 from ..problems import training_rows
 from ..profiles import Profile
 from ..runs import RunWriter
 from ..sampling.rollouts import encode_prompts, has_chat_template, sample_responses
-from .build import common_arguments, training_dataset
-from .evaluation import evaluate_interim
+from .build import common_arguments, prepared, training_dataset
 from .recording import Recorder
 from .rewards import data_columns, reward_function, train_rows, trl_columns
 
@@ -89,7 +88,4 @@ def build_rejection_trainer(p: Profile, model, tokenizer, writer: RunWriter, liv
                        **common_arguments(p, writer.path / "checkpoints"))
     trainer = SFTTrainer(model=model, args=config, train_dataset=data, processing_class=tokenizer,
                          peft_config=lora_config(p), callbacks=[recorder])
-    check_adapter(trainer.accelerator.unwrap_model(trainer.model), p)
-    trainer.remove_callback(PrinterCallback)
-    recorder.evaluate = lambda step: evaluate_interim(trainer, p, writer, step, say)
-    return trainer
+    return prepared(trainer, recorder, p, writer, say)

@@ -1,24 +1,108 @@
-"""What will it cost? Three real steps in a scratch folder, and from them hours and price of the whole run."""
+"""What only the model itself can tell: is there anything to learn from, and what will the whole run cost?
+
+:func:`trainability` samples the base model on training problems and counts the mixed groups. :func:`time_steps` runs three
+real steps in a scratch folder and projects hours and price.
+"""
 
 from __future__ import annotations
 
 import gc
+import random
 import tempfile
 import time
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 
+import numpy as np
 import torch
-from transformers.utils import logging as hf_logging
 
 from ..memory import GIB
 from ..models import load_model, load_tokenizer
-from ..problems import evaluation_rows
+from ..problems import evaluation_rows, judge_response, training_rows
 from ..profiles import Profile, get_profile
 from ..runs import RunWriter, load_run
-from ..sampling.rollouts import encode_prompts, evaluate, vllm_engine
+from ..sampling.rollouts import encode_prompts, evaluate, prompts_for, sample_responses, vllm_engine
+from ..stats import Estimate, bootstrap_over_problems, pass_at_k, percent, wilson_interval
 from ..tracking import installed
+
+# --- is there anything to learn from? ---
+
+
+@dataclass(frozen=True)
+class Trainability:
+    """What the base model does on a sample of training problems.
+
+    Attributes:
+        right: right responses of each problem, out of ``k``.
+        k: responses to each problem.
+        prompts_per_step: of the profile, to say what the share of mixed groups means for a step.
+    """
+
+    right: Sequence[int]
+    k: int
+    prompts_per_step: int
+
+    @property
+    def mixed(self) -> int:
+        """Groups with right and wrong responses: only their advantages are not zero."""
+        return sum(0 < count < self.k for count in self.right)
+
+    @property
+    def signal(self) -> Estimate:
+        """Share of groups that are mixed, with its 95 % interval (Wilson)."""
+        return Estimate(self.mixed / len(self.right), *wilson_interval(self.mixed, len(self.right)))
+
+    @property
+    def trainable(self) -> bool:
+        """Whether there is anything to learn from: at least one mixed group in the sample."""
+        return self.mixed > 0
+
+    def pass_at(self, k: int) -> Estimate:
+        """pass@k (Chen et al. 2021, arXiv:2107.03374) with its 95 % bootstrap interval over problems."""
+        return bootstrap_over_problems(pass_at_k(self.k, np.asarray(self.right), k))
+
+    def __str__(self) -> str:
+        once, best, signal = self.pass_at(1), self.pass_at(self.k), self.signal
+        seen = (f"On {len(self.right)} training problems the base model is right in {percent(once)} of its responses "
+                f"(pass@1) and at least once in {self.k} on {percent(best)} of the problems (pass@{self.k}).")
+        if self.trainable:
+            groups = signal.mean * self.prompts_per_step
+            return (f"{seen} {self.mixed} groups are mixed, so {percent(signal)} of all groups carry a learning signal, "
+                    f"about {groups:.1f} of the {self.prompts_per_step} in a step.")
+        advice = ("the problems are solved already: take harder ones" if once.mean > 0.5 else
+                  "take easier problems, exemplars in the prompt (shots), longer responses, or a model further on")
+        return (f"{seen} No group is mixed (at most {signal.high:.0%} of all groups could be): no signal, so do not rent "
+                f"the hour; {advice}.")
+
+
+def trainability(profile: str | Profile = "mini", n_problems: int = 32, k: int | None = None, *, model=None,
+                 tokenizer=None, **overrides: object) -> Trainability:
+    """Sample the base model ``k`` times on ``n_problems`` training problems, drawn and answered by the profile's seed.
+
+    Args:
+        k: responses to each problem; None: the profile's group size, so that a group here is a group of the run.
+        model, tokenizer: the base model where it is loaded already.
+        overrides: any field of the profile.
+
+    Raises:
+        ValueError: the model or the problems cannot be had.
+    """
+    p = get_profile(profile, **overrides)
+    k = k or p.group_size
+    tokenizer, model = tokenizer or load_tokenizer(p), model or load_model(p)
+    rows = training_rows(p)
+    rows = random.Random(p.seed).sample(rows, min(n_problems, len(rows)))
+    prompts = prompts_for(rows, tokenizer, p.dataset, p.shots, p.max_prompt_length)
+    groups = sample_responses(model, tokenizer, prompts, n_samples=k, max_new_tokens=p.max_completion_length,
+                              temperature=p.temperature, seed=p.seed, batch_size=p.eval_batch)
+    right = [sum(judge_response(row, response.text).correct for response in group)
+             for row, group in zip(rows, groups, strict=True)]
+    return Trainability(right, k, p.prompts_per_step)
+
+
+# --- what will it cost? ---
 
 
 @dataclass(frozen=True)
@@ -106,7 +190,7 @@ def time_steps(profile: str | Profile = "mini", *, steps: int = 3, dollars_per_h
     """
     if steps < 1:
         raise ValueError(f"steps={steps}: at least one step has to be run to be timed.")
-    p = profile if isinstance(profile, Profile) else get_profile(profile, **overrides)
+    p = get_profile(profile, **overrides)
     if keeps_memory(p):
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
             return process.submit(time_here, p, steps, dollars_per_hour, responses).result()
@@ -121,14 +205,15 @@ def keeps_memory(p: Profile) -> bool:
 
 def time_here(p: Profile, steps: int, dollars_per_hour: float | None, responses: int | None) -> Timing:
     """:func:`time_steps` in this process."""
-    from ..training.processes import join_processes  # importing TRL takes seconds that other checks do not need
+    from ..training.build import quiet_libraries  # importing TRL takes seconds that other checks do not need
+    from ..training.processes import join_processes
 
     join_processes()  # the trainer would wait for announced processes in silence
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
-    hf_logging.set_verbosity_error()  # as in the run itself: what TRL says about its settings is nothing to act on
-    tokenizer, model = load_tokenizer(p), load_model(p)
-    seconds, mean_tokens, per_response = time_training(p, model, tokenizer, steps, responses or p.eval_batch)
+    with quiet_libraries():
+        tokenizer, model = load_tokenizer(p), load_model(p)
+        seconds, mean_tokens, per_response = time_training(p, model, tokenizer, steps, responses or p.eval_batch)
     peak = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None
     del model
     gc.collect()
