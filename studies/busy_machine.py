@@ -130,7 +130,8 @@ def measure_alone(pairs: int) -> dict:
         choose_threads("adapted" if number % 4 in (1, 2) else most)
 
     def paired(seconds: list[float]) -> dict:
-        couples = [(a, b) if i % 2 == 0 else (b, a) for i, (a, b) in enumerate(zip(seconds[::2], seconds[1::2], strict=True))]
+        couples = enumerate(zip(seconds[::2], seconds[1::2], strict=True))
+        couples = [(a, b) if i % 2 == 0 else (b, a) for i, (a, b) in couples]
         fixed, adapted = map(list, zip(*couples, strict=True))
         return {"seconds": [[round(a, 4), round(b, 4)] for a, b in couples],
                 "ratio": ratio_with_interval(adapted, fixed), "changes": changes}
