@@ -25,7 +25,7 @@ PACKAGE = REPO / "rlvr_utils"
 FLOORS = (
     ("system", "verifier", "prompts", "stats", "profiles"),
     ("problems", "grpo"),
-    ("model_files", "models", "sampling", "memory"),
+    ("models", "sampling", "memory"),
     ("runs", "wandb_server", "tracking", "diagnosis"),
     ("training", "own_trainer", "preflight", "pretrain"),
     ("analysis", "plots", "widgets", "exercises", "course"),

@@ -25,14 +25,15 @@ from transformers import PretrainedConfig
 from .. import REPO
 from ..memory import GIB, estimate, parameter_count, plan
 from ..memory.estimate import trained
-from ..model_files import check_weights, local_folder
 from ..models import (
     SHAPES,
     attach_lora,
     check_vocabulary,
+    check_weights,
     empty_model,
     from_files,
     load_tokenizer,
+    local_folder,
     model_config,
     untrained_experts,
 )
