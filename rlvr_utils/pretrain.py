@@ -24,10 +24,8 @@ import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from .problems import load_problems, solution_text
-from .problems.generate import pretraining_rows, slipped_work
-from .problems.templates import Template
-from .problems.work import Work
+from .problems import load_problems
+from .problems.minimath import Template, Work, pretraining_rows, slipped_work, solution_text
 from .prompts import ANSWER, QUESTION
 from .system.locks import take
 from .system.paths import run_folder

@@ -17,7 +17,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
 from rlvr_utils import REPO, pretrain
 from rlvr_utils.pretrain import ABILITY, HABIT, PretrainConfig
-from rlvr_utils.problems import TEMPLATES, find_steps, load_problems
+from rlvr_utils.problems import find_steps, load_problems
+from rlvr_utils.problems.minimath import TEMPLATES
 from rlvr_utils.prompts import build_prompt
 from rlvr_utils.system.locks import take
 from rlvr_utils.verifier import last_boxed
