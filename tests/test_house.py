@@ -27,7 +27,7 @@ FLOORS = (
     ("problems", "grpo"),
     ("models", "sampling", "memory"),
     ("runs", "wandb_server", "tracking", "diagnosis"),
-    ("training", "own_trainer", "preflight", "pretrain"),
+    ("training", "own_trainer", "preflight"),
     ("analysis", "plots", "widgets", "exercises", "course"),
     ("cli", "__main__"),
 )

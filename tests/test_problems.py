@@ -17,6 +17,7 @@ import pandas as pd
 import pyarrow
 import pyarrow.parquet
 import pytest
+from minimath import TEMPLATES, make_row, pretraining_rows, slipped_work, solution_text, write_minimath
 from minimath_answers import ROUTES, find_answer, plain
 
 from rlvr_utils.problems import (
@@ -36,14 +37,6 @@ from rlvr_utils.problems import (
 )
 from rlvr_utils.problems import rows as problem_rows
 from rlvr_utils.problems import test_data_dir as data_dir
-from rlvr_utils.problems.minimath import (
-    TEMPLATES,
-    make_row,
-    pretraining_rows,
-    slipped_work,
-    solution_text,
-    write_minimath,
-)
 from rlvr_utils.profiles import get_profile
 from rlvr_utils.prompts import RLVR_MATH_EXEMPLARS, build_prompt
 from rlvr_utils.verifier import last_boxed, verify

@@ -11,9 +11,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from pretrain import HABIT, document_text, documents, train_tokenizer
 from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
 
-from rlvr_utils.pretrain import HABIT, document_text, documents, train_tokenizer
 from rlvr_utils.problems import exemplars, load_problems
 from rlvr_utils.prompts import STOP, build_prompt
 from rlvr_utils.sampling import decoding, rollouts

@@ -6,6 +6,8 @@ are seen by neither pretraining nor RL: known words, new compositions. The value
 the next step. So a slip in one step is carried through the rest, as a careless person would do it.
 
 A row has MATH's fields (``problem, solution, ground_truth, subject, level``) plus ``id, template, params, answer_form``.
+
+Run it:  python tools/minimath.py   (writes data/minimath again, byte for byte; seconds)
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import gcd
 from pathlib import Path
+
+from rlvr_utils.problems import MINIMATH
 
 SPLIT_SIZES = {"train": 2000, "test": 500, "ood": 250}
 
@@ -595,3 +599,7 @@ def pretraining_rows(rng: random.Random, forbidden: set[str]) -> Iterator[tuple[
         params = template.draw(rng)
         if row_id(template, params) not in forbidden:
             yield template, params
+
+
+if __name__ == "__main__":
+    write_minimath(MINIMATH)
