@@ -22,7 +22,7 @@ from transformers import (
     Qwen2MoeConfig,
 )
 
-from rlvr_utils.memory.estimate import trained
+from rlvr_utils.memory import trained
 from rlvr_utils.models import (
     LLAMA_8B,
     QWEN_HALF_B,

@@ -23,8 +23,7 @@ import torch
 from transformers import PretrainedConfig
 
 from .. import REPO
-from ..memory import GIB, estimate, parameter_count, plan
-from ..memory.estimate import trained
+from ..memory import GIB, estimate, parameter_count, plan, trained
 from ..models import (
     SHAPES,
     attach_lora,

@@ -10,7 +10,7 @@ from datasets import Dataset
 from transformers import PrinterCallback, set_seed
 from trl import GRPOConfig, GRPOTrainer
 
-from ..memory.estimate import vllm_utilization
+from ..memory import vllm_utilization
 from ..models import check_adapter, lora_config, model_config, refuse_unknown_targets
 from ..problems import training_order, training_rows
 from ..profiles import Profile
