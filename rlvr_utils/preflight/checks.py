@@ -246,7 +246,7 @@ def prompt_lengths(p: Profile) -> dict[str, list[int]]:
     training, evaluation = all_rows(p)
     named, lengths = {"training": training} | {f"evaluation ({split})": rows for split, rows in evaluation.items()}, {}
     for name, rows in named.items():
-        prompts = prompts_for(rows, tokenizer, p.dataset, p.shots, p.max_prompt_length)
+        prompts = prompts_for(rows, tokenizer, p)
         lengths[name] = [len(ids) for ids in encode_prompts(tokenizer, prompts)]
     return lengths
 

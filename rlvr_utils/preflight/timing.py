@@ -144,9 +144,7 @@ def time_evaluation(p: Profile, trainer, n: int) -> float:
         engine(encode_prompts(tokenizer, ["warm-up"]), 1.0)  # vLLM's first call takes what no later one does
     rows = evaluation_rows(p, p.eval_splits[0])[: max(1, n // p.eval_samples)]
     began = time.perf_counter()
-    made = evaluate(model, tokenizer, rows, dataset=p.dataset, shots=p.shots, n_samples=p.eval_samples,
-                    max_prompt_length=p.max_prompt_length, max_new_tokens=p.max_completion_length,
-                    batch_size=p.eval_batch, seed=p.seed, engine=engine)
+    made = evaluate(model, tokenizer, rows, p, engine=engine)
     return (time.perf_counter() - began) / len(made)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from ..models import load_model, load_tokenizer
 from ..problems import judge_response, training_rows
 from ..profiles import Profile, get_profile
-from ..sampling.rollouts import prompts_for, sample_responses
+from ..sampling.rollouts import Sampling, prompts_for, sample_responses
 from ..stats import Estimate, bootstrap_over_problems, pass_at_k, percent, wilson_interval
 
 
@@ -79,9 +79,8 @@ def trainability(profile: str | Profile = "mini", n_problems: int = 32, k: int |
     tokenizer, model = tokenizer or load_tokenizer(p), model or load_model(p)
     rows = training_rows(p)
     rows = random.Random(p.seed).sample(rows, min(n_problems, len(rows)))
-    prompts = prompts_for(rows, tokenizer, p.dataset, p.shots, p.max_prompt_length)
-    groups = sample_responses(model, tokenizer, prompts, n_samples=k, max_new_tokens=p.max_completion_length,
-                              temperature=p.temperature, seed=p.seed, batch_size=p.eval_batch)
+    prompts = prompts_for(rows, tokenizer, p)
+    groups = sample_responses(model, tokenizer, prompts, Sampling.of(p, n_samples=k, seed=p.seed))
     right = [sum(judge_response(row, response.text).correct for response in group)
              for row, group in zip(rows, groups, strict=True)]
     return Trainability(right, k, p.prompts_per_step)

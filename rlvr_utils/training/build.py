@@ -28,7 +28,7 @@ from .weight_sync import own_environment, settle_vllm
 def training_dataset(p: Profile, tokenizer, rows: list[dict] | None = None) -> Dataset:
     """One row per prompt of the whole run, in training order: ``prompt, problem, ground_truth, problem_id``."""
     rows = rows or training_rows(p)
-    prompts = prompts_for(rows, tokenizer, p.dataset, p.shots, p.max_prompt_length)
+    prompts = prompts_for(rows, tokenizer, p)
     order = training_order(len(rows), p.max_steps * p.prompts_per_step, p.seed)
     return Dataset.from_dict({"prompt": [prompts[i] for i in order],
                               "problem": [rows[i]["problem"] for i in order],  # an echo of it is no answer

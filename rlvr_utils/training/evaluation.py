@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from transformers import Trainer
@@ -51,10 +52,8 @@ def evaluate_split(model, tokenizer, p: Profile, writer: RunWriter, step: int, s
                    n_samples: int, say, engine: Engine | None = None) -> dict:
     """Evaluate one split, write responses and summary, return the summary row. Processes share the problems."""
     rows = share(evaluation_rows(p, split))
-    responses = gather(evaluate(model, tokenizer, rows, dataset=p.dataset, shots=p.shots, decoding=decoding,
-                                n_samples=n_samples, max_prompt_length=p.max_prompt_length,
-                                max_new_tokens=p.max_completion_length, batch_size=p.eval_batch, seed=own_seed(p.seed),
-                                step=step, engine=engine,
+    here = replace(p, eval_samples=n_samples, seed=own_seed(p.seed))
+    responses = gather(evaluate(model, tokenizer, rows, here, decoding, engine=engine,
                                 progress=paced(say, f"evaluation at step {step}, {split}, {decoding}")) if rows else [])
     key = {"step": step, "split": split, "shots": p.shots, "decoding": decoding}
     row = key | {k: v for k, v in summarise_evaluation(responses).items() if k not in key}
