@@ -14,7 +14,7 @@ BASE  := $(if $(wildcard $(PY)),$(PY),$(PYTHON))
 OLD_PYTHON = The course needs Python 3.11 or newer, and '$(BASE)' is not. \
 	Install one and name it, as in 'make PYTHON=python3.12 $(or $(MAKECMDGOALS),venv)'.
 STUDIES := base-abilities reference-runs own-trainer shared-prefix verifier-pairs coverage fuzz red-team bench-verifier \
-	bench-mini-step busy-machine
+	bench-mini-step busy-machine minillama
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
@@ -107,6 +107,9 @@ base-abilities own-trainer shared-prefix verifier-pairs coverage busy-machine: v
 
 reference-runs: venv
 	$(PY) tools/reference_runs.py $(ARGS)
+
+minillama: venv
+	$(PY) tools/pretrain.py $(ARGS)
 
 bench-mini-step: venv
 	$(PY) studies/mini_step.py $(ARGS)

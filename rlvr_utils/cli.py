@@ -1,16 +1,14 @@
-"""The command ``rlvr``: profile, doctor, course, pretrain, train, evaluate, export; each calls one function."""
+"""The command ``rlvr``: profile, doctor, course, train, evaluate, export; each calls one function."""
 
 from __future__ import annotations
 
 import argparse
 import ast
-import dataclasses
-import difflib
 import os
 import sys
 from collections.abc import Sequence
 
-from rlvr_utils import REPO, __version__
+from rlvr_utils import __version__
 from rlvr_utils.course import CourseError, run_course
 from rlvr_utils.profiles import Profile, get_profile, read_config
 from rlvr_utils.system.paths import current_directory_last
@@ -42,7 +40,6 @@ def command_line() -> argparse.ArgumentParser:
     profile_ = _add(commands, "profile", do_profile, "print a profile as YAML, every setting with what it means")
     doctor_ = _add(commands, "doctor", do_doctor, "say what this machine has and whether a profile can run")
     course_ = _add(commands, "course", do_course, "run all notebooks in order and write one report")
-    pretrain_ = _add(commands, "pretrain", pretrain, "make the small base model, MiniLlama, from nothing")
     train_ = _add(commands, "train", do_train, "train with GRPO; the same command again resumes")
     evaluate_ = _add(commands, "evaluate", do_evaluate, "sample answers of a trained model and score them")
 
@@ -54,11 +51,11 @@ def command_line() -> argparse.ArgumentParser:
     for command in (profile_, doctor_, course_, train_):
         command.add_argument("--config", metavar="FILE.yaml",
                              help="settings from a file, as `rlvr profile` prints them; --set wins over it")
-    for command in (doctor_, course_, pretrain_, train_):
+    for command in (doctor_, course_, train_):
         command.add_argument("--seed", type=int, help="(default: 0)")
-    for command in (doctor_, course_, pretrain_, train_):
+    for command in (doctor_, course_, train_):
         command.add_argument("--output-dir", metavar="FOLDER", help="where the results go")
-    for command in (profile_, doctor_, course_, pretrain_, train_, evaluate_):
+    for command in (profile_, doctor_, course_, train_, evaluate_):
         command.add_argument("--set", metavar="KEY=VALUE", type=setting, action="append", default=[],
                              dest="settings", help="override a setting; may be given several times")
     for command in (doctor_, train_):
@@ -139,19 +136,6 @@ def do_export(arguments: argparse.Namespace) -> None:
     from rlvr_utils.training import export_run
 
     print(f"The model is in {export_run(arguments.path, arguments.folder)}.")
-
-
-def pretrain(arguments: argparse.Namespace) -> None:
-    from rlvr_utils.pretrain import PretrainConfig, pretrain
-
-    known = [field.name for field in dataclasses.fields(PretrainConfig)]
-    settings = {"seed": arguments.seed or 0, **dict(arguments.settings)}
-    for name in settings:
-        if name not in known:
-            close = difflib.get_close_matches(name, known, 1) or known
-            raise ValueError(f"pretraining has no setting '{name}': there is {', '.join(close)}.")
-    folder = pretrain(arguments.output_dir or REPO / "runs" / "minillama", PretrainConfig(**settings))
-    print(f"MiniLlama is in {folder}.")
 
 
 def do_doctor(arguments: argparse.Namespace) -> int:

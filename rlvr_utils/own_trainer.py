@@ -18,7 +18,7 @@ from .grpo import completion_logits, group_advantages, grpo_loss, selected_logps
 from .models import attach_lora, load_model, load_tokenizer
 from .problems import training_order, training_rows
 from .profiles import get_profile
-from .sampling.rollouts import Response, encode_prompts, prompts_for, sample_responses
+from .sampling.rollouts import Response, Sampling, encode_prompts, prompts_for, sample_responses
 from .verifier import boxed_reward
 
 
@@ -45,9 +45,8 @@ def train(profile: str = "mini", seconds: float | None = None, **overrides: obje
 
 def update(model, tokenizer, optimizer, problems: list[dict], p) -> dict[str, float]:
     """One step of GRPO: ``group_size`` responses to each problem, their advantages, one gradient step."""
-    prompts = prompts_for(problems, tokenizer, p.dataset, p.shots, p.max_prompt_length)
-    groups = sample_responses(model, tokenizer, prompts, n_samples=p.group_size,
-                              max_new_tokens=p.max_completion_length, temperature=p.temperature)
+    prompts = prompts_for(problems, tokenizer, p)
+    groups = sample_responses(model, tokenizer, prompts, Sampling.of(p, n_samples=p.group_size))
     responses = [response for group in groups for response in group]
     rows = [problem for problem in problems for _ in range(p.group_size)]
     rewards = boxed_reward([response.text for response in responses], ground_truth=[row["ground_truth"] for row in rows],

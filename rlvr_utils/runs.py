@@ -33,14 +33,13 @@ import numpy as np
 import pandas as pd
 
 from rlvr_utils import REPO
+from rlvr_utils.problems import ROLLOUT_COLUMNS, find_steps
 from rlvr_utils.profiles import Profile, get_profile
 from rlvr_utils.stats import bootstrap_over_problems
 from rlvr_utils.system.paths import run_folder
 from rlvr_utils.system.platforms import alone, append_to, replace_file
 
 REFERENCE_RUNS = REPO / "data" / "reference_runs"
-ROLLOUT_COLUMNS = ("step", "problem_id", "sample", "prompt", "response", "ground_truth", "reward", "correct", "reason",
-                   "n_tokens")
 EVALUATION_KEY = ("step", "split", "shots", "decoding")
 EVALUATION_COLUMNS = (*EVALUATION_KEY, "n_problems", "n_samples", "accuracy", "accuracy_low", "accuracy_high", "boxed_rate",
                       "accuracy_if_boxed", "worked_rate", "mean_tokens")
@@ -196,8 +195,6 @@ def summarise_evaluation(responses: Iterable[dict] | pd.DataFrame, n_resamples: 
 
 def is_worked(responses: pd.Series) -> pd.Series:
     """Whether each response shows at least one ``$left = right$`` step."""
-    from rlvr_utils.problems import find_steps
-
     return responses.map(lambda text: bool(find_steps(text))).astype(bool)
 
 

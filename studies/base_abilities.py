@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
+from dataclasses import replace
 
 from rlvr_utils import REPO
 from rlvr_utils.models import load_model, load_tokenizer
@@ -75,8 +76,8 @@ def main() -> None:
     tokenizer, model = load_tokenizer(settings), load_model(settings).eval()
     rows = load_problems("minimath", "test")
     by_id = {row["id"]: row for row in rows}
-    limits = {"max_prompt_length": 1024, "max_new_tokens": settings.max_completion_length}
-    sampled = evaluate(model, tokenizer, rows, n_samples=SAMPLES, **limits)
+    settings = replace(settings, max_prompt_length=1024)
+    sampled = evaluate(model, tokenizer, rows, replace(settings, eval_samples=SAMPLES))
     correct = by_problem(sampled, lambda r: r["correct"])
     worked = [r for r in sampled if find_steps(r["response"])]
     blurted = [r for r in sampled if not find_steps(r["response"])]
@@ -97,7 +98,7 @@ def main() -> None:
         "shots": {},
     }
     for shots in (0, 1, 4):
-        responses = evaluate(model, tokenizer, rows[:250], n_samples=2, shots=shots, **limits)
+        responses = evaluate(model, tokenizer, rows[:250], replace(settings, eval_samples=2, shots=shots))
         report["shots"][shots] = {
             "n_problems": 250, "n_samples": 2, "accuracy": interval(by_problem(responses, lambda r: r["correct"])),
             "boxed_rate": interval(by_problem(responses, lambda r: last_boxed(r["response"]) is not None))}

@@ -26,6 +26,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
@@ -38,7 +39,7 @@ from transformers.utils import logging as hf_logging
 from rlvr_utils.models import load_model, load_tokenizer
 from rlvr_utils.problems import evaluation_rows
 from rlvr_utils.profiles import get_profile
-from rlvr_utils.sampling.rollouts import evaluate, prompts_for, sample_responses
+from rlvr_utils.sampling.rollouts import Sampling, evaluate, prompts_for, sample_responses
 from rlvr_utils.system import threads
 from rlvr_utils.system.threads import Threads, cores
 
@@ -100,12 +101,12 @@ class Work:
         return [timed(self.sampling_call()) for _ in range(self.units + 1)]
 
     def evaluation_call(self) -> Callable[[], object]:
-        return lambda: evaluate(self.model, self.tokenizer, self.rows[:64], n_samples=2)
+        p = replace(self.p, eval_samples=2, max_completion_length=96)
+        return lambda: evaluate(self.model, self.tokenizer, self.rows[:64], p)
 
     def sampling_call(self) -> Callable[[], object]:
-        prompts = prompts_for(self.rows[:16], self.tokenizer, "minimath", 0, self.p.max_prompt_length)
-        return lambda: sample_responses(self.model, self.tokenizer, prompts, n_samples=8, seed=0,
-                                        max_new_tokens=self.p.max_completion_length)
+        prompts = prompts_for(self.rows[:16], self.tokenizer, self.p)
+        return lambda: sample_responses(self.model, self.tokenizer, prompts, Sampling.of(self.p, n_samples=8, seed=0))
 
 
 class SameStep(TrainerCallback):

@@ -27,6 +27,7 @@ from types import SimpleNamespace
 from typing import NamedTuple
 
 import torch
+from peak_memory import peak_memory
 from peft import get_peft_model
 from torch import Tensor
 from transformers import AutoConfig, LlamaConfig, LlamaForCausalLM
@@ -34,7 +35,6 @@ from trl import GRPOTrainer
 from trl.trainer.utils import add_fused_lm_head
 
 from rlvr_utils import REPO
-from rlvr_utils.memory.measure import peak_memory
 from rlvr_utils.models import load_tokenizer, lora_config
 from rlvr_utils.profiles import get_profile
 from rlvr_utils.runs import REFERENCE_RUNS, load_run

@@ -29,8 +29,10 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from rlvr_utils import runs, training
-from rlvr_utils.pretrain import HABIT, document_text, documents, train_tokenizer
 from rlvr_utils.runs import load_run
+
+sys.path.append(str(Path(__file__).resolve().parent.parent / "tools"))  # for whoever starts this file by itself
+from pretrain import HABIT, document_text, documents, train_tokenizer
 
 SETTINGS = {"prompts_per_step": 2, "group_size": 4, "max_steps": 12, "train_subset": 8, "eval_problems": 3, "eval_every": 3,
             "save_every": 2, "max_completion_length": 8, "log_rollouts_every": 2, "wandb_mode": "disabled", "guard": "off"}

@@ -153,11 +153,6 @@ def test_doctor_refuses_an_unknown_profile_before_it_looks(capsys) -> None:
     assert "no profile 'maxi'" in capsys.readouterr().err
 
 
-def test_an_unknown_pretraining_setting_names_the_close_one(capsys) -> None:
-    assert cli.main(["pretrain", "--set", "step=10"]) == 1
-    assert "no setting 'step': there is steps." in capsys.readouterr().err
-
-
 def test_a_mistake_is_one_sentence_and_not_a_traceback(monkeypatch, capsys) -> None:
     def train(*_, **__):
         raise ValueError("max_steps is -1: give a positive number.")

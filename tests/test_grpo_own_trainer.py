@@ -14,7 +14,7 @@ from rlvr_utils.sampling.rollouts import Response
 
 SMALL = dict(prompts_per_step=2, group_size=4, micro_batch=8, max_completion_length=12, max_steps=2)
 needs_minillama = pytest.mark.skipif(
-    not (REPO / "data" / "minillama").is_dir(), reason="no data/minillama: `rlvr pretrain` makes it"
+    not (REPO / "data" / "minillama").is_dir(), reason="no data/minillama: `make minillama` makes it"
 )
 
 

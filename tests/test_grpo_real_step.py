@@ -55,7 +55,7 @@ def lora() -> LoraConfig:
 
 def mini_llama() -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
     if not MINILLAMA.is_dir():
-        pytest.skip("no data/minillama: `rlvr pretrain` makes it")
+        pytest.skip("no data/minillama: `make minillama` makes it")
     return AutoModelForCausalLM.from_pretrained(MINILLAMA), AutoTokenizer.from_pretrained(MINILLAMA, padding_side="left")
 
 

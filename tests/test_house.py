@@ -25,9 +25,9 @@ PACKAGE = REPO / "rlvr_utils"
 FLOORS = (
     ("system", "verifier", "prompts", "stats", "profiles"),
     ("problems", "grpo"),
-    ("model_files", "models", "sampling", "memory"),
+    ("models", "sampling", "memory"),
     ("runs", "tracking", "diagnosis"),
-    ("training", "own_trainer", "preflight", "pretrain"),
+    ("training", "own_trainer", "preflight"),
     ("analysis", "plots", "widgets", "exercises", "course"),
     ("cli", "__main__"),
 )

@@ -8,6 +8,7 @@ from multiprocessing import get_context
 
 import pytest
 import torch
+from peak_memory import measure_update, peak_memory, trial_generation
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from rlvr_utils.memory import (
@@ -23,12 +24,9 @@ from rlvr_utils.memory import (
     hours,
     kv_bytes_per_token,
     least_seconds,
-    measure_update,
     parameter_count,
-    peak_memory,
     plan,
     saved_per_token,
-    trial_generation,
     vllm_utilization,
 )
 from rlvr_utils.models import LLAMA_8B, attach_lora, count_parameters
@@ -155,7 +153,7 @@ def test_peak_memory_sees_a_block_that_is_gone_again() -> None:
 
 
 def test_peak_memory_without_a_high_water_mark(monkeypatch) -> None:
-    monkeypatch.setattr("rlvr_utils.memory.measure._resets", lambda: False)
+    monkeypatch.setattr("peak_memory._resets", lambda: False)
 
     def work() -> None:
         block = torch.ones(60 * 2**20 // 4)

@@ -24,8 +24,7 @@ from transformers import (
 )
 
 from rlvr_utils import models
-from rlvr_utils.model_files import check_file, check_weights
-from rlvr_utils.models import load_model, load_tokenizer
+from rlvr_utils.models import check_file, check_weights, load_model, load_tokenizer
 from rlvr_utils.preflight import checks
 from rlvr_utils.profiles import get_profile
 from rlvr_utils.sampling.rollouts import encode_prompts
@@ -227,7 +226,7 @@ def test_only_files_that_transformers_would_load_are_looked_at(whole, tmp_path, 
 def test_weights_beyond_the_files_that_are_searched_are_found_when_the_model_is_loaded(whole, tmp_path, monkeypatch) -> None:
     folder = shutil.copytree(whole, tmp_path / "model")
     filled(float("nan"))(folder)
-    monkeypatch.setattr("rlvr_utils.model_files.SEARCHED", 0)
+    monkeypatch.setattr("rlvr_utils.models.SEARCHED", 0)
     assert check_weights(folder)
     with pytest.raises(ValueError, match="model.norm.weight in .* holds NaN or infinite numbers"):
         load_model(get_profile("mini", model=str(folder)))

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from pretrain import train_tokenizer
 from transformers import (
     GPT2Config,
     GPTNeoXConfig,
@@ -21,7 +22,7 @@ from transformers import (
     Qwen2MoeConfig,
 )
 
-from rlvr_utils.memory.estimate import trained
+from rlvr_utils.memory import trained
 from rlvr_utils.models import (
     LLAMA_8B,
     QWEN_HALF_B,
@@ -46,7 +47,6 @@ from rlvr_utils.models import (
     save_adapter,
     untrained_experts,
 )
-from rlvr_utils.pretrain import train_tokenizer
 from rlvr_utils.profiles import ALL_LINEAR, MODELS_8B, PROFILES, Profile, get_profile
 
 TINY = LlamaConfig(vocab_size=300, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,

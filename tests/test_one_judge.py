@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from types import SimpleNamespace
 
 import pandas as pd
 import pytest
+from resume import SETTINGS
 
 from rlvr_utils import analysis, own_trainer
-from rlvr_utils.problems import classify_response, exemplars, judge_response, load_problems
+from rlvr_utils.problems import classify_response, exemplars, graded, judge_response, load_problems, verdict_on
 from rlvr_utils.profiles import get_profile
 from rlvr_utils.prompts import build_prompt, question_in
-from rlvr_utils.sampling.rollouts import Response, score
-from rlvr_utils.training import reward_function
+from rlvr_utils.sampling.rollouts import Response
+from rlvr_utils.training import reward_function, train
 from rlvr_utils.training.rewards import data_columns, train_rows
+from rlvr_utils.verifier import verdict
 from rlvr_utils.widgets import playground
 
 ROW = {"id": "p", "problem": "Compute $2 + 3$.", "ground_truth": "5", "solution": ""}
@@ -34,7 +37,7 @@ def pairs(n: int = 60) -> list[tuple[dict, str]]:
 
 def everyone(row: dict, text: str) -> dict[str, bool]:
     """What each of those who judge says."""
-    scored = score(row, build_prompt(row["problem"]), Response(text, [1], [1], False), 0, 0)
+    scored = graded(row, text, step=0, sample=0, prompt=build_prompt(row["problem"]), n_tokens=1)
     frame = pd.DataFrame([scored])
     chat = frame.assign(prompt=[build_prompt(row["problem"], (), chat=True)])
     reward = reward_function(get_profile("mini"))
@@ -86,3 +89,16 @@ def test_the_question_is_found_in_its_prompt(shots, dataset, chat):
 def test_a_problem_without_a_ground_truth_is_judged_wrong_and_says_so():
     verdict = judge_response({"problem": "?", "ground_truth": None}, r"\boxed{1}")
     assert not verdict.correct and "no ground truth" in verdict.reason
+
+
+def test_reward_record_evaluation_and_category_verify_a_response_once(tiny, tmp_path, monkeypatch):
+    asked, find_box = Counter(), verdict.find_box  # each call of verify looks for a box once
+    monkeypatch.setattr(verdict, "find_box", lambda response: asked.update([response]) or find_box(response))
+    verdict_on.cache_clear()
+    run = train("mini", tmp_path / "run", model=tiny, quiet=True, **SETTINGS | {"max_steps": 1, "log_rollouts_every": 1})
+    assert set(run.rollouts["split"]) == {"train", "test", "ood"} and run.rollouts["reward"].notna().all()
+    rows = {row["id"]: row for split in ("train", "test", "ood") for row in load_problems("minimath", split)}
+    for answer in run.rollouts.itertuples():
+        classify_response(rows[answer.problem_id], answer.response)
+    made_up = 2  # on which a run tries its reward
+    assert sum(asked.values()) == len(run.rollouts[["problem_id", "response"]].drop_duplicates()) + made_up

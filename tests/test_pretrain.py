@@ -10,14 +10,16 @@ from dataclasses import replace
 from itertools import islice
 from math import log
 
+import pretrain
 import pytest
 import torch
+from minimath import TEMPLATES
 from minimath_answers import find_answer, plain
+from pretrain import ABILITY, HABIT, PretrainConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
-from rlvr_utils import REPO, pretrain
-from rlvr_utils.pretrain import ABILITY, HABIT, PretrainConfig
-from rlvr_utils.problems import TEMPLATES, find_steps, load_problems
+from rlvr_utils import REPO
+from rlvr_utils.problems import find_steps, load_problems
 from rlvr_utils.prompts import build_prompt
 from rlvr_utils.system.platforms import take
 from rlvr_utils.verifier import last_boxed

@@ -17,11 +17,12 @@ import pandas as pd
 import pyarrow
 import pyarrow.parquet
 import pytest
+from minimath import TEMPLATES, make_row, pretraining_rows, slipped_work, solution_text, write_minimath
 from minimath_answers import ROUTES, find_answer, plain
 
 from rlvr_utils.problems import (
     CATEGORIES,
-    TEMPLATES,
+    MINIMATH,
     RepairedData,
     all_rows,
     check_steps,
@@ -29,19 +30,13 @@ from rlvr_utils.problems import (
     evaluation_rows,
     find_steps,
     load_problems,
-    make_row,
     math_row,
     overlap,
-    pretraining_rows,
     question_of,
-    slipped_work,
-    solution_text,
     worked_example,
-    write_minimath,
 )
 from rlvr_utils.problems import rows as problem_rows
 from rlvr_utils.problems import test_data_dir as data_dir
-from rlvr_utils.problems.loading import MINIMATH
 from rlvr_utils.profiles import get_profile
 from rlvr_utils.prompts import RLVR_MATH_EXEMPLARS, build_prompt
 from rlvr_utils.verifier import last_boxed, verify

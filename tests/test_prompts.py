@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rlvr_utils.problems import exemplars, load_problems, question_of, worked_example
-from rlvr_utils.problems.exemplars import EXEMPLAR_TEMPLATES
+from rlvr_utils.problems import EXEMPLAR_TEMPLATES, exemplars, load_problems, question_of, worked_example
 from rlvr_utils.prompts import (
     RLVR_MATH_EXEMPLARS,
     STOP,

@@ -5,21 +5,24 @@ from __future__ import annotations
 import functools
 import random
 from copy import deepcopy
+from dataclasses import replace
 from itertools import islice
 from types import SimpleNamespace
 
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from pretrain import HABIT, document_text, documents, train_tokenizer
 from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
 
-from rlvr_utils.pretrain import HABIT, document_text, documents, train_tokenizer
 from rlvr_utils.problems import exemplars, load_problems
+from rlvr_utils.profiles import get_profile
 from rlvr_utils.prompts import STOP, build_prompt
 from rlvr_utils.sampling import decoding, rollouts
 from rlvr_utils.sampling.decoding import choose
 from rlvr_utils.sampling.rollouts import (
     Response,
+    Sampling,
     encode_prompts,
     end_token_ids,
     evaluate,
@@ -105,7 +108,7 @@ def decode(tokenizer, ids: list[int]) -> str:
 
 def test_what_a_model_says_after_the_stop_is_neither_kept_nor_scored(model, tokenizer):
     say = speaking(model, tokenizer)
-    [[response]] = sample_responses(model, tokenizer, [PROMPT], max_new_tokens=96)
+    [[response]] = sample_responses(model, tokenizer, [PROMPT], Sampling(max_new_tokens=96))
     assert response.text == ANSWERED and decode(tokenizer, response.ids) == ANSWERED
     assert verify(response.text, "4").correct and not verify(ANSWERED + INVENTED, "4").correct
     assert say.steps < len(say.encode(ANSWERED + INVENTED)), "generation itself ended at the stop"
@@ -113,7 +116,7 @@ def test_what_a_model_says_after_the_stop_is_neither_kept_nor_scored(model, toke
 
 def test_the_end_token_put_in_for_the_policy_is_masked_and_the_response_is_not_cut_off(model, tokenizer):
     speaking(model, tokenizer)
-    [[response]] = sample_responses(model, tokenizer, [PROMPT], max_new_tokens=96)
+    [[response]] = sample_responses(model, tokenizer, [PROMPT], Sampling(max_new_tokens=96))
     assert response.ids[-1] == tokenizer.eos_token_id
     assert response.sampled == [1] * (len(response.ids) - 1) + [0]
     assert response.n_tokens == len(response.ids) - 1 and not response.cut_off
@@ -121,14 +124,14 @@ def test_the_end_token_put_in_for_the_policy_is_masked_and_the_response_is_not_c
 
 def test_an_end_token_that_the_policy_sampled_counts(model, tokenizer):
     speaking(model, tokenizer, then=tokenizer.eos_token_id)
-    [[response]] = sample_responses(model, tokenizer, [PROMPT], max_new_tokens=96)
+    [[response]] = sample_responses(model, tokenizer, [PROMPT], Sampling(max_new_tokens=96))
     assert response.text == ANSWERED and response.ids[-1] == tokenizer.eos_token_id
     assert response.sampled == [1] * len(response.ids) and not response.cut_off
 
 
 def test_the_length_limit_cuts_off_and_adds_nothing(model, tokenizer):
     speaking(model, tokenizer, then=" and so on")
-    [[response]] = sample_responses(model, tokenizer, [PROMPT], max_new_tokens=7)
+    [[response]] = sample_responses(model, tokenizer, [PROMPT], Sampling(max_new_tokens=7))
     assert response.cut_off and len(response.ids) == 7 and response.sampled == [1] * 7
     assert tokenizer.eos_token_id not in response.ids
 
@@ -138,7 +141,7 @@ def test_any_of_several_end_tokens_ends_a_response(model, tokenizer):
     model.generation_config.eos_token_id = [tokenizer.eos_token_id, other]
     assert end_token_ids(model, tokenizer) == {tokenizer.eos_token_id, other}
     speaking(model, tokenizer, then=other)
-    [[response]] = sample_responses(model, tokenizer, [PROMPT], max_new_tokens=96)
+    [[response]] = sample_responses(model, tokenizer, [PROMPT], Sampling(max_new_tokens=96))
     assert response.text == ANSWERED and response.ids[-1] == other and response.sampled[-1] == 1
     assert not response.cut_off
 
@@ -146,7 +149,7 @@ def test_any_of_several_end_tokens_ends_a_response(model, tokenizer):
 def test_rows_that_ended_early_are_not_charged_for_their_padding(model, tokenizer):
     long = ANSWERED * 3
     speaking(model, tokenizer, {PROMPT: ANSWERED, build_prompt("Long?"): long}, then=tokenizer.eos_token_id)
-    [[short], [rest]] = sample_responses(model, tokenizer, [PROMPT, build_prompt("Long?")], max_new_tokens=96)
+    [[short], [rest]] = sample_responses(model, tokenizer, [PROMPT, build_prompt("Long?")], Sampling(max_new_tokens=96))
     assert (short.text, rest.text) == (ANSWERED, long) and short.n_tokens < rest.n_tokens
 
 
@@ -155,7 +158,7 @@ def test_a_pad_token_that_is_the_end_token_does_no_harm(model, tokenizer):
     tokenizer.pad_token = tokenizer.eos_token
     texts = {PROMPT: ANSWERED, build_prompt("Long?"): ANSWERED * 3}
     speaking(model, tokenizer, texts)
-    responses = [group[0] for group in sample_responses(model, tokenizer, list(texts), max_new_tokens=96)]
+    responses = [group[0] for group in sample_responses(model, tokenizer, list(texts), Sampling(max_new_tokens=96))]
     assert [r.text for r in responses] == list(texts.values())
     assert all(r.sampled == [1] * (len(r.ids) - 1) + [0] for r in responses)
 
@@ -193,25 +196,25 @@ def texts_of(groups: list[list[Response]]) -> list[list[str]]:
 def test_a_seed_repeats_the_samples_and_leaves_the_global_random_state_alone(model, tokenizer):
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    first = sample_responses(model, tokenizer, PROMPTS, n_samples=2, max_new_tokens=12, seed=1)
+    first = sample_responses(model, tokenizer, PROMPTS, Sampling(n_samples=2, max_new_tokens=12, seed=1))
     assert torch.equal(torch.get_rng_state(), before)
     torch.manual_seed(6)
-    again = sample_responses(model, tokenizer, PROMPTS, n_samples=2, max_new_tokens=12, seed=1)
-    other = sample_responses(model, tokenizer, PROMPTS, n_samples=2, max_new_tokens=12, seed=2)
+    again = sample_responses(model, tokenizer, PROMPTS, Sampling(n_samples=2, max_new_tokens=12, seed=1))
+    other = sample_responses(model, tokenizer, PROMPTS, Sampling(n_samples=2, max_new_tokens=12, seed=2))
     assert first == again and first != other
     assert any(a != b for a, b in texts_of(first)), "the samples of one prompt differ"
 
 
 def test_without_a_seed_the_global_random_state_decides(model, tokenizer):
     torch.manual_seed(5)
-    first, second = (sample_responses(model, tokenizer, PROMPTS, max_new_tokens=12) for _ in range(2))
+    first, second = (sample_responses(model, tokenizer, PROMPTS, Sampling(max_new_tokens=12)) for _ in range(2))
     torch.manual_seed(5)
-    assert first != second and sample_responses(model, tokenizer, PROMPTS, max_new_tokens=12) == first
+    assert first != second and sample_responses(model, tokenizer, PROMPTS, Sampling(max_new_tokens=12)) == first
 
 
 def test_sampling_takes_the_whole_distribution_whatever_the_model_ships_with(model, tokenizer):
     model.generation_config.update(do_sample=True, top_k=1, top_p=0.01, temperature=0.01)
-    groups = sample_responses(model, tokenizer, PROMPTS[:1], n_samples=16, max_new_tokens=4, seed=0)
+    groups = sample_responses(model, tokenizer, PROMPTS[:1], Sampling(n_samples=16, max_new_tokens=4, seed=0))
     assert len(set(texts_of(groups)[0])) > 8
 
 
@@ -235,8 +238,8 @@ def test_no_field_of_a_checkpoints_generation_config_changes_what_is_drawn(model
     monkeypatch.setattr(rollouts, "can_decode", lambda model: False)
 
     def drawn():
-        return sample_responses(model, tokenizer, PROMPTS[:2], n_samples=4, max_new_tokens=6, seed=0,
-                                temperature=temperature)
+        how = Sampling(n_samples=4, max_new_tokens=6, seed=0, temperature=temperature)
+        return sample_responses(model, tokenizer, PROMPTS[:2], how)
 
     plain, usual = drawn(), model.generation_config
     for name, value in AUTHORS.items():
@@ -248,7 +251,7 @@ def test_no_field_of_a_checkpoints_generation_config_changes_what_is_drawn(model
 
 
 def test_greedy_takes_the_most_likely_token_each_time(model, tokenizer):
-    [[response]] = sample_responses(model, tokenizer, PROMPTS[:1], temperature=0.0, max_new_tokens=10)
+    [[response]] = sample_responses(model, tokenizer, PROMPTS[:1], Sampling(temperature=0.0, max_new_tokens=10))
     ids = encode_prompts(tokenizer, PROMPTS[:1])[0]
     for _ in response.ids:
         ids = ids + [model(torch.tensor([ids])).logits[0, -1].argmax().item()]
@@ -257,8 +260,8 @@ def test_greedy_takes_the_most_likely_token_each_time(model, tokenizer):
 
 def test_left_padding_changes_no_greedy_response(model, tokenizer):
     prompts = [*PROMPTS, build_prompt(" ".join(PROMPTS))]
-    together = sample_responses(model, tokenizer, prompts, temperature=0.0, max_new_tokens=10)
-    alone = [sample_responses(model, tokenizer, [p], temperature=0.0, max_new_tokens=10)[0] for p in prompts]
+    together = sample_responses(model, tokenizer, prompts, Sampling(temperature=0.0, max_new_tokens=10))
+    alone = [sample_responses(model, tokenizer, [p], Sampling(temperature=0.0, max_new_tokens=10))[0] for p in prompts]
     assert together == alone
 
 
@@ -266,7 +269,7 @@ def test_responses_come_back_in_the_order_of_their_prompts(model, tokenizer):
     prompts = [build_prompt("x" * n) for n in (40, 3, 90, 1, 20)]
     texts = {prompt: f" Response {n}." for n, prompt in enumerate(prompts)}
     speaking(model, tokenizer, texts)
-    groups = sample_responses(model, tokenizer, prompts, n_samples=3, max_new_tokens=20, batch_size=2)
+    groups = sample_responses(model, tokenizer, prompts, Sampling(n_samples=3, max_new_tokens=20, batch_size=2))
     assert texts_of(groups) == [[texts[prompt]] * 3 for prompt in prompts]
 
 
@@ -274,7 +277,7 @@ def test_sampling_restores_the_training_mode_and_reports_progress(model, tokeniz
     for mode in (True, False):
         model.train(mode)
         shares: list[float] = []
-        sample_responses(model, tokenizer, PROMPTS, max_new_tokens=2, batch_size=3, progress=shares.append)
+        sample_responses(model, tokenizer, PROMPTS, Sampling(max_new_tokens=2, batch_size=3), progress=shares.append)
         assert model.training is mode and shares == sorted(shares) and shares[-1] == 1.0 and len(shares) == 3
 
 
@@ -333,8 +336,8 @@ def test_a_token_is_sampled_at_the_log_probability_that_the_model_gives_it(model
 
 def test_a_sample_depends_on_no_other_row_of_its_batch(model, tokenizer):
     model = model.double()
-    whole, pieces = (sample_responses(model, tokenizer, PROMPTS, n_samples=3, max_new_tokens=20, seed=1, batch_size=size)
-                     for size in (64, 4))
+    how = Sampling(n_samples=3, max_new_tokens=20, seed=1)
+    whole, pieces = (sample_responses(model, tokenizer, PROMPTS, replace(how, batch_size=size)) for size in (64, 4))
     assert whole == pieces
 
 
@@ -342,7 +345,7 @@ def test_prompts_are_read_once_exemplars_once_and_finished_rows_leave(model, tok
     speaking(model, tokenizer, {SHOWN[0]: ANSWERED * 4}, then=tokenizer.eos_token_id)
     read, forward = [], model.forward
     model.forward = functools.wraps(forward)(lambda **o: read.append(o["input_ids"].shape) or forward(**o))
-    sample_responses(model, tokenizer, SHOWN, n_samples=4, max_new_tokens=90, batch_size=12)
+    sample_responses(model, tokenizer, SHOWN, Sampling(n_samples=4, max_new_tokens=90, batch_size=12))
     exemplars_read, *others = read
     assert exemplars_read[0] == 1 and exemplars_read[1] > 100, "once for both batches"
     prompts = [shape for shape in others if shape[1] > 1]
@@ -354,13 +357,13 @@ def test_prompts_are_read_once_exemplars_once_and_finished_rows_leave(model, tok
 def test_the_adapter_takes_part(model, tokenizer):
     torch.manual_seed(1)
     tuned = get_peft_model(model.double(), LoraConfig(r=4, target_modules=["q_proj", "down_proj"], init_lora_weights=False))
-    [[response]] = sample_responses(tuned, tokenizer, PROMPTS[:1], temperature=0.0, max_new_tokens=12)
+    [[response]] = sample_responses(tuned, tokenizer, PROMPTS[:1], Sampling(temperature=0.0, max_new_tokens=12))
     ids = encode_prompts(tokenizer, PROMPTS[:1])[0]
     for _ in response.ids:
         ids = ids + [tuned(torch.tensor([ids])).logits[0, -1].argmax().item()]
     assert ids[-len(response.ids):] == response.ids
     with tuned.disable_adapter():
-        assert sample_responses(tuned, tokenizer, PROMPTS[:1], temperature=0.0, max_new_tokens=12) != [[response]]
+        assert sample_responses(tuned, tokenizer, PROMPTS[:1], Sampling(temperature=0.0, max_new_tokens=12)) != [[response]]
 
 
 def test_a_model_with_more_than_a_plain_cache_goes_through_generate(tokenizer, monkeypatch):
@@ -370,7 +373,7 @@ def test_a_model_with_more_than_a_plain_cache_goes_through_generate(tokenizer, m
         vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
         num_key_value_heads=1, sliding_window=8, eos_token_id=tokenizer.eos_token_id))
     assert not decoding.can_decode(model)
-    groups = sample_responses(model, tokenizer, PROMPTS[:2], n_samples=2, max_new_tokens=5, seed=0)
+    groups = sample_responses(model, tokenizer, PROMPTS[:2], Sampling(n_samples=2, max_new_tokens=5, seed=0))
     assert [len(group) for group in groups] == [2, 2] and all(r.ids for group in groups for r in group)
     assert len(notes) == 1 and "MistralForCausalLM" in notes[0] and "model.generate" in notes[0]
 
@@ -380,9 +383,9 @@ def test_a_model_with_more_than_a_plain_cache_goes_through_generate(tokenizer, m
 def test_an_evaluation_has_a_row_for_every_response_in_the_run_format(model, tokenizer):
     rows = load_problems("minimath", "test")[:3]
     speaking(model, tokenizer, {build_prompt(rows[1]["problem"]): " " + rows[1]["solution"]})
-    out = evaluate(model, tokenizer, rows, n_samples=2, max_new_tokens=96, step=7)
+    out = evaluate(model, tokenizer, rows, get_profile("mini", eval_samples=2, max_completion_length=96))
     assert [(r["step"], r["problem_id"], r["sample"]) for r in out] == [
-        (7, row["id"], sample) for row in rows for sample in (0, 1)]
+        (0, row["id"], sample) for row in rows for sample in (0, 1)]
     assert {"prompt", "response", "ground_truth", "reward", "correct", "reason", "n_tokens"} < set(out[0])
     assert [r["correct"] for r in out] == [False, False, True, True, False, False]
     assert [r["reward"] for r in out] == [float(r["correct"]) for r in out]
@@ -390,16 +393,18 @@ def test_an_evaluation_has_a_row_for_every_response_in_the_run_format(model, tok
 
 
 def test_a_greedy_evaluation_has_one_response_a_problem(model, tokenizer):
-    out = evaluate(model, tokenizer, load_problems("minimath", "test")[:3], decoding="greedy", max_new_tokens=4)
+    p = get_profile("mini", max_completion_length=4)
+    out = evaluate(model, tokenizer, load_problems("minimath", "test")[:3], p, "greedy")
     assert [r["sample"] for r in out] == [0, 0, 0]
 
 
 def test_shots_come_before_every_problem_and_long_prompts_are_refused(tokenizer):
     rows = load_problems("minimath", "test")[:2]
-    plain, shown = (prompts_for(rows, tokenizer, "minimath", shots, 2000) for shots in (0, 3))
+    plain, shown = (prompts_for(rows, tokenizer, get_profile("mini", shots=shots, max_prompt_length=2000))
+                    for shots in (0, 3))
     assert all(many.endswith(one) and many.count("Question: ") == 4 for one, many in zip(plain, shown, strict=True))
     with pytest.raises(ValueError, match=f"2 of 2 prompts .*{rows[0]['id']}"):
-        prompts_for(rows, tokenizer, "minimath", 3, 50)
+        prompts_for(rows, tokenizer, get_profile("mini", shots=3, max_prompt_length=50))
 
 
 def test_a_chat_template_makes_chat_prompts(tokenizer):
@@ -407,7 +412,7 @@ def test_a_chat_template_makes_chat_prompts(tokenizer):
     tokenizer.chat_template = ("{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}"
                                "{% if add_generation_prompt %}[a]{% endif %}")
     rows = load_problems("minimath", "test")[:1]
-    prompts = prompts_for(rows, tokenizer, "minimath", 0, 500)
+    prompts = prompts_for(rows, tokenizer, get_profile("mini"))
     assert prompts == [[{"role": "user", "content": f"Question: {rows[0]['problem']}"}]]
     assert decode(tokenizer, encode_prompts(tokenizer, prompts)[0]) == f"[user]Question: {rows[0]['problem']}[a]"
 
@@ -467,10 +472,10 @@ def test_an_evaluation_through_vllm_takes_todays_weights_and_gives_the_temperatu
     engine.sync_weights = lambda: setattr(engine, "synced", engine.synced + 1)
     trainer = trainer_of(model, tokenizer, use_vllm=True, vllm_mode="colocate", vllm_generation=engine)
     rows = load_problems("minimath", "test")[:3]
-    made = evaluate(model, tokenizer, rows, n_samples=2, engine=vllm_engine(trainer))
+    made = evaluate(model, tokenizer, rows, get_profile("mini", eval_samples=2), engine=vllm_engine(trainer))
     assert [row["problem_id"] for row in made] == [row["id"] for row in rows for _ in range(2)]
     assert [row["sample"] for row in made] == [0, 1] * 3 and {row["response"] for row in made} == {ANSWERED}
-    evaluate(model, tokenizer, rows, decoding="greedy", engine=vllm_engine(trainer))
+    evaluate(model, tokenizer, rows, get_profile("mini"), "greedy", engine=vllm_engine(trainer))
     assert asked == [(6, 1.0, 1, 1), (3, 0.0, 1, 2)] and engine.temperature == 1.0
 
 

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import itertools
 import json
+from dataclasses import replace
 
 from rlvr_utils import REPO
 from rlvr_utils.models import load_model, load_tokenizer
 from rlvr_utils.problems import check_steps, find_steps, worked_example
 from rlvr_utils.profiles import get_profile
-from rlvr_utils.sampling.rollouts import prompts_for, sample_responses
+from rlvr_utils.sampling.rollouts import Sampling, prompts_for, sample_responses
 from rlvr_utils.verifier import verify
 
-SETTINGS = {"n_samples": 8, "max_new_tokens": 80, "temperature": 1.0}
+HOW = Sampling(n_samples=8, max_new_tokens=80)
 
 
 def shows_all_habits(row: dict, responses: list[str]) -> bool:
@@ -32,15 +33,14 @@ def shows_all_habits(row: dict, responses: list[str]) -> bool:
 def main() -> None:
     row, settings = worked_example(), get_profile("mini")
     tokenizer, model = load_tokenizer(settings), load_model(settings)
-    prompts = prompts_for([row], tokenizer, settings.dataset, 0, settings.max_prompt_length)
+    prompts = prompts_for([row], tokenizer, settings)
     for seed in itertools.count():
-        group = [r.text for r in sample_responses(model, tokenizer, prompts, seed=seed, **SETTINGS)[0]]
+        group = [r.text for r in sample_responses(model, tokenizer, prompts, replace(HOW, seed=seed))[0]]
         if shows_all_habits(row, group):
             break
-    arguments = ", ".join(f"{name}={value}" for name, value in SETTINGS.items())
     record = {
         "problem_id": row["id"], "model": settings.model,
-        "made_by": f"rollouts.sample_responses(model, tokenizer, prompt, {arguments}, seed={seed})",
+        "made_by": f"sample_responses(model, tokenizer, prompt, {replace(HOW, seed=seed)})",
         "chosen": "the first of seeds 0, 1, 2, ... whose group holds a right boxed, a right unboxed, a slipped and a "
                   "blurted response",
         "responses": group}

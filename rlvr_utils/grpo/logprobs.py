@@ -1,6 +1,8 @@
-"""From a model's logits to the log-probability of each sampled token and the entropy of each position."""
+"""From a model's logits to the log-probability of each sampled token, the entropy per position, and which tokens count."""
 
 from __future__ import annotations
+
+from collections.abc import Collection
 
 import torch
 from torch import Tensor
@@ -77,3 +79,27 @@ def entropy(logits: Tensor, temperature: float = 1.0, chunk_size: int = 128) -> 
 def _check_temperature(temperature: float) -> None:
     if not temperature > 0:
         raise ValueError(f"temperature is {temperature}; it must be positive.")
+
+
+def completion_mask(completion_ids: Tensor, eos_token_id: int | Collection[int]) -> Tensor:
+    """1 up to and including the first end-of-sequence token, 0 after: ``(B, T)`` ids -> ``(B, T)`` integers.
+
+    The end token itself counts: a policy that is never rewarded for stopping does not learn to stop.
+    """
+    is_eos = torch.isin(completion_ids, _ids(eos_token_id, completion_ids))
+    ends_before = is_eos.cumsum(dim=1) - is_eos.long()
+    return (ends_before == 0).long()
+
+
+def drop_truncated(mask: Tensor, completion_ids: Tensor, eos_token_id: int | Collection[int]) -> Tensor:
+    """The mask with responses that never reached an end token zeroed, ``(B, T)``: they teach nothing.
+
+    Source: overlong filtering, DAPO (arXiv 2503.14476) section 3.4; ``mask_truncated_completions`` in TRL.
+    """
+    is_eos = torch.isin(completion_ids, _ids(eos_token_id, completion_ids))
+    ended = (is_eos & mask.bool()).any(dim=1, keepdim=True)
+    return mask * ended.to(mask.dtype)
+
+
+def _ids(token_ids: int | Collection[int], like: Tensor) -> Tensor:
+    return torch.tensor([token_ids] if isinstance(token_ids, int) else list(token_ids), device=like.device)

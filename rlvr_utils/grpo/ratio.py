@@ -103,26 +103,6 @@ def vespo_weight(
     return (lam + k * log_w - lam * log_w.exp()).exp().nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
 
 
-def policy_term(
-    loss_type: str, logps: Tensor, old_logps: Tensor, ratio: Tensor, advantages: Tensor, mask: Tensor,
-    epsilon: float, epsilon_high: float, delta: float | None, sapo_temperatures: tuple[float, float],
-    vespo_constants: tuple[float, float, float, float], importance_sampling_ratio: Tensor | None = None,
-) -> Tensor:
-    """The policy term of ``loss_type``, ``(B, T)`` or ``(B, 1)``, weighted by training against sampling
-    engine."""
-    if loss_type == "vespo":  # its sequence weight already contains the sampling engine's
-        log_ratio = (logps - old_logps).detach()
-        weight = vespo_weight(log_ratio, advantages, mask, *vespo_constants, importance_sampling_ratio)
-        return -weight * advantages * logps
-    if loss_type == "cispo":
-        term = cispo_term(ratio, advantages, logps, epsilon_high)
-    elif loss_type == "sapo":
-        term = sapo_term(ratio, advantages, *sapo_temperatures)
-    else:
-        term = clipped_term(ratio, advantages, epsilon, epsilon_high, delta)
-    return term if importance_sampling_ratio is None else term * importance_sampling_ratio
-
-
 def clip_fractions(
     ratio: Tensor, advantages: Tensor, mask: Tensor, epsilon: float = 0.2, epsilon_high: float | None = None
 ) -> dict[str, float]:

@@ -24,16 +24,16 @@ from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_st
 from transformers import PretrainedConfig
 
 from .. import REPO, __version__
-from ..memory import GIB, estimate, parameter_count, plan
-from ..memory.estimate import trained
-from ..model_files import check_weights, local_folder
+from ..memory import GIB, estimate, parameter_count, plan, trained
 from ..models import (
     SHAPES,
     attach_lora,
     check_vocabulary,
+    check_weights,
     empty_model,
     from_files,
     load_tokenizer,
+    local_folder,
     model_config,
     untrained_experts,
 )
@@ -259,7 +259,7 @@ def prompt_lengths(p: Profile) -> dict[str, list[int]]:
     training, evaluation = all_rows(p)
     named, lengths = {"training": training} | {f"evaluation ({split})": rows for split, rows in evaluation.items()}, {}
     for name, rows in named.items():
-        prompts = prompts_for(rows, tokenizer, p.dataset, p.shots, p.max_prompt_length)
+        prompts = prompts_for(rows, tokenizer, p)
         lengths[name] = [len(ids) for ids in encode_prompts(tokenizer, prompts)]
     return lengths
 

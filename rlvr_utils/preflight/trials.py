@@ -23,7 +23,7 @@ from ..models import load_model, load_tokenizer
 from ..problems import evaluation_rows, judge_response, training_rows
 from ..profiles import Profile, get_profile
 from ..runs import RunWriter, load_run
-from ..sampling.rollouts import encode_prompts, evaluate, prompts_for, sample_responses, vllm_engine
+from ..sampling.rollouts import Sampling, encode_prompts, evaluate, prompts_for, sample_responses, vllm_engine
 from ..stats import Estimate, bootstrap_over_problems, pass_at_k, percent, wilson_interval
 from ..tracking import installed
 
@@ -94,9 +94,8 @@ def trainability(profile: str | Profile = "mini", n_problems: int = 32, k: int |
     tokenizer, model = tokenizer or load_tokenizer(p), model or load_model(p)
     rows = training_rows(p)
     rows = random.Random(p.seed).sample(rows, min(n_problems, len(rows)))
-    prompts = prompts_for(rows, tokenizer, p.dataset, p.shots, p.max_prompt_length)
-    groups = sample_responses(model, tokenizer, prompts, n_samples=k, max_new_tokens=p.max_completion_length,
-                              temperature=p.temperature, seed=p.seed, batch_size=p.eval_batch)
+    prompts = prompts_for(rows, tokenizer, p)
+    groups = sample_responses(model, tokenizer, prompts, Sampling.of(p, n_samples=k, seed=p.seed))
     right = [sum(judge_response(row, response.text).correct for response in group)
              for row, group in zip(rows, groups, strict=True)]
     return Trainability(right, k, p.prompts_per_step)
@@ -229,9 +228,7 @@ def time_evaluation(p: Profile, trainer, n: int) -> float:
         engine(encode_prompts(tokenizer, ["warm-up"]), 1.0)  # vLLM's first call takes what no later one does
     rows = evaluation_rows(p, p.eval_splits[0])[: max(1, n // p.eval_samples)]
     began = time.perf_counter()
-    made = evaluate(model, tokenizer, rows, dataset=p.dataset, shots=p.shots, n_samples=p.eval_samples,
-                    max_prompt_length=p.max_prompt_length, max_new_tokens=p.max_completion_length,
-                    batch_size=p.eval_batch, seed=p.seed, engine=engine)
+    made = evaluate(model, tokenizer, rows, p, engine=engine)
     return (time.perf_counter() - began) / len(made)
 
 

@@ -1,19 +1,23 @@
-"""Problems: the MiniMATH generator, loaders for MiniMATH, RLVR-MATH and MATH, and the checking of single steps."""
+"""Problems: loading and checking their rows, judging a response step by step, and the MiniMATH generator."""
 
-from .checking import (
+from .judging import (
     CATEGORIES,
+    ROLLOUT_COLUMNS,
     check_steps,
     classify_response,
     find_steps,
+    graded,
     judge_response,
     unreadable_ground_truths,
+    verdict_on,
     worked_example,
 )
-from .exemplars import exemplars
-from .generate import generate_minimath, make_row, pretraining_rows, slipped_work, solution_text, write_minimath
 from .loading import (
+    EXEMPLAR_TEMPLATES,
+    MINIMATH,
     all_rows,
     evaluation_rows,
+    exemplars,
     load_problems,
     overlap,
     overlap_sentence,
@@ -22,10 +26,8 @@ from .loading import (
     training_rows,
 )
 from .rows import RepairedData, math_row, question_of
-from .templates import TEMPLATES, Template
 
-__all__ = ["CATEGORIES", "RepairedData", "TEMPLATES", "Template", "all_rows", "check_steps", "classify_response",
-           "evaluation_rows", "exemplars", "find_steps", "generate_minimath", "judge_response", "load_problems",
-           "make_row", "math_row", "overlap", "overlap_sentence", "pretraining_rows", "question_of", "slipped_work",
-           "solution_text", "test_data_dir", "training_order", "training_rows", "unreadable_ground_truths",
-           "worked_example", "write_minimath"]
+__all__ = ["CATEGORIES", "EXEMPLAR_TEMPLATES", "MINIMATH", "ROLLOUT_COLUMNS", "RepairedData", "all_rows", "check_steps",
+           "classify_response", "evaluation_rows", "exemplars", "find_steps", "graded", "judge_response", "load_problems",
+           "math_row", "overlap", "overlap_sentence", "question_of", "test_data_dir", "training_order", "training_rows",
+           "unreadable_ground_truths", "verdict_on", "worked_example"]

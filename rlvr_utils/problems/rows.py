@@ -86,14 +86,14 @@ def math_row(row: dict, index: int, source: str, repaired: Counter | None = None
     """
     repaired = Counter() if repaired is None else repaired
     if not isinstance(row, dict):
-        raise ValueError(f"found {shown(row)}, expected an object with `problem` and `ground_truth`.")
+        raise ValueError(f"found {quoted(row)}, expected an object with `problem` and `ground_truth`.")
     row = {name: plain(value) for name, value in row.items()}
     if not missing(row.get("messages")):
         problem, reply = of_messages(row["messages"], repaired)
     else:
         problem, reply = of_fields(row), None
     solution = row.get("solution")
-    solution = reply if missing(solution) else text(solution, "solution")
+    solution = reply if missing(solution) else usable_text(solution, "solution")
     truth = ground_truth(row, solution, repaired)
     stripped = problem.strip(), truth.strip()
     repaired["surrounding white space was removed"] += stripped != (problem, truth)
@@ -102,14 +102,15 @@ def math_row(row: dict, index: int, source: str, repaired: Counter | None = None
     repaired.update(f"column `{name}` is `own_{name}` here, since `{name}` has a meaning in the course" for name in mine)
     row |= {f"own_{name}": value for name, value in mine.items()}
     return {**row, "id": f"{source}-{index}", "problem": stripped[0], "solution": solution, "ground_truth": stripped[1],
-            "subject": None if missing(subject) else text(str(subject), "subject"), "level": level(row.get("level")),
+            "subject": None if missing(subject) else usable_text(str(subject), "subject"),
+            "level": level_number(row.get("level")),
             "template": None, "params": None, "answer_form": None}
 
 
 def own_columns(row: dict) -> dict:
     """Values that the course's own columns would replace: a reward function is given them all the same."""
     mine = {name: row[name] for name in RESERVED if not missing(row.get(name))}
-    return mine | ({"level": row["level"]} if not missing(row.get("level")) and level(row["level"]) is None else {})
+    return mine | ({"level": row["level"]} if not missing(row.get("level")) and level_number(row["level"]) is None else {})
 
 
 def of_fields(row: dict) -> str:
@@ -119,9 +120,9 @@ def of_fields(row: dict) -> str:
         columns = ", ".join(sorted(map(str, row))) or "none"
         raise ValueError(f"it has neither `messages` (RLVR-MATH) nor `problem` (MATH); its columns are {columns}.")
     name = next((name for name in names if not missing(row[name])), names[0])
-    problem = text(row[name], name)
+    problem = usable_text(row[name], name)
     if is_placeholder(problem):
-        raise ValueError(f"`{name}` is the text {shown(problem)}, a missing value, expected a problem.")
+        raise ValueError(f"`{name}` is the text {quoted(problem)}, a missing value, expected a problem.")
     return problem
 
 
@@ -131,17 +132,17 @@ def of_messages(messages: object, repaired: Counter) -> tuple[str, str | None]:
     System messages and earlier turns cannot be part of the course's prompts. They are left out, and counted.
     """
     if not isinstance(messages, list) or not all(isinstance(m, dict) and "role" in m and "content" in m for m in messages):
-        raise ValueError(f"`messages` is {shown(messages)}, expected a list of {{role, content}}.")
+        raise ValueError(f"`messages` is {quoted(messages)}, expected a list of {{role, content}}.")
     asked = [place for place, message in enumerate(messages) if message["role"] == "user"]
     if not asked:
         raise ValueError("`messages` has no message of role 'user', expected one with the problem.")
     replies = [m["content"] for m in messages[asked[-1] + 1:] if m["role"] == "assistant" and not missing(m["content"])]
     if asked[-1]:
         repaired["messages before the last user message were left out"] += 1
-    problem = question_of(text(messages[asked[-1]]["content"], "messages"))
+    problem = question_of(usable_text(messages[asked[-1]]["content"], "messages"))
     if not problem:
         raise ValueError("`messages` ends in a user message without a problem.")
-    return problem, text(replies[0], "messages") if replies else None
+    return problem, usable_text(replies[0], "messages") if replies else None
 
 
 def question_of(message: str) -> str:
@@ -164,7 +165,7 @@ def ground_truth(row: dict, solution: str | None, repaired: Counter) -> str:
             return final_answer(row[name], name, repaired)
     answer = last_boxed(solution or "") or gsm8k_answer(solution or "")
     if not answer:
-        found = f"`{names[0]}` is {shown(row[names[0]])}" if names else "it has neither `ground_truth` nor `answer`"
+        found = f"`{names[0]}` is {quoted(row[names[0]])}" if names else "it has neither `ground_truth` nor `answer`"
         raise ValueError(f"{found}, expected the final answer as text or number (or a `solution` that boxes it).")
     if names:
         repaired[f"`{names[0]}` was missing and was taken from the solution"] += 1
@@ -177,20 +178,20 @@ def final_answer(value: object, name: str, repaired: Counter) -> str:
         repaired[f"numbers in `{name}` became text"] += 1
         number = Decimal(str(value))
         return format(number.to_integral_value() if number == number.to_integral_value() else number, "f")
-    answer = text(value, name, "the final answer as text or number")
+    answer = usable_text(value, name, "the final answer as text or number")
     inside = gsm8k_answer(answer) if GSM8K_MARK in answer else last_boxed(answer)
     if inside:
         repaired[f"the final answer was cut out of `{name}`"] += 1
     elif GSM8K_MARK in answer:
-        raise ValueError(f"`{name}` is {shown(answer)}, expected the final answer after {GSM8K_MARK}.")
+        raise ValueError(f"`{name}` is {quoted(answer)}, expected the final answer after {GSM8K_MARK}.")
     return checked_answer(inside or answer, name)
 
 
 def checked_answer(answer: str, name: str) -> str:
     if is_placeholder(answer):
-        raise ValueError(f"`{name}` is the text {shown(answer)}, a missing value, expected the final answer.")
+        raise ValueError(f"`{name}` is the text {quoted(answer)}, a missing value, expected the final answer.")
     if PYTHON_LIST.fullmatch(answer.strip()):
-        raise ValueError(f"`{name}` is {shown(answer)}, a list that Python wrote as text, expected the final answer alone.")
+        raise ValueError(f"`{name}` is {quoted(answer)}, a list that Python wrote as text, expected the final answer alone.")
     return answer
 
 
@@ -210,7 +211,7 @@ def gsm8k_answer(solution: str) -> str:
     return solution.rpartition(GSM8K_MARK)[2].strip().partition("\n")[0].strip() if GSM8K_MARK in solution else ""
 
 
-def level(value: object) -> int | None:
+def level_number(value: object) -> int | None:
     """MATH's level: a number, or one inside a text like "Level 3"; None for anything else."""
     if isinstance(value, str):
         value = "".join(c for c in value if c in "0123456789")[:9] or None
@@ -222,16 +223,16 @@ def level(value: object) -> int | None:
 # --- single values ---
 
 
-def text(value: object, name: str, expected: str = "a text") -> str:
+def usable_text(value: object, name: str, expected: str = "a text") -> str:
     """``value`` if it is a text that can be tokenized and written.
 
     Raises:
         ValueError: it is no text, blank, or holds half of a surrogate pair, which is not a character.
     """
     if not isinstance(value, str) or missing(value):
-        raise ValueError(f"`{name}` is {shown(value)}, expected {expected}.")
+        raise ValueError(f"`{name}` is {quoted(value)}, expected {expected}.")
     if any("\ud800" <= c <= "\udfff" for c in value):
-        raise ValueError(f"`{name}` is {shown(value)}: it holds half of a surrogate pair, which is no character.")
+        raise ValueError(f"`{name}` is {quoted(value)}: it holds half of a surrogate pair, which is no character.")
     return value
 
 
@@ -252,7 +253,7 @@ def plain(value: object) -> object:
     return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
-def shown(value: object) -> str:
+def quoted(value: object) -> str:
     """``value`` for a message: short, in ASCII, null and NaN by JSON's names."""
     if value is None:
         return "null"

@@ -5,6 +5,7 @@
 
 from .rollouts import (
     Response,
+    Sampling,
     encode_prompts,
     evaluate,
     has_chat_template,
@@ -12,4 +13,4 @@ from .rollouts import (
     sample_responses,
 )
 
-__all__ = ["Response", "encode_prompts", "evaluate", "has_chat_template", "prompts_for", "sample_responses"]
+__all__ = ["Response", "Sampling", "encode_prompts", "evaluate", "has_chat_template", "prompts_for", "sample_responses"]

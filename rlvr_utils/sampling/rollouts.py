@@ -11,7 +11,7 @@ import contextlib
 import functools
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -19,7 +19,8 @@ from transformers import GenerationConfig, PreTrainedTokenizerBase, StoppingCrit
 from transformers.utils.logging import get_logger
 
 from ..models import vocabulary_size
-from ..problems import exemplars, judge_response
+from ..problems import exemplars, graded
+from ..profiles import Profile
 from ..prompts import STOP, build_prompt, cut_at_stop, refuse_long_prompts
 from .decoding import can_decode, decode, read_beginning, sampling_mode
 
@@ -49,6 +50,31 @@ class Response:
     def n_tokens(self) -> int:
         """Tokens that the policy sampled and that count."""
         return sum(self.sampled)
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How responses are drawn.
+
+    Attributes:
+        n_samples: responses per prompt.
+        max_new_tokens: length limit in tokens.
+        temperature: 0 takes the most likely token each time.
+        seed: makes the samples repeatable; None draws on the current random state.
+        batch_size: responses generated at once.
+    """
+
+    n_samples: int = 1
+    max_new_tokens: int = 96
+    temperature: float = 1.0
+    seed: int | None = None
+    batch_size: int = 512
+
+    @classmethod
+    def of(cls, p: Profile, **changes: object) -> Sampling:
+        """As the rollouts of profile ``p`` are drawn, with ``changes``."""
+        return cls(**{"max_new_tokens": p.max_completion_length, "temperature": p.temperature, "batch_size": p.eval_batch}
+                   | changes)
 
 
 class StopAtNextQuestion(StoppingCriteria):
@@ -203,36 +229,33 @@ def appended(ids: list[int], special: set[int]) -> int:
     return next((n for n, token in enumerate(reversed(ids)) if token not in special), 0)
 
 
-def sample_responses(model, tokenizer: PreTrainedTokenizerBase, prompts: list, *, n_samples: int = 1,
-                     max_new_tokens: int = 96, temperature: float = 1.0, seed: int | None = None,
-                     batch_size: int = 512, progress: Callable[[float], None] | None = None,
-                     engine: Engine | None = None) -> list[list[Response]]:
-    """``n_samples`` responses to each prompt, without disturbing anyone's random numbers.
+def sample_responses(model, tokenizer: PreTrainedTokenizerBase, prompts: list, how: Sampling = Sampling(), *,
+                     progress: Callable[[float], None] | None = None, engine: Engine | None = None) -> list[list[Response]]:
+    """``how.n_samples`` responses to each prompt; with a seed, the random state is left as it was.
 
     Args:
         prompts: plain texts, or lists of chat messages.
-        temperature: 0 means greedy.
-        seed: makes the samples repeatable; None draws on the current random state.
         progress: called with the share done, 0 to 1.
         engine: samples in the model's place, all at once: :func:`vllm_engine`. A server's random numbers are its own.
 
     Returns:
         One list of :class:`Response` a prompt, in order.
     """
-    ids = [p for p in encode_prompts(tokenizer, prompts) for _ in range(n_samples)]
+    ids = [p for p in encode_prompts(tokenizer, prompts) for _ in range(how.n_samples)]
     if engine:
-        with random_state(seed, model.device):
-            responses = engine(ids, temperature)
-        return [responses[i:i + n_samples] for i in range(0, len(responses), n_samples)]
+        with random_state(how.seed, model.device):
+            responses = engine(ids, how.temperature)
+        return [responses[i:i + how.n_samples] for i in range(0, len(responses), how.n_samples)]
     order = sorted(range(len(ids)), key=lambda i: len(ids[i]))  # similar lengths together: little padding
     done: list[Response] = []
-    with random_state(seed, model.device), sampling_mode(model) as base:
-        for batch in generate_ids(base, tokenizer, [ids[i] for i in order], max_new_tokens, temperature, batch_size):
+    with random_state(how.seed, model.device), sampling_mode(model) as base:
+        for batch in generate_ids(base, tokenizer, [ids[i] for i in order], how.max_new_tokens, how.temperature,
+                                  how.batch_size):
             done += batch
             if progress:
                 progress(len(done) / len(ids))
     responses = [response for _, response in sorted(zip(order, done, strict=True), key=lambda pair: pair[0])]
-    return [responses[i:i + n_samples] for i in range(0, len(responses), n_samples)]
+    return [responses[i:i + how.n_samples] for i in range(0, len(responses), how.n_samples)]
 
 
 @contextlib.contextmanager
@@ -259,44 +282,36 @@ def has_chat_template(tokenizer: PreTrainedTokenizerBase) -> bool:
     return getattr(tokenizer, "chat_template", None) is not None
 
 
-def prompts_for(rows: list[dict], tokenizer: PreTrainedTokenizerBase, dataset: str, shots: int,
-                max_prompt_length: int) -> list:
+def prompts_for(rows: list[dict], tokenizer: PreTrainedTokenizerBase, p: Profile) -> list:
     """The prompts of problem rows, chat messages where the tokenizer has a chat template; too long ones are refused.
 
     Raises:
         ValueError: names the prompts that are too long.
     """
-    pairs = exemplars(dataset, shots)
+    pairs = exemplars(p.dataset, p.shots)
     prompts = [build_prompt(row["problem"], pairs, has_chat_template(tokenizer)) for row in rows]
     refuse_long_prompts([len(ids) for ids in encode_prompts(tokenizer, prompts)], [row["id"] for row in rows],
-                        max_prompt_length)
+                        p.max_prompt_length)
     return prompts
 
 
-def score(row: dict, prompt: object, response: Response, sample: int, step: int) -> dict:
-    """One response in the run format, graded."""
-    verdict = judge_response(row, response.text)
-    return {"step": step, "problem_id": row["id"], "sample": sample, "prompt": prompt, "response": response.text,
-            "ground_truth": row["ground_truth"], "reward": float(verdict.correct), "correct": verdict.correct,
-            "reason": verdict.reason, "n_tokens": response.n_tokens, "cut_off": response.cut_off}
-
-
-def evaluate(model, tokenizer: PreTrainedTokenizerBase, rows: list[dict], *, dataset: str = "minimath", shots: int = 0,
-             decoding: str = "sampled", n_samples: int = 4, max_prompt_length: int = 512, max_new_tokens: int = 96,
-             batch_size: int = 512, seed: int = 0, step: int = 0, progress: Callable[[float], None] | None = None,
-             engine: Engine | None = None) -> list[dict]:
+def evaluate(model, tokenizer: PreTrainedTokenizerBase, rows: list[dict], p: Profile, decoding: str = "sampled", *,
+             progress: Callable[[float], None] | None = None, engine: Engine | None = None) -> list[dict]:
     """Every response of one evaluation in the run format: ``"sampled"`` at T = 1, or ``"greedy"`` once.
+
+    Prompts, limits, ``eval_samples`` and seed are the profile's. The step is 0, a run's writer puts in its own.
 
     Raises:
         ValueError: an unknown decoding, or a prompt that is too long.
     """
-    check_evaluation(decoding, n_samples)
-    prompts = prompts_for(rows, tokenizer, dataset, shots, max_prompt_length)
-    greedy = decoding == "greedy"
-    groups = sample_responses(model, tokenizer, prompts, n_samples=1 if greedy else n_samples,
-                              temperature=0.0 if greedy else 1.0, max_new_tokens=max_new_tokens,
-                              batch_size=batch_size, seed=seed, progress=progress, engine=engine)
-    return [score(row, prompt, response, sample, step)
+    check_evaluation(decoding, p.eval_samples)
+    prompts = prompts_for(rows, tokenizer, p)
+    how = Sampling.of(p, n_samples=p.eval_samples, temperature=1.0, seed=p.seed)
+    if decoding == "greedy":
+        how = replace(how, n_samples=1, temperature=0.0)
+    groups = sample_responses(model, tokenizer, prompts, how, progress=progress, engine=engine)
+    return [graded(row, response.text, step=0, sample=sample, prompt=prompt, n_tokens=response.n_tokens)
+            | {"cut_off": response.cut_off}
             for row, prompt, group in zip(rows, prompts, groups, strict=True)
             for sample, response in enumerate(group)]
 

@@ -15,7 +15,7 @@ from transformers import PrinterCallback, set_seed
 from transformers.utils import logging as hf_logging
 from trl import GRPOConfig, GRPOTrainer
 
-from ..memory.estimate import vllm_utilization
+from ..memory import vllm_utilization
 from ..models import check_adapter, lora_config, model_config, refuse_unknown_targets
 from ..problems import training_order, training_rows
 from ..profiles import Profile
@@ -45,7 +45,7 @@ def quiet_libraries() -> Iterator[None]:
 def training_dataset(p: Profile, tokenizer, rows: list[dict] | None = None) -> Dataset:
     """One row per prompt of the whole run, in training order: ``prompt, problem, ground_truth, problem_id``."""
     rows = rows or training_rows(p)
-    prompts = prompts_for(rows, tokenizer, p.dataset, p.shots, p.max_prompt_length)
+    prompts = prompts_for(rows, tokenizer, p)
     order = training_order(len(rows), p.max_steps * p.prompts_per_step, p.seed)
     return Dataset.from_dict({"prompt": [prompts[i] for i in order],
                               "problem": [rows[i]["problem"] for i in order],  # an echo of it is no answer

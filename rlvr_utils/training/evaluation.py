@@ -60,11 +60,9 @@ def evaluate_split(model, tokenizer, p: Profile, writer: RunWriter, part: Part, 
 
     Processes share the problems.
     """
-    rows = share(evaluation_rows(p, part.split))
-    responses = gather(evaluate(model, tokenizer, rows, dataset=p.dataset, shots=p.shots, decoding=part.decoding,
-                                n_samples=p.eval_samples, max_prompt_length=p.max_prompt_length,
-                                max_new_tokens=p.max_completion_length, batch_size=p.eval_batch, seed=own_seed(p.seed),
-                                step=part.step, engine=engine, progress=paced(say, str(part))) if rows else [])
+    rows, here = share(evaluation_rows(p, part.split)), replace(p, seed=own_seed(p.seed))
+    responses = gather(evaluate(model, tokenizer, rows, here, part.decoding, engine=engine,
+                                progress=paced(say, str(part))) if rows else [])
     key = {"step": part.step, "split": part.split, "shots": p.shots, "decoding": part.decoding}
     row = key | {k: v for k, v in summarise_evaluation(responses).items() if k not in key}
     writer.log_evaluation(row, responses)

@@ -19,7 +19,7 @@ from ..models import lora_config, refuse_unknown_targets
 from ..problems import training_rows
 from ..profiles import Profile
 from ..runs import RunWriter
-from ..sampling.rollouts import encode_prompts, has_chat_template, sample_responses
+from ..sampling.rollouts import Sampling, encode_prompts, has_chat_template, sample_responses
 from .build import common_arguments, prepared, training_dataset
 from .recording import Recorder
 from .rewards import data_columns, reward_function, train_rows, trl_columns
@@ -37,8 +37,7 @@ def own_right_answers(model, tokenizer, p: Profile, writer: RunWriter | None = N
     """
     problems = training_dataset(p, tokenizer)
     prompts = list(problems["prompt"])
-    groups = sample_responses(model, tokenizer, prompts, n_samples=p.group_size, temperature=p.temperature,
-                              max_new_tokens=p.max_completion_length, batch_size=p.eval_batch, seed=p.seed)
+    groups = sample_responses(model, tokenizer, prompts, Sampling.of(p, n_samples=p.group_size, seed=p.seed))
     by_id = {row["id"]: row for row in training_rows(p)}
     rows = [by_id[name] for name in problems["problem_id"] for _ in range(p.group_size)]
     asked = [prompt for prompt in prompts for _ in range(p.group_size)]

@@ -16,16 +16,17 @@ import random
 import sys
 import threading
 import traceback
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
-from ..problems import judge_response, training_rows
+from ..problems import graded, training_rows, verdict_on
 from ..profiles import REWARDS, Profile
 from ..prompts import build_prompt
 from ..runs import RunWriter
 from ..system.paths import current_directory_last
-from ..verifier import boxed_reward, completion_text, last_boxed
+from ..verifier import completion_text, last_boxed, make_boxed_reward
 from .processes import gather, rank, world_size
 from .safety import RewardFailed
 
@@ -34,6 +35,8 @@ TRL_NAMES = ("prompt", "completion", "prompts", "completions", "completion_ids",
              "environments", "n_tokens")
 FORM = "def f(prompts, completions, **columns)"
 LARGEST = 1e15  # TRL takes squares of rewards, with 32 bits
+
+boxed_reward = make_boxed_reward(verdict_on=verdict_on)  # the record asks for the same verdicts again
 
 
 def reward_function(p: Profile) -> Callable[..., list[float | None]]:
@@ -254,12 +257,11 @@ def recording(reward: Callable[..., list[float | None]], writer: RunWriter, ever
 
 def train_rows(step, prompts, problems, completions, lengths, rewards) -> list[dict]:
     """One step's training responses in the run format; ``problems`` are rows."""
-    rows, seen = [], {}
+    rows, seen = [], Counter()
     for prompt, problem, completion, n, reward in zip(prompts, problems, completions, lengths, rewards, strict=True):
-        text, name = completion_text(completion), problem["id"]
-        verdict = judge_response(problem, text)
-        sample = seen[name] = seen.get(name, -1) + 1
-        rows.append({"step": step, "problem_id": name, "sample": sample, "prompt": prompt if sample == 0 else None,
-                     "response": text, "ground_truth": problem["ground_truth"], "reward": reward,
-                     "correct": verdict.correct, "reason": verdict.reason, "n_tokens": n})
+        sample = seen[problem["id"]]
+        seen[problem["id"]] += 1
+        row = graded(problem, completion_text(completion), step=step, sample=sample, n_tokens=n,
+                     prompt=prompt if sample == 0 else None)
+        rows.append(row | {"reward": reward})
     return rows

@@ -335,13 +335,13 @@ def completion_text(completion) -> str:
     return content if isinstance(content, str) else ""
 
 
-def make_boxed_reward(value: float = 1.0, name: str = "boxed_reward", unreadable: float | None = 0.0):
+def make_boxed_reward(value: float = 1.0, name: str = "boxed_reward", unreadable: float | None = 0.0, verdict_on=verify):
     """A TRL reward function that returns ``value`` for a correct box and 0.0 for anything else.
 
     TRL names its metrics after the function (``rewards/boxed_reward/mean``), so the name stays whatever the value.
     Tulu 3 used 10.0 (open-instruct, ``verification_reward``); under group scaling the advantages are the same.
     ``unreadable`` is the reward of an incorrect response where the ground truth can only be compared as text. With
-    None, TRL leaves these rows out of the loss.
+    None, TRL leaves these rows out of the loss. ``verdict_on`` takes what :func:`verify` takes; a run keeps its verdicts.
     """
     def reward(completions, ground_truth, **columns) -> list[float | None]:
         """``value`` where the last box equals the ground truth, 0.0 where not, None where there is no ground truth.
@@ -352,18 +352,18 @@ def make_boxed_reward(value: float = 1.0, name: str = "boxed_reward", unreadable
             **columns: the other columns of the data set; ``problem``, where there is one, serves to reject echoes.
         """
         problems = columns.get("problem") or [None] * len(completions)
-        return [_score(completion, truth, problem, value, unreadable)
+        return [_score(completion, truth, problem, value, unreadable, verdict_on)
                 for completion, truth, problem in zip(completions, ground_truth, problems, strict=True)]
 
     reward.__name__ = reward.__qualname__ = name
     return reward
 
 
-def _score(completion, truth, problem, value: float, unreadable: float | None) -> float | None:
+def _score(completion, truth, problem, value: float, unreadable: float | None, verdict_on) -> float | None:
     if truth is None or not str(truth).strip():
         return None
     question = problem if isinstance(problem, str) else None
-    if verify(completion_text(completion), str(truth), question).correct:
+    if verdict_on(completion_text(completion), str(truth), question).correct:
         return value
     return unreadable if unreadable != 0.0 and readable(str(truth)) else 0.0
 

@@ -13,7 +13,7 @@ from ..grpo import selected_logps
 from ..problems import exemplars
 from ..profiles import Profile
 from ..prompts import build_prompt
-from ..sampling.rollouts import Response, encode_prompts, has_chat_template, sample_responses
+from ..sampling.rollouts import Response, Sampling, encode_prompts, has_chat_template, sample_responses
 from ..verifier import verify
 from .frame import Markup, Output, as_written, choice, interactive_or_static, slider, table, text
 
@@ -58,8 +58,8 @@ def token_probabilities(model: PreTrainedModel, prompt_ids: list[int], ids: list
 def ask(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompt: str | list, p: Profile, temperature: float,
         seed: int) -> Answer:
     """One response (temperature 0: the likeliest token each time) with the probabilities of what was sampled."""
-    response: Response = sample_responses(model, tokenizer, [prompt], temperature=temperature, seed=seed,
-                                          max_new_tokens=p.max_completion_length)[0][0]
+    how = Sampling.of(p, temperature=temperature, seed=seed)
+    response: Response = sample_responses(model, tokenizer, [prompt], how)[0][0]
     ids = [token for token, sampled in zip(response.ids, response.sampled, strict=True) if sampled]
     training = model.training
     model.eval()

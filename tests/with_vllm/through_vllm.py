@@ -15,6 +15,7 @@ from rlvr_utils.profiles import get_profile
 from rlvr_utils.prompts import STOP
 from rlvr_utils.runs import RunWriter, load_run
 from rlvr_utils.sampling.rollouts import (
+    Sampling,
     encode_prompts,
     end_token_ids,
     evaluate,
@@ -29,6 +30,7 @@ from rlvr_utils.training.overrides import ExactSync, release_vllm
 ROWS = load_problems("minimath", "test")[:16]
 SETTINGS = {"use_vllm": "auto", "wandb_mode": "disabled", "prompts_per_step": 4, "group_size": 4, "max_steps": 2,
             "eval_problems": 8, "eval_samples": 2, "guard": "off", "log_rollouts_every": 1}
+GREEDY = Sampling(temperature=0.0, max_new_tokens=80)
 
 
 def profile(minillama: str, **more):
@@ -59,7 +61,7 @@ def policy(trainer):
 
 
 def prompts(trainer, n: int = 4) -> list[str]:
-    return prompts_for(ROWS[:n], trainer.processing_class, "minimath", 0, 512)
+    return prompts_for(ROWS[:n], trainer.processing_class, get_profile("mini"))
 
 
 def move(model, size: float = 0.02) -> None:
@@ -92,18 +94,18 @@ def test_minillama_with_wider_heads_is_the_same_function(minillama) -> None:
 
 def test_greedy_responses_are_those_of_our_loop_and_of_generate(trainer, policy) -> None:
     tokenizer, asked = trainer.processing_class, prompts(trainer, 16)
-    ours = sample_responses(policy, tokenizer, asked, temperature=0.0, max_new_tokens=80)
-    theirs = sample_responses(policy, tokenizer, asked, temperature=0.0, max_new_tokens=80, engine=vllm_engine(trainer))
+    ours = sample_responses(policy, tokenizer, asked, GREEDY)
+    theirs = sample_responses(policy, tokenizer, asked, GREEDY, engine=vllm_engine(trainer))
     assert_same(policy, encode_prompts(tokenizer, asked), ours, theirs)
 
 
 def test_a_changed_adapter_reaches_vllm_and_the_base_keeps_every_bit(trainer, policy) -> None:
     tokenizer, asked = trainer.processing_class, prompts(trainer, 16)
     base = {name: w.clone() for name, w in policy.named_parameters() if not w.requires_grad}
-    before = sample_responses(policy, tokenizer, asked, temperature=0.0, max_new_tokens=80, engine=vllm_engine(trainer))
+    before = sample_responses(policy, tokenizer, asked, GREEDY, engine=vllm_engine(trainer))
     move(policy)
-    after = sample_responses(policy, tokenizer, asked, temperature=0.0, max_new_tokens=80, engine=vllm_engine(trainer))
-    ours = sample_responses(policy, tokenizer, asked, temperature=0.0, max_new_tokens=80)
+    after = sample_responses(policy, tokenizer, asked, GREEDY, engine=vllm_engine(trainer))
+    ours = sample_responses(policy, tokenizer, asked, GREEDY)
     assert [r.ids for [r] in before] != [r.ids for [r] in after]
     assert_same(policy, encode_prompts(tokenizer, asked), ours, after)
     assert all(torch.equal(w, base[name]) for name, w in policy.named_parameters() if name in base)
@@ -126,9 +128,10 @@ def test_log_probabilities_belong_to_their_tokens_and_equal_the_trainers(trainer
 
 def test_rows_end_at_the_stop_or_with_an_end_token_or_are_truncated(trainer, policy) -> None:
     tokenizer = trainer.processing_class
-    four = prompts_for(ROWS[:4], tokenizer, "minimath", 4, 1000)  # after examples a base model goes on with a question
+    p = get_profile("mini", shots=4, max_prompt_length=1000)
+    four = prompts_for(ROWS[:4], tokenizer, p)  # after examples a base model goes on with a question
     ends = end_token_ids(policy, tokenizer)
-    [*groups] = sample_responses(policy, tokenizer, four, n_samples=8, seed=0, engine=vllm_engine(trainer))
+    [*groups] = sample_responses(policy, tokenizer, four, Sampling(n_samples=8, seed=0), engine=vllm_engine(trainer))
     responses = [r for group in groups for r in group]
     for r in responses:
         assert STOP not in r.text and len(r.ids) == len(r.sampled)
@@ -138,16 +141,17 @@ def test_rows_end_at_the_stop_or_with_an_end_token_or_are_truncated(trainer, pol
 def test_the_samples_of_a_group_differ_and_seeds_decide(trainer, policy) -> None:
     tokenizer, asked, engine = trainer.processing_class, prompts(trainer), vllm_engine(trainer)
     state = torch.get_rng_state()
-    drawn = [[[r.ids for r in group] for group in sample_responses(policy, tokenizer, asked, n_samples=4, seed=seed,
-                                                                   engine=engine)] for seed in (0, 0, 1)]
+    drawn = [[[r.ids for r in group]
+              for group in sample_responses(policy, tokenizer, asked, Sampling(n_samples=4, seed=seed), engine=engine)]
+             for seed in (0, 0, 1)]
     assert drawn[0] == drawn[1] != drawn[2] and any(len(set(map(tuple, group))) > 1 for group in drawn[0])
     assert torch.equal(state, torch.get_rng_state())
 
 
 def test_an_evaluation_through_vllm_agrees_with_one_by_the_model(trainer, policy) -> None:
-    options = {"decoding": "greedy", "max_new_tokens": 80}
-    ours = evaluate(policy, trainer.processing_class, ROWS, **options)
-    theirs = evaluate(policy, trainer.processing_class, ROWS, engine=vllm_engine(trainer), **options)
+    p = get_profile("mini")
+    ours = evaluate(policy, trainer.processing_class, ROWS, p, "greedy")
+    theirs = evaluate(policy, trainer.processing_class, ROWS, p, "greedy", engine=vllm_engine(trainer))
     same = [a == b for a, b in zip(ours, theirs, strict=True)]
     assert sum(same) >= len(same) - 1, "one tie may fall the other way"
 

@@ -1,4 +1,7 @@
-"""Measure what a run really takes: peak resident memory on a CPU, with random tokens in place of problems."""
+"""Measure what a run really takes: peak resident memory on a CPU, with random tokens in place of problems.
+
+An instrument for tests and studies. It changes how the C library gives memory back, for the rest of the process.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +17,12 @@ from pathlib import Path
 import psutil
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
+from trl.trainer.utils import add_fused_lm_head
 
-from ..models import attach_lora
-from ..profiles import Profile
+from rlvr_utils.models import attach_lora
+from rlvr_utils.profiles import Profile
+from rlvr_utils.sampling.decoding import decode, sampling_mode
+from rlvr_utils.sampling.shared_prefix import enable, pack, token_logps
 
 HIGH_WATER = Path("/proc/self/clear_refs")  # Linux: writing 5 resets the process's high-water mark
 
@@ -107,10 +113,6 @@ def trial_update(model: torch.nn.Module, p: Profile, prompt_tokens: int, complet
     ``model`` carries a LoRA already, or trains in full. One prompt is padded, as prompts of a real batch are, and with
     the profile's ``shared_prefix`` each is computed once for its group.
     """
-    from trl.trainer.utils import add_fused_lm_head
-
-    from ..sampling.shared_prefix import enable, pack, token_logps
-
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     add_fused_lm_head(base, temperature=p.temperature, outputs=("log_probs", "entropy"))
     model.train()
@@ -140,8 +142,6 @@ def trial_update(model: torch.nn.Module, p: Profile, prompt_tokens: int, complet
 
 def trial_generation(model: torch.nn.Module, rows: int, prompt_tokens: int, completion_tokens: int) -> list[list[int]]:
     """Sample ``rows`` responses of full length, each to a random prompt of its own, by the path that rollouts take."""
-    from ..sampling.decoding import decode, sampling_mode
-
     prompts = _random_ids(model, rows, prompt_tokens).tolist()
     with sampling_mode(model) as base:
         return decode(base, prompts, [], max_new_tokens=completion_tokens, temperature=1.0, pad=0,

@@ -1,18 +1,138 @@
-r"""The MiniMATH templates: how each kind of problem is stated, solved step by step, and answered.
+r"""The generator of MiniMATH: how a problem is stated, worked out step by step and answered, and the three splits.
 
-A template is a function of a :class:`~rlvr_utils.problems.work.Work` and small integer parameters. It states the
-problem, takes its steps and returns the answer in LaTeX. Ranges in the decorator are inclusive; ``when`` filters draws.
-Templates with ``ood=True`` are seen by neither pretraining nor RL: known words, new compositions.
+A template is a function of a :class:`Work` and small integer parameters. It states the problem, takes its steps and
+returns the answer in LaTeX. Ranges in the decorator are inclusive; ``when`` filters draws. Templates with ``ood=True``
+are seen by neither pretraining nor RL: known words, new compositions. The value that :meth:`Work.step` returns goes into
+the next step. So a slip in one step is carried through the rest, as a careless person would do it.
+
+A row has MATH's fields (``problem, solution, ground_truth, subject, level``) plus ``id, template, params, answer_form``.
+
+Run it:  python tools/minimath.py   (writes data/minimath again, byte for byte; seconds)
 """
 
 from __future__ import annotations
 
+import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from math import gcd
+from pathlib import Path
 
-from .work import Work, minus, plus, polynomial, times
+from rlvr_utils.problems import MINIMATH
+
+SPLIT_SIZES = {"train": 2000, "test": 500, "ood": 250}
+
+
+# --- a worked solution that writes itself ---
+
+
+class ImpossibleSlip(ValueError):
+    """After the slip a later step has no exact value (a division that does not come out): draw another slip."""
+
+
+class Work:
+    """Collects the problem text and the steps of one solution.
+
+    Args:
+        slip_at: which of the values goes wrong (0-based); None for a correct solution.
+        rng: decides how it goes wrong; needed only with ``slip_at``.
+    """
+
+    def __init__(self, slip_at: int | None = None, rng: random.Random | None = None):
+        self.problem_text = ""
+        self.steps: list[str] = []
+        self.n_values = 0
+        self.slip_at, self.rng = slip_at, rng
+
+    def choose(self, value: int) -> int:
+        """A value found in the head: no step is written, but it may be the one that is wrong."""
+        self.n_values += 1
+        return slipped(value, self.rng) if self.n_values - 1 == self.slip_at else value
+
+    def problem(self, text: str) -> None:
+        """State the problem in LaTeX, as MATH does."""
+        self.problem_text = text
+
+    def step(self, lhs: str, value: int) -> int:
+        """Write ``$lhs = value$`` and return the value that the rest of the solution goes on with."""
+        value = self.choose(value)
+        self.steps.append(f"${lhs} = {value}$")
+        return value
+
+    def divide(self, a: int, b: int) -> int:
+        """The step ``a / b`` for a division that comes out."""
+        if b == 0 or a % b:
+            raise ImpossibleSlip(f"{a} / {b} does not come out")
+        return self.step(f"{a} / {b}", a // b)
+
+    def reduce(self, a: int, b: int) -> str:
+        r"""The LaTeX of ``a/b`` in lowest terms, with a step ``\frac{a}{b} = ...`` where there is something to cancel."""
+        if b == 0 or (a == 0 and self.slip_at is not None):
+            raise ImpossibleSlip(f"{a} / {b} is not a fraction")
+        if gcd(a, b) == 1 and b != 1:
+            return frac(a, b)
+        value = Fraction(a, b)
+        reduced = frac(self.choose(value.numerator), value.denominator)
+        self.steps.append(f"$\\frac{{{a}}}{{{b}}} = {reduced}$")
+        return reduced
+
+    def claim(self, lhs: str, rhs: str) -> str:
+        """A step whose right side is an expression made of earlier values."""
+        self.steps.append(f"${lhs} = {rhs}$")
+        return rhs
+
+
+def slipped(value: int, rng: random.Random) -> int:
+    """A plausible wrong value: off by a little, off by ten, or two digits swapped; never ``value`` itself."""
+    candidates = [value - 2, value - 1, value + 1, value + 2, value + 10]
+    if value > 12:
+        candidates.append(value - 10)
+    digits = str(abs(value))
+    if len(digits) == 2 and digits[0] != digits[1] and digits[1] != "0":
+        candidates.append(int(digits[::-1]))
+    return rng.choice([c for c in candidates if c != value and (c >= 0 or value <= 0)])
+
+
+def frac(a: int, b: int) -> str:
+    r"""``a/b`` in lowest terms as MATH writes it: ``3``, ``\frac{1}{2}``, ``-\frac{1}{2}``."""
+    value = Fraction(a, b)
+    sign = "-" if value < 0 else ""
+    if value.denominator == 1:
+        return str(value.numerator)
+    return f"{sign}\\frac{{{abs(value.numerator)}}}{{{value.denominator}}}"
+
+
+def polynomial(*coefficients: int, variable: str = "x") -> str:
+    """Coefficients from the highest power down, as MATH writes them: ``polynomial(1, -5, 6)`` is ``x^2 - 5x + 6``."""
+    text = ""
+    for power, c in zip(range(len(coefficients) - 1, -1, -1), coefficients, strict=True):
+        if c == 0:
+            continue
+        sign = ("-" if c < 0 else "") if not text else (" - " if c < 0 else " + ")
+        number = "" if abs(c) == 1 and power else str(abs(c))
+        letter = "" if power == 0 else variable if power == 1 else f"{variable}^{power}"
+        text += sign + number + letter
+    return text or "0"
+
+
+def plus(a: object, b: int) -> str:
+    """``a + b`` with the sign of ``b`` written once: ``plus(3, -2)`` is ``3 - 2``."""
+    return f"{a} - {-b}" if b < 0 else f"{a} + {b}"
+
+
+def minus(a: object, b: int) -> str:
+    """``a - b``, with brackets around a negative ``b``."""
+    return f"{a} - ({b})" if b < 0 else f"{a} - {b}"
+
+
+def times(a: int, b: int) -> str:
+    r"""``a \cdot b``, with brackets around a negative second factor."""
+    return f"{a} \\cdot ({b})" if b < 0 else f"{a} \\cdot {b}"
+
+
+# --- templates ---
 
 
 @dataclass(frozen=True)
@@ -375,3 +495,111 @@ def not_red_probability(w: Work, red: int, blue: int) -> str:
     total = w.step(f"{red} + {blue}", red + blue)
     other = w.step(f"{total} - {red}", total - red)
     return w.reduce(other, total)
+
+
+# --- rows and splits ---
+
+
+def row_id(template: Template, params: dict[str, int]) -> str:
+    """The problem's name: what keeps the splits apart and test problems out of pretraining."""
+    return f"{template.name}-" + "-".join(str(v) for v in params.values())
+
+
+def make_row(template: Template, params: dict[str, int]) -> dict:
+    """The problem row of one template with these parameters; ``id`` is stable across runs and machines."""
+    work = Work()
+    answer = template.solve(work, **params)
+    return {
+        "id": row_id(template, params),
+        "problem": work.problem_text,
+        "solution": solution_text(work.steps, answer),
+        "ground_truth": answer,
+        "subject": template.subject,
+        "level": template.level,
+        "template": template.name,
+        "params": params,
+        "answer_form": template.answer_form,
+    }
+
+
+def solution_text(steps: list[str], answer: str, boxed: bool = True) -> str:
+    r"""One solution in MATH's manner: the steps, then the answer in ``\boxed{}`` or in plain words."""
+    final = f"The answer is $\\boxed{{{answer}}}$." if boxed else f"The answer is ${answer}$."
+    return " ".join([f"{step}." for step in steps] + [final])
+
+
+def slipped_work(template: Template, params: dict[str, int], rng: random.Random) -> tuple[list[str], str]:
+    """Steps and answer of a solution in which one value is wrong and carried through to a wrong answer."""
+    work = Work()
+    truth = template.solve(work, **params)
+    for _ in range(50):
+        wrong = Work(slip_at=rng.randrange(work.n_values), rng=rng)
+        try:
+            answer = template.solve(wrong, **params)
+        except ImpossibleSlip:
+            continue
+        if answer != truth:
+            return wrong.steps, answer
+    return work.steps, truth  # some problems leave no room for a slip (a fraction already in lowest terms)
+
+
+def in_distribution() -> list[Template]:
+    """The templates that pretraining and RL may see."""
+    return [t for t in TEMPLATES.values() if not t.ood]
+
+
+def draw_rows(n: int, rng: random.Random, templates: list[Template], taken: set[str], large: bool = False) -> list[dict]:
+    """``n`` rows, templates in turn, none whose id or problem text is in ``taken`` (which grows)."""
+    rows: list[dict] = []
+    misses = 0
+    while len(rows) < n:
+        template = templates[(len(rows) + misses) % len(templates)]
+        row = make_row(template, template.draw(rng, large))
+        if row["id"] in taken or row["problem"] in taken:
+            misses += 1
+            if misses > 100 * n:
+                raise ValueError(f"only {len(rows)} of {n} distinct problems exist: widen the templates' ranges")
+            continue
+        taken |= {row["id"], row["problem"]}
+        rows.append(row)
+    rng.shuffle(rows)
+    return rows
+
+
+def generate_minimath(seed: int = 0) -> dict[str, list[dict]]:
+    """The splits ``train`` (2,000), ``test`` (500) and ``ood`` (250), disjoint by text and by parameters.
+
+    Half of ``ood`` are templates that neither pretraining nor RL sees, half known templates in which one number is larger
+    than either ever sees.
+    """
+    rng, taken = random.Random(seed), set()
+    known = in_distribution()
+    test = draw_rows(SPLIT_SIZES["test"], rng, known, taken)
+    train = draw_rows(SPLIT_SIZES["train"], rng, known, taken)
+    unseen = draw_rows(SPLIT_SIZES["ood"] // 2, rng, [t for t in TEMPLATES.values() if t.ood], taken)
+    scalable = [TEMPLATES[name] for name in ("order_of_operations", "mean_of_four", "evaluate_quadratic",
+                                             "neither_club", "committee", "rectangle_perimeter", "dot_product")]
+    larger = draw_rows(SPLIT_SIZES["ood"] - len(unseen), rng, scalable, taken, large=True)
+    return {"train": train, "test": test, "ood": unseen + larger}
+
+
+def write_minimath(folder: Path, seed: int = 0) -> None:
+    """Write each split as ``folder/SPLIT.jsonl``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for split, rows in generate_minimath(seed).items():
+        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        (folder / f"{split}.jsonl").write_text(text, encoding="utf-8")
+
+
+def pretraining_rows(rng: random.Random, forbidden: set[str]) -> Iterator[tuple[Template, dict[str, int]]]:
+    """An endless stream of fresh problems for pretraining; never one whose id is in ``forbidden``."""
+    known = in_distribution()
+    while True:
+        template = rng.choice(known)
+        params = template.draw(rng)
+        if row_id(template, params) not in forbidden:
+            yield template, params
+
+
+if __name__ == "__main__":
+    write_minimath(MINIMATH)

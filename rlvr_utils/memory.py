@@ -1,4 +1,7 @@
-"""Bytes of every part of a run, by formula, in each of its three phases.
+"""Will it fit, what to change when it does not, and how long at least: for any profile, before any hour is paid for.
+
+:func:`estimate` counts the bytes of every part of a run by formula, in each of its three phases, :func:`plan` makes a run
+fit a GPU, and :func:`least_seconds` bounds its time. The phases:
 
 * ``rollout``: the policy samples its responses, ``eval_batch`` at a time (by :mod:`rlvr_utils.sampling.decoding`, or vLLM);
 * ``update``: forward and backward over one micro-batch, then the optimizer step; with ``shared_prefix`` each prompt once;
@@ -14,11 +17,11 @@ from __future__ import annotations
 
 import functools
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from transformers import PretrainedConfig
 
-from ..models import (
+from .models import (
     count_parameters,
     counted_lora_parameters,
     empty_model,
@@ -27,8 +30,8 @@ from ..models import (
     lora_parameter_count,
     model_config,
 )
-from ..profiles import ALL_LINEAR, Profile
-from ..sampling.decoding import ROOM
+from .profiles import ALL_LINEAR, Profile
+from .sampling.decoding import ROOM
 
 GIB = 2**30
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -120,16 +123,16 @@ def estimate(p: Profile, config: PretrainedConfig | None = None, *, gpu: float |
     """
     config = config or model_config(p.model)
     lengths = prompt_tokens or p.max_prompt_length, completion_tokens or p.max_completion_length
-    always = resident(p, config) | vllm_share(p, config, gpu)
+    always = resident_bytes(p, config) | vllm_bytes(p, config, gpu)
     rows = min(p.eval_batch, p.batch_size * p.updates_per_generation)
     rollouts = Workload(rows, *lengths, prompts=-(-rows // p.group_size))
     once = -(-p.micro_batch // p.group_size) if p.shared_prefix else None
     elsewhere = gpu is not None and p.use_vllm != "never"  # vLLM samples, in its share of the GPU or on another machine
     phases = {
-        "rollout": {} if elsewhere else generation(p, config, rollouts),
-        "update": update(p, config, Workload(p.micro_batch, *lengths, prompts=once), gpu is not None),
+        "rollout": {} if elsewhere else sampling_bytes(p, config, rollouts),
+        "update": update_bytes(p, config, Workload(p.micro_batch, *lengths, prompts=once), gpu is not None),
         # Several processes do not ask a server: their model samples evaluations itself, so that is counted.
-        "evaluation": {} if elsewhere and not p.vllm_server else generation(p, config, Workload(p.eval_batch, *lengths))}
+        "evaluation": {} if elsewhere and not p.vllm_server else sampling_bytes(p, config, Workload(p.eval_batch, *lengths))}
     return MemoryEstimate({name: with_overhead(always | parts, gpu) for name, parts in phases.items()})
 
 
@@ -167,7 +170,7 @@ def llama_targets(p: Profile) -> tuple[str, ...]:
     return p.lora_targets if set(p.lora_targets) <= set(ALL_LINEAR) else ALL_LINEAR
 
 
-def resident(p: Profile, config: PretrainedConfig) -> dict[str, float]:
+def resident_bytes(p: Profile, config: PretrainedConfig) -> dict[str, float]:
     """Weights, adapter, AdamW's two moments, and a second model where the KL term needs one (LoRA switches off)."""
     weights = parameter_count(config) * DTYPE_BYTES[p.dtype]
     count, size = trained(p, config)
@@ -192,7 +195,7 @@ def vllm_utilization(p: Profile, config: PretrainedConfig, gpu: float) -> float:
     return max(0.4, -(-needed // (0.05 * gpu)) * 0.05)
 
 
-def vllm_share(p: Profile, config: PretrainedConfig, gpu: float | None) -> dict[str, float]:
+def vllm_bytes(p: Profile, config: PretrainedConfig, gpu: float | None) -> dict[str, float]:
     """vLLM's part of the GPU where the profile uses it there: taken at the start, kept until the end."""
     if gpu is None or p.use_vllm == "never" or p.vllm_server:
         return {}
@@ -202,7 +205,7 @@ def vllm_share(p: Profile, config: PretrainedConfig, gpu: float | None) -> dict[
 # --- generation ---
 
 
-def generation(p: Profile, config: PretrainedConfig, load: Workload) -> dict[str, float]:
+def sampling_bytes(p: Profile, config: PretrainedConfig, load: Workload) -> dict[str, float]:
     """KV cache and working memory of sampling, at whichever moment needs more.
 
     First the distinct prompts go through the model at once: the widest moment is inside one MLP. At the end the cache
@@ -240,7 +243,7 @@ def prefill_bytes(p: Profile, config: PretrainedConfig) -> float:
 # --- the update ---
 
 
-def update(p: Profile, config: PretrainedConfig, load: Workload, on_gpu: bool) -> dict[str, float]:
+def update_bytes(p: Profile, config: PretrainedConfig, load: Workload, on_gpu: bool) -> dict[str, float]:
     """Gradients, saved activations and log-probabilities of one micro-batch, where forward turns into backward.
 
     At that point either the log-probabilities or, next, the last block's backward pass needs the working memory. With
@@ -305,3 +308,124 @@ def log_prob_bytes(p: Profile, config: PretrainedConfig, load: Workload, on_gpu:
 def full_logits_bytes(config: PretrainedConfig, load: Workload) -> float:
     """What the logits of the whole micro-batch would take in float32, with their softmax and its gradient."""
     return 3.0 * load.tokens * config.vocab_size * FLOAT32
+
+
+# --- what fits on which GPU, and what to change when it does not ---
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A GPU as its data sheet describes it.
+
+    Attributes:
+        memory: bytes that PyTorch can see, somewhat less than the name says.
+        flops: dense bfloat16 operations per second.
+        bandwidth: bytes per second from its memory.
+    """
+
+    name: str
+    memory: float
+    flops: float
+    bandwidth: float
+
+
+#: The four common sizes. Memory as PyTorch reports it, the rest from NVIDIA's data sheets (dense, not sparse).
+GPUS = (
+    Machine("24 GB (RTX 4090)", 23.6 * GIB, 165e12, 1.01e12),
+    Machine("48 GB (L40S)", 44.4 * GIB, 362e12, 0.86e12),
+    Machine("80 GB (A100)", 79.2 * GIB, 312e12, 2.04e12),
+    Machine("141 GB (H200)", 139.8 * GIB, 989e12, 4.80e12),
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Whether a run fits a GPU, and how.
+
+    Attributes:
+        changes: fields of the profile to override so that it fits; empty where it fits as it is.
+        estimate: with these changes.
+        fits: False where no change is enough.
+    """
+
+    changes: dict[str, object]
+    estimate: MemoryEstimate
+    fits: bool
+
+    def __str__(self) -> str:
+        needs = f"{self.estimate.peak / GIB:.1f} GiB during {self.estimate.peak_phase}"
+        if not self.fits:
+            return f"does not fit: still {needs}; take a smaller model or a larger GPU"
+        if not self.changes:
+            return f"fits: {needs}"
+        return f"fits with {', '.join(f'{k}={v!r}' for k, v in self.changes.items())}: {needs}"
+
+
+def plan(p: Profile, gpu: float, config: PretrainedConfig | None = None, **lengths: int | None) -> Plan:
+    """Make profile ``p`` fit into ``gpu`` bytes with as few and as harmless changes as possible.
+
+    Each turn relieves the phase that needs most. Where that is not enough, vLLM and its copy of the weights go.
+    ``lengths`` as in :func:`estimate`.
+    """
+    config = config or model_config(p.model)
+    first = _relieve(p, gpu, config, {}, lengths)
+    if first.fits or p.use_vllm == "never":
+        return first
+    return _relieve(p, gpu, config, {"use_vllm": "never"}, lengths)
+
+
+def _relieve(p: Profile, gpu: float, config: PretrainedConfig, changes: dict[str, object], lengths: dict) -> Plan:
+    while (now := estimate(replace(p, **changes), config, gpu=gpu, **lengths)).peak > gpu:
+        change = next_change(replace(p, **changes), now.peak_phase)
+        if not change:
+            return Plan(changes, now, fits=False)
+        changes = changes | change
+    return Plan(changes, now, fits=True)
+
+
+def next_change(p: Profile, phase: str) -> dict[str, object]:
+    """The next most harmless change that relieves ``phase``; empty where nothing is left.
+
+    Sampling or back-propagating fewer rows at a time and gradient checkpointing cost time and change no result.
+    """
+    if phase != "update" and p.eval_batch > 1:
+        return {"eval_batch": p.eval_batch // 2}
+    if phase == "update" and not p.gradient_checkpointing:
+        return {"gradient_checkpointing": True}
+    if phase == "update" and p.micro_batch > 1:
+        return {"micro_batch": _divisor(p.batch_size, p.micro_batch // 2)}
+    return {}
+
+
+def _divisor(batch: int, limit: int) -> int:
+    """The largest divisor of ``batch`` up to ``limit``."""
+    return max(n for n in range(1, limit + 1) if batch % n == 0)
+
+
+# --- time ---
+
+
+def least_seconds(p: Profile, machine: Machine, config: PretrainedConfig | None = None, *,
+                  prompt_tokens: int | None = None, completion_tokens: int | None = None) -> dict[str, float]:
+    """The least seconds that one step can take on ``machine``: ``{"rollout": ..., "update": ...}``.
+
+    A lower bound, not a forecast: it takes the data sheet at its word (the "roofline" of Williams et al. 2009), and no
+    real run reaches that. Prompts and updates are bound by arithmetic: 2 operations a weight and token forward, 2
+    backward (no gradients of frozen weights; 4 without LoRA), 2 more to compute checkpointed blocks again. Sampling a
+    token is bound by reading all weights and the cache from memory.
+    """
+    config = config or model_config(p.model)
+    prompt, completion = prompt_tokens or p.max_prompt_length, completion_tokens or p.max_completion_length
+    weights, rows = parameter_count(config), p.batch_size
+    size, cache = DTYPE_BYTES[p.dtype], kv_bytes_per_token(p, config)
+    read_per_token = weights * size + rows * (prompt + completion / 2) * cache
+    sample = max(read_per_token / machine.bandwidth, 2 * weights * rows / machine.flops)
+    rollout = 2 * weights * rows * prompt / machine.flops + completion * sample
+    passes = 4 + 2 * (p.adapter == "none") + 2 * p.gradient_checkpointing
+    update = passes * weights * rows * (prompt + completion) / machine.flops
+    return {"rollout": rollout, "update": update}
+
+
+def hours(p: Profile, seconds_per_step: float) -> float:
+    """Hours of the whole run's training steps, evaluations not counted."""
+    return p.max_steps * seconds_per_step / 3600

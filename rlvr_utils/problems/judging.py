@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from ..verifier import Verdict, answers_match, expressions_equal, last_boxed, readable, verify
 from .loading import load_problems
 
 CATEGORIES = ("correct", "no_box", "cut_off", "right_work_wrong_box", "slipped_step", "wrong_method", "blurted",
               "not_language")
+#: What a run keeps of a response, in this order.
+ROLLOUT_COLUMNS = ("step", "problem_id", "sample", "prompt", "response", "ground_truth", "reward", "correct", "reason",
+                   "n_tokens")
 
 
 def judge_response(row: dict, response: str) -> Verdict:
@@ -17,7 +22,26 @@ def judge_response(row: dict, response: str) -> Verdict:
     """
     if row["ground_truth"] is None:
         return Verdict(False, last_boxed(response), "there is no ground truth to compare with")
-    return verify(response, str(row["ground_truth"]), question=row.get("problem") or None)
+    return verdict_on(response, str(row["ground_truth"]), row.get("problem") or None)
+
+
+@lru_cache(maxsize=2**15)
+def verdict_on(response: str, ground_truth: str, question: str | None = None) -> Verdict:
+    """:func:`~rlvr_utils.verifier.verify`, kept: reward, record and category ask about the same response in turn."""
+    return verify(response, ground_truth, question)
+
+
+def graded(row: dict, response: str, *, step: int, sample: int, prompt: object, n_tokens: int) -> dict:
+    """One response in the run format (:data:`ROLLOUT_COLUMNS`); its reward is 1.0 where it is correct, else 0.0.
+
+    Args:
+        row: the problem.
+        sample: its number among the responses to this problem.
+    """
+    verdict = judge_response(row, response)
+    values = (step, row["id"], sample, prompt, response, row["ground_truth"], float(verdict.correct), verdict.correct,
+              verdict.reason, n_tokens)
+    return dict(zip(ROLLOUT_COLUMNS, values, strict=True))
 
 
 def unreadable_ground_truths(rows: list[dict]) -> list[tuple[str, str, str]]:

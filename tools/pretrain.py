@@ -5,32 +5,32 @@ or blurted out (often wrong); one problem, or several in a row in one consistent
 builds the ability (mostly worked, few slips), the last part the habit (:data:`HABIT`). So it can, but mostly does not,
 and RLVR has something true to find. It never sees a test or ood problem.
 
-Run it:  ``rlvr pretrain --output-dir runs/minillama`` (seeded, resumable, shows the time left).
+Run it:  make minillama [ARGS="--output-dir runs/minillama --steps 7500"]  (seeded, resumable, shows the time left)
 Leaves out, for brevity: several devices, evaluation during training.
 """
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import math
 import random
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import torch
+from minimath import Template, Work, pretraining_rows, slipped_work, solution_text
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from .problems import load_problems, solution_text
-from .problems.generate import pretraining_rows, slipped_work
-from .problems.templates import Template
-from .problems.work import Work
-from .prompts import ANSWER, QUESTION
-from .system.paths import run_folder
-from .system.platforms import take
+from rlvr_utils import REPO
+from rlvr_utils.problems import load_problems
+from rlvr_utils.prompts import ANSWER, QUESTION
+from rlvr_utils.system.paths import run_folder
+from rlvr_utils.system.platforms import take
 
 BOS, EOS, PAD = "<|begin_of_text|>", "<|end_of_text|>", "<|finetune_right_pad_id|>"
 
@@ -289,3 +289,20 @@ def finish(output_dir: Path, model, tokenizer, config: PretrainConfig, losses: l
     (output_dir / "pretraining.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     for name in ("state.pt", "state.lock"):
         (output_dir / name).unlink(missing_ok=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output-dir", type=Path, default=REPO / "runs" / "minillama")
+    for field in fields(PretrainConfig):
+        kind = {"type": type(field.default)}
+        if isinstance(field.default, bool):
+            kind = {"action": argparse.BooleanOptionalAction}
+        name = "--" + field.name.replace("_", "-")
+        parser.add_argument(name, default=field.default, help="(default: %(default)s)", **kind)
+    options = vars(parser.parse_args())
+    print(f"MiniLlama is in {pretrain(options.pop('output_dir'), PretrainConfig(**options))}.")
+
+
+if __name__ == "__main__":
+    main()
