@@ -6,7 +6,7 @@ Floor by floor (a module imports only from lower floors):
 2. tensors only: ``grpo``
 3. Hugging Face: ``models`` ``memory`` ``decoding`` ``rollouts`` ``pretrain``
 4. the run: ``runs`` ``diagnosis`` ``tracking`` ``preflight`` ``training`` ``own_trainer``
-5. for people: ``analysis`` ``plots`` ``widgets`` ``exercises``
+5. for people: ``analysis`` ``experiment`` ``plots`` ``widgets`` ``exercises``
 6. ``course`` and ``cli``
 """
 

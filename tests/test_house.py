@@ -28,7 +28,7 @@ FLOORS = (
     ("model_files", "models", "sampling", "memory"),
     ("runs", "wandb_server", "tracking", "diagnosis"),
     ("training", "own_trainer", "preflight", "pretrain"),
-    ("analysis", "plots", "widgets", "exercises", "course"),
+    ("analysis", "experiment", "plots", "widgets", "exercises", "course"),
     ("cli", "__main__"),
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS, 1) for room in rooms}

@@ -11,7 +11,8 @@ matplotlib.use("svg")
 import matplotlib.pyplot as plt
 
 from rlvr_utils import REPO, plots
-from rlvr_utils.analysis import evaluation_responses, finished_runs, learning_curve
+from rlvr_utils.analysis import evaluation_responses, learning_curve
+from rlvr_utils.experiment import finished_runs
 
 PICTURE = REPO / "docs" / "learning_curve.svg"
 README = REPO / "README.md"

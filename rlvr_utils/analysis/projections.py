@@ -34,7 +34,7 @@ class Projection(NamedTuple):
         return self.curve[-END_WINDOW:].mean(axis=0)
 
 
-def worked_projection(run: Run, fraction: float, kind: str = "sigmoid", metric: str = "reward") -> Projection:
+def fit_projection(run: Run, fraction: float, kind: str = "sigmoid", metric: str = "reward") -> Projection:
     """Fit ``kind`` to the first ``fraction`` of the run's training rewards and project to its last step.
 
     The curve starts at the accuracy measured before training where there is such an evaluation, else at the
@@ -78,7 +78,7 @@ def projection_table(
     for run in runs:
         for fraction in fractions:
             for kind in PROJECTIONS:
-                projection = worked_projection(run, fraction, kind, metric)
+                projection = fit_projection(run, fraction, kind, metric)
                 best, low, high = projection.end
                 covered = low <= projection.realised <= high
                 rows.append(

@@ -11,7 +11,7 @@ import pandas as pd
 from rlvr_utils.stats import Estimate, out_of, percent
 
 from .categories import LengthChange
-from .rates import Comparison
+from .rates import RateChange
 
 
 def points(change: Estimate) -> str:
@@ -22,7 +22,7 @@ def points(change: Estimate) -> str:
     return f"{mean} ({low} to {high})"
 
 
-def improved_sentence(what: str, result: Comparison, n_problems: int, n_runs: int) -> str:
+def improved_sentence(what: str, result: RateChange, n_problems: int, n_runs: int) -> str:
     """Did ``what`` rise, fall, or can neither be told?"""
     over = f"{n_problems} problems and {n_runs} seeds" if n_runs > 1 else f"{n_problems} problems, one run"
     before, after = percent(result.before), percent(result.after)
@@ -44,7 +44,7 @@ def _direction(change: Estimate) -> str | None:
     return "fell" if change.high < 0 else None
 
 
-def split_sentence(boxed: Comparison, right_if_boxed: Comparison) -> str:
+def split_sentence(boxed: RateChange, right_if_boxed: RateChange) -> str:
     """Is it the box alone? Boxes counted apart from being right given a box."""
     box = f"Boxes went from {percent(boxed.before)} to {percent(boxed.after)}"
     old, new = percent(right_if_boxed.before), percent(right_if_boxed.after)
@@ -132,7 +132,7 @@ def grid_sentence(grid: pd.DataFrame) -> str:
     return f"{'; '.join(parts)}. Both were chosen on these test problems, which flatters both a little."
 
 
-def mistake_sentence(mistake: Comparison | None, difference: Estimate | None) -> str:
+def mistake_sentence(mistake: RateChange | None, difference: Estimate | None) -> str:
     """What full fine-tuning's learning rate used with LoRA costs at equal samples (``difference``: minus the default)."""
     if mistake is None or difference is None:
         return "LoRA at full fine-tuning's learning rate: not run."
@@ -179,7 +179,7 @@ def prompting_sentence(alone: Estimate, shots: int, after: Estimate) -> str:
     return f"{facts}. The intervals overlap: the prompt alone may do as well."
 
 
-def control_sentence(arm: str, control: Comparison | None, gain: Estimate) -> str:
+def control_sentence(arm: str, control: RateChange | None, gain: Estimate) -> str:
     """What a control arm gains, as a share of ``gain``, the change under the verifier's reward."""
     if control is None:
         return f"{arm}: not run."
@@ -206,7 +206,7 @@ def length_sentence(change: LengthChange) -> str:
     )
 
 
-def cogent_sentence(cogent: Comparison, sound: Comparison) -> str:
+def cogent_sentence(cogent: RateChange, sound: RateChange) -> str:
     """Were the wrong answers "largely cogent"? Their share among the wrong, and that of those with only true steps."""
     after = cogent.after
     if not np.isfinite(after.mean):
@@ -257,7 +257,7 @@ def lora_sentence(full_minus_lora: Estimate | None, smallest_gap: float) -> str 
     return f"{said}. The interval is too wide to rule a gap of {margin} in or out: more seeds are needed."
 
 
-def readable(table: pd.DataFrame) -> pd.DataFrame:
+def as_text(table: pd.DataFrame) -> pd.DataFrame:
     """``table`` with its estimates as text: ``change`` in points, the others in percent."""
     table = table.copy()
     for column in table:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import matplotlib.pyplot as plt
 
-from ..analysis import END_WINDOW, worked_projection
+from ..analysis import END_WINDOW, fit_projection
 from ..plots import curve, figure_bundle
 from ..runs import Run
 from ..stats import PROJECTIONS
@@ -13,7 +13,7 @@ from .frame import Output, interactive_or_static, slider
 
 def draw_projection(run: Run, fraction: float) -> Output:
     """Every family of curves, fitted to the first ``fraction`` of the run's rewards and drawn to its end."""
-    projections = [worked_projection(run, fraction, kind) for kind in PROJECTIONS]
+    projections = [fit_projection(run, fraction, kind) for kind in PROJECTIONS]
     steps, seen, realised = projections[0].steps, projections[0].seen, projections[0].realised
     figure, axes = plt.subplots(figsize=(6.4, 4.2))
     axes.plot(steps, run.metrics.dropna(subset="reward")["reward"], ".", color="0.6", label="reward of each step")
