@@ -18,7 +18,7 @@ from rlvr_utils.runs import RunWriter, load_run
 from rlvr_utils.training import attach, train
 from rlvr_utils.training.attach import progress
 from rlvr_utils.training.recording import Recorder, level, recent
-from rlvr_utils.widgets import LiveReward
+from rlvr_utils.widgets.curve_views import LiveReward
 
 matplotlib.use("Agg")
 NAN = float("nan")
