@@ -1,4 +1,4 @@
-"""The arms of the experiment: what each asks, how its runs are made, and what the shipped ones say, or "not run".
+"""The arms of the experiment: what each asks, how its runs are made, what the shipped ones say; and the claims they test.
 
 ``tools/reference_runs.py`` makes the runs from this very list, so that what is reported is what was run.
 """
@@ -30,6 +30,10 @@ LONG_RATE = {"lora": 2e-4, "none": 5e-5}
 DEFAULT = "LoRA (the default)"  # the arm that the others are compared with
 
 
+def _prefix(key: str) -> str:
+    return f"mini-{key}-seed-" if key else "mini-seed-"
+
+
 @dataclass(frozen=True)
 class Arm:
     """One arm: its runs are ``mini-KEY-seed-0`` to ``seeds - 1`` (the default's key is empty)."""
@@ -44,7 +48,7 @@ class Arm:
     @property
     def prefix(self) -> str:
         """What the names of its runs start with."""
-        return f"mini-{self.key}-seed-" if self.key else "mini-seed-"
+        return _prefix(self.key)
 
     @property
     def runs(self) -> dict[str, dict]:
@@ -135,11 +139,9 @@ def learning_rate_grid(root: str | Path = REFERENCE_RUNS) -> pd.DataFrame:
     rows = []
     for adapter in ("lora", "none"):
         for rate in LR_GRID:
-            key = _grid_key(adapter, rate)
-            runs = finished_runs(f"mini-{key}-seed-0" if key else "mini-seed-0", root)
-            result = _change_of(runs)
-            if result:
-                rows.append({"adapter": adapter, "learning_rate": rate, "accuracy": result.after})
+            accuracy = _change_of(finished_runs(f"{_prefix(_grid_key(adapter, rate))}0", root))
+            if accuracy:
+                rows.append((adapter, rate, accuracy.after))
     return pd.DataFrame(rows, columns=["adapter", "learning_rate", "accuracy"])
 
 
@@ -149,13 +151,13 @@ def arm_gap(name: str, other: str = DEFAULT, root: str | Path = REFERENCE_RUNS) 
     The arms' seeds are drawn apart, which is the safe side: the same seed sees the same problems in the same order.
     Raises KeyError for a name that is no arm.
     """
-    arms = [finished_runs(_prefix_of(arm), root) for arm in (name, other)]
+    arms = [_runs_of(arm, root) for arm in (name, other)]
     return gap(*(endpoints(evaluation_responses(runs))[1] for runs in arms)) if all(arms) else None
 
 
 def arm_gap_by_seed(name: str, other: str = DEFAULT, root: str | Path = REFERENCE_RUNS) -> Estimate | None:
     """As :func:`arm_gap`, over the seeds that both have, each with its like: for arms that share all that is random."""
-    arms = [{run.config["seed"]: run for run in finished_runs(_prefix_of(arm), root)} for arm in (name, other)]
+    arms = [{run.config["seed"]: run for run in _runs_of(arm, root)} for arm in (name, other)]
     seeds = sorted(arms[0].keys() & arms[1].keys())
     if not seeds:
         return None
@@ -174,11 +176,11 @@ def arm_change(name: str, root: str | Path = REFERENCE_RUNS) -> RateChange | Non
 
     Raises KeyError for a name that is no arm.
     """
-    return _change_of(finished_runs(_prefix_of(name), root))
+    return _change_of(_runs_of(name, root))
 
 
-def _prefix_of(name: str) -> str:
-    return {arm.name: arm for arm in ARMS}[name].prefix
+def _runs_of(name: str, root: str | Path) -> list[Run]:
+    return finished_runs({arm.name: arm for arm in ARMS}[name].prefix, root)
 
 
 def _change_of(runs: list[Run]) -> RateChange | None:
@@ -190,53 +192,36 @@ def _change_of(runs: list[Run]) -> RateChange | None:
 #: The smallest difference worth calling a gap, declared before looking: the original work's 0.44 - 0.36.
 SMALLEST_GAP = 0.08
 
-_CLAIMS = (
-    (
-        "improved",
+#: Name -> the claim, what is published about it, and what would settle it at 8B.
+_CLAIMS = {
+    "improved": (
         "The model clearly improved.",
         "Tulu 3 8B, MATH 4-shot flex: 42.0 before RLVR (DPO), 43.7 after PPO, 47.8 after GRPO (Tulu 3.1); "
         "several settings differ between the last two.",
-        "MATH-500 before and after, same scoring, paired over problems, at least three seeds.",
-    ),
-    (
-        "projection",
+        "MATH-500 before and after, same scoring, paired over problems, at least three seeds."),
+    "projection": (
         "A quarter of the training projects to about 0.36 after 12 epochs.",
         "ScaleRL fits a sigmoid to half of a run, its noisy start dropped, and checks it at the end.",
-        "Train to the end, in one unit: an epoch of PPO is one sample a problem, one of GRPO a group.",
-    ),
-    (
-        "lora",
+        "Train to the end, in one unit: an epoch of PPO is one sample a problem, one of GRPO a group."),
+    "lora": (
         'It falls short of 0.44 "likely due to LoRA".',
         "For: GRPO with LoRA failed on SVAMP (S-GRPO). Against: rank 1 matches full tuning at ten times the "
         "learning rate (LoRA Without Regret); 13 parameters carry RL far (TinyLoRA).",
-        "Full tuning and LoRA from the same checkpoint, equal samples, each at its own best learning rate.",
-    ),
-    (
-        "cogent",
+        "Full tuning and LoRA from the same checkpoint, equal samples, each at its own best learning rate."),
+    "cogent": (
         "Wrong answers were largely cogent.",
         "No rate with a definition and an interval was found.",
-        "A random hundred wrong responses, steps graded blind by two readers, with their agreement.",
-    ),
-)
+        "A random hundred wrong responses, steps graded blind by two readers, with their agreement."),
+}
 
 
 def claims_table(shown: dict[str, str | None], here: str = "this miniature") -> pd.DataFrame:
-    """The claims with what the run ``here`` shows: ``shown`` maps improved, projection, lora, cogent to a
-    sentence.
+    """The claims with what the run ``here`` shows: ``shown`` maps improved, projection, lora, cogent to a sentence.
 
     A claim without a sentence reads "not run". Raises ValueError for a name that is no claim.
     """
-    names = [name for name, *_ in _CLAIMS]
-    unknown = set(shown) - set(names)
+    unknown = set(shown) - set(_CLAIMS)
     if unknown:
-        raise ValueError(f"no such claim: {', '.join(sorted(unknown))}; there are {', '.join(names)}")
-    rows = [
-        {
-            "the claim": claim,
-            here: shown.get(name) or "not run",
-            "published": published,
-            "what would settle it at 8B": settle,
-        }
-        for name, claim, published, settle in _CLAIMS
-    ]
-    return pd.DataFrame(rows)
+        raise ValueError(f"no such claim: {', '.join(sorted(unknown))}; there are {', '.join(_CLAIMS)}")
+    rows = [(claim, shown.get(name) or "not run", published, settle) for name, (claim, published, settle) in _CLAIMS.items()]
+    return pd.DataFrame(rows, columns=["the claim", here, "published", "what would settle it at 8B"])

@@ -5,8 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import io
-from collections.abc import Sequence
-from itertools import islice
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -93,25 +92,30 @@ def png_of(figure: Figure, dpi: int = DPI) -> str:
 
 def figure_html(png: str, alt: str, caption: str) -> str:
     """The ``<figure>`` element for a base64 ``png``; alt and caption are escaped, so any text is safe."""
-    return (
-        '<figure style="margin:0"><img style="max-width:100%;height:auto" '
-        f'alt="{html.escape(alt, quote=True)}" src="data:image/png;base64,{png}">'
-        f"<figcaption>{html.escape(caption)}</figcaption></figure>"
-    )
+    return ('<figure style="margin:0"><img style="max-width:100%;height:auto" '
+            f'alt="{html.escape(alt, quote=True)}" src="data:image/png;base64,{png}">'
+            f"<figcaption>{html.escape(caption)}</figcaption></figure>")
 
 
-def curve(
-    axes: Axes, x: Sequence, mean: Sequence, low: Sequence, high: Sequence, *, label: str, index: int = 0
-) -> None:
+def draw_lines(axes: Axes, curves: Mapping[str, tuple[Sequence, Sequence]], **settings: object) -> None:
+    """Draw one line per label of ``curves``, each an (x, y), with a legend; ``settings`` go to ``axes.set``."""
+    for index, (label, (x, y)) in enumerate(curves.items()):
+        # A marker per point would hide a long line: then one per tenth of the diagonal, each line's at other places.
+        axes.plot(x, y, label=label, markevery=(0.03 * index, 0.1) if len(x) > 24 else 1, **_look(index))
+    axes.set(**settings)
+    if len(curves) > 1:
+        axes.legend(fontsize=9)
+
+
+def curve(axes: Axes, x: Sequence, mean: Sequence, low: Sequence, high: Sequence, *, label: str, index: int = 0) -> None:
     """Draw a line with its interval as a band; ``index`` picks colour, marker and dashes together."""
     looks = _look(index)
     axes.fill_between(x, low, high, color=looks["color"], alpha=0.18, linewidth=0)
     axes.plot(x, mean, label=label, markevery=max(1, len(x) // 12), **looks)  # a marker a step would hide the line
 
 
-def intervals(
-    axes: Axes, labels: Sequence[str], estimates: Sequence, *, label: str, index: int = 0, offset: float = 0.0
-) -> None:
+def intervals(axes: Axes, labels: Sequence[str], estimates: Sequence, *, label: str, index: int = 0,
+              offset: float = 0.0) -> None:
     """Draw one horizontal interval a row: ``estimates`` are (mean, low, high), named by ``labels``, top down.
 
     ``offset`` shifts the rows by a fraction of a row, so that two sets can share the axes.
@@ -119,16 +123,31 @@ def intervals(
     looks = _look(index)
     rows = [row + offset for row in range(len(labels))]
     means = [estimate[0] for estimate in estimates]
-    errors = [[e[0] - e[1] for e in estimates], [e[2] - e[0] for e in estimates]]
-    # A mean from a different resampling may sit a hair outside its own interval; an error bar cannot be
-    # negative.
-    errors = [[max(0.0, side) for side in sides] for sides in errors]
+    # A mean from a different resampling may sit a hair outside its own interval; an error bar cannot be negative.
+    errors = [[max(0.0, e[0] - e[1]) for e in estimates], [max(0.0, e[2] - e[0]) for e in estimates]]
     axes.errorbar(means, rows, xerr=errors, fmt=looks["marker"], color=looks["color"], capsize=2, label=label)
     axes.set_yticks(range(len(labels)), labels)
     axes.set_ylim(len(labels) - 0.5, -0.5)
     axes.grid(axis="y", visible=False)
 
 
+def before_after(rates: Mapping[str, object], *, what: str, xlabel: str, caption: str) -> None:
+    """Show each of ``rates`` by its label, one row each, as two intervals: its ``before`` and its ``after``.
+
+    ``analysis.RateChange`` has both. The alt text is ``what`` and the means.
+    """
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(7.2, 1.3 + 0.28 * len(rates)))
+    for index, when, offset in ((1, "before", -0.13), (0, "after", 0.13)):
+        estimates = [getattr(rate, when) for rate in rates.values()]
+        intervals(axes, list(rates), estimates, label=when, index=index, offset=offset)
+    axes.set(xlabel=xlabel, xlim=(-0.02, 1.02))
+    figure.legend(loc="outside lower center", ncols=2)
+    told = "; ".join(f"{name} {rate.before.mean:.2f} to {rate.after.mean:.2f}" for name, rate in rates.items())
+    show(figure, alt=f"{what}: {told}.", caption=caption)
+
+
 def _look(index: int) -> dict:
-    look = next(islice(zip(PALETTE, MARKERS, DASHES, strict=True), index % len(PALETTE), None))
-    return dict(zip(("color", "marker", "linestyle"), look, strict=True))
+    place = index % len(PALETTE)
+    return {"color": PALETTE[place], "marker": MARKERS[place], "linestyle": DASHES[place]}

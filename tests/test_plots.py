@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import re
+from types import SimpleNamespace
 
 import matplotlib
 import matplotlib.pyplot as plt
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 
 from rlvr_utils import plots
+from rlvr_utils.stats import Estimate
 
 matplotlib.use("Agg")
 
@@ -102,3 +104,19 @@ def test_intervals_are_drawn_where_they_are():
     np.testing.assert_allclose(ends, [[0.4, 0.7], [0.1, 0.25]])
     assert [label.get_text() for label in axes.get_yticklabels()] == ["Algebra", "Geometry"]
     plt.close(figure)
+
+
+def test_each_line_has_its_own_marker_and_several_have_a_legend():
+    figure, (one, two) = plt.subplots(1, 2)
+    plots.draw_lines(one, {"a": (range(100), range(100))}, xlabel="step")
+    plots.draw_lines(two, {"a": ([0, 1], [0, 1]), "b": ([0, 1], [1, 0])})
+    assert one.get_legend() is None and one.get_xlabel() == "step"
+    assert [text.get_text() for text in two.get_legend().get_texts()] == ["a", "b"]
+    assert [line.get_marker() for line in two.lines] == list(plots.MARKERS[:2])
+    plt.close(figure)
+
+
+def test_before_and_after_are_told_in_the_alt_text(displayed):
+    rate = SimpleNamespace(before=Estimate(0.4, 0.3, 0.5), after=Estimate(0.9, 0.8, 1.0))
+    plots.before_after({"boxed": rate}, what="One rate", xlabel="share", caption="It rose.")
+    assert 'alt="One rate: boxed 0.40 to 0.90."' in displayed[0][0]["text/html"]

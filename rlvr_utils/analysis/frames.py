@@ -139,12 +139,8 @@ def training_curve(runs: Sequence[Run], metric: str = "reward", window: int = 10
     """
     tables = [run.metrics.set_index("step")[metric].dropna() for run in runs if metric in run.metrics]
     tables = [table for table in tables if len(table)]
-    if not tables:
-        return pd.DataFrame(columns=["step", "mean", "low", "high"])
-    steps = sorted(set.intersection(*(set(table.index) for table in tables)))
-    if not steps:  # runs whose steps with a value never coincide
-        return pd.DataFrame(columns=["step", "mean", "low", "high"])
-    window, rows = min(window, len(steps)), []
+    steps = sorted(set.intersection(*(set(table.index) for table in tables))) if tables else []  # may have none in common
+    window, rows = max(1, min(window, len(steps))), []
     for end in range(window, len(steps) + 1):
         block = [table.loc[steps[end - window : end]] for table in tables]
         values = [values.mean() for values in block] if len(block) > 1 else block[0]
