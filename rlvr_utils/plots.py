@@ -54,12 +54,11 @@ def show(figure: Figure, *, alt: str, caption: str, dpi: int = DPI) -> None:
     """Display ``figure`` with its ``alt`` text and ``caption``, then close it (see :func:`figure_bundle`)."""
     from IPython.display import display
 
-    data, metadata = figure_bundle(figure, alt=alt, caption=caption, dpi=dpi)
-    display(data, raw=True, metadata=metadata)
+    display(figure_bundle(figure, alt=alt, caption=caption, dpi=dpi), raw=True)
 
 
-def figure_bundle(figure: Figure, *, alt: str, caption: str, dpi: int = DPI) -> tuple[dict, dict]:
-    """(data, metadata) of a notebook output for ``figure``, which is closed.
+def figure_bundle(figure: Figure, *, alt: str, caption: str, dpi: int = DPI) -> dict[str, str]:
+    """A notebook output for ``figure``, which is closed: data by MIME type.
 
     The output holds the picture once, in an HTML ``<figure>``: the one form in which JupyterLab, nbconvert and
     GitHub keep the alt text (JupyterLab drops the ``alt`` in a bare PNG's metadata) and show the caption as text.
@@ -73,7 +72,7 @@ def figure_bundle(figure: Figure, *, alt: str, caption: str, dpi: int = DPI) -> 
             raise ValueError(f"a figure needs its {name} text: say in one sentence what there is to see")
     png = png_of(figure, dpi)
     plt.close(figure)
-    return {"text/html": figure_html(png, alt, caption), "text/plain": f"[figure] {alt} ({caption})"}, {}
+    return {"text/html": figure_html(png, alt, caption), "text/plain": f"[figure] {alt} ({caption})"}
 
 
 def png_of(figure: Figure, dpi: int = DPI) -> str:

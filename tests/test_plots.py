@@ -21,7 +21,7 @@ matplotlib.use("Agg")
 
 @pytest.fixture
 def displayed(monkeypatch):
-    """The bundles given to IPython's display, with their metadata."""
+    """The bundles given to IPython's display, with its options."""
     bundles = []
     monkeypatch.setattr("IPython.display.display", lambda data, **options: bundles.append((data, options)))
     return bundles
@@ -42,7 +42,7 @@ def test_show_gives_one_picture_with_alt_and_caption(displayed):
     figure = drawn()
     plots.show(figure, alt='a "rising" line <x>', caption="Accuracy rises & stays.")
     [(bundle, options)] = displayed
-    assert set(bundle) == {"text/html", "text/plain"} and options == {"raw": True, "metadata": {}}
+    assert set(bundle) == {"text/html", "text/plain"} and options == {"raw": True}
     assert 'alt="a &quot;rising&quot; line &lt;x&gt;"' in bundle["text/html"]
     assert "<figcaption>Accuracy rises &amp; stays.</figcaption>" in bundle["text/html"]
     assert 'a "rising" line' in bundle["text/plain"]

@@ -26,7 +26,7 @@ HOSTILE = '<script>alert("x")</script>'
 
 
 def seen(output) -> str:
-    return output[0]["text/plain"]
+    return output["text/plain"]
 
 
 # --- the frame --------------------------------------------------------------------------------------------------------
@@ -110,10 +110,10 @@ def test_every_kind_of_control_starts_at_its_value():
 
 
 def test_a_table_escapes_everything_and_is_marked_up_for_those_who_hear_it():
-    data, metadata = frame.table(HOSTILE, [HOSTILE], [[HOSTILE], [frame.Markup("<b>x</b>", "x")]], HOSTILE)
+    data = frame.table(HOSTILE, [HOSTILE], [[HOSTILE], [frame.Markup("<b>x</b>", "x")]], HOSTILE)
     page = data["text/html"]
     assert "<script" not in page and page.count("&lt;script&gt;") == 4 and "<b>x</b>" in page
-    assert "<caption" in page and '<th scope="col"' in page and metadata == {}
+    assert "<caption" in page and '<th scope="col"' in page
     assert data["text/plain"].splitlines()[-2] == "x"
 
 
@@ -171,7 +171,7 @@ def test_every_shipped_case_finds_its_way_through_the_tiers():
 
 def test_the_explorer_gives_the_reason_and_escapes_what_is_typed():
     shown = text_views.draw_tiers(rf"\boxed{{{HOSTILE}}}", "5")
-    assert "<script" not in shown[0]["text/html"]
+    assert "<script" not in shown["text/html"]
     assert "a rounded decimal is not the exact value" in seen(text_views.draw_tiers(r"\boxed{0.33}", r"\frac{1}{3}"))
     with pytest.raises(ValueError, match="no ground truth"):
         text_views.draw_tiers(r"\boxed{5}", "  ")
@@ -258,7 +258,7 @@ QUESTIONS = {"a": "What is 2 + 2?", "b": "How many sides has a square?"}
 
 def browse(**filters) -> str:
     start = {"step": 100, "reward": "any", "verdict": "any", "subject": "any", "page": 1}
-    return text_views.draw_responses(FRAME, QUESTIONS, **start | filters)[0]["text/html"]
+    return text_views.draw_responses(FRAME, QUESTIONS, **start | filters)["text/html"]
 
 
 def test_base_and_trained_stand_side_by_side():
@@ -348,7 +348,7 @@ def test_a_bad_problem_is_one_clear_sentence(mini, problem, sentence):
 
 def test_the_playground_shows_shades_numbers_and_verdicts(mini):
     model, tokenizer, p = mini
-    data, _ = model_views.draw_answers({"base": model, "trained": model}, tokenizer, p, "What is 3 + 4?", "7", 1.0, 0)
+    data = model_views.draw_answers({"base": model, "trained": model}, tokenizer, p, "What is 3 + 4?", "7", 1.0, 0)
     page = data["text/html"]
     assert page.count("reward 0") == 2 and page.count('title="probability 0.') > 4
     assert page.count("background-color:rgba") == page.count("<small>") == page.count("title=")

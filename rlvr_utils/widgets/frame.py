@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from ipywidgets import Widget
 
-#: A notebook output, as ``plots.figure_bundle`` and :func:`table` make it: data by MIME type, and metadata.
-Output = tuple[dict[str, str], dict]
+#: A notebook output, as ``plots.figure_bundle`` and :func:`table` make it: data by MIME type.
+Output = dict[str, str]
 
 VIEW = "application/vnd.jupyter.widget-view+json"
 
@@ -77,11 +77,11 @@ def interactive_or_static(name: str, draw: Callable[..., Output], controls: dict
     """
     from IPython.display import display
 
-    data, metadata = draw(**{key: control.value for key, control in controls.items()})
+    data = draw(**{key: control.value for key, control in controls.items()})
     if somebody_is_there():
         view = controlled(name, draw, controls, button, data["text/html"])
         data = data | {VIEW: view._repr_mimebundle_()[VIEW]}
-    display(data, raw=True, metadata=metadata)
+    display(data, raw=True)
 
 
 def controlled(name: str, draw: Callable[..., Output], controls: dict[str, Control], button: str | None,
@@ -98,7 +98,7 @@ def controlled(name: str, draw: Callable[..., Output], controls: dict[str, Contr
     def redraw(_=None) -> None:
         press.disabled = True
         try:
-            output.value = draw(**{key: widget.value for key, widget in inputs.items()})[0]["text/html"]
+            output.value = draw(**{key: widget.value for key, widget in inputs.items()})["text/html"]
         except ValueError as error:
             output.value = f'<p role="alert"><strong>{html.escape(str(error))}</strong></p>'
         press.disabled = False
@@ -147,4 +147,4 @@ def table(headline: str, header: Sequence[str], rows: Sequence[Sequence[str | Ma
     page = f'<table style="line-height:1.4">{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
     page += f"<p>{html.escape(note)}</p>" if note else ""
     lines = [headline, " | ".join(header), *(" | ".join(map(str, row)) for row in rows), *([note] if note else [])]
-    return {"text/html": page, "text/plain": "\n".join(lines)}, {}
+    return {"text/html": page, "text/plain": "\n".join(lines)}
