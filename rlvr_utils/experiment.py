@@ -17,7 +17,7 @@ from rlvr_utils.runs import REFERENCE_RUNS, Run, load_run, reference_runs
 from rlvr_utils.stats import Estimate
 
 ABILITIES = REPO / "data" / "minillama" / "abilities.json"
-#: Evaluations with many samples a problem, of the base model and of what the runs of tier A trained: a folder a run.
+#: Evaluations with many samples per problem, of the base model and of what the runs of tier A trained: one folder per run.
 MANY, MANY_SAMPLES = REFERENCE_RUNS / "many", 32
 #: For LoRA and for full fine-tuning the learning rate is chosen on this grid, with one seed each.
 LR_GRID = (1e-4, 3e-4, 1e-3, 3e-3)

@@ -8,9 +8,12 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from numpy.typing import ArrayLike
 
 #: Okabe and Ito's eight colours, told apart with every common colour blindness (jfly.uni-koeln.de/color).
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#E69F00", "#56B4E9", "#CC79A7", "#F0E442", "#000000")
@@ -106,16 +109,17 @@ def draw_lines(axes: Axes, curves: Mapping[str, tuple[Sequence, Sequence]], **se
         axes.legend(fontsize=9)
 
 
-def curve(axes: Axes, x: Sequence, mean: Sequence, low: Sequence, high: Sequence, *, label: str, index: int = 0) -> None:
-    """Draw a line with its interval as a band; ``index`` picks colour, marker and dashes together."""
-    looks = _look(index)
-    axes.fill_between(x, low, high, color=looks["color"], alpha=0.18, linewidth=0)
-    axes.plot(x, mean, label=label, markevery=max(1, len(x) // 12), **looks)  # a marker a step would hide the line
+def draw_curves(axes: Axes, curves: Mapping[str, ArrayLike], **settings: object) -> None:
+    """As :func:`draw_lines`, with intervals as bands: each of ``curves`` is a table of x, mean, low and high, (n, 4)."""
+    columns = {label: np.asarray(table, dtype=float).T for label, table in curves.items()}
+    for index, (x, _, low, high) in enumerate(columns.values()):
+        axes.fill_between(x, low, high, color=_look(index)["color"], alpha=0.18, linewidth=0)
+    draw_lines(axes, {label: (x, mean) for label, (x, mean, _, _) in columns.items()}, **settings)
 
 
 def intervals(axes: Axes, labels: Sequence[str], estimates: Sequence, *, label: str, index: int = 0,
               offset: float = 0.0) -> None:
-    """Draw one horizontal interval a row: ``estimates`` are (mean, low, high), named by ``labels``, top down.
+    """Draw one horizontal interval per row: ``estimates`` are (mean, low, high), named by ``labels``, top down.
 
     ``offset`` shifts the rows by a fraction of a row, so that two sets can share the axes.
     """

@@ -64,7 +64,7 @@ def wilson_interval(successes: int, n: int) -> tuple[float, float]:
 
 
 def problem_means(values: Sequence) -> np.ndarray:
-    """One mean a problem, (n_problems,), from (n_problems, n_samples), a ragged list of lists, or means."""
+    """One mean per problem, (n_problems,), from (n_problems, n_samples), a ragged list of lists, or means."""
     rows = [np.atleast_1d(np.asarray(row, dtype=float)) for row in values]
     if not rows or any(row.size == 0 for row in rows):
         raise ValueError("no values to average: give at least one problem with at least one sample each")
@@ -116,10 +116,10 @@ def hold_seeds(drawn: Estimate, *arms: Sequence[float]) -> Estimate:
     """``drawn`` again, widened where needed to hold Student's t interval over seeds.
 
     Three seeds drawn from three look more alike than seeds are, so where seeds differ much a bootstrap over them promises
-    too much (``studies/coverage.py``). One number a seed and Student's t do not; but they know nothing of problems.
+    too much (``studies/coverage.py``). One number per seed and Student's t do not; but they know nothing of problems.
 
     Args:
-        arms: one value a seed; with two arms, ``drawn`` is the first minus the second, and Welch's t is taken. Values
+        arms: one value per seed; with two arms, ``drawn`` is the first minus the second, and Welch's t is taken. Values
             without a number are left out, and with fewer than two in an arm there is no scatter to hold.
     """
     from scipy.stats import t
@@ -156,7 +156,7 @@ def resampled_means(table: np.ndarray, weights: tuple[np.ndarray, np.ndarray]) -
 
 
 def t_interval(values: Sequence[float]) -> Estimate:
-    """Mean with Student's t interval, for a handful of independent values such as one number a seed.
+    """Mean with Student's t interval, for a handful of independent values such as one number per seed.
 
     With one value the interval is infinitely wide, because one value says nothing about scatter.
     """

@@ -29,7 +29,7 @@ def displayed(monkeypatch):
 
 def drawn():
     figure, axes = plt.subplots()
-    plots.curve(axes, [0, 1], [0.2, 0.8], [0.1, 0.7], [0.3, 0.9], label="accuracy")
+    plots.draw_curves(axes, {"accuracy": [(0, 0.2, 0.1, 0.3), (1, 0.8, 0.7, 0.9)]})
     return figure
 
 
@@ -53,8 +53,8 @@ def test_show_gives_one_picture_with_alt_and_caption(displayed):
 def test_a_stored_picture_is_small_and_keeps_the_colours_of_all_its_lines():
     figure, panels = plt.subplots(1, 2, figsize=(9, 3.4))
     noise = np.random.default_rng(0).normal(size=(5, 60)).cumsum(axis=1) / 30
-    for index, y in enumerate(noise):
-        plots.curve(panels[0], range(60), y, y - 0.1, y + 0.1, label=f"line {index}", index=index)
+    bands = {f"line {i}": np.column_stack([range(60), y, y - 0.1, y + 0.1]) for i, y in enumerate(noise)}
+    plots.draw_curves(panels[0], bands)
     full = io.BytesIO()
     figure.savefig(full, format="png", dpi=plots.DPI, bbox_inches="tight", facecolor="white")
     png = plots.png_of(figure)

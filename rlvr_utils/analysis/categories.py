@@ -44,7 +44,7 @@ def classified(frame: pd.DataFrame, problems: Sequence[dict]) -> pd.DataFrame:
 
 
 def category_table(before: pd.DataFrame, after: pd.DataFrame, among: str | None = "wrong") -> pd.DataFrame:
-    """One row a category: its share among wrong responses (``among=None``: all) as a ``RateChange``."""
+    """One row per category: its share among wrong responses (``among=None``: all) as a ``RateChange``."""
     names = [name for name in CATEGORIES if among is None or name != "correct"]
     rows = []
     for name in names:
@@ -60,7 +60,7 @@ def examples(frame: pd.DataFrame, category: str, n: int = 3) -> pd.DataFrame:
 
 
 class LengthChange(NamedTuple):
-    """Mean tokens a response before and after, and two parts that add up to the change."""
+    """Mean tokens per response before and after, and two parts that add up to the change."""
 
     before: float
     after: float

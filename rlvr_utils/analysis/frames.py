@@ -1,4 +1,4 @@
-"""From runs to frames: one row a response, with what can be read off it."""
+"""From runs to frames: one row per response, with what can be read off it."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ WHOLE, FIRST, _MIDDLE, LAST = 1, 2, 3, 4
 
 
 def wandb_metrics(folder: str | Path) -> pd.DataFrame:
-    """One row a training step (``step`` and TRL's metric names) from every offline run under ``folder``.
+    """One row per training step (``step`` and TRL's metric names) from every offline run under ``folder``.
 
     A run that was resumed has several files; where they overlap the later one counts. Empty where there is none.
     """

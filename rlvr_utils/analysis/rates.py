@@ -112,7 +112,7 @@ def learning_curve(frame: pd.DataFrame, value: str = "correct", given: str | Non
 
 
 def by_group(before: pd.DataFrame, after: pd.DataFrame, group: str, value: str = "correct") -> pd.DataFrame:
-    """One row a value of ``group``: ``n_problems`` and the ``RateChange`` as columns, lowest after first."""
+    """One row per value of ``group``: ``n_problems`` and the ``RateChange`` as columns, lowest after first."""
     rows = []
     for name, new in after.groupby(group):
         old = before[before[group] == name]
@@ -157,7 +157,7 @@ def gain_on_solved(before: pd.DataFrame, after: pd.DataFrame) -> float:
 
 
 def majority_vote(frame: pd.DataFrame, of: int | None = None) -> pd.DataFrame:
-    """One row a vote: is the answer that most samples box the right one? Columns ``run, problem_id, correct``.
+    """One row per vote: is the answer that most samples box the right one? Columns ``run, problem_id, correct``.
 
     ``of``: how many samples vote together, so that a problem with 32 has four votes of 8; None: all of a problem's. Samples
     without a box do not vote; ties go to the answer that came first.

@@ -200,7 +200,7 @@ class ProgressLine:
     """Follows notebooks ``names`` on ``out``: a line that rewrites itself, or, in a log, a line now and then.
 
     It is also the file that a notebook's printed lines go to: the last of them stands behind the progress, so
-    that a training run is seen while it runs. ``expected`` are seconds a notebook; with None (a profile that
+    that a training run is seen while it runs. ``expected`` are seconds per notebook; with None (a profile that
     nobody has timed) no time left is shown, rather than an invented one. papermill's own bar counts the cells of one
     notebook, of which one takes most of the time, and shows nothing of what a cell prints.
     """

@@ -5,10 +5,11 @@ from __future__ import annotations
 from functools import partial
 
 import matplotlib.pyplot as plt
+import numpy as np
 
 from ..analysis import END_WINDOW, fit_projection
 from ..diagnosis import finite
-from ..plots import PALETTE, curve, figure_bundle, figure_html, png_of
+from ..plots import PALETTE, draw_curves, figure_bundle, figure_html, png_of
 from ..runs import Run
 from ..stats import PROJECTIONS, t_interval
 from .frame import Output, interactive_or_static, slider
@@ -60,7 +61,7 @@ class LiveReward:
         long = [row for row in rows if finite(row.get("completions/mean_length"))]
         lengths.plot([row["step"] for row in long], [row["completions/mean_length"] for row in long], "--",
                      color=PALETTE[1], linewidth=1)
-        lengths.set_ylabel("tokens a response")
+        lengths.set_ylabel("tokens per response")
         lengths.grid(visible=False)
         png = png_of(figure)
         plt.close(figure)
@@ -77,9 +78,8 @@ def draw_projection(run: Run, fraction: float) -> Output:
     figure, axes = plt.subplots(figsize=(6.4, 4.2))
     axes.plot(steps, run.metrics.dropna(subset="reward")["reward"], ".", color="0.6", label="reward of each step")
     axes.axvline(steps[seen - 1], color="0.3", linestyle=":", label=f"fitted up to step {steps[seen - 1]:.0f}")
-    for index, projection in enumerate(projections):
-        curve(axes, steps, *projection.curve.T, label=projection.kind, index=index)
-    axes.set(xlabel="training step", ylabel="reward", ylim=(0, 1))
+    draw_curves(axes, {p.kind: np.column_stack([steps, p.curve]) for p in projections},
+                xlabel="training step", ylabel="reward", ylim=(0, 1))
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
     ends = "; ".join(f"{p.kind} {p.end[0]:.2f} ({p.end[1]:.2f} to {p.end[2]:.2f})" for p in projections)
     return figure_bundle(

@@ -35,7 +35,7 @@ def told(rewards: Sequence[float], values: Sequence[float]) -> str:
 
 
 def bars(axes: Axes, rewards: Sequence[float], values: Sequence[float], title: str) -> None:
-    """One bar a response, labelled with its reward; those below zero are hatched."""
+    """One bar per response, labelled with its reward; those below zero are hatched."""
     places = range(1, len(values) + 1)
     colours = [PALETTE[0] if value > 0 else PALETTE[1] for value in values]
     drawn = axes.bar(places, values, color=colours, hatch=["" if value > 0 else "//" for value in values])

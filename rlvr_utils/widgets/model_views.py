@@ -167,7 +167,7 @@ def verdict_on(answer: Answer, problem: str, truth: str) -> str:
 
 def draw_answers(models: Mapping[str, PreTrainedModel], tokenizer: PreTrainedTokenizerBase, p: Profile, problem: str,
                  truth: str, temperature: float, seed: int) -> Output:
-    """A row a model: its answer, token by token, and the verdict."""
+    """One row per model: its answer, token by token, and the verdict."""
     prompt = problem_prompt(problem, tokenizer, p)
     answers = {name: ask(model, tokenizer, prompt, p, temperature, seed) for name, model in models.items()}
     rows = [(name, as_written(answer.text), verdict_on(answer, problem, truth), shaded(answer))

@@ -118,7 +118,7 @@ REWARDS = {ANY: None, "1": True, "0": False}
 
 
 def side_by_side(frame: pd.DataFrame, step: int) -> pd.DataFrame:
-    """One row a problem and sample of the evaluation at ``step``, with the base model's response beside it.
+    """One row per problem and sample of the evaluation at ``step``, with the base model's response beside it.
 
     Args:
         frame: responses of one run with ``step, problem_id, sample, response, ground_truth, correct, category, subject``
