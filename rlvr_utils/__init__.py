@@ -1,4 +1,4 @@
-"""Utilities behind the RLVR course, from the verifier up to the training run. CONTRIBUTING.md draws its floors."""
+"""The package behind the RLVR course. Its modules and floors are drawn in CONTRIBUTING.md."""
 
 from pathlib import Path
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import base64
 import html
 import io
-from collections.abc import Sequence
-from itertools import islice
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from numpy.typing import ArrayLike
 
 #: Okabe and Ito's eight colours, told apart with every common colour blindness (jfly.uni-koeln.de/color).
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#E69F00", "#56B4E9", "#CC79A7", "#F0E442", "#000000")
@@ -55,12 +57,11 @@ def show(figure: Figure, *, alt: str, caption: str, dpi: int = DPI) -> None:
     """Display ``figure`` with its ``alt`` text and ``caption``, then close it (see :func:`figure_bundle`)."""
     from IPython.display import display
 
-    data, metadata = figure_bundle(figure, alt=alt, caption=caption, dpi=dpi)
-    display(data, raw=True, metadata=metadata)
+    display(figure_bundle(figure, alt=alt, caption=caption, dpi=dpi), raw=True)
 
 
-def figure_bundle(figure: Figure, *, alt: str, caption: str, dpi: int = DPI) -> tuple[dict, dict]:
-    """(data, metadata) of a notebook output for ``figure``, which is closed.
+def figure_bundle(figure: Figure, *, alt: str, caption: str, dpi: int = DPI) -> dict[str, str]:
+    """A notebook output for ``figure``, which is closed: data by MIME type.
 
     The output holds the picture once, in an HTML ``<figure>``: the one form in which JupyterLab, nbconvert and
     GitHub keep the alt text (JupyterLab drops the ``alt`` in a bare PNG's metadata) and show the caption as text.
@@ -74,7 +75,7 @@ def figure_bundle(figure: Figure, *, alt: str, caption: str, dpi: int = DPI) -> 
             raise ValueError(f"a figure needs its {name} text: say in one sentence what there is to see")
     png = png_of(figure, dpi)
     plt.close(figure)
-    return {"text/html": figure_html(png, alt, caption), "text/plain": f"[figure] {alt} ({caption})"}, {}
+    return {"text/html": figure_html(png, alt, caption), "text/plain": f"[figure] {alt} ({caption})"}
 
 
 def png_of(figure: Figure, dpi: int = DPI) -> str:
@@ -93,42 +94,63 @@ def png_of(figure: Figure, dpi: int = DPI) -> str:
 
 def figure_html(png: str, alt: str, caption: str) -> str:
     """The ``<figure>`` element for a base64 ``png``; alt and caption are escaped, so any text is safe."""
-    return (
-        '<figure style="margin:0"><img style="max-width:100%;height:auto" '
-        f'alt="{html.escape(alt, quote=True)}" src="data:image/png;base64,{png}">'
-        f"<figcaption>{html.escape(caption)}</figcaption></figure>"
-    )
+    return ('<figure style="margin:0"><img style="max-width:100%;height:auto" '
+            f'alt="{html.escape(alt, quote=True)}" src="data:image/png;base64,{png}">'
+            f"<figcaption>{html.escape(caption)}</figcaption></figure>")
 
 
-def curve(
-    axes: Axes, x: Sequence, mean: Sequence, low: Sequence, high: Sequence, *, label: str, index: int = 0
-) -> None:
-    """Draw a line with its interval as a band; ``index`` picks colour, marker and dashes together."""
-    looks = _look(index)
-    axes.fill_between(x, low, high, color=looks["color"], alpha=0.18, linewidth=0)
-    axes.plot(x, mean, label=label, markevery=max(1, len(x) // 12), **looks)  # a marker a step would hide the line
+def draw_lines(axes: Axes, curves: Mapping[str, tuple[Sequence, Sequence]], **settings: object) -> None:
+    """Draw one line per label of ``curves``, each an (x, y), with a legend; ``settings`` go to ``axes.set``."""
+    for index, (label, (x, y)) in enumerate(curves.items()):
+        # A marker per point would hide a long line: then one per tenth of the diagonal, each line's at other places.
+        axes.plot(x, y, label=label, markevery=(0.03 * index, 0.1) if len(x) > 24 else 1, **_look(index))
+    axes.set(**settings)
+    if len(curves) > 1:
+        axes.legend(fontsize=9)
 
 
-def intervals(
-    axes: Axes, labels: Sequence[str], estimates: Sequence, *, label: str, index: int = 0, offset: float = 0.0
-) -> None:
-    """Draw one horizontal interval a row: ``estimates`` are (mean, low, high), named by ``labels``, top down.
+def draw_curves(axes: Axes, curves: Mapping[str, ArrayLike], **settings: object) -> None:
+    """As :func:`draw_lines`, with intervals as bands: each of ``curves`` is a table of x, mean, low and high, (n, 4)."""
+    columns = {label: np.asarray(table, dtype=float).T for label, table in curves.items()}
+    for index, (x, _, low, high) in enumerate(columns.values()):
+        axes.fill_between(x, low, high, color=_look(index)["color"], alpha=0.18, linewidth=0)
+    draw_lines(axes, {label: (x, mean) for label, (x, mean, _, _) in columns.items()}, **settings)
+
+
+def intervals(axes: Axes, labels: Sequence[str], estimates: Sequence, *, label: str, index: int = 0,
+              offset: float = 0.0) -> None:
+    """Draw one horizontal interval per row: ``estimates`` are (mean, low, high), named by ``labels``, top down.
 
     ``offset`` shifts the rows by a fraction of a row, so that two sets can share the axes.
     """
     looks = _look(index)
     rows = [row + offset for row in range(len(labels))]
     means = [estimate[0] for estimate in estimates]
-    errors = [[e[0] - e[1] for e in estimates], [e[2] - e[0] for e in estimates]]
-    # A mean from a different resampling may sit a hair outside its own interval; an error bar cannot be
-    # negative.
-    errors = [[max(0.0, side) for side in sides] for sides in errors]
+    # A mean from a different resampling may sit a hair outside its own interval; an error bar cannot be negative.
+    errors = [[max(0.0, e[0] - e[1]) for e in estimates], [max(0.0, e[2] - e[0]) for e in estimates]]
     axes.errorbar(means, rows, xerr=errors, fmt=looks["marker"], color=looks["color"], capsize=2, label=label)
     axes.set_yticks(range(len(labels)), labels)
     axes.set_ylim(len(labels) - 0.5, -0.5)
     axes.grid(axis="y", visible=False)
 
 
+def before_after(rates: Mapping[str, object], *, what: str, xlabel: str, caption: str) -> None:
+    """Show each of ``rates`` by its label, one row each, as two intervals: its ``before`` and its ``after``.
+
+    ``analysis.RateChange`` has both. The alt text is ``what`` and the means.
+    """
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(7.2, 1.3 + 0.28 * len(rates)))
+    for index, when, offset in ((1, "before", -0.13), (0, "after", 0.13)):
+        estimates = [getattr(rate, when) for rate in rates.values()]
+        intervals(axes, list(rates), estimates, label=when, index=index, offset=offset)
+    axes.set(xlabel=xlabel, xlim=(-0.02, 1.02))
+    figure.legend(loc="outside lower center", ncols=2)
+    told = "; ".join(f"{name} {rate.before.mean:.2f} to {rate.after.mean:.2f}" for name, rate in rates.items())
+    show(figure, alt=f"{what}: {told}.", caption=caption)
+
+
 def _look(index: int) -> dict:
-    look = next(islice(zip(PALETTE, MARKERS, DASHES, strict=True), index % len(PALETTE), None))
-    return dict(zip(("color", "marker", "linestyle"), look, strict=True))
+    place = index % len(PALETTE)
+    return {"color": PALETTE[place], "marker": MARKERS[place], "linestyle": DASHES[place]}

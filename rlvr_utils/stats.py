@@ -1,6 +1,6 @@
 """How sure is a number: intervals, bootstraps and pass@k. Plain numpy; nothing here knows about models.
 
-Every interval is two-sided. Every random resampling takes a ``seed``, so a quoted interval can be recomputed.
+Every interval is two-sided and holds 95 %. Every random resampling takes a ``seed``, so a quoted interval can be recomputed.
 """
 
 from __future__ import annotations
@@ -10,6 +10,9 @@ from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
+
+#: The share of a distribution below a 95 % interval's low end, and below its high end.
+LOW_END, HIGH_END = 0.5 - 0.95 / 2, 0.5 + 0.95 / 2
 
 
 class Estimate(NamedTuple):
@@ -43,16 +46,15 @@ def out_of(successes: int, n: int) -> str:
     return f"{successes} of {n} ({100 * low:.0f} to {100 * high:.0f} %)"
 
 
-def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+def wilson_interval(successes: int, n: int) -> tuple[float, float]:
     """Interval (low, high) for a proportion: ``successes`` out of ``n`` independent trials (Wilson 1927).
 
     Unlike ``p ± 1.96 se`` it stays within [0, 1] and is not empty at 0 or n successes.
     Raises ValueError where ``n < 1`` or ``successes`` is outside 0..n.
     """
-    _check_confidence(confidence)
     if n < 1 or not 0 <= successes <= n:
         raise ValueError(f"{successes} successes out of {n} trials is impossible: give 0 <= successes <= n, n >= 1")
-    z = NormalDist().inv_cdf(0.5 + confidence / 2)
+    z = NormalDist().inv_cdf(HIGH_END)
     p = successes / n
     centre = p + z**2 / (2 * n)
     half = z * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
@@ -62,7 +64,7 @@ def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[f
 
 
 def problem_means(values: Sequence) -> np.ndarray:
-    """One mean a problem, (n_problems,), from (n_problems, n_samples), a ragged list of lists, or means."""
+    """One mean per problem, (n_problems,), from (n_problems, n_samples), a ragged list of lists, or means."""
     rows = [np.atleast_1d(np.asarray(row, dtype=float)) for row in values]
     if not rows or any(row.size == 0 for row in rows):
         raise ValueError("no values to average: give at least one problem with at least one sample each")
@@ -72,7 +74,7 @@ def problem_means(values: Sequence) -> np.ndarray:
     return means
 
 
-def bootstrap_over_problems(values: Sequence, n_resamples: int = 2000, confidence: float = 0.95, seed: int = 0) -> Estimate:
+def bootstrap_over_problems(values: Sequence, n_resamples: int = 2000, seed: int = 0) -> Estimate:
     """Mean over problems with a percentile interval from resampling *problems* (Efron 1979).
 
     ``values``: array (n_problems, n_samples), or a list of per-problem means. Samples of one problem are
@@ -80,12 +82,10 @@ def bootstrap_over_problems(values: Sequence, n_resamples: int = 2000, confidenc
     """
     means = problem_means(values)
     drawn = np.random.default_rng(seed).integers(len(means), size=(n_resamples, len(means)))
-    return percentile_interval(means.mean(), means[drawn].mean(axis=1), confidence)
+    return percentile_interval(means.mean(), means[drawn].mean(axis=1))
 
 
-def paired_bootstrap(
-    before: Sequence, after: Sequence, n_resamples: int = 2000, confidence: float = 0.95, seed: int = 0
-) -> Estimate:
+def paired_bootstrap(before: Sequence, after: Sequence, n_resamples: int = 2000, seed: int = 0) -> Estimate:
     """Mean of ``after - before`` with its interval, each problem compared with itself.
 
     Both as in ``bootstrap_over_problems``, row i of both being problem i. Pairing takes the difficulty of the
@@ -94,12 +94,10 @@ def paired_bootstrap(
     old, new = problem_means(before), problem_means(after)
     if len(old) != len(new):
         raise ValueError(f"{len(old)} problems before but {len(new)} after: pair the same problems, in order")
-    return bootstrap_over_problems(new - old, n_resamples, confidence, seed)
+    return bootstrap_over_problems(new - old, n_resamples, seed)
 
 
-def bootstrap_seeds_and_problems(
-    values: Sequence, n_resamples: int = 2000, confidence: float = 0.95, seed: int = 0
-) -> Estimate:
+def bootstrap_seeds_and_problems(values: Sequence, n_resamples: int = 2000, seed: int = 0) -> Estimate:
     """Mean of ``values`` (n_seeds, n_problems), seeds *and* problems drawn again independently.
 
     The interval then speaks about another run on other problems of the same kind (a two-way or "pigeonhole"
@@ -110,18 +108,18 @@ def bootstrap_seeds_and_problems(
     if table.ndim != 2 or table.size == 0 or not np.isfinite(table).all():
         raise ValueError(f"expected a full table (n_seeds, n_problems) without gaps, got shape {table.shape}")
     weights = two_way_weights(*table.shape, n_resamples, seed)
-    drawn = percentile_interval(table.mean(), resampled_means(table, weights), confidence)
-    return hold_seeds(drawn, table.mean(axis=1), confidence=confidence)
+    drawn = percentile_interval(table.mean(), resampled_means(table, weights))
+    return hold_seeds(drawn, table.mean(axis=1))
 
 
-def hold_seeds(drawn: Estimate, *arms: Sequence[float], confidence: float = 0.95) -> Estimate:
+def hold_seeds(drawn: Estimate, *arms: Sequence[float]) -> Estimate:
     """``drawn`` again, widened where needed to hold Student's t interval over seeds.
 
     Three seeds drawn from three look more alike than seeds are, so where seeds differ much a bootstrap over them promises
-    too much (``studies/coverage.py``). One number a seed and Student's t do not; but they know nothing of problems.
+    too much (``studies/coverage.py``). One number per seed and Student's t do not; but they know nothing of problems.
 
     Args:
-        arms: one value a seed; with two arms, ``drawn`` is the first minus the second, and Welch's t is taken. Values
+        arms: one value per seed; with two arms, ``drawn`` is the first minus the second, and Welch's t is taken. Values
             without a number are left out, and with fewer than two in an arm there is no scatter to hold.
     """
     from scipy.stats import t
@@ -133,7 +131,7 @@ def hold_seeds(drawn: Estimate, *arms: Sequence[float], confidence: float = 0.95
     if not variances.any():
         return drawn
     freedom = variances.sum() ** 2 / sum(v**2 / (len(values) - 1) for v, values in zip(variances, arms, strict=True))
-    half = t.ppf(0.5 + confidence / 2, freedom) * np.sqrt(variances.sum())
+    half = t.ppf(HIGH_END, freedom) * np.sqrt(variances.sum())
     return Estimate(drawn.mean, float(min(drawn.low, drawn.mean - half)), float(max(drawn.high, drawn.mean + half)))
 
 
@@ -157,21 +155,20 @@ def resampled_means(table: np.ndarray, weights: tuple[np.ndarray, np.ndarray]) -
     return ((by_seed @ table) * by_problem).sum(axis=1)
 
 
-def t_interval(values: Sequence[float], confidence: float = 0.95) -> Estimate:
-    """Mean with Student's t interval, for a handful of independent values such as one number a seed.
+def t_interval(values: Sequence[float]) -> Estimate:
+    """Mean with Student's t interval, for a handful of independent values such as one number per seed.
 
     With one value the interval is infinitely wide, because one value says nothing about scatter.
     """
     from scipy.stats import t
 
-    _check_confidence(confidence)
     values = np.asarray(values, dtype=float)
     if values.size == 0 or not np.isfinite(values).all():
         raise ValueError("a t interval needs at least one value and no gaps")
     mean = float(values.mean())
     if values.size == 1:
         return Estimate(mean, -np.inf, np.inf)
-    half = t.ppf(0.5 + confidence / 2, values.size - 1) * values.std(ddof=1) / np.sqrt(values.size)
+    half = t.ppf(HIGH_END, values.size - 1) * values.std(ddof=1) / np.sqrt(values.size)
     return Estimate(mean, float(mean - half), float(mean + half))
 
 
@@ -197,16 +194,10 @@ def _pass_at_k(n: int, c: int, k: int) -> float:
     return float(1.0 - np.prod(1.0 - k / np.arange(n - c + 1, n + 1)))
 
 
-def percentile_interval(mean: float, resampled: np.ndarray, confidence: float = 0.95) -> Estimate:
-    """``mean`` with the middle ``confidence`` share of its resampled values as interval."""
-    _check_confidence(confidence)
-    low, high = np.quantile(resampled, [0.5 - confidence / 2, 0.5 + confidence / 2])
+def percentile_interval(mean: float, resampled: np.ndarray) -> Estimate:
+    """``mean`` with the middle 95 % of its resampled values as interval."""
+    low, high = np.quantile(resampled, [LOW_END, HIGH_END])
     return Estimate(float(mean), float(low), float(high))
-
-
-def _check_confidence(confidence: float) -> None:
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence {confidence} must lie between 0 and 1, for example 0.95")
 
 
 # --- projections: where does a curve go? ---
@@ -214,23 +205,14 @@ def _check_confidence(confidence: float) -> None:
 PROJECTIONS = ("sigmoid", "exponential", "line")
 
 
-def project(
-    kind: str,
-    steps: Sequence[float],
-    rewards: Sequence[float],
-    at: Sequence[float],
-    *,
-    start: float,
-    n_resamples: int = 200,
-    confidence: float = 0.95,
-    seed: int = 0,
-) -> np.ndarray:
+def project(kind: str, steps: Sequence[float], rewards: Sequence[float], at: Sequence[float], *, start: float,
+            n_resamples: int = 200, seed: int = 0) -> np.ndarray:
     """Project a reward curve to the steps ``at``: rows (best, low, high), shape (len(at), 3), within [0, 1].
 
     Least squares for ``reward = start + gain * shape(step)`` with ``0 <= gain <= 1 - start``; the shapes are
 
-    * ``sigmoid``: ``1 / (1 + (middle / step)**slope)``, ScaleRL (Khatri et al. 2025, arXiv:2510.13786), eq.
-    1; * ``exponential``: ``1 - exp(-step / scale)``, a gain that saturates;
+    * ``sigmoid``: ``1 / (1 + (middle / step)**slope)``, ScaleRL (Khatri et al. 2025, arXiv:2510.13786), eq. 1;
+    * ``exponential``: ``1 - exp(-step / scale)``, a gain that saturates;
     * ``line``: ``step / last``, what a ruler on the figure says.
 
     The gain is solved exactly for every shape of a fine grid, so there is no starting point to get wrong. The
@@ -250,7 +232,7 @@ def project(
     best = (gain**2 * square - 2 * gain * cross).argmin(axis=1)
     curves = start + gain[np.arange(len(weights)), best, None] * wanted[best]
     curves = np.clip(curves, 0, 1)
-    low, high = np.quantile(curves[1:], [0.5 - confidence / 2, 0.5 + confidence / 2], axis=0)
+    low, high = np.quantile(curves[1:], [LOW_END, HIGH_END], axis=0)
     return np.column_stack([curves[0], low, high])
 
 

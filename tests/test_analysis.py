@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rlvr_utils import analysis
+from rlvr_utils import analysis, experiment
 from rlvr_utils.problems import load_problems
 from rlvr_utils.profiles import get_profile
 from rlvr_utils.runs import RunWriter, load_run, summarise_evaluation
@@ -89,7 +89,7 @@ def ends(frame):
 
 def test_accuracy_before_and_after_matches_counting(ends, runs):
     before, after = ends
-    result = analysis.compare(before, after)
+    result = analysis.rate_change(before, after)
     assert result.before.mean == pytest.approx(before["correct"].mean())
     saved = [run.evaluations.query("step == 60 and split == 'test'") for run in runs]
     saved = pd.concat(saved).query("decoding == 'sampled'")["accuracy"]
@@ -103,7 +103,7 @@ def test_pairing_narrows_the_interval_of_the_change(ends):
     before, after = ends
     hard = before["problem_id"].isin(sorted(before["problem_id"].unique())[:20])
     level = np.where(hard.to_numpy(), 0.1, 0.8)
-    result = analysis.compare(before.assign(value=level), after.assign(value=level + 0.1), "value")
+    result = analysis.rate_change(before.assign(value=level), after.assign(value=level + 0.1), "value")
     assert result.change.high - result.change.low < 0.01 < result.before.high - result.before.low
 
 
@@ -212,14 +212,14 @@ def test_projections_are_scored_against_what_came(runs, tmp_path):
     short = RunWriter(tmp_path)
     short.log_metrics({"step": 1, "reward": 0.5})
     with pytest.raises(ValueError, match="needs 5"):
-        analysis.worked_projection(load_run(short.path), 0.5)
+        analysis.fit_projection(load_run(short.path), 0.5)
 
 
 # --- sentences: other data, other sentence ---
 
 
 def result(before, after, change):
-    return analysis.Comparison(*(Estimate(*e) for e in (before, after, change)))
+    return analysis.RateChange(*(Estimate(*e) for e in (before, after, change)))
 
 
 ROSE = result((0.15, 0.13, 0.17), (0.73, 0.7, 0.76), (0.58, 0.55, 0.61))
@@ -242,7 +242,7 @@ def test_a_run_that_learned_nothing_is_not_said_to_have_improved(tmp_path, runs)
     sentences = []
     for run in (runs[0], same):
         ends = analysis.endpoints(analysis.evaluation_responses([run]))
-        sentences.append(analysis.improved_sentence("accuracy", analysis.compare(*ends), 40, 1))
+        sentences.append(analysis.improved_sentence("accuracy", analysis.rate_change(*ends), 40, 1))
     assert "rose" in sentences[0] and "cannot be told" in sentences[1]
 
 
@@ -295,28 +295,22 @@ def test_length_cogent_and_spread_sentences_follow_the_data():
     assert "too few" in analysis.spread_sentence(0.7, [0.7])
 
 
-def test_arms_without_runs_read_not_run(runs):
-    table = analysis.arms_table(runs[0].path.parent).set_index("arm")
-    assert table.loc["LoRA (the default)", "seeds"] == 3 and "%" in table.loc["LoRA (the default)", "after"]
-    assert set(table.drop("LoRA (the default)")["after"]) == {"not run"}
-
-
 def test_prompting_is_read_from_the_card_and_compared_by_its_interval(tmp_path):
     card = tmp_path / "abilities.json"
-    assert analysis.prompting_alone(4, card) is None
+    assert experiment.prompting_alone(4, card) is None
     card.write_text('{"shots": {"4": {"accuracy": [0.67, 0.62, 0.71]}}}')
-    alone = analysis.prompting_alone(4, card)
-    assert alone == (0.67, 0.62, 0.71) and analysis.prompting_alone(8, card) is None
+    alone = experiment.prompting_alone(4, card)
+    assert alone == (0.67, 0.62, 0.71) and experiment.prompting_alone(8, card) is None
     assert "further than the prompt, by about 11" in analysis.prompting_sentence(alone, 4, Estimate(0.78, 0.75, 0.8))
     assert "overlap" in analysis.prompting_sentence(alone, 4, Estimate(0.7, 0.66, 0.74))
     assert "alone gets further" in analysis.prompting_sentence(alone, 4, Estimate(0.3, 0.25, 0.35))
 
 
 def test_claims_without_evidence_read_not_run():
-    table = analysis.claims_table({"improved": "It rose."}).set_index("the claim")
+    table = experiment.claims_table({"improved": "It rose."}).set_index("the claim")
     assert table["this miniature"].tolist() == ["It rose.", "not run", "not run", "not run"]
     with pytest.raises(ValueError, match="no such claim"):
-        analysis.claims_table({"immortality": "soon"})
+        experiment.claims_table({"immortality": "soon"})
 
 
 def test_own_run_first_reference_runs_otherwise(tmp_path, monkeypatch):
@@ -339,18 +333,18 @@ def test_own_run_first_reference_runs_otherwise(tmp_path, monkeypatch):
 
 def test_a_gap_between_arms_is_an_equivalence_claim_only_inside_the_margin(tmp_path):
     runs = [made_up_run(tmp_path / f"mini-seed-{seed}", seed) for seed in range(3)]
-    assert analysis.minus("full fine-tuning", root=tmp_path) is None and analysis.lora_sentence(None, 0.08) is None
+    assert experiment.arm_gap("full fine-tuning", root=tmp_path) is None and analysis.lora_sentence(None, 0.08) is None
     for seed in range(3):
         made_up_run(tmp_path / f"mini-full-seed-{seed}", seed + 10)
-    same = analysis.minus("full fine-tuning", root=tmp_path)
+    same = experiment.arm_gap("full fine-tuning", root=tmp_path)
     assert same.low < 0 < same.high
-    swapped = analysis.minus("LoRA (the default)", "full fine-tuning", tmp_path)
+    swapped = experiment.arm_gap("LoRA (the default)", "full fine-tuning", tmp_path)
     assert swapped.mean == pytest.approx(-same.mean)
-    assert analysis.minus_by_seed("full fine-tuning", root=tmp_path) is None  # these have other seeds
+    assert experiment.arm_gap_by_seed("full fine-tuning", root=tmp_path) is None  # these have other seeds
     for seed in range(2):
         made_up_run(tmp_path / f"mini-unshared-seed-{seed}", seed)
-    assert analysis.minus_by_seed("prompts computed anew for each response", root=tmp_path) == (0, 0, 0)
-    assert analysis.minus("prompts computed anew for each response", root=tmp_path).high > 0  # drawn apart
+    assert experiment.arm_gap_by_seed("prompts computed anew for each response", root=tmp_path) == (0, 0, 0)
+    assert experiment.arm_gap("prompts computed anew for each response", root=tmp_path).high > 0  # drawn apart
     lora = analysis.endpoints(analysis.evaluation_responses(runs))[1]
     assert analysis.gap(lora, lora.assign(correct=False)).mean == pytest.approx(lora["correct"].mean())
     assert "not the reason" in analysis.lora_sentence(Estimate(0.01, -0.02, 0.04), 0.08)
@@ -386,7 +380,7 @@ def test_markdown_tables_keep_bars_inside_cells():
 
 def test_a_readable_table_has_text_for_estimates():
     table = pd.DataFrame({"subject": ["Algebra"], **{name: [e] for name, e in ROSE._asdict().items()}})
-    assert analysis.readable(table).iloc[0].tolist() == [
+    assert analysis.as_text(table).iloc[0].tolist() == [
         "Algebra", "15 % (13 to 17)", "73 % (70 to 76)", "+58 (+55 to +61)",
     ]
 
@@ -427,9 +421,9 @@ def test_a_half_written_tracking_file_is_read_as_far_as_it_goes(offline_runs, tm
 
 
 def test_every_arm_of_the_experiment_is_a_possible_run():
-    names = [name for arm in analysis.EXPERIMENT for name in arm.runs]
+    names = [name for arm in experiment.ARMS for name in arm.runs]
     assert len(names) == len(set(names))
-    for arm in analysis.EXPERIMENT:
+    for arm in experiment.ARMS:
         for name, overrides in arm.runs.items():
             settings = get_profile("mini", **overrides)
             assert name.startswith(arm.prefix) and f"seed-{settings.seed}" in name
@@ -439,13 +433,13 @@ def test_every_arm_of_the_experiment_is_a_possible_run():
 
 def test_no_arm_reads_the_runs_of_another():
     """Names are found by how they start, so no prefix may begin another."""
-    prefixes = [arm.prefix for arm in analysis.EXPERIMENT]
+    prefixes = [arm.prefix for arm in experiment.ARMS]
     assert not [(a, b) for a in prefixes for b in prefixes if a != b and b.startswith(a)]
 
 
 def test_a_control_is_told_by_its_own_runs():
     def went(low, mean, high):
-        return analysis.Comparison(Estimate(0.12, 0.11, 0.13), Estimate(0.12 + mean, 0, 1), Estimate(mean, low, high))
+        return analysis.RateChange(Estimate(0.12, 0.11, 0.13), Estimate(0.12 + mean, 0, 1), Estimate(mean, low, high))
 
     gain = Estimate(0.60, 0.58, 0.62)
     assert "cannot tell from none" in analysis.control_sentence("coin", went(-0.02, 0.01, 0.04), gain)
@@ -463,11 +457,11 @@ def test_votes_of_eight_are_taken_from_thirty_two_samples():
 
 
 def test_the_grid_of_learning_rates_is_read_from_its_runs(tmp_path):
-    assert analysis.learning_rate_grid(tmp_path).empty
-    assert "was not run" in analysis.grid_sentence(analysis.learning_rate_grid(tmp_path))
+    assert experiment.learning_rate_grid(tmp_path).empty
+    assert "was not run" in analysis.grid_sentence(experiment.learning_rate_grid(tmp_path))
     for name in ("mini-seed-0", "mini-full-seed-0", "mini-grid-none-0.0001-seed-0", "mini-grid-lora-0.0001-seed-0"):
         made_up_run(tmp_path / name)
-    grid = analysis.learning_rate_grid(tmp_path)
+    grid = experiment.learning_rate_grid(tmp_path)
     assert set(zip(grid["adapter"], grid["learning_rate"], strict=True)) == {
         ("lora", 1e-3), ("lora", 1e-4), ("none", 3e-4), ("none", 1e-4)}
 
@@ -526,8 +520,9 @@ def test_a_reward_is_told_from_an_accuracy():
 
 
 def test_arms_are_parted_into_those_that_were_run_and_the_others(runs):
-    made, missing = analysis.arms_made(runs[0].path.parent)
-    assert made["arm"].tolist() == ["LoRA (the default)"] and len(missing) == len(analysis.EXPERIMENT) - 1
+    made, missing = experiment.arms_made(runs[0].path.parent)
+    assert made["arm"].tolist() == ["LoRA (the default)"] and made["seeds"].item() == 3 and "%" in made["after"].item()
+    assert len(missing) == len(experiment.ARMS) - 1
 
 
 def test_a_summary_of_projections_has_an_interval_on_its_coverage():

@@ -18,8 +18,7 @@ from exercise_cells import solve_folder, stubs
 from outputs import has_outputs, moved
 
 from rlvr_utils.course import CourseError, run_course, write_report
-from rlvr_utils.course.progress import Progress, in_words
-from rlvr_utils.course.runner import what_was_learned
+from rlvr_utils.course.runner import ProgressLine, in_words, what_was_learned
 from rlvr_utils.runs import RunWriter
 
 REPO = Path(__file__).resolve().parent.parent
@@ -194,7 +193,7 @@ class Clock:
 
 def test_the_time_left_follows_the_machine() -> None:
     clock = Clock()
-    progress = Progress(["a", "b"], {"a": 60, "b": 240}, io.StringIO(), clock)
+    progress = ProgressLine(["a", "b"], {"a": 60, "b": 240}, io.StringIO(), clock)
     assert progress.seconds_left() == 300
     progress.start_notebook("a", cells=3)
     clock.now = 20
@@ -210,14 +209,14 @@ def test_the_time_left_follows_the_machine() -> None:
 
 def test_without_a_table_no_time_is_invented() -> None:
     out = io.StringIO()
-    progress = Progress(["a"], None, out, Clock())
+    progress = ProgressLine(["a"], None, out, Clock())
     progress.start_notebook("a", cells=2)
     assert progress.seconds_left() is None and "left" not in out.getvalue()
 
 
 def test_a_log_gets_a_line_now_and_then_with_what_the_notebook_printed_last() -> None:
     clock, out = Clock(), io.StringIO()
-    progress = Progress(["a"], {"a": 100}, out, clock)
+    progress = ProgressLine(["a"], {"a": 100}, out, clock)
     progress.start_notebook("a", cells=2)
     for clock.now in range(1, 60):
         progress.write(f"\rstep {clock.now}")
@@ -232,7 +231,7 @@ def test_a_terminal_gets_one_line_that_rewrites_itself() -> None:
             return True
 
     out = Terminal()
-    progress = Progress(["a"], {"a": 100}, out, Clock())
+    progress = ProgressLine(["a"], {"a": 100}, out, Clock())
     progress.start_notebook("a", cells=1)
     progress.start_cell()
     progress.write("step 1\n" + "x" * 500)

@@ -12,18 +12,19 @@ from exercise_cells import NOTEBOOKS, exercise_of, function_in, namespace, read,
 from wrong_answers import WRONG
 
 from rlvr_utils import exercises
-from rlvr_utils.exercises import states
-from rlvr_utils.exercises.catalogue import BY_ID, EXERCISES
+from rlvr_utils.exercises import attempts
+from rlvr_utils.exercises.attempts import BY_ID
 
 CHECKS = {function.exercise.id: function for name, function in vars(exercises).items() if name.startswith("check_")}
+EXERCISES = attempts.in_order()
 IDS = [exercise.id for exercise in EXERCISES]
 
 
 @pytest.fixture(autouse=True)
 def file(tmp_path, monkeypatch):
     """The checks of the tests write their progress elsewhere."""
-    monkeypatch.setattr(states, "FILE", tmp_path / "runs" / "exercises.json")
-    return states.FILE
+    monkeypatch.setattr(attempts, "FILE", tmp_path / "runs" / "exercises.json")
+    return attempts.FILE
 
 
 @pytest.fixture(scope="module")
@@ -181,7 +182,7 @@ def test_the_habit_of_other_courses_counts_as_a_blank_too() -> None:
 
 
 def test_long_things_are_shown_by_their_beginning() -> None:
-    brief = exercises.checking.brief
+    brief = exercises.attempts.brief
     assert brief(list(range(100))) == "[0, 1, 2, 3, 4, 5, 6, 7, ... 100 in all]"
     assert len(brief("x" * 10_000)) < 200
     assert brief(r"\frac{1}{2}") == r"'\frac{1}{2}'"
@@ -273,7 +274,7 @@ def test_progress_is_written_where_git_does_not_look() -> None:
 
     ignored = (REPO / ".gitignore").read_text().splitlines()
     assert "runs/" in ignored
-    source = (REPO / "rlvr_utils" / "exercises" / "states.py").read_text()
+    source = (REPO / "rlvr_utils" / "exercises" / "attempts.py").read_text()
     assert 'FILE = REPO / "runs" / "exercises.json"' in source
 
 

@@ -17,7 +17,7 @@ from rlvr_utils.profiles import get_profile
 from rlvr_utils.runs import RunWriter, load_run
 from rlvr_utils.training import train, watch_run
 from rlvr_utils.training.recording import Recorder, level, progress_line, recent
-from rlvr_utils.widgets import LiveReward
+from rlvr_utils.widgets.curve_views import LiveReward
 
 matplotlib.use("Agg")
 NAN = float("nan")

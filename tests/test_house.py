@@ -28,7 +28,7 @@ FLOORS = (
     ("models", "sampling", "memory"),
     ("runs", "tracking", "diagnosis"),
     ("training", "own_trainer", "preflight"),
-    ("analysis", "plots", "widgets", "exercises", "course"),
+    ("analysis", "experiment", "plots", "widgets", "exercises", "course"),
     ("cli", "__main__"),
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS, 1) for room in rooms}

@@ -18,7 +18,7 @@ from IPython.core.interactiveshell import InteractiveShell
 
 import rlvr_utils.preflight
 import rlvr_utils.training
-from rlvr_utils import REPO, analysis
+from rlvr_utils import REPO, analysis, experiment
 from rlvr_utils.models import attach_lora, load_model, save_adapter
 from rlvr_utils.preflight import Trainability
 from rlvr_utils.problems import load_problems
@@ -253,11 +253,11 @@ def test_notebook_04_shows_a_run_with_its_own_settings_and_trains_no_more(left, 
 def arms_once():
     """What notebook 05 says about the included runs is computed once, from one seed or two, whatever run it reads."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(analysis.arms, "reference_runs", lambda *names: reference_runs(*names)[:1])
+        patch.setattr(experiment, "reference_runs", lambda *names: reference_runs(*names)[:1])
         patch.setattr(analysis.frames, "reference_runs", lambda *names: reference_runs(*names)[:2])
         patch.setattr(analysis.rates, "N_RESAMPLES", 50)
-        for name in ("arm_comparison", "arms_made", "finished_runs", "learning_rate_grid", "minus", "minus_by_seed"):
-            patch.setattr(analysis, name, functools.cache(getattr(analysis, name)))
+        for name in ("arm_change", "arms_made", "finished_runs", "learning_rate_grid", "arm_gap", "arm_gap_by_seed"):
+            patch.setattr(experiment, name, functools.cache(getattr(experiment, name)))
         yield
 
 

@@ -18,7 +18,7 @@ from rlvr_utils.sampling.rollouts import Response
 from rlvr_utils.training import reward_function, train
 from rlvr_utils.training.rewards import data_columns, train_rows
 from rlvr_utils.verifier import verdict
-from rlvr_utils.widgets import playground
+from rlvr_utils.widgets import model_views
 
 ROW = {"id": "p", "problem": "Compute $2 + 3$.", "ground_truth": "5", "solution": ""}
 
@@ -48,7 +48,7 @@ def everyone(row: dict, text: str) -> dict[str, bool]:
         "categories": classify_response(row, text) == "correct", "training rollouts": kept["correct"],
         "rescoring by prompt": analysis.rescored(frame)[0], "rescoring by chat prompt": analysis.rescored(chat)[0],
         "rescoring by problem": analysis.rescored(frame.assign(prompt=None), [row])[0],
-        "playground": playground.verdict_on(SimpleNamespace(text=text), row["problem"], row["ground_truth"])[7] == "1"}
+        "playground": model_views.verdict_on(SimpleNamespace(text=text), row["problem"], row["ground_truth"])[7] == "1"}
 
 
 def test_every_door_gives_the_same_verdict_echoes_included():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import re
+from types import SimpleNamespace
 
 import matplotlib
 import matplotlib.pyplot as plt
@@ -13,13 +14,14 @@ import numpy as np
 import pytest
 
 from rlvr_utils import plots
+from rlvr_utils.stats import Estimate
 
 matplotlib.use("Agg")
 
 
 @pytest.fixture
 def displayed(monkeypatch):
-    """The bundles given to IPython's display, with their metadata."""
+    """The bundles given to IPython's display, with its options."""
     bundles = []
     monkeypatch.setattr("IPython.display.display", lambda data, **options: bundles.append((data, options)))
     return bundles
@@ -27,7 +29,7 @@ def displayed(monkeypatch):
 
 def drawn():
     figure, axes = plt.subplots()
-    plots.curve(axes, [0, 1], [0.2, 0.8], [0.1, 0.7], [0.3, 0.9], label="accuracy")
+    plots.draw_curves(axes, {"accuracy": [(0, 0.2, 0.1, 0.3), (1, 0.8, 0.7, 0.9)]})
     return figure
 
 
@@ -40,7 +42,7 @@ def test_show_gives_one_picture_with_alt_and_caption(displayed):
     figure = drawn()
     plots.show(figure, alt='a "rising" line <x>', caption="Accuracy rises & stays.")
     [(bundle, options)] = displayed
-    assert set(bundle) == {"text/html", "text/plain"} and options == {"raw": True, "metadata": {}}
+    assert set(bundle) == {"text/html", "text/plain"} and options == {"raw": True}
     assert 'alt="a &quot;rising&quot; line &lt;x&gt;"' in bundle["text/html"]
     assert "<figcaption>Accuracy rises &amp; stays.</figcaption>" in bundle["text/html"]
     assert 'a "rising" line' in bundle["text/plain"]
@@ -51,8 +53,8 @@ def test_show_gives_one_picture_with_alt_and_caption(displayed):
 def test_a_stored_picture_is_small_and_keeps_the_colours_of_all_its_lines():
     figure, panels = plt.subplots(1, 2, figsize=(9, 3.4))
     noise = np.random.default_rng(0).normal(size=(5, 60)).cumsum(axis=1) / 30
-    for index, y in enumerate(noise):
-        plots.curve(panels[0], range(60), y, y - 0.1, y + 0.1, label=f"line {index}", index=index)
+    bands = {f"line {i}": np.column_stack([range(60), y, y - 0.1, y + 0.1]) for i, y in enumerate(noise)}
+    plots.draw_curves(panels[0], bands)
     full = io.BytesIO()
     figure.savefig(full, format="png", dpi=plots.DPI, bbox_inches="tight", facecolor="white")
     png = plots.png_of(figure)
@@ -102,3 +104,19 @@ def test_intervals_are_drawn_where_they_are():
     np.testing.assert_allclose(ends, [[0.4, 0.7], [0.1, 0.25]])
     assert [label.get_text() for label in axes.get_yticklabels()] == ["Algebra", "Geometry"]
     plt.close(figure)
+
+
+def test_each_line_has_its_own_marker_and_several_have_a_legend():
+    figure, (one, two) = plt.subplots(1, 2)
+    plots.draw_lines(one, {"a": (range(100), range(100))}, xlabel="step")
+    plots.draw_lines(two, {"a": ([0, 1], [0, 1]), "b": ([0, 1], [1, 0])})
+    assert one.get_legend() is None and one.get_xlabel() == "step"
+    assert [text.get_text() for text in two.get_legend().get_texts()] == ["a", "b"]
+    assert [line.get_marker() for line in two.lines] == list(plots.MARKERS[:2])
+    plt.close(figure)
+
+
+def test_before_and_after_are_told_in_the_alt_text(displayed):
+    rate = SimpleNamespace(before=Estimate(0.4, 0.3, 0.5), after=Estimate(0.9, 0.8, 1.0))
+    plots.before_after({"boxed": rate}, what="One rate", xlabel="share", caption="It rose.")
+    assert 'alt="One rate: boxed 0.40 to 0.90."' in displayed[0][0]["text/html"]

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from rlvr_utils import REPO
-from rlvr_utils.analysis import EXPERIMENT, MANY, MANY_SAMPLES, finished_runs, minus_by_seed
+from rlvr_utils.experiment import ARMS, MANY, MANY_SAMPLES, arm_gap_by_seed, finished_runs
 from rlvr_utils.problems import check_steps, load_problems
 from rlvr_utils.profiles import get_profile
 from rlvr_utils.runs import REFERENCE_RUNS, load_run, reference_runs
@@ -122,13 +122,13 @@ def test_the_readme_states_what_the_shipped_runs_show():
 # --- the other arms -----------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module", params=[name for arm in EXPERIMENT for name in arm.runs if (REFERENCE_RUNS / name).is_dir()])
+@pytest.fixture(scope="module", params=[name for arm in ARMS for name in arm.runs if (REFERENCE_RUNS / name).is_dir()])
 def arm_run(request):
     return load_run(REFERENCE_RUNS / request.param)
 
 
 def test_a_run_of_an_arm_was_made_with_the_settings_of_its_arm(arm_run):
-    settings = next(arm.runs[arm_run.path.name] for arm in EXPERIMENT if arm_run.path.name in arm.runs)
+    settings = next(arm.runs[arm_run.path.name] for arm in ARMS if arm_run.path.name in arm.runs)
     wanted = get_profile("mini", **settings).to_dict()
     aside = ("wandb", "guard")  # neither decides what is learned
     assert {k: v for k, v in arm_run.config.items() if k in wanted and not k.startswith(aside)} == {
@@ -138,7 +138,7 @@ def test_a_run_of_an_arm_was_made_with_the_settings_of_its_arm(arm_run):
 
 def test_sharing_the_prefix_does_not_change_what_is_learned():
     """Three seeds each with sharing on and off, paired by seed: the whole interval of the change is within three points."""
-    change = minus_by_seed("prompts computed anew for each response")
+    change = arm_gap_by_seed("prompts computed anew for each response")
     assert len(finished_runs("mini-unshared-seed-")) == 3 and -0.03 < change.low < change.high < 0.03
 
 

@@ -77,8 +77,6 @@ def test_bad_tables_are_refused_in_words():
         stats.bootstrap_over_problems([0.5, float("nan")])
     with pytest.raises(ValueError, match="at least one problem"):
         stats.bootstrap_over_problems([])
-    with pytest.raises(ValueError, match="confidence"):
-        stats.bootstrap_over_problems([0.5, 1.0], confidence=95)
     with pytest.raises(ValueError, match="full table"):
         stats.bootstrap_seeds_and_problems([1.0, 0.0])
 

@@ -11,7 +11,7 @@ from resume import CLOCKS, SETTINGS, odd
 
 from rlvr_utils import tracking, training
 from rlvr_utils.analysis import wandb_metrics
-from rlvr_utils.analysis.wandb_log import _records
+from rlvr_utils.analysis.frames import _records
 from rlvr_utils.runs import load_run
 from rlvr_utils.tracking import TrackedWriter, Tracker
 from rlvr_utils.training import train

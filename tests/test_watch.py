@@ -9,7 +9,7 @@ import pytest
 from rlvr_utils.runs import RunWriter
 from rlvr_utils.system.platforms import take
 from rlvr_utils.training import is_going, watch_run
-from rlvr_utils.widgets import LiveReward
+from rlvr_utils.widgets.curve_views import LiveReward
 
 pytest.importorskip("fcntl", reason="without file locks nobody can tell whether a run is going")
 

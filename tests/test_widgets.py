@@ -16,17 +16,17 @@ import pytest
 import torch
 from ipywidgets import HTML, Box, Button
 
-from rlvr_utils import memory, widgets
+from rlvr_utils import memory
 from rlvr_utils.models import LLAMA_8B
 from rlvr_utils.profiles import ALL_LINEAR, get_profile
-from rlvr_utils.widgets import adapter, advantages, clipping, frame, playground, projection, responses, verdicts
+from rlvr_utils.widgets import curve_views, frame, grpo_views, model_views, text_views
 
 matplotlib.use("Agg")
 HOSTILE = '<script>alert("x")</script>'
 
 
 def seen(output) -> str:
-    return output[0]["text/plain"]
+    return output["text/plain"]
 
 
 # --- the frame --------------------------------------------------------------------------------------------------------
@@ -38,7 +38,7 @@ def square(number, label="n") -> frame.Output:
     return frame.table(f"{label} squared is {number ** 2:g}", ["a"], [[str(number)]])
 
 
-CONTROLS = {"number": widgets.slider("number", 3, -5, 5, 1), "label": widgets.text("label", "n")}
+CONTROLS = {"number": frame.slider("number", 3, -5, 5, 1), "label": frame.textbox("label", "n")}
 
 
 @pytest.fixture
@@ -64,23 +64,21 @@ def test_somebody_is_there_who_can_be_asked(monkeypatch, content):
 
 
 def test_without_a_person_only_the_twin_is_shown_and_no_widget_is_made(displayed):
-    made = []
-    control = widgets.Control(3, lambda: made.append("a widget"))
-    widgets.interactive_or_static("square", square, {"number": control})
+    control = frame.Control("NoSuchWidget", {"value": 3})
+    frame.interactive_or_static("square", square, {"number": control})
     assert set(displayed[0][0]) == {"text/html", "text/plain"} and "squared is 9" in displayed[0][0]["text/html"]
-    assert made == []
 
 
 def test_with_a_person_the_twin_travels_along(displayed, monkeypatch):
     monkeypatch.setattr(frame, "somebody_is_there", lambda: True)
-    widgets.interactive_or_static("square", square, CONTROLS)
+    frame.interactive_or_static("square", square, CONTROLS)
     (data, options), = displayed
     assert set(data) == {"text/html", "text/plain", frame.VIEW} and options["raw"]
     assert re.fullmatch("[0-9a-f]{32}", data[frame.VIEW]["model_id"])
 
 
 def test_a_moved_control_draws_anew_and_a_bad_value_is_one_escaped_sentence():
-    view = frame.build("square", square, CONTROLS, None, "first")
+    view = frame.controlled("square", square, CONTROLS, None, "first")
     above, output = view.children
     assert isinstance(above, Box) and isinstance(output, HTML) and "rlvr-square" in view._dom_classes
     assert output.value == "first"
@@ -95,7 +93,7 @@ def test_a_moved_control_draws_anew_and_a_bad_value_is_one_escaped_sentence():
 
 
 def test_a_view_with_a_button_waits_for_it():
-    above, press, output = frame.build("square", square, CONTROLS, "Go", "first").children
+    above, press, output = frame.controlled("square", square, CONTROLS, "Go", "first").children
     above.children[0].value = 5
     assert isinstance(press, Button) and output.value == "first"
     press.click()
@@ -104,18 +102,18 @@ def test_a_view_with_a_button_waits_for_it():
 
 def test_every_kind_of_control_starts_at_its_value():
     options = [("one", 1), ("two", 2)]
-    made = [frame.slider("a", 0.5, 0, 1, 0.25), frame.choice("b", 2, options), frame.choice("c", 2, options, stepwise=True),
-            frame.text("d", "x"), frame.text("e", "y", rows=3)]
+    made = [frame.slider("a", 0.5, 0, 1, 0.25), frame.picker("b", 2, options), frame.picker("c", 2, options, stepwise=True),
+            frame.textbox("d", "x"), frame.textbox("e", "y", rows=3)]
     for control in made:
         widget = control.make()
         assert widget.value == control.value and widget.description
 
 
 def test_a_table_escapes_everything_and_is_marked_up_for_those_who_hear_it():
-    data, metadata = frame.table(HOSTILE, [HOSTILE], [[HOSTILE], [frame.Markup("<b>x</b>", "x")]], HOSTILE)
+    data = frame.table(HOSTILE, [HOSTILE], [[HOSTILE], [frame.Markup("<b>x</b>", "x")]], HOSTILE)
     page = data["text/html"]
     assert "<script" not in page and page.count("&lt;script&gt;") == 4 and "<b>x</b>" in page
-    assert "<caption" in page and '<th scope="col"' in page and metadata == {}
+    assert "<caption" in page and '<th scope="col"' in page
     assert data["text/plain"].splitlines()[-2] == "x"
 
 
@@ -123,7 +121,7 @@ def test_an_executed_notebook_holds_the_twin_and_no_state_of_a_widget(tmp_path):
     """Through papermill, as in `make course`."""
     import papermill
 
-    cells = ["from rlvr_utils.widgets.verdicts import verifier_explorer",
+    cells = ["from rlvr_utils.widgets.text_views import verifier_explorer",
              r"verifier_explorer(r'So $\boxed{0.5}$.', r'\frac{1}{2}')"]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
@@ -151,12 +149,12 @@ def test_an_executed_notebook_holds_the_twin_and_no_state_of_a_widget(tmp_path):
     (rf"$\boxed{{{'1' * 1500}}}$", "5", "spelling", "decides: undecided"),
 ])
 def test_the_tiers_end_where_the_verifier_decides(response, truth, tier, outcome):
-    rows = verdicts.tiers(response, truth)
+    rows = text_views.tiers(response, truth)
     names, outcomes = [row.name for row in rows], [row.outcome for row in rows]
     place = names.index(tier)
     assert outcomes == ["passed on"] * place + [outcome] + ["not needed"] * (len(rows) - place - 1)
     assert all(row.answer and row.truth for row in rows[: place + 1])
-    assert max(len(side) for row in rows for side in (row.answer, row.truth)) < verdicts.LONGEST + 40
+    assert max(len(side) for row in rows for side in (row.answer, row.truth)) < text_views.LONGEST + 40
 
 
 def test_every_shipped_case_finds_its_way_through_the_tiers():
@@ -167,16 +165,16 @@ def test_every_shipped_case_finds_its_way_through_the_tiers():
     lines = (REPO / "data" / "verifier_cases.jsonl").read_text(encoding="utf-8").splitlines()
     for case in map(json.loads, lines[::7]):
         response = case.get("response") or f"\\boxed{{{case.get('answer') or ''}}}"
-        outcomes = [row.outcome for row in verdicts.tiers(response, case["ground_truth"])]
+        outcomes = [row.outcome for row in text_views.tiers(response, case["ground_truth"])]
         assert sum(outcome.startswith("decides") for outcome in outcomes) == 1, case
 
 
 def test_the_explorer_gives_the_reason_and_escapes_what_is_typed():
-    shown = verdicts.draw_tiers(rf"\boxed{{{HOSTILE}}}", "5")
-    assert "<script" not in shown[0]["text/html"]
-    assert "a rounded decimal is not the exact value" in seen(verdicts.draw_tiers(r"\boxed{0.33}", r"\frac{1}{3}"))
+    shown = text_views.draw_tiers(rf"\boxed{{{HOSTILE}}}", "5")
+    assert "<script" not in shown["text/html"]
+    assert "a rounded decimal is not the exact value" in seen(text_views.draw_tiers(r"\boxed{0.33}", r"\frac{1}{3}"))
     with pytest.raises(ValueError, match="no ground truth"):
-        verdicts.draw_tiers(r"\boxed{5}", "  ")
+        text_views.draw_tiers(r"\boxed{5}", "  ")
 
 
 # --- advantages and the clip ------------------------------------------------------------------------------------------
@@ -184,36 +182,36 @@ def test_the_explorer_gives_the_reason_and_escapes_what_is_typed():
 
 def test_scaling_by_the_batch_looks_at_the_other_group():
     one_right, half = [1, 0, 0, 0], [1, 1, 0, 0]
-    by_group = advantages.two_groups(one_right, half, "group")
-    by_batch = advantages.two_groups(one_right, half, "batch")
+    by_group = grpo_views.two_groups(one_right, half, "group")
+    by_batch = grpo_views.two_groups(one_right, half, "batch")
     assert by_group[0] == pytest.approx([1.5, -0.5, -0.5, -0.5], abs=1e-3)
     assert by_batch[0][0] != pytest.approx(by_group[0][0], abs=0.05)
-    assert advantages.two_groups(one_right, [1, 1, 1, 1], "group")[0] == by_group[0], "by group the neighbour is nothing"
-    assert advantages.two_groups(one_right, half, "none")[0] == pytest.approx([0.75, -0.25, -0.25, -0.25])
+    assert grpo_views.two_groups(one_right, [1, 1, 1, 1], "group")[0] == by_group[0], "by group the neighbour is nothing"
+    assert grpo_views.two_groups(one_right, half, "none")[0] == pytest.approx([0.75, -0.25, -0.25, -0.25])
 
 
 def test_a_group_of_equal_rewards_is_said_to_teach_nothing():
-    shown = seen(advantages.draw_advantages("group", 1, a=0.5, b=0.5, c=0.5))
+    shown = seen(grpo_views.draw_advantages("group", 1, a=0.5, b=0.5, c=0.5))
     assert "All rewards are 0.5" in shown and "teaches nothing" in shown
-    assert "+1.15" in seen(advantages.draw_advantages("group", 1, a=1, b=0, c=0))
+    assert "+1.15" in seen(grpo_views.draw_advantages("group", 1, a=1, b=0, c=0))
 
 
 def test_the_push_is_silent_exactly_beyond_the_clip():
     ratios, both = np.array([0.5, 0.79, 0.81, 1.0, 1.27, 1.29, 2.0]), np.array([1.0, -1.0])
-    good, bad = clipping.push(ratios, both, epsilon=0.2, epsilon_high=0.28)
+    good, bad = grpo_views.push(ratios, both, epsilon=0.2, epsilon_high=0.28)
     np.testing.assert_allclose(good, [0.5, 0.79, 0.81, 1.0, 1.27, 0, 0])
     np.testing.assert_allclose(bad, [0, 0, -0.81, -1.0, -1.27, -1.29, -2.0])
 
 
 def test_the_objective_is_flat_where_the_push_is_silent():
-    heights = clipping.objective(np.array([1.0, 1.3, 2.0]), np.array([1.0]), 0.2, 0.28)[0]
+    heights = grpo_views.objective(np.array([1.0, 1.3, 2.0]), np.array([1.0]), 0.2, 0.28)[0]
     np.testing.assert_allclose(heights, [1.0, 1.28, 1.28])
 
 
 def test_a_wider_clip_is_less_often_silent():
-    share = [(clipping.push(clipping.RATIOS, clipping.ADVANTAGES, 0.2, high) == 0).mean() for high in (0.0, 0.28, 1.4)]
+    share = [(grpo_views.push(grpo_views.RATIOS, grpo_views.ADVANTAGES, 0.2, high) == 0).mean() for high in (0.0, 0.28, 1.4)]
     assert share == sorted(share, reverse=True) and share[0] > share[-1] + 0.1
-    assert f"Silent on {share[1]:.0%}" in seen(clipping.draw_clip(0.2, 0.28, -1.0))
+    assert f"Silent on {share[1]:.0%}" in seen(grpo_views.draw_clip(0.2, 0.28, -1.0))
 
 
 # --- LoRA and memory --------------------------------------------------------------------------------------------------
@@ -221,25 +219,25 @@ def test_a_wider_clip_is_less_often_silent():
 
 def test_targets_and_rank_reach_the_profile():
     p = get_profile("mini")
-    assert adapter.with_adapter(p, 4, "q and v").lora_targets == ("q_proj", "v_proj")
-    assert adapter.with_adapter(p, 4, "all linear layers").lora_rank == 4
-    assert adapter.with_adapter(p, 4, "no LoRA: train everything").adapter == "none"
-    assert set(adapter.TARGETS["attention"]) | set(adapter.TARGETS["MLP"]) == set(ALL_LINEAR)
+    assert model_views.with_adapter(p, 4, "q and v").lora_targets == ("q_proj", "v_proj")
+    assert model_views.with_adapter(p, 4, "all linear layers").lora_rank == 4
+    assert model_views.with_adapter(p, 4, "no LoRA: train everything").adapter == "none"
+    assert set(model_views.TARGETS["attention"]) | set(model_views.TARGETS["MLP"]) == set(ALL_LINEAR)
 
 
 def test_trained_numbers_grow_with_the_rank_up_to_everything():
     p = get_profile("llama-8b")
-    profiles = [adapter.with_adapter(p, rank, "all linear layers") for rank in (1, 2, 32)]
-    counts = [adapter.trained_numbers(profile, LLAMA_8B)[0] for profile in profiles]
+    profiles = [model_views.with_adapter(p, rank, "all linear layers") for rank in (1, 2, 32)]
+    counts = [model_views.trained_numbers(profile, LLAMA_8B)[0] for profile in profiles]
     assert counts[1:] == [2 * counts[0], 32 * counts[0]] and counts[2] == 83_886_080
-    assert adapter.trained_numbers(adapter.with_adapter(p, 1, "no LoRA: train everything"), LLAMA_8B)[1] == 1
+    assert model_views.trained_numbers(model_views.with_adapter(p, 1, "no LoRA: train everything"), LLAMA_8B)[1] == 1
 
 
 def test_the_figure_says_what_fits():
     p, big = get_profile("llama-8b"), memory.GPUS[2]
-    shown = seen(adapter.draw_adapter(p, LLAMA_8B, 32, "all linear layers", big))
+    shown = seen(model_views.draw_adapter(p, LLAMA_8B, 32, "all linear layers", big))
     assert "83,886,080 numbers" in shown and "it fits" in shown and "not run" in shown
-    assert "does not fit" in seen(adapter.draw_adapter(p, LLAMA_8B, 32, "no LoRA: train everything", memory.GPUS[0]))
+    assert "does not fit" in seen(model_views.draw_adapter(p, LLAMA_8B, 32, "no LoRA: train everything", memory.GPUS[0]))
 
 
 # --- reading responses, projections -----------------------------------------------------------------------------------
@@ -260,13 +258,13 @@ QUESTIONS = {"a": "What is 2 + 2?", "b": "How many sides has a square?"}
 
 def browse(**filters) -> str:
     start = {"step": 100, "reward": "any", "verdict": "any", "subject": "any", "page": 1}
-    return responses.draw_responses(FRAME, QUESTIONS, **start | filters)[0]["text/html"]
+    return text_views.draw_responses(FRAME, QUESTIONS, **start | filters)["text/html"]
 
 
 def test_base_and_trained_stand_side_by_side():
-    pairs = responses.side_by_side(FRAME, 100).set_index(["problem_id", "sample"])
+    pairs = text_views.side_by_side(FRAME, 100).set_index(["problem_id", "sample"])
     assert pairs.loc[("a", 0), ["response_before", "response"]].tolist() == ["four", r"\boxed{5}"]
-    assert len(pairs) == 3 and len(responses.side_by_side(FRAME, 50)) == 1
+    assert len(pairs) == 3 and len(text_views.side_by_side(FRAME, 50)) == 1
 
 
 @pytest.mark.parametrize(("filters", "count"), [
@@ -279,14 +277,14 @@ def test_filters_keep_what_they_say(filters, count):
 def test_the_browser_escapes_pages_and_says_when_nothing_matches(monkeypatch):
     assert "<script" not in browse() and "&lt;script&gt;" in browse()
     assert "Nothing matches" in browse(verdict="slipped_step")
-    monkeypatch.setattr(responses, "PER_PAGE", 2)
+    monkeypatch.setattr(text_views, "PER_PAGE", 2)
     assert "page 2 of 2" in browse(page=2) and browse(page=40) == browse(page=2)
     assert "sides has a square" in browse(page=2) and "sides has a square" not in browse()
 
 
 def test_a_run_evaluated_once_cannot_be_compared():
     with pytest.raises(ValueError, match="evaluated only once"):
-        responses.response_browser(FRAME[FRAME["step"] == 0], [{"id": "a", "problem": "?"}])
+        text_views.response_browser(FRAME[FRAME["step"] == 0], [{"id": "a", "problem": "?"}])
 
 
 def test_the_projection_sees_what_lies_before_the_cut_off(tmp_path):
@@ -295,7 +293,7 @@ def test_the_projection_sees_what_lies_before_the_cut_off(tmp_path):
         path=tmp_path, config={}, split="test",
         metrics=pd.DataFrame({"step": steps, "reward": 0.1 + 0.7 * -np.expm1(-steps / 12)}),
         evaluations=pd.DataFrame([{"step": 0, "split": "test", "decoding": "sampled", "shots": 0, "accuracy": 0.1}]))
-    early, late = (seen(projection.draw_projection(saturating, fraction)) for fraction in (0.25, 0.75))
+    early, late = (seen(curve_views.draw_projection(saturating, fraction)) for fraction in (0.25, 0.75))
     assert "first 10 steps" in early and "first 30 steps" in late
     ended = float(re.search(r"It ended at ([\d.]+)\.", early)[1])
     line = [float(re.search(r"line ([\d.]+)", text)[1]) for text in (early, late)]
@@ -329,37 +327,37 @@ def test_probabilities_are_those_of_the_sampled_tokens(mini):
     with torch.no_grad():
         by_hand = [model(input_ids=torch.tensor([start + ids[:i]])).logits[0, -1].softmax(-1)[token].item()
                    for i, token in enumerate(ids)]
-    assert playground.token_probabilities(model, start, ids) == pytest.approx(by_hand, abs=1e-5)
+    assert model_views.token_probabilities(model, start, ids) == pytest.approx(by_hand, abs=1e-5)
 
 
 def test_greedy_takes_the_likeliest_and_a_seed_repeats(mini):
     model, tokenizer, p = mini
-    prompt = playground.problem_prompt("What is 3 + 4?", tokenizer, p)
-    greedy = playground.ask(model, tokenizer, prompt, p, temperature=0.0, seed=0)
+    prompt = model_views.problem_prompt("What is 3 + 4?", tokenizer, p)
+    greedy = model_views.ask(model, tokenizer, prompt, p, temperature=0.0, seed=0)
     assert min(greedy.probabilities) > 1 / len(tokenizer) and len(greedy.tokens) == len(greedy.probabilities)
-    again = [playground.ask(model, tokenizer, prompt, p, temperature=1.0, seed=seed) for seed in (1, 1, 2)]
+    again = [model_views.ask(model, tokenizer, prompt, p, temperature=1.0, seed=seed) for seed in (1, 1, 2)]
     assert again[0] == again[1] != again[2]
 
 
 @pytest.mark.parametrize(("problem", "sentence"), [("  ", "no problem yet"), ("2 + " * 400, "this run allows 512: shorten")])
 def test_a_bad_problem_is_one_clear_sentence(mini, problem, sentence):
     with pytest.raises(ValueError, match=sentence) as refused:
-        playground.problem_prompt(problem, *mini[1:])
+        model_views.problem_prompt(problem, *mini[1:])
     assert "\n" not in str(refused.value)
 
 
 def test_the_playground_shows_shades_numbers_and_verdicts(mini):
     model, tokenizer, p = mini
-    data, _ = playground.draw_answers({"base": model, "trained": model}, tokenizer, p, "What is 3 + 4?", "7", 1.0, 0)
+    data = model_views.draw_answers({"base": model, "trained": model}, tokenizer, p, "What is 3 + 4?", "7", 1.0, 0)
     page = data["text/html"]
     assert page.count("reward 0") == 2 and page.count('title="probability 0.') > 4
     assert page.count("background-color:rgba") == page.count("<small>") == page.count("title=")
-    assert "no ground truth given" in seen(playground.draw_answers({"base": model}, tokenizer, p, "3 + 4", "", 1.0, 0))
+    assert "no ground truth given" in seen(model_views.draw_answers({"base": model}, tokenizer, p, "3 + 4", "", 1.0, 0))
 
 
 def test_tokens_are_escaped_and_shaded_by_what_they_lack():
-    sure, unsure = playground.Answer("", ["<b>", " x\n"], [1.0, 0.25]), 0.7 * 0.75
-    shown = playground.shaded(sure)
+    sure, unsure = model_views.Answer("", ["<b>", " x\n"], [1.0, 0.25]), 0.7 * 0.75
+    shown = model_views.shaded(sure)
     assert "<b>" not in shown.html and "&lt;b&gt;" in shown.html and "\u2423x\u21b5" in shown.html
     assert re.findall(r"rgba\(0,114,178,([\d.]+)\)", shown.html) == ["0.00", f"{unsure:.2f}"]
     assert re.findall(r"<small>(\d+)</small>", shown.html) == ["100", "25"] and str(shown) == "'<b>' 100 ' x\\n' 25"

@@ -11,7 +11,8 @@ matplotlib.use("svg")
 import matplotlib.pyplot as plt
 
 from rlvr_utils import REPO, plots
-from rlvr_utils.analysis import evaluation_responses, finished_runs, learning_curve
+from rlvr_utils.analysis import evaluation_responses, learning_curve
+from rlvr_utils.experiment import finished_runs
 
 PICTURE = REPO / "docs" / "learning_curve.svg"
 README = REPO / "README.md"
@@ -31,9 +32,8 @@ def draw(found: dict, n_runs: int) -> None:
     plots.style()
     matplotlib.rcParams["svg.hashsalt"] = "learning curve"  # the same data make the same file
     figure, axes = plt.subplots(figsize=(7.2, 3.6))
-    for index, (label, table) in enumerate(found.items()):
-        plots.curve(axes, table["step"], table["mean"], table["low"], table["high"], label=label, index=index)
-    axes.set(xlabel=f"training step ({n_runs} seeds, 95 % intervals)", ylabel="share of responses", ylim=(0, 1.02))
+    plots.draw_curves(axes, found, xlabel=f"training step ({n_runs} seeds, 95 % intervals)", ylabel="share of responses",
+                      ylim=(0, 1.02))
     axes.legend(loc="lower right")
     PICTURE.parent.mkdir(exist_ok=True)
     figure.savefig(PICTURE, metadata={"Date": None})

@@ -12,18 +12,15 @@ import pandas as pd
 
 from rlvr_utils import REPO
 from rlvr_utils.analysis import (
-    SMALLEST_GAP,
-    arms_made,
     as_markdown,
-    compare,
     endpoints,
     evaluation_responses,
-    finished_runs,
     lora_sentence,
-    minus,
     percent,
     points,
+    rate_change,
 )
+from rlvr_utils.experiment import SMALLEST_GAP, arm_gap, arms_made, finished_runs
 from rlvr_utils.problems import check_steps, load_problems
 
 README = REPO / "README.md"
@@ -57,7 +54,7 @@ def results() -> str:
         "neither pretraining nor training saw (4 samples each at T = 1), 95 % intervals over problems and seeds, made by "
         "`make reference-runs`:", "", "| | before | after | change (points) |", "|---|---|---|---|"]
     for what, split, decoding, column, condition in ROWS:
-        c = compare(*frames[split, decoding], column, condition)
+        c = rate_change(*frames[split, decoding], column, condition)
         lines.append(f"| {what} | {percent(c.before)} | {percent(c.after)} | {points(c.change)} |")
     minutes = [run.environment["training_seconds"] / 60 for run in runs]
     threads = max(run.environment["threads"] for run in runs)
@@ -72,7 +69,7 @@ def arms() -> list[str]:
     made, missing = arms_made()
     lines = ["Right and boxed at T = 1, by arm of the experiment (`make reference-runs ARGS=\"--tier A\"`, then B, C):",
              "", as_markdown(made[made["seeds"] > 1].drop(columns="tier")), ""]
-    lines += [lora_sentence(minus("full fine-tuning"), SMALLEST_GAP) or "", ""]
+    lines += [lora_sentence(arm_gap("full fine-tuning"), SMALLEST_GAP) or "", ""]
     return lines + ([f"Not run: {'; '.join(missing)}.", ""] if missing else []) + [coverage()]
 
 

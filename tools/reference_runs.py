@@ -1,7 +1,7 @@
 """Make the reference runs that the course ships: ``data/reference_runs/NAME``, one finished run after the other.
 
 Run:  make reference-runs                          the five of the default
-      make reference-runs ARGS="--tier A"          a whole tier of the experiment (rlvr_utils.analysis.EXPERIMENT)
+      make reference-runs ARGS="--tier A"          a whole tier of the experiment (rlvr_utils.experiment.ARMS)
       make reference-runs ARGS="mini-format-seed-0 mini-long"      runs, or all whose name starts so
       make reference-runs ARGS="--many mini-seed mini-full"        32 samples a problem from their trained models
 Resumable: a finished run is skipped, an interrupted one goes on. ``--jobs 2`` makes two runs at a time, each in a
@@ -32,14 +32,14 @@ from pathlib import Path
 import torch
 
 from rlvr_utils import REPO
-from rlvr_utils.analysis import EXPERIMENT, MANY, MANY_SAMPLES
+from rlvr_utils.experiment import ARMS, MANY, MANY_SAMPLES
 from rlvr_utils.models import load_model, load_tokenizer
 from rlvr_utils.profiles import get_profile
 from rlvr_utils.runs import REFERENCE_RUNS, RunWriter, load_run
 from rlvr_utils.training import Part, evaluate_split, load_trained, train
 
 #: name of the run -> overrides of profile ``mini``
-RUNS: dict[str, dict] = {name: overrides for arm in EXPERIMENT for name, overrides in arm.runs.items()}
+RUNS: dict[str, dict] = {name: overrides for arm in ARMS for name, overrides in arm.runs.items()}
 MADE = REPO / "runs" / "reference"
 LEFT_OUT = ("checkpoints", "adapter", "wandb", "wandb-run-id.txt")
 
@@ -106,7 +106,7 @@ def make_many(name: str) -> None:
 def chosen(names: list[str], tier: str | None) -> list[str]:
     """The runs asked for, in the order of the experiment; the default's five where nothing is asked for."""
     if tier:
-        return [name for arm in EXPERIMENT if arm.tier == tier for name in arm.runs]
+        return [name for arm in ARMS if arm.tier == tier for name in arm.runs]
     for wish in names:
         if not any(name.startswith(wish) for name in RUNS):
             raise SystemExit(f"No reference run is called {wish!r}; choose from {', '.join(RUNS)}.")
@@ -136,7 +136,7 @@ def in_processes(names: list[str], many: bool, jobs: int, tell: Callable[[], Non
 def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("names", nargs="*", help="names of runs, or beginnings of names")
-    parser.add_argument("--tier", choices=sorted({arm.tier for arm in EXPERIMENT}), help="all runs of a tier")
+    parser.add_argument("--tier", choices=sorted({arm.tier for arm in ARMS}), help="all runs of a tier")
     parser.add_argument("--many", action="store_true", help=f"{MANY_SAMPLES} samples a problem from the trained models")
     parser.add_argument("--jobs", type=int, default=1, help="runs made at the same time")
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)

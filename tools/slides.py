@@ -1,7 +1,9 @@
 """A short talk made from the executed notebooks: figures with their captions, and questions at the end.
 
 ``make slides`` takes the cells whose ``slideshow`` metadata says ``slide``, shows what they put out and not their code,
-and titles each by the heading that it stands under. The page needs a network for reveal.js, which turns its pages.
+and titles each by the heading that it stands under. ``jupyter nbconvert --to slides`` makes a
+talk per notebook and shows its code. Its exporter renders one talk here. The page needs a network for reveal.js, which
+turns its pages.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import pandas as pd
 
 from rlvr_utils.problems import CATEGORIES, check_steps, classify_response
 
-from .rates import Comparison, compare
+from .rates import RateChange, rate_change
 
 #: "Cogent but wrong": it reads as a worked argument with an answer, and the answer is wrong.
 COGENT = ("right_work_wrong_box", "slipped_step", "wrong_method")
@@ -44,13 +44,13 @@ def classified(frame: pd.DataFrame, problems: Sequence[dict]) -> pd.DataFrame:
 
 
 def category_table(before: pd.DataFrame, after: pd.DataFrame, among: str | None = "wrong") -> pd.DataFrame:
-    """One row a category: its share among wrong responses (``among=None``: all) as a ``Comparison``."""
+    """One row per category: its share among wrong responses (``among=None``: all) as a ``RateChange``."""
     names = [name for name in CATEGORIES if among is None or name != "correct"]
     rows = []
     for name in names:
         old, new = (frame.assign(here=frame["category"] == name) for frame in (before, after))
-        rows.append({"category": name} | compare(old, new, "here", given=among)._asdict())
-    return pd.DataFrame(rows, columns=["category", *Comparison._fields])
+        rows.append({"category": name} | rate_change(old, new, "here", given=among)._asdict())
+    return pd.DataFrame(rows, columns=["category", *RateChange._fields])
 
 
 def examples(frame: pd.DataFrame, category: str, n: int = 3) -> pd.DataFrame:
@@ -60,7 +60,7 @@ def examples(frame: pd.DataFrame, category: str, n: int = 3) -> pd.DataFrame:
 
 
 class LengthChange(NamedTuple):
-    """Mean tokens a response before and after, and two parts that add up to the change."""
+    """Mean tokens per response before and after, and two parts that add up to the change."""
 
     before: float
     after: float

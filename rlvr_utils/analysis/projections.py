@@ -34,7 +34,7 @@ class Projection(NamedTuple):
         return self.curve[-END_WINDOW:].mean(axis=0)
 
 
-def worked_projection(run: Run, fraction: float, kind: str = "sigmoid", metric: str = "reward") -> Projection:
+def fit_projection(run: Run, fraction: float, kind: str = "sigmoid", metric: str = "reward") -> Projection:
     """Fit ``kind`` to the first ``fraction`` of the run's training rewards and project to its last step.
 
     The curve starts at the accuracy measured before training where there is such an evaluation, else at the
@@ -70,7 +70,7 @@ def _start(run: Run, values: np.ndarray) -> float:
 def projection_table(
     runs: Iterable[Run], fractions: Sequence[float] = (0.25, 1 / 3, 0.5), metric: str = "reward"
 ) -> pd.DataFrame:
-    """One row a run, fraction and kind: ``projected, low, high, realised, error, covered``.
+    """One row per run, fraction and kind: ``projected, low, high, realised, error, covered``.
 
     ``covered``: did the 95 % interval of the fit hold what came?
     """
@@ -78,7 +78,7 @@ def projection_table(
     for run in runs:
         for fraction in fractions:
             for kind in PROJECTIONS:
-                projection = worked_projection(run, fraction, kind, metric)
+                projection = fit_projection(run, fraction, kind, metric)
                 best, low, high = projection.end
                 covered = low <= projection.realised <= high
                 rows.append(
@@ -90,7 +90,7 @@ def projection_table(
 
 
 def projection_summary(table: pd.DataFrame) -> pd.DataFrame:
-    """One row a fraction and kind of ``projection_table``: mean error and its size in points, and how often it was covered.
+    """One row per fraction and kind of ``projection_table``: mean error, its size in points, and how often it was covered.
 
     The interval of the coverage is Wilson's, over runs.
     """

@@ -15,7 +15,7 @@ from rlvr_utils.verifier import answers_match, last_boxed
 N_RESAMPLES = 2000
 
 
-class Comparison(NamedTuple):
+class RateChange(NamedTuple):
     """A rate before and after, and its change, each ``(mean, low, high)``; the change is paired."""
 
     before: Estimate
@@ -23,7 +23,7 @@ class Comparison(NamedTuple):
     change: Estimate
 
 
-def compare(before: pd.DataFrame, after: pd.DataFrame, value: str = "correct", given: str | None = None) -> Comparison:
+def rate_change(before: pd.DataFrame, after: pd.DataFrame, value: str = "correct", given: str | None = None) -> RateChange:
     """How the mean of column ``value`` changed, with 95 % intervals from drawing problems *and* runs again.
 
     ``given`` names a boolean column: then only responses where it is true count ("right, given a box"). Both
@@ -35,7 +35,7 @@ def compare(before: pd.DataFrame, after: pd.DataFrame, value: str = "correct", g
     weights = stats.two_way_weights(*tables[0][0].shape, N_RESAMPLES)
     old, new = (_ratio(table, weights) for table in tables)
     change = Ratio(*(b - a for a, b in zip(old, new, strict=True)))
-    return Comparison(_interval(old, after[value]), _interval(new, after[value]), _interval(change))
+    return RateChange(_interval(old, after[value]), _interval(new, after[value]), _interval(change))
 
 
 def rate(frame: pd.DataFrame, value: str = "correct", given: str | None = None) -> Estimate:
@@ -112,12 +112,12 @@ def learning_curve(frame: pd.DataFrame, value: str = "correct", given: str | Non
 
 
 def by_group(before: pd.DataFrame, after: pd.DataFrame, group: str, value: str = "correct") -> pd.DataFrame:
-    """One row a value of ``group``: ``n_problems`` and the ``Comparison`` as columns, lowest after first."""
+    """One row per value of ``group``: ``n_problems`` and the ``RateChange`` as columns, lowest after first."""
     rows = []
     for name, new in after.groupby(group):
         old = before[before[group] == name]
-        rows.append({group: name, "n_problems": new["problem_id"].nunique()} | compare(old, new, value)._asdict())
-    table = pd.DataFrame(rows, columns=[group, "n_problems", *Comparison._fields])
+        rows.append({group: name, "n_problems": new["problem_id"].nunique()} | rate_change(old, new, value)._asdict())
+    table = pd.DataFrame(rows, columns=[group, "n_problems", *RateChange._fields])
     return table.sort_values("after", key=lambda column: column.map(lambda e: e.mean), ignore_index=True)
 
 
@@ -157,7 +157,7 @@ def gain_on_solved(before: pd.DataFrame, after: pd.DataFrame) -> float:
 
 
 def majority_vote(frame: pd.DataFrame, of: int | None = None) -> pd.DataFrame:
-    """One row a vote: is the answer that most samples box the right one? Columns ``run, problem_id, correct``.
+    """One row per vote: is the answer that most samples box the right one? Columns ``run, problem_id, correct``.
 
     ``of``: how many samples vote together, so that a problem with 32 has four votes of 8; None: all of a problem's. Samples
     without a box do not vote; ties go to the answer that came first.

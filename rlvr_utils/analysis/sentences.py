@@ -11,7 +11,7 @@ import pandas as pd
 from rlvr_utils.stats import Estimate, out_of, percent
 
 from .categories import LengthChange
-from .rates import Comparison
+from .rates import RateChange
 
 
 def points(change: Estimate) -> str:
@@ -22,20 +22,16 @@ def points(change: Estimate) -> str:
     return f"{mean} ({low} to {high})"
 
 
-def improved_sentence(what: str, result: Comparison, n_problems: int, n_runs: int) -> str:
+def improved_sentence(what: str, result: RateChange, n_problems: int, n_runs: int) -> str:
     """Did ``what`` rise, fall, or can neither be told?"""
     over = f"{n_problems} problems and {n_runs} seeds" if n_runs > 1 else f"{n_problems} problems, one run"
     before, after = percent(result.before), percent(result.after)
     verdict = _direction(result.change)
     if verdict is None:
-        return (
-            f"Whether {what} changed cannot be told: {before} before, {after} after, "
-            f"a change of {points(result.change)} points over {over}; the interval holds zero."
-        )
-    return (
-        f"{what[0].upper()}{what[1:]} {verdict} from {before} to {after}: "
-        f"{points(result.change)} points, paired over {over}."
-    )
+        return (f"Whether {what} changed cannot be told: {before} before, {after} after, "
+                f"a change of {points(result.change)} points over {over}; the interval holds zero.")
+    return (f"{what[0].upper()}{what[1:]} {verdict} from {before} to {after}: "
+            f"{points(result.change)} points, paired over {over}.")
 
 
 def _direction(change: Estimate) -> str | None:
@@ -44,7 +40,7 @@ def _direction(change: Estimate) -> str | None:
     return "fell" if change.high < 0 else None
 
 
-def split_sentence(boxed: Comparison, right_if_boxed: Comparison) -> str:
+def split_sentence(boxed: RateChange, right_if_boxed: RateChange) -> str:
     """Is it the box alone? Boxes counted apart from being right given a box."""
     box = f"Boxes went from {percent(boxed.before)} to {percent(boxed.after)}"
     old, new = percent(right_if_boxed.before), percent(right_if_boxed.after)
@@ -85,10 +81,8 @@ def samples_needed_sentence(before: pd.DataFrame, after: pd.DataFrame) -> str:
         return (f"Somewhere among {reached.iloc[0]:.0f} samples of the base model there is a right one as often as a single "
                 "sample of the trained model is right; but to pick it takes the verifier.")
     most = before.iloc[-1]
-    return (
-        f"Even {most['k']:.0f} samples of the base model ({100 * most['mean']:.0f} %) do not reach "
-        f"one sample of the trained model."
-    )
+    return (f"Even {most['k']:.0f} samples of the base model ({100 * most['mean']:.0f} %) do not reach "
+            f"one sample of the trained model.")
 
 
 def beyond_sentence(n_unsolved: int, n_samples: int, after: Estimate | None) -> str:
@@ -96,10 +90,8 @@ def beyond_sentence(n_unsolved: int, n_samples: int, after: Estimate | None) -> 
     if after is None:
         return f"Every problem was solved by at least one of {n_samples} base samples: nothing is left to learn anew."
     kind = "problem was" if n_unsolved == 1 else "problems were"
-    return (
-        f"{n_unsolved} {kind} never solved in {n_samples} samples of the base model; "
-        f"after training {percent(after)} of the samples on them are right."
-    )
+    return (f"{n_unsolved} {kind} never solved in {n_samples} samples of the base model; "
+            f"after training {percent(after)} of the samples on them are right.")
 
 
 def learned_or_sharpened(share: float, n_samples: int, beyond: Estimate | None) -> str:
@@ -132,7 +124,7 @@ def grid_sentence(grid: pd.DataFrame) -> str:
     return f"{'; '.join(parts)}. Both were chosen on these test problems, which flatters both a little."
 
 
-def mistake_sentence(mistake: Comparison | None, difference: Estimate | None) -> str:
+def mistake_sentence(mistake: RateChange | None, difference: Estimate | None) -> str:
     """What full fine-tuning's learning rate used with LoRA costs at equal samples (``difference``: minus the default)."""
     if mistake is None or difference is None:
         return "LoRA at full fine-tuning's learning rate: not run."
@@ -168,10 +160,8 @@ def _verdict(change: Estimate, smallest_gap: float) -> str:
 
 def prompting_sentence(alone: Estimate, shots: int, after: Estimate) -> str:
     """Which gets further: ``shots`` exemplars in the base model's prompt, for nothing, or training without any?"""
-    facts = (
-        f"The base model with {shots} solved exemplars in the prompt: {percent(alone)}; "
-        f"the trained model without any, on the same problems: {percent(after)}"
-    )
+    facts = (f"The base model with {shots} solved exemplars in the prompt: {percent(alone)}; "
+             f"the trained model without any, on the same problems: {percent(after)}")
     if after.low > alone.high:
         return f"{facts}. Training gets further than the prompt, by about {100 * (after.mean - alone.mean):.0f} points."
     if after.high < alone.low:
@@ -179,7 +169,7 @@ def prompting_sentence(alone: Estimate, shots: int, after: Estimate) -> str:
     return f"{facts}. The intervals overlap: the prompt alone may do as well."
 
 
-def control_sentence(arm: str, control: Comparison | None, gain: Estimate) -> str:
+def control_sentence(arm: str, control: RateChange | None, gain: Estimate) -> str:
     """What a control arm gains, as a share of ``gain``, the change under the verifier's reward."""
     if control is None:
         return f"{arm}: not run."
@@ -199,14 +189,12 @@ def length_sentence(change: LengthChange) -> str:
     more = "more" if change.from_working > 0 else "fewer"
     if abs(total) < 0.5:
         return f"Responses kept their length ({change.before:.1f} tokens before, {change.after:.1f} after)."
-    return (
-        f"Responses {verb} from {change.before:.1f} to {change.after:.1f} tokens ({total:+.1f}): "
-        f"{change.from_working:+.1f} because {more} of them are worked, "
-        f"{change.within:+.1f} because worked and blurted responses changed length themselves."
-    )
+    return (f"Responses {verb} from {change.before:.1f} to {change.after:.1f} tokens ({total:+.1f}): "
+            f"{change.from_working:+.1f} because {more} of them are worked, "
+            f"{change.within:+.1f} because worked and blurted responses changed length themselves.")
 
 
-def cogent_sentence(cogent: Comparison, sound: Comparison) -> str:
+def cogent_sentence(cogent: RateChange, sound: RateChange) -> str:
     """Were the wrong answers "largely cogent"? Their share among the wrong, and that of those with only true steps."""
     after = cogent.after
     if not np.isfinite(after.mean):
@@ -233,10 +221,8 @@ def spread_sentence(own: float, reference: Sequence[float]) -> str:
     low, high = max(0.0, values.mean() - half), min(1.0, values.mean() + half)
     place = "inside" if low <= own <= high else "below" if own < low else "above"
     chance = "" if place == "inside" else "; by chance alone that happens to one run in twenty"
-    return (
-        f"This run ended at {100 * own:.1f} %, {place} the {100 * low:.1f} to {100 * high:.1f} % "
-        f"in which one more seed should end, going by {len(values)} runs (95 % prediction interval){chance}."
-    )
+    return (f"This run ended at {100 * own:.1f} %, {place} the {100 * low:.1f} to {100 * high:.1f} % "
+            f"in which one more seed should end, going by {len(values)} runs (95 % prediction interval){chance}.")
 
 
 def lora_sentence(full_minus_lora: Estimate | None, smallest_gap: float) -> str | None:
@@ -257,7 +243,7 @@ def lora_sentence(full_minus_lora: Estimate | None, smallest_gap: float) -> str 
     return f"{said}. The interval is too wide to rule a gap of {margin} in or out: more seeds are needed."
 
 
-def readable(table: pd.DataFrame) -> pd.DataFrame:
+def as_text(table: pd.DataFrame) -> pd.DataFrame:
     """``table`` with its estimates as text: ``change`` in points, the others in percent."""
     table = table.copy()
     for column in table:

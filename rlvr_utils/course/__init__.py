@@ -2,5 +2,3 @@
 
 from .report import write_report
 from .runner import CourseError, course_notebooks, notebook_parameters, run_course
-
-__all__ = ["CourseError", "course_notebooks", "notebook_parameters", "run_course", "write_report"]

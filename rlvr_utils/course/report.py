@@ -1,7 +1,8 @@
 """One HTML file with every executed notebook and a table of contents.
 
-Pictures, styles and text are all in the file. Only formulas are set by MathJax from the network, where there
-is one; without it they stay readable as LaTeX.
+nbconvert makes a page per notebook, without contents. Here it renders one notebook that holds them all. Pictures, styles
+and text are all in the file. Only formulas are set by MathJax from the network, where there is one; without it they stay
+readable as LaTeX.
 """
 
 from __future__ import annotations

@@ -6,17 +6,37 @@ import dataclasses
 import difflib
 import logging
 import os
+import shutil
+import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
+from unittest.mock import patch
 
 from rlvr_utils import REPO
 from rlvr_utils.profiles import Profile
 from rlvr_utils.system.paths import expanded
 
-from .progress import EXPECTED_SECONDS, Progress, in_words
 from .report import write_report
+
+#: Seconds a notebook of profile ``mini`` takes on two cores, for the first estimate of the time left.
+EXPECTED_SECONDS = {
+    "00_start_here": 20,
+    "01_boxed_answer_verifier": 5,
+    "02_grpo_on_toy_tensors": 60,
+    "03_lora_setup": 20,
+    "04_training_run": 210,
+    "05_results_analysis": 15,
+}
+#: What an unknown notebook is taken for.
+TYPICAL_SECONDS = 60
+#: The table counts as this many seconds of experience, so that one odd notebook does not turn the estimate.
+TRUST = 60.0
+#: Where lines cannot be rewritten (a log file), a long cell says that it is alive this often.
+LOG_EVERY = 20.0
 
 
 class CourseError(RuntimeError):
@@ -62,7 +82,7 @@ def run_course(
     plan = _plan(paths, {"profile": profile, **(parameters or {})})
     output_dir = expanded(output_dir).resolve()
     output_dir.mkdir(parents=True, exist_ok=True)
-    progress = Progress([path.stem for path in paths], EXPECTED_SECONDS if profile == "mini" else None)
+    progress = ProgressLine([path.stem for path in paths], EXPECTED_SECONDS if profile == "mini" else None)
     with _own_kernel():
         for path, values in plan.items():
             _execute(path, output_dir / path.name, values, progress)
@@ -128,7 +148,7 @@ def _with_overrides(parameters: Mapping[str, object], names: Sequence[str]) -> d
     return rest | ({"overrides": {**rest.get("overrides", {}), **settings}} if settings else {})
 
 
-def _execute(notebook: Path, output: Path, parameters: dict, progress: Progress) -> None:
+def _execute(notebook: Path, output: Path, parameters: dict, progress: ProgressLine) -> None:
     import papermill
     from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
@@ -139,15 +159,8 @@ def _execute(notebook: Path, output: Path, parameters: dict, progress: Progress)
     kept = f"What ran so far is kept in {_short(output)}."
     try:
         papermill.execute_notebook(
-            notebook,
-            output,
-            parameters,
-            kernel_name="python3",
-            progress_bar=False,
-            stdout_file=progress,
-            stderr_file=progress,
-            on_cell_execute=lambda **_: progress.start_cell(),
-        )
+            notebook, output, parameters, kernel_name="python3", progress_bar=False, stdout_file=progress,
+            stderr_file=progress, on_cell_execute=lambda **_: progress.start_cell())
     except PapermillExecutionError as error:
         progress.stop()
         reason = f"{error.ename}: {' '.join(str(error.evalue).split())}"
@@ -160,28 +173,109 @@ def _execute(notebook: Path, output: Path, parameters: dict, progress: Progress)
 
 @contextmanager
 def _own_kernel() -> Iterator[None]:
-    """Make ``python3`` mean this interpreter and ``rlvr_utils`` this copy of it, whatever is installed."""
+    """Make ``python3`` mean this interpreter and ``rlvr_utils`` this copy of it, whatever is installed; then put it back."""
     from ipykernel.kernelspec import write_kernel_spec
 
     logging.getLogger("papermill").setLevel(logging.ERROR)
-    names = ("JUPYTER_PATH", "PYTHONPATH")
-    before = {name: os.environ.get(name) for name in names}
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ):
         # The kernel's own log has nothing for a learner: that a local socket is not encrypted, that it was interrupted. A
         # file beside the notebooks that is called like a library must not be taken for it.
         options = ["--log-level=50", "--InteractiveShellApp.ignore_cwd=True"]
         write_kernel_spec(Path(folder) / "kernels" / "python3", extra_arguments=options)
-        for name, first in zip(names, (folder, str(REPO)), strict=True):
-            os.environ[name] = os.pathsep.join(filter(None, (first, before[name])))
-        try:
-            yield
-        finally:
-            for name in names:
-                os.environ.pop(name)
-            os.environ.update({name: value for name, value in before.items() if value is not None})
+        for name, first in (("JUPYTER_PATH", folder), ("PYTHONPATH", str(REPO))):
+            os.environ[name] = os.pathsep.join(filter(None, (first, os.environ.get(name))))
+        yield
 
 
 def _short(path: Path) -> str:
     """The path as seen from here, where that is shorter."""
     path, here = Path(path).resolve(), Path.cwd()
     return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
+
+
+# --- where a run of the notebooks is, and how long it will still take ---
+
+
+class ProgressLine:
+    """Follows notebooks ``names`` on ``out``: a line that rewrites itself, or, in a log, a line now and then.
+
+    It is also the file that a notebook's printed lines go to: the last of them stands behind the progress, so
+    that a training run is seen while it runs. ``expected`` are seconds per notebook; with None (a profile that
+    nobody has timed) no time left is shown, rather than an invented one. papermill's own bar counts the cells of one
+    notebook, of which one takes most of the time, and shows nothing of what a cell prints.
+    """
+
+    def __init__(self, names: Sequence[str], expected: Mapping[str, float] | None, out: TextIO | None = None,
+                 clock: Callable[[], float] = time.monotonic) -> None:
+        self.names, self.expected = list(names), expected
+        self.out, self.clock = out or sys.stdout, clock
+        self.done: dict[str, float] = {}
+        self.current, self.cells, self.cell, self.note = "", 0, 0, ""
+        self.started = self.last_line = clock()
+
+    def start_notebook(self, name: str, cells: int) -> None:
+        self.current, self.cells, self.cell, self.note = name, cells, 0, ""
+        self.started = self.clock()
+        self._show(important=True)
+
+    def start_cell(self) -> None:
+        self.cell, self.note = self.cell + 1, ""
+        self._show()
+
+    def finish_notebook(self) -> None:
+        self.done[self.current] = self.clock() - self.started
+        self._line(f"{self.current}  {self.cells} cells in {in_words(self.done[self.current])}", final=True)
+        self.current = ""
+
+    def stop(self) -> None:
+        """Leave the line as it stands: something failed, and a message follows."""
+        if self.out.isatty():
+            self.out.write("\n")
+
+    def write(self, text: str) -> int:
+        """Take what the notebook prints (papermill's ``stdout_file``)."""
+        lines = [line.strip() for line in text.replace("\r", "\n").split("\n")]
+        self.note = next((line for line in reversed(lines) if line), self.note)
+        self._show()
+        return len(text)
+
+    def flush(self) -> None:
+        self.out.flush()
+
+    def seconds_left(self) -> float | None:
+        """Expected seconds of what is not done, scaled by how this machine has kept to the table so far."""
+        if self.expected is None:
+            return None
+        running = self.clock() - self.started if self.current else 0.0
+        usual = sum(map(self._expected, self.done))
+        speed = (sum(self.done.values()) + TRUST) / (usual + TRUST)
+        waiting = [name for name in self.names if name not in self.done and name != self.current]
+        current = max(0.0, speed * self._expected(self.current) - running) if self.current else 0.0
+        return current + speed * sum(map(self._expected, waiting))
+
+    def _expected(self, name: str) -> float:
+        return (self.expected or {}).get(name, TYPICAL_SECONDS)
+
+    def _show(self, important: bool = False) -> None:
+        left = self.seconds_left()
+        time_left = "" if left is None else f"  about {in_words(left)} left"
+        note = f"  | {self.note}" if self.note else ""
+        self._line(f"{self.current}  cell {self.cell}/{self.cells}{time_left}{note}", important=important)
+
+    def _line(self, text: str, important: bool = False, final: bool = False) -> None:
+        number = f"[{min(len(self.done) + (not final), len(self.names))}/{len(self.names)}]"
+        if self.out.isatty():
+            width = shutil.get_terminal_size().columns - 1
+            self.out.write(f"\r\x1b[K{f'{number} {text}'[:width]}" + ("\n" if final else ""))
+        elif important or final or self.clock() - self.last_line >= LOG_EVERY:
+            self.out.write(f"{number} {text}\n")
+            self.last_line = self.clock()
+        self.out.flush()
+
+
+def in_words(seconds: float) -> str:
+    """A duration as people say it: ``40 s``, ``7 min``, ``2 h 10 min``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"

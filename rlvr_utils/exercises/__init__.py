@@ -5,8 +5,7 @@ on inputs of its own and answers with a :class:`Report`: not attempted, not righ
 input, what came out), or right. ``progress()`` shows the states of all exercises, kept in ``runs/exercises.json``.
 """
 
-from .catalogue import EXERCISES, Exercise
-from .checking import Report
+from .attempts import Report, progress
 from .grpo import (
     check_advantages,
     check_averages,
@@ -27,9 +26,7 @@ from .results import (
     check_paired_bootstrap,
     check_pass_at_k,
     check_projection,
-    check_two_numbers,
 )
-from .states import progress
 from .training import (
     check_batch,
     check_length_reward,
@@ -42,38 +39,6 @@ from .verifier import (
     check_one_spelling,
     check_same_number,
     check_shotgun,
+    check_two_numbers,
     check_wilson,
 )
-
-__all__ = [
-    "EXERCISES",
-    "Exercise",
-    "Report",
-    "check_advantages",
-    "check_averages",
-    "check_batch",
-    "check_category",
-    "check_clipped_term",
-    "check_count",
-    "check_decomposition",
-    "check_first_gradients",
-    "check_first_step",
-    "check_k3",
-    "check_last_box",
-    "check_length_reward",
-    "check_logit_gradient",
-    "check_memory",
-    "check_merge",
-    "check_metrics_row",
-    "check_mixed_groups",
-    "check_one_spelling",
-    "check_paired_bootstrap",
-    "check_pass_at_k",
-    "check_projection",
-    "check_resume",
-    "check_same_number",
-    "check_shotgun",
-    "check_two_numbers",
-    "check_wilson",
-    "progress",
-]

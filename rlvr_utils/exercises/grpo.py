@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .checking import Attempt, brief, check, close
+from .attempts import Attempt, brief, close, exercise
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,7 +20,7 @@ def random_tensor(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-@check("02-advantages")
+@exercise("02-advantages", "2.1 Advantages of several groups", difficulty=2, minutes=10)
 def check_advantages(mine: Attempt) -> None:
     """``my_advantages(rewards, group_size)``: zero sums, no effect of shift and scale, groups apart, sample std."""
     import torch
@@ -32,8 +32,7 @@ def check_advantages(mine: Attempt) -> None:
     sums = found.reshape(2, 4).sum(axis=1)
     mine.must("the advantages of each group sum to 0", close(sums, [0, 0]), f"sums {brief(sums)}")
     mine.must("the better response has the higher advantage", found[1] > found[0] and found[7] > found[4])
-    shifted = mine.numbers(rewards + 5, 4)
-    mine.equals("adding the same to all rewards changes nothing", shifted, found)
+    mine.equals("adding the same to all rewards changes nothing", mine.numbers(rewards + 5, 4), found)
     scaled = mine.numbers(rewards * 10, 4)
     mine.equals("rewards of 10 instead of 1 change nothing (but for the small constant)", scaled, found, 2e-3)
     equal = mine.numbers(torch.tensor([1.0, 1, 1, 1, 0, 0, 0, 0], dtype=torch.float64), 4)
@@ -58,7 +57,7 @@ def slope(mine: Attempt, ratio: float, advantage: float) -> float:
     return torch.autograd.grad(term.sum(), logps)[0].item()
 
 
-@check("02-clipped-term")
+@exercise("02-clipped-term", "2.2 Ratio and clip", difficulty=3, minutes=15)
 def check_clipped_term(mine: Attempt) -> None:
     """``my_clipped_term(logps, old_logps, advantages, epsilon)``: value and slope inside and outside of the clip."""
     from rlvr_utils.grpo import clipped_term
@@ -81,14 +80,13 @@ def check_clipped_term(mine: Attempt) -> None:
     mine.equals("it agrees with the course's term, epsilon included", mine.numbers(logps, old, advantages, 0.3), wanted)
 
 
-@check("02-logit-gradient")
+@exercise("02-logit-gradient", "2.3 Which way do the logits go?", difficulty=3, minutes=10)
 def check_logit_gradient(mine: Attempt) -> None:
     """``my_logit_gradient(logits, action, advantage)``: d loss / d logits of one sampled token at ratio 1."""
     import torch
 
     logits = torch.tensor([1.0, 0.0, -1.0, 2.0], dtype=torch.float64)
-    found = mine.numbers(logits, 1, 1.0, shape=(4,))
-    mine.equals("the pushes on all logits sum to 0", found.sum(), 0)
+    mine.equals("the pushes on all logits sum to 0", mine.numbers(logits, 1, 1.0, shape=(4,)).sum(), 0)
     found = mine.numbers(logits, 1, 1.0)
     mine.must("a positive advantage: a step *against* the gradient raises the sampled token", found[1] < 0,
               f"{found[1]:.6g} on the sampled token", "a negative number there")
@@ -103,7 +101,7 @@ def check_logit_gradient(mine: Attempt) -> None:
         mine.equals("autograd finds the same", mine.numbers(point.detach(), action, 0.7), wanted)
 
 
-@check("02-averages")
+@exercise("02-averages", "2.4 Two averages under a mask", difficulty=2, minutes=10)
 def check_averages(mine: Attempt) -> None:
     """``my_average(term, mask, loss_type)``, "grpo" or "dapo": padding, constants, and what a token weighs."""
     import torch
@@ -128,14 +126,13 @@ def check_averages(mine: Attempt) -> None:
                   close(mine.numbers(one, mask, "grpo"), 1 / (3 * length)), expected=f"1 / (3 responses x {length} tokens)")
 
 
-@check("02-k3")
+@exercise("02-k3", "2.5 The KL estimate k3", difficulty=3, minutes=10)
 def check_k3(mine: Attempt) -> None:
     """``my_k3(logps, ref_logps)``: never negative, zero when equal, right on average, digits kept when small."""
     import torch
 
     logps, reference = random_tensor(8), random_tensor(8, seed=1)
-    found = mine.numbers(logps, reference, shape=(8,))
-    mine.must("it is never negative", found.min() >= 0)
+    mine.must("it is never negative", mine.numbers(logps, reference, shape=(8,)).min() >= 0)
     mine.equals("equal policies are 0 apart", mine.numbers(logps, logps.clone()), [0] * 8)
     mine.must("both directions count: it grows when the token became likelier and when it became less likely",
               bool((mine.numbers(torch.tensor([-1.0, -3.0]), torch.tensor([-2.0, -2.0])) > 0.1).all()))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .checking import Attempt, brief, check, close
+from .attempts import Attempt, brief, close, exercise
 from .grpo import random_tensor
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def two_gradients(mine: Attempt, g: Tensor, x: Tensor, A: Tensor, B: Tensor, sca
     return tuple(result)
 
 
-@check("03-first-gradients")
+@exercise("03-first-gradients", "3.1 The first gradients", difficulty=3, minutes=15)
 def check_first_gradients(mine: Attempt) -> None:
     """``my_gradients(g, x, A, B, scale)``: which is zero at the start, sums over rows, the scale, autograd."""
     import torch
@@ -55,7 +55,7 @@ def check_first_gradients(mine: Attempt) -> None:
         mine.must("autograd finds the same", close(found, right), f"for {name} {brief(found)}", brief(right))
 
 
-@check("03-merge")
+@exercise("03-merge", "3.2 Merge by hand", difficulty=2, minutes=10)
 def check_merge(mine: Attempt) -> None:
     """``my_merge(W, A, B, alpha)``: the merged layer is the layer beside its adapter, and W is left alone."""
     import torch
@@ -63,8 +63,7 @@ def check_merge(mine: Attempt) -> None:
     _, _, A, B = lora_tensors()
     W, x = random_tensor(5, 4, seed=9), random_tensor(7, 4, seed=8)
     untouched = W.clone()
-    nothing = mine.numbers(W, A, torch.zeros_like(B), 8, shape=(5, 4))
-    mine.equals("with B = 0 the merged weight is W", nothing, untouched)
+    mine.equals("with B = 0 the merged weight is W", mine.numbers(W, A, torch.zeros_like(B), 8, shape=(5, 4)), untouched)
     merged = torch.as_tensor(mine.numbers(W, A, B, 8, shape=(5, 4)))
     mine.must("W itself is not changed", torch.equal(W, untouched), f"W is now {brief(W)}", "a new matrix")
     for alpha in (8, 32):
@@ -83,7 +82,7 @@ def lora_count(hidden: int, inner: int, n_heads: int, n_kv_heads: int, n_blocks:
     return n_blocks * rank * (2 * 2 * hidden + 2 * (hidden + keys) + 3 * (hidden + inner))
 
 
-@check("03-count")
+@exercise("03-count", "3.3 Count the numbers", difficulty=3, minutes=15)
 def check_count(mine: Attempt) -> None:
     """``my_lora_count(hidden, inner, n_heads, n_kv_heads, n_blocks, rank)``: rank, blocks, key/value heads, the 8B."""
     one = mine.numbers(*LLAMA_8B, 1, shape=())
@@ -111,7 +110,7 @@ def adams_change(A: Tensor, g: Tensor, x: Tensor, alpha: float, lr: float) -> Te
     return scale * B.detach() @ A
 
 
-@check("03-first-step")
+@exercise("03-first-step", "3.4 What Adam's first step does", difficulty=4, minutes=20)
 def check_first_step(mine: Attempt) -> None:
     """``my_first_change(A, g, x, alpha, lr)``: direction, the trade between alpha and rate, the rank, Adam itself."""
     import torch
@@ -133,7 +132,7 @@ def check_first_step(mine: Attempt) -> None:
         mine.equals("torch's Adam makes the same step", mine.numbers(*drawn, 16, 1e-2), wanted, 1e-4)
 
 
-@check("03-memory")
+@exercise("03-memory", "3.5 Bytes for training", difficulty=2, minutes=10)
 def check_memory(mine: Attempt) -> None:
     """``my_bytes(n_model, n_lora)``: what stays in memory while training, with an adapter or without (None)."""
     bare = mine.numbers(8_000, 0, shape=())

@@ -1,4 +1,4 @@
-"""Checks of notebooks 00 and 05: the two numbers, the paired bootstrap, what a gain is made of, pass@k, projections."""
+"""Checks of notebook 05: the paired bootstrap, what a gain is made of, pass@k, projections."""
 
 from __future__ import annotations
 
@@ -9,27 +9,10 @@ import numpy as np
 
 from rlvr_utils.stats import paired_bootstrap
 
-from .checking import Attempt, brief, check
+from .attempts import Attempt, brief, exercise
 
 
-@check("00-two-numbers")
-def check_two_numbers(mine: Attempt) -> None:
-    """``my_two_numbers(boxed, right) -> (boxed rate, accuracy)``: strict, bounded by the boxed rate, in any order."""
-    generator = np.random.default_rng(0)
-    found = mine.numbers([True, True, False, False], [True, False, True, False], shape=(2,))
-    mine.equals("the boxed rate is the share of responses with a box", found[0], 1 / 2)
-    _, accuracy = mine.numbers([True, False, False, False], [True, False, False, False])
-    mine.equals("accuracy is a share of all responses, not of the boxed ones", accuracy, 1 / 4)
-    _, accuracy = mine.numbers([False, False, True], [True, True, True])
-    mine.equals("a right answer without a box counts as wrong", accuracy, 1 / 3)
-    for _ in range(20):
-        boxed, right = (generator.random((2, 12)) < 0.5).tolist()
-        rate, accuracy = mine.numbers(boxed, right)
-        mine.must("accuracy is never above the boxed rate", accuracy <= rate + 1e-9)
-        mine.equals("the order of the responses does not matter", mine.numbers(boxed[::-1], right[::-1]), (rate, accuracy))
-
-
-@check("05-paired-bootstrap")
+@exercise("05-paired-bootstrap", "5.1 The paired bootstrap", difficulty=3, minutes=15)
 def check_paired_bootstrap(mine: Attempt) -> None:
     """``my_paired_bootstrap(before, after) -> (mean, low, high)``: pairs stay together, and the width is right."""
     generator = np.random.default_rng(0)
@@ -41,14 +24,13 @@ def check_paired_bootstrap(mine: Attempt) -> None:
     after = np.clip(before + generator.normal(0.1, 0.2, 80), 0, 1)
     mean, low, high = mine.numbers(before, after)
     mine.must("the mean lies inside of the interval", low < mean < high)
-    back = mine.numbers(after, before)
-    mine.equals("before and after exchanged turn the sign", back, (-mean, -high, -low), 0.02)
+    mine.equals("before and after exchanged turn the sign", mine.numbers(after, before), (-mean, -high, -low), 0.02)
     small, large = mine.numbers(before[:20], after[:20]), mine.numbers(before, after)
     mine.must("more problems narrow it", large[2] - large[1] < small[2] - small[1])
     mine.equals("its middle 95 % are the course's", mine.numbers(before, after), paired_bootstrap(before, after), 0.005)
 
 
-@check("05-decomposition")
+@exercise("05-decomposition", "5.2 Format apart from substance", difficulty=3, minutes=15)
 def check_decomposition(mine: Attempt) -> None:
     """``my_parts(before, after) -> (format, substance)``: they add up, each is 0 alone, and time may run back."""
     rates = (0.0, 0.3, 0.5, 1.0)
@@ -63,7 +45,7 @@ def check_decomposition(mine: Attempt) -> None:
     mine.equals("with before and after exchanged each part only turns its sign", back, -forth)
 
 
-@check("05-pass-at-k")
+@exercise("05-pass-at-k", "5.3 pass@k without bias", difficulty=3, minutes=15)
 def check_pass_at_k(mine: Attempt) -> None:
     """``my_pass_at_k(n, c, k)``: one try, never right, more tries, and no bias."""
     for c in range(9):
@@ -103,7 +85,7 @@ WHY = {
 }
 
 
-@check("05-category")
+@exercise("05-category", "5.4 What went wrong?", difficulty=3, minutes=15)
 def check_category(mine: Attempt) -> None:
     """``my_category(row, response, cut_off)``: each wrong response gets its one category of notebook 05's table."""
     for category, response, cut_off in WRONG:
@@ -115,7 +97,7 @@ def check_category(mine: Attempt) -> None:
     mine.must("it reads the ground truth from the row", found == "right_work_wrong_box", expected="right_work_wrong_box")
 
 
-@check("05-projection")
+@exercise("05-projection", "5.5 Project a curve", difficulty=4, minutes=20)
 def check_projection(mine: Attempt) -> None:
     """``my_projection(steps, rewards, at, start, scale)``: exact on an exact curve, bounded, least squares."""
     steps, later, scale = np.arange(1.0, 26.0), np.array([1.0, 50.0, 100.0, 400.0]), 30.0

@@ -7,7 +7,7 @@ import random
 
 import numpy as np
 
-from .checking import Attempt, brief, check, close
+from .attempts import Attempt, brief, close, exercise
 
 
 def entries(mine: Attempt, result: object, names: tuple[str, ...]) -> dict[str, float]:
@@ -18,7 +18,7 @@ def entries(mine: Attempt, result: object, names: tuple[str, ...]) -> dict[str, 
     return {name: float(value) for name, value in result.items()}
 
 
-@check("04-batch")
+@exercise("04-batch", "4.1 Steps, prompts, samples", difficulty=2, minutes=10)
 def check_batch(mine: Attempt) -> None:
     """``my_batch(prompts, samples, micro_batch, steps, n_problems)``: responses, accumulation, epochs, refusal."""
     names = ("responses a step", "accumulation steps", "responses in all", "epochs")
@@ -45,7 +45,7 @@ def check_batch(mine: Attempt) -> None:
                   "no ValueError")
 
 
-@check("04-mixed-groups")
+@exercise("04-mixed-groups", "4.2 Groups that teach something", difficulty=2, minutes=10)
 def check_mixed_groups(mine: Attempt) -> None:
     """``my_mixed_share(p, group_size)``: the ends, symmetry, more samples, pairs, and a simulation."""
     for p in (0.0, 1.0):
@@ -62,7 +62,7 @@ def check_mixed_groups(mine: Attempt) -> None:
         mine.equals("40,000 simulated groups agree", mine.numbers(p, size), share, 0.01)
 
 
-@check("04-metrics-row")
+@exercise("04-metrics-row", "4.3 A row of metrics", difficulty=2, minutes=10)
 def check_metrics_row(mine: Attempt) -> None:
     """``my_metrics(rewards, group_size)``: the mean reward and the share of groups without a spread, as TRL logs them."""
     names = ("reward", "frac_reward_zero_std")
@@ -86,7 +86,7 @@ def check_metrics_row(mine: Attempt) -> None:
         mine.equals("the order of groups, and within a group, does not matter", metrics(other, 4), found)
 
 
-@check("04-resume")
+@exercise("04-resume", "4.4 Where to go on", difficulty=3, minutes=15)
 def check_resume(mine: Attempt) -> None:
     """``my_resume(rows, checkpoints) -> (step, kept rows)``: the newest complete one, each step once, input untouched."""
     rows = [{"step": step, "reward": step / 10} for step in range(1, 9)]
@@ -116,7 +116,7 @@ def check_resume(mine: Attempt) -> None:
     mine.must("after going on, each step stands once", again == list(range(1, 9)), f"steps {again}")
 
 
-@check("04-length-reward")
+@exercise("04-length-reward", "4.5 A reward with a length term", difficulty=3, minutes=15)
 def check_length_reward(mine: Attempt) -> None:
     """``my_reward(completions, ground_truth, **columns)``: right above wrong at any length, shorter above longer."""
 

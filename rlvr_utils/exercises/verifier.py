@@ -1,4 +1,4 @@
-"""Checks of notebook 01: finding the answer, comparing it, attacking a grader, and an interval for its errors."""
+"""Checks of notebooks 00 and 01: two rates, finding and comparing answers, attacking a grader, an interval."""
 
 from __future__ import annotations
 
@@ -6,17 +6,35 @@ import random
 import re
 from fractions import Fraction
 
+import numpy as np
+
 from rlvr_utils.stats import wilson_interval
 from rlvr_utils.verifier import verify
 
-from .checking import Attempt, brief, check, close
+from .attempts import Attempt, brief, close, exercise
+
+
+@exercise("00-two-numbers", "0.1 The two numbers", difficulty=1, minutes=5)
+def check_two_numbers(mine: Attempt) -> None:
+    """``my_two_numbers(boxed, right) -> (boxed rate, accuracy)``: strict, bounded by the boxed rate, in any order."""
+    generator = np.random.default_rng(0)
+    found = mine.numbers([True, True, False, False], [True, False, True, False], shape=(2,))
+    mine.equals("the boxed rate is the share of responses with a box", found[0], 1 / 2)
+    _, accuracy = mine.numbers([True, False, False, False], [True, False, False, False])
+    mine.equals("accuracy is a share of all responses, not of the boxed ones", accuracy, 1 / 4)
+    _, accuracy = mine.numbers([False, False, True], [True, True, True])
+    mine.equals("a right answer without a box counts as wrong", accuracy, 1 / 3)
+    for _ in range(20):
+        boxed, right = (generator.random((2, 12)) < 0.5).tolist()
+        rate, accuracy = mine.numbers(boxed, right)
+        mine.must("accuracy is never above the boxed rate", accuracy <= rate + 1e-9)
+        mine.equals("the order of the responses does not matter", mine.numbers(boxed[::-1], right[::-1]), (rate, accuracy))
 
 
 def check_boxes(mine: Attempt, name: str, cases: dict[str, str | None]) -> None:
     """One property of ``my_last_box``: each text of ``cases`` with what its last box holds."""
     for text, answer in cases.items():
-        found = mine(text)
-        mine.must(name, found == answer, expected="None" if answer is None else brief(answer))
+        mine.must(name, mine(text) == answer, expected=brief(answer))
 
 
 BOXES = {
@@ -32,7 +50,7 @@ BOXES = {
 }
 
 
-@check("01-last-box")
+@exercise("01-last-box", "1.1 The last box", difficulty=3, minutes=15)
 def check_last_box(mine: Attempt) -> None:
     """``my_last_box(text) -> str | None``: nesting, the last box, escaped braces, and the boxes that are no answer."""
     check_boxes(mine, "it finds the content of a single box", {r"The answer is $\boxed{12}$.": "12", r"\boxed{x}": "x"})
@@ -46,22 +64,22 @@ def check_last_box(mine: Attempt) -> None:
         check_boxes(mine, name, cases)
 
 
-@check("01-one-spelling")
+@exercise("01-one-spelling", "1.2 One spelling for a fraction", difficulty=2, minutes=10)
 def check_one_spelling(mine: Attempt) -> None:
     """``my_one_spelling(answer) -> str``: one text for every way to write a fraction, and no other change."""
     draw = random.Random(0)
     for _ in range(20):
         a, b = draw.randint(1, 9), draw.randint(2, 9)
         wanted = rf"\frac{{{a}}}{{{b}}}"
-        for frac in (r"\frac", r"\dfrac", r"\tfrac"):
-            found = mine(rf"{frac}{{{a}}}{{{b}}}")
-            mine.must(r"\dfrac and \tfrac become \frac", found == wanted, expected=brief(wanted))
-        for text in (rf"\frac{a}{b}", rf"\frac{a}{{{b}}}", rf"\frac{{{a}}}{b}", rf"\dfrac{a}{b}"):
-            found = mine(text)
-            mine.must("a digit without braces gets them", found == wanted, expected=brief(wanted))
-        for text in (rf"\frac{{ {a} }} {{{b}}}", rf" \frac {a} {b} "):
-            found = mine(text)
-            mine.must("spaces are dropped", found == wanted, expected=brief(wanted))
+        cases = {
+            r"\dfrac and \tfrac become \frac": [rf"{frac}{{{a}}}{{{b}}}" for frac in (r"\frac", r"\dfrac", r"\tfrac")],
+            "a digit without braces gets them": [
+                rf"\frac{a}{b}", rf"\frac{a}{{{b}}}", rf"\frac{{{a}}}{b}", rf"\dfrac{a}{b}"],
+            "spaces are dropped": [rf"\frac{{ {a} }} {{{b}}}", rf" \frac {a} {b} "],
+        }
+        for name, texts in cases.items():
+            for text in texts:
+                mine.must(name, mine(text) == wanted, expected=brief(wanted))
     for text in (r"\frac123", r"x+\frac12+\tfrac{3}4", r"\frac{10}{3}"):
         once = mine(text)
         mine.must("a second time changes nothing", mine(once) == once)
@@ -77,7 +95,7 @@ def check_one_spelling(mine: Attempt) -> None:
         mine.must("what needs no change is left alone", mine(text) == text, expected=brief(text))
 
 
-@check("01-same-number")
+@exercise("01-same-number", "1.3 A grader for numbers", difficulty=3, minutes=15)
 def check_same_number(mine: Attempt) -> None:
     """``my_same_number(answer, truth) -> bool``: exact equality of integers, decimals and fractions, and no errors."""
     half = ("0.5", "1/2", r"\frac{1}{2}", r"\frac{2}{4}", "0.50")
@@ -107,7 +125,7 @@ def any_candidate(response: str, truth: str) -> bool:
     return truth in {part.strip() for pair in candidates for part in pair} or response.strip() == truth
 
 
-@check("01-shotgun")
+@exercise("01-shotgun", "1.4 An attack that need not know", difficulty=2, minutes=10)
 def check_shotgun(mine: Attempt) -> None:
     """``my_attack(low, high) -> str``: one response that the naive grader pays for every answer in the range."""
     for low, high in ((10, 20), (-3, 3), (7, 7), (100, 140)):
@@ -119,7 +137,7 @@ def check_shotgun(mine: Attempt) -> None:
         mine.must("the course's verifier pays for none of it", not paid, f"paid where the answer is {brief(paid)}")
 
 
-@check("01-wilson")
+@exercise("01-wilson", "1.5 An interval for a rate", difficulty=3, minutes=15)
 def check_wilson(mine: Attempt) -> None:
     """``my_wilson(successes, n, z=1.96) -> (low, high)``: the rates that are z standard errors from what was seen."""
     cases = [(3, 10), (2, 400), (50, 100), (0, 20), (20, 20), (1, 1)]

@@ -4,23 +4,18 @@ A view is a pure function from the values of its controls to an output (a figure
 call; ``frame.interactive_or_static`` puts the controls above it where somebody can move them, and shows the output for
 their first values where nobody can.
 
-==============  ===========================  ========================================================
-module          view                         what moves
-==============  ===========================  ========================================================
-``verdicts``    ``verifier_explorer``        a response and a ground truth; the tiers that decide
-``advantages``  ``advantage_explorer``       the rewards of a group, and the scaling
-``clipping``    ``clip_explorer``            both epsilons and an advantage; the clip surface
-``adapter``     ``lora_explorer``            rank, targets, GPU; trained numbers and memory
-``responses``   ``response_browser``         step, reward, verdict, subject; base beside trained
-``projection``  ``projection_explorer``      the cut-off up to which a curve is fitted
-``playground``  ``playground``               your own problem, to the base and to the trained model
-``live``        ``LiveReward``               draws itself while the training runs
-==============  ===========================  ========================================================
+===============  =======================  ========================================================
+module           view                     what moves
+===============  =======================  ========================================================
+``text_views``   ``verifier_explorer``    a response and a ground truth; the tiers that decide
+``text_views``   ``response_browser``     step, reward, verdict, subject; base beside trained
+``grpo_views``   ``advantage_explorer``   the rewards of a group, and the scaling
+``grpo_views``   ``clip_explorer``        both epsilons and an advantage; the clip surface
+``model_views``  ``lora_explorer``        rank, targets, GPU; trained numbers and memory
+``model_views``  ``playground``           your own problem, to the base and to the trained model
+``curve_views``  ``projection_explorer``  the cut-off up to which a curve is fitted
+``curve_views``  ``LiveReward``           draws itself while the training runs
+===============  =======================  ========================================================
 
 Views are imported from their modules, so that a notebook without a model does not wait for PyTorch.
 """
-
-from .frame import Control, Markup, as_written, choice, interactive_or_static, slider, table, text
-from .live import LiveReward
-
-__all__ = ["Control", "LiveReward", "Markup", "as_written", "choice", "interactive_or_static", "slider", "table", "text"]

@@ -9,52 +9,49 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from ipywidgets import Widget
 
-#: A notebook output, as ``plots.figure_bundle`` and :func:`table` make it: data by MIME type, and metadata.
-Output = tuple[dict[str, str], dict]
+#: A notebook output, as ``plots.figure_bundle`` and :func:`table` make it: data by MIME type.
+Output = dict[str, str]
 
 VIEW = "application/vnd.jupyter.widget-view+json"
 
 
 class Control(NamedTuple):
-    """A control before it is a widget: its first ``value``, and what makes the widget where one is wanted."""
+    """A control before it is a widget: the name of its class in ipywidgets, and its options, the first value among them."""
 
-    value: object
-    make: Callable[[], Widget]
+    kind: str
+    options: dict
+
+    @property
+    def value(self) -> object:
+        return self.options["value"]
+
+    def make(self) -> Widget:
+        import ipywidgets  # where nobody can move it, it need not be there
+
+        return getattr(ipywidgets, self.kind)(**self.options)
+
+
+def _control(kind: str, label: str, value: object, width: str = "20em", **options: object) -> Control:
+    looks = {"style": {"description_width": "initial"}, "layout": {"width": width}}
+    return Control(kind, {"value": value, "description": label} | options | looks)
 
 
 def slider(label: str, value: float, low: float, high: float, step: float) -> Control:
     """A number from ``low`` to ``high``; the output follows when the slider is let go."""
-    def make():
-        import ipywidgets  # where nobody can move it, it need not be there
-
-        return ipywidgets.FloatSlider(value=value, min=low, max=high, step=step, description=label,
-                                      continuous_update=False, readout_format=".2f", **_looks())
-    return Control(value, make)
+    return _control("FloatSlider", label, value, min=low, max=high, step=step, continuous_update=False, readout_format=".2f")
 
 
-def choice(label: str, value: object, options: Sequence, stepwise: bool = False) -> Control:
+def picker(label: str, value: object, options: Sequence, stepwise: bool = False) -> Control:
     """One of ``options`` (values, or pairs of a name and a value), from a list or, ``stepwise``, on a slider."""
-    def make():
-        import ipywidgets
-
-        kind = ipywidgets.SelectionSlider if stepwise else ipywidgets.Dropdown
-        options_of_slider = {"continuous_update": False} if stepwise else {}
-        return kind(options=list(options), value=value, description=label, **options_of_slider, **_looks())
-    return Control(value, make)
+    if stepwise:
+        return _control("SelectionSlider", label, value, options=list(options), continuous_update=False)
+    return _control("Dropdown", label, value, options=list(options))
 
 
-def text(label: str, value: str, rows: int = 1) -> Control:
+def textbox(label: str, value: str, rows: int = 1) -> Control:
     """Text of any kind; the output follows while it is typed."""
-    def make():
-        import ipywidgets
-
-        kind, options = (ipywidgets.Textarea, {"rows": rows}) if rows > 1 else (ipywidgets.Text, {})
-        return kind(value=value, description=label, **options, **_looks("95%"))
-    return Control(value, make)
-
-
-def _looks(width: str = "20em") -> dict:
-    return {"style": {"description_width": "initial"}, "layout": {"width": width}}
+    kind, options = ("Textarea", {"rows": rows}) if rows > 1 else ("Text", {})
+    return _control(kind, label, value, "95%", **options)
 
 
 def somebody_is_there() -> bool:
@@ -80,15 +77,19 @@ def interactive_or_static(name: str, draw: Callable[..., Output], controls: dict
     """
     from IPython.display import display
 
-    data, metadata = draw(**{key: control.value for key, control in controls.items()})
+    data = draw(**{key: control.value for key, control in controls.items()})
     if somebody_is_there():
-        view = build(name, draw, controls, button, data["text/html"])
+        view = controlled(name, draw, controls, button, data["text/html"])
         data = data | {VIEW: view._repr_mimebundle_()[VIEW]}
-    display(data, raw=True, metadata=metadata)
+    display(data, raw=True)
 
 
-def build(name: str, draw: Callable[..., Output], controls: dict[str, Control], button: str | None, first: str) -> Widget:
-    """The view as one widget whose last child is the output, at the start ``first``."""
+def controlled(name: str, draw: Callable[..., Output], controls: dict[str, Control], button: str | None,
+               first: str) -> Widget:
+    """The view as one widget whose last child is the output, at the start ``first``.
+
+    ipywidgets' own ``interactive`` would draw the start a second time, and show a ValueError as a traceback.
+    """
     from ipywidgets import HTML, Box, Button, VBox
 
     inputs = {key: control.make() for key, control in controls.items()}
@@ -96,7 +97,10 @@ def build(name: str, draw: Callable[..., Output], controls: dict[str, Control], 
 
     def redraw(_=None) -> None:
         press.disabled = True
-        output.value = drawn(draw, {key: widget.value for key, widget in inputs.items()})
+        try:
+            output.value = draw(**{key: widget.value for key, widget in inputs.items()})["text/html"]
+        except ValueError as error:
+            output.value = f'<p role="alert"><strong>{html.escape(str(error))}</strong></p>'
         press.disabled = False
 
     if button:
@@ -108,14 +112,6 @@ def build(name: str, draw: Callable[..., Output], controls: dict[str, Control], 
     view = VBox([above, *([press] if button else []), output])
     view.add_class(f"rlvr-{name}")
     return view
-
-
-def drawn(draw: Callable[..., Output], values: dict) -> str:
-    """The HTML of ``draw(**values)``, or the sentence that says why there is none."""
-    try:
-        return draw(**values)[0]["text/html"]
-    except ValueError as error:
-        return f'<p role="alert"><strong>{html.escape(str(error))}</strong></p>'
 
 
 class Markup(NamedTuple):
@@ -141,15 +137,14 @@ def table(headline: str, header: Sequence[str], rows: Sequence[Sequence[str | Ma
         header: column names; rows: as many cells each.
         note: a sentence below it.
     """
+    def cell(value: str | Markup) -> str:
+        return f"<td style={place!r}>{value.html if isinstance(value, Markup) else html.escape(value)}</td>"
+
     place = "text-align:left;vertical-align:top;padding:3px 12px 3px 0"
     head = "".join(f'<th scope="col" style="{place}">{html.escape(name)}</th>' for name in header)
-    body = "".join(f"<tr>{''.join(f'<td style={place!r}>{_cell(value)}</td>' for value in row)}</tr>" for row in rows)
+    body = "".join(f"<tr>{''.join(map(cell, row))}</tr>" for row in rows)
     caption = f'<caption style="{place}"><strong>{html.escape(headline)}</strong></caption>'
     page = f'<table style="line-height:1.4">{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
     page += f"<p>{html.escape(note)}</p>" if note else ""
     lines = [headline, " | ".join(header), *(" | ".join(map(str, row)) for row in rows), *([note] if note else [])]
-    return {"text/html": page, "text/plain": "\n".join(lines)}, {}
-
-
-def _cell(value: str | Markup) -> str:
-    return value.html if isinstance(value, Markup) else html.escape(value)
+    return {"text/html": page, "text/plain": "\n".join(lines)}

@@ -1,10 +1,18 @@
-"""The reward curve of a training that is under way."""
+"""Rewards over the steps: live while a training runs (notebook 04), and projected from a part of them (notebook 05)."""
 
 from __future__ import annotations
 
+from functools import partial
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from ..analysis import END_WINDOW, fit_projection
 from ..diagnosis import finite
-from ..plots import PALETTE, figure_html, png_of
-from ..stats import t_interval
+from ..plots import PALETTE, draw_curves, figure_bundle, figure_html, png_of
+from ..runs import Run
+from ..stats import PROJECTIONS, t_interval
+from .frame import Output, interactive_or_static, slider
 
 WINDOW = 10  # steps behind each point of the mean and of its interval
 
@@ -39,8 +47,6 @@ class LiveReward:
 
     def draw(self, rows: list[dict]) -> str:
         """The figure as base64 PNG."""
-        import matplotlib.pyplot as plt
-
         figure, axes = plt.subplots(figsize=(6.4, 3.2))
         steps = [row["step"] for row in rows]
         rewards = [row["reward"] for row in rows]
@@ -55,8 +61,37 @@ class LiveReward:
         long = [row for row in rows if finite(row.get("completions/mean_length"))]
         lengths.plot([row["step"] for row in long], [row["completions/mean_length"] for row in long], "--",
                      color=PALETTE[1], linewidth=1)
-        lengths.set_ylabel("tokens a response")
+        lengths.set_ylabel("tokens per response")
         lengths.grid(visible=False)
         png = png_of(figure)
         plt.close(figure)
         return png
+
+
+# --- projections ---
+
+
+def draw_projection(run: Run, fraction: float) -> Output:
+    """Every family of curves, fitted to the first ``fraction`` of the run's rewards and drawn to its end."""
+    projections = [fit_projection(run, fraction, kind) for kind in PROJECTIONS]
+    steps, seen, realised = projections[0].steps, projections[0].seen, projections[0].realised
+    figure, axes = plt.subplots(figsize=(6.4, 4.2))
+    axes.plot(steps, run.metrics.dropna(subset="reward")["reward"], ".", color="0.6", label="reward of each step")
+    axes.axvline(steps[seen - 1], color="0.3", linestyle=":", label=f"fitted up to step {steps[seen - 1]:.0f}")
+    draw_curves(axes, {p.kind: np.column_stack([steps, p.curve]) for p in projections},
+                xlabel="training step", ylabel="reward", ylim=(0, 1))
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    ends = "; ".join(f"{p.kind} {p.end[0]:.2f} ({p.end[1]:.2f} to {p.end[2]:.2f})" for p in projections)
+    return figure_bundle(
+        figure, dpi=90,
+        alt=f"Rewards of one run and three projections of its end from the first {seen} steps: {ends}. "
+            f"It ended at {realised:.2f}.",
+        caption=f"Left of the dotted line is all that the fits have seen. Projected for the last {END_WINDOW} steps: "
+                f"{ends}. It came to {realised:.2f}. Bands: 95 %, from drawing the seen steps again; they hold the noise "
+                "of the fit, not the chance that the family of curves is the wrong one.")
+
+
+def projection_explorer(run: Run, fraction: float = 0.25) -> None:
+    """Show three projections of ``run`` from its first ``fraction``; in a live notebook the cut-off can be moved."""
+    controls = {"fraction": slider("fitted part", fraction, 0.1, 0.9, 0.05)}
+    interactive_or_static("projection", partial(draw_projection, run), controls)

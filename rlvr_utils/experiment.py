@@ -1,4 +1,4 @@
-"""The arms of the experiment: what each asks, how its runs are made, and what the shipped ones say, or "not run".
+"""The arms of the experiment: what each asks, how its runs are made, what the shipped ones say; and the claims they test.
 
 ``tools/reference_runs.py`` makes the runs from this very list, so that what is reported is what was run.
 """
@@ -12,15 +12,12 @@ from pathlib import Path
 import pandas as pd
 
 from rlvr_utils import REPO
+from rlvr_utils.analysis import RateChange, endpoints, evaluation_responses, gap, percent, points, rate_change
 from rlvr_utils.runs import REFERENCE_RUNS, Run, load_run, reference_runs
 from rlvr_utils.stats import Estimate
 
-from .frames import endpoints, evaluation_responses
-from .rates import Comparison, compare, gap
-from .sentences import percent, points
-
 ABILITIES = REPO / "data" / "minillama" / "abilities.json"
-#: Evaluations with many samples a problem, of the base model and of what the runs of tier A trained: a folder a run.
+#: Evaluations with many samples per problem, of the base model and of what the runs of tier A trained: one folder per run.
 MANY, MANY_SAMPLES = REFERENCE_RUNS / "many", 32
 #: For LoRA and for full fine-tuning the learning rate is chosen on this grid, with one seed each.
 LR_GRID = (1e-4, 3e-4, 1e-3, 3e-3)
@@ -31,6 +28,10 @@ LONG = {"train_subset": 256, "max_steps": 192, "eval_every": 48}
 LONG_RATE = {"lora": 2e-4, "none": 5e-5}
 
 DEFAULT = "LoRA (the default)"  # the arm that the others are compared with
+
+
+def _prefix(key: str) -> str:
+    return f"mini-{key}-seed-" if key else "mini-seed-"
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Arm:
     @property
     def prefix(self) -> str:
         """What the names of its runs start with."""
-        return f"mini-{self.key}-seed-" if self.key else "mini-seed-"
+        return _prefix(self.key)
 
     @property
     def runs(self) -> dict[str, dict]:
@@ -75,7 +76,7 @@ def _long(adapter: str) -> dict:
     return LONG | {"adapter": adapter, "learning_rate": LONG_RATE[adapter]}
 
 
-EXPERIMENT: tuple[Arm, ...] = (
+ARMS: tuple[Arm, ...] = (
     Arm(DEFAULT, "A", "", 5, "how sure is the gain?"),
     Arm("format-only reward", "A", "format", 5, "how much of the gain is the box?", {"reward": "format"}),
     Arm("random reward", "A", "random", 5, "how much comes from training on anything at all?", {"reward": "random"}),
@@ -102,12 +103,6 @@ EXPERIMENT: tuple[Arm, ...] = (
 )
 
 
-def arms_table(root: str | Path = REFERENCE_RUNS) -> pd.DataFrame:
-    """One row an arm: question, number of seeds, accuracy before and after, paired change; or "not run"."""
-    return pd.DataFrame([{"tier": arm.tier, "arm": arm.name, "question": arm.question} | _measured(arm.prefix, root)
-                         for arm in EXPERIMENT])
-
-
 def prompting_alone(shots: int = 4, abilities: str | Path = ABILITIES) -> Estimate | None:
     """Accuracy of the untrained MiniLlama with ``shots`` solved exemplars in the prompt, as its card measured it.
 
@@ -120,9 +115,20 @@ def prompting_alone(shots: int = 4, abilities: str | Path = ABILITIES) -> Estima
 
 
 def arms_made(root: str | Path = REFERENCE_RUNS) -> tuple[pd.DataFrame, list[str]]:
-    """The rows of :func:`arms_table` that were run, and the names of those that were not."""
-    table = arms_table(root)
-    return table[table["seeds"] > 0], list(table.loc[table["seeds"] == 0, "arm"])
+    """One row per arm that was run: question, number of seeds, accuracy before and after, paired change.
+
+    Also returns the names of the arms that were not run.
+    """
+    rows, missing = [], []
+    for arm in ARMS:
+        runs = finished_runs(arm.prefix, root)
+        if not runs:
+            missing.append(arm.name)
+            continue
+        accuracy = _change_of(runs)
+        rows.append((arm.tier, arm.name, arm.question, len(runs), percent(accuracy.before), percent(accuracy.after),
+                     points(accuracy.change)))
+    return pd.DataFrame(rows, columns=["tier", "arm", "question", "seeds", "before", "after", "change (points)"]), missing
 
 
 def learning_rate_grid(root: str | Path = REFERENCE_RUNS) -> pd.DataFrame:
@@ -133,32 +139,30 @@ def learning_rate_grid(root: str | Path = REFERENCE_RUNS) -> pd.DataFrame:
     rows = []
     for adapter in ("lora", "none"):
         for rate in LR_GRID:
-            key = _grid_key(adapter, rate)
-            runs = finished_runs(f"mini-{key}-seed-0" if key else "mini-seed-0", root)
-            result = _compared(runs)
-            if result:
-                rows.append({"adapter": adapter, "learning_rate": rate, "accuracy": result.after})
+            accuracy = _change_of(finished_runs(f"{_prefix(_grid_key(adapter, rate))}0", root))
+            if accuracy:
+                rows.append((adapter, rate, accuracy.after))
     return pd.DataFrame(rows, columns=["adapter", "learning_rate", "accuracy"])
 
 
-def minus(name: str, other: str = DEFAULT, root: str | Path = REFERENCE_RUNS) -> Estimate | None:
+def arm_gap(name: str, other: str = DEFAULT, root: str | Path = REFERENCE_RUNS) -> Estimate | None:
     """Final accuracy of the arm ``name`` minus that of the arm ``other``, or None where one of the two was not run.
 
     The arms' seeds are drawn apart, which is the safe side: the same seed sees the same problems in the same order.
     Raises KeyError for a name that is no arm.
     """
-    arms = [finished_runs(_prefix_of(arm), root) for arm in (name, other)]
+    arms = [_runs_of(arm, root) for arm in (name, other)]
     return gap(*(endpoints(evaluation_responses(runs))[1] for runs in arms)) if all(arms) else None
 
 
-def minus_by_seed(name: str, other: str = DEFAULT, root: str | Path = REFERENCE_RUNS) -> Estimate | None:
-    """As :func:`minus`, over the seeds that both have, each with its like: for arms that share all that is random."""
-    arms = [{run.config["seed"]: run for run in finished_runs(_prefix_of(arm), root)} for arm in (name, other)]
+def arm_gap_by_seed(name: str, other: str = DEFAULT, root: str | Path = REFERENCE_RUNS) -> Estimate | None:
+    """As :func:`arm_gap`, over the seeds that both have, each with its like: for arms that share all that is random."""
+    arms = [{run.config["seed"]: run for run in _runs_of(arm, root)} for arm in (name, other)]
     seeds = sorted(arms[0].keys() & arms[1].keys())
     if not seeds:
         return None
     ends = [endpoints(evaluation_responses([runs[seed] for seed in seeds]))[1] for runs in arms]
-    return compare(ends[1], ends[0]).change
+    return rate_change(ends[1], ends[0]).change
 
 
 def finished_runs(prefix: str, root: str | Path = REFERENCE_RUNS) -> list[Run]:
@@ -167,30 +171,57 @@ def finished_runs(prefix: str, root: str | Path = REFERENCE_RUNS) -> list[Run]:
     return [run for run in runs if run.evaluations["step"].nunique() > 1]
 
 
-def arm_comparison(name: str, root: str | Path = REFERENCE_RUNS) -> Comparison | None:
-    """Strict accuracy before and after of the arm of that name in ``EXPERIMENT``, or None where it was not run.
+def arm_change(name: str, root: str | Path = REFERENCE_RUNS) -> RateChange | None:
+    """Strict accuracy before and after of the arm of that name in ``ARMS``, or None where it was not run.
 
     Raises KeyError for a name that is no arm.
     """
-    return _compared(finished_runs(_prefix_of(name), root))
+    return _change_of(_runs_of(name, root))
 
 
-def _prefix_of(name: str) -> str:
-    return {arm.name: arm for arm in EXPERIMENT}[name].prefix
+def _runs_of(name: str, root: str | Path) -> list[Run]:
+    return finished_runs({arm.name: arm for arm in ARMS}[name].prefix, root)
 
 
-def _compared(runs: list[Run]) -> Comparison | None:
-    return compare(*endpoints(evaluation_responses(runs))) if runs else None
+def _change_of(runs: list[Run]) -> RateChange | None:
+    return rate_change(*endpoints(evaluation_responses(runs))) if runs else None
 
 
-def _measured(prefix: str, root: str | Path) -> dict:
-    runs = finished_runs(prefix, root)
-    result = _compared(runs)
-    if result is None:
-        return {"seeds": 0} | dict.fromkeys(("before", "after", "change (points)"), "not run")
-    return {
-        "seeds": len(runs),
-        "before": percent(result.before),
-        "after": percent(result.after),
-        "change (points)": points(result.change),
-    }
+# --- the claims of the work that this course grew out of ---
+
+#: The smallest difference worth calling a gap, declared before looking: the original work's 0.44 - 0.36.
+SMALLEST_GAP = 0.08
+
+#: Name -> the claim, what is published about it, and what would settle it at 8B.
+_CLAIMS = {
+    "improved": (
+        "The model clearly improved.",
+        "Tulu 3 8B, MATH 4-shot flex: 42.0 before RLVR (DPO), 43.7 after PPO, 47.8 after GRPO (Tulu 3.1); "
+        "several settings differ between the last two.",
+        "MATH-500 before and after, same scoring, paired over problems, at least three seeds."),
+    "projection": (
+        "A quarter of the training projects to about 0.36 after 12 epochs.",
+        "ScaleRL fits a sigmoid to half of a run, its noisy start dropped, and checks it at the end.",
+        "Train to the end, in one unit: an epoch of PPO is one sample a problem, one of GRPO a group."),
+    "lora": (
+        'It falls short of 0.44 "likely due to LoRA".',
+        "For: GRPO with LoRA failed on SVAMP (S-GRPO). Against: rank 1 matches full tuning at ten times the "
+        "learning rate (LoRA Without Regret); 13 parameters carry RL far (TinyLoRA).",
+        "Full tuning and LoRA from the same checkpoint, equal samples, each at its own best learning rate."),
+    "cogent": (
+        "Wrong answers were largely cogent.",
+        "No rate with a definition and an interval was found.",
+        "A random hundred wrong responses, steps graded blind by two readers, with their agreement."),
+}
+
+
+def claims_table(shown: dict[str, str | None], here: str = "this miniature") -> pd.DataFrame:
+    """The claims with what the run ``here`` shows: ``shown`` maps improved, projection, lora, cogent to a sentence.
+
+    A claim without a sentence reads "not run". Raises ValueError for a name that is no claim.
+    """
+    unknown = set(shown) - set(_CLAIMS)
+    if unknown:
+        raise ValueError(f"no such claim: {', '.join(sorted(unknown))}; there are {', '.join(_CLAIMS)}")
+    rows = [(claim, shown.get(name) or "not run", published, settle) for name, (claim, published, settle) in _CLAIMS.items()]
+    return pd.DataFrame(rows, columns=["the claim", here, "published", "what would settle it at 8B"])

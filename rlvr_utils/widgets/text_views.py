@@ -1,16 +1,20 @@
-"""Type a response and a ground truth, and watch the verifier's tiers decide."""
+"""Reading: how the verifier's tiers decide on a response (notebook 01), and the responses of a run (notebook 05)."""
 
 from __future__ import annotations
 
 import html
+from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
+
+import pandas as pd
 
 from ..verifier import verify
 from ..verifier.kinds import is_words, words
 from ..verifier.limits import MAX_CHARACTERS, Unreadable
 from ..verifier.normalize import normalize
 from ..verifier.verdict import plain_number, readings
-from .frame import Markup, Output, as_written, interactive_or_static, table, text
+from .frame import Markup, Output, as_written, interactive_or_static, picker, table, textbox
 
 #: Each tier's name and the question that it asks, cheapest first.
 TIERS = (
@@ -103,4 +107,70 @@ def _marked(outcome: str) -> str | Markup:
 def verifier_explorer(response: str, truth: str) -> None:
     """Show how the tiers decide on ``response``; in a live notebook both texts can be typed over."""
     interactive_or_static("verifier", draw_tiers, {
-        "response": text("response", response, rows=3), "truth": text("ground truth", truth)})
+        "response": textbox("response", response, rows=3), "truth": textbox("ground truth", truth)})
+
+
+# --- the base model's responses beside the trained one's ---
+
+ANY = "any"
+PER_PAGE = 5
+REWARDS = {ANY: None, "1": True, "0": False}
+
+
+def side_by_side(frame: pd.DataFrame, step: int) -> pd.DataFrame:
+    """One row per problem and sample of the evaluation at ``step``, with the base model's response beside it.
+
+    Args:
+        frame: responses of one run with ``step, problem_id, sample, response, ground_truth, correct, category, subject``
+            (``analysis.classified`` makes them).
+
+    Returns:
+        The rows of ``step``; ``response_before``, ``category_before`` and ``correct_before`` are those of the first
+        evaluation. A sample that only one of the two has is left out.
+    """
+    key = ["problem_id", "sample"]
+    first = frame[frame["step"] == frame["step"].min()][[*key, "response", "category", "correct"]]
+    return frame[frame["step"] == step].merge(first, on=key, suffixes=("", "_before"))
+
+
+def matching(pairs: pd.DataFrame, reward: str, verdict: str, subject: str) -> pd.DataFrame:
+    """The pairs whose response at the later step has this reward, verdict and subject; ``"any"`` lets all through."""
+    keep = pd.Series(True, index=pairs.index)
+    if REWARDS[reward] is not None:
+        keep &= pairs["correct"] == REWARDS[reward]
+    for column, wanted in (("category", verdict), ("subject", subject)):
+        if wanted != ANY:
+            keep &= pairs[column] == wanted
+    return pairs[keep]
+
+
+def draw_responses(frame: pd.DataFrame, questions: dict[str, str], step: int, reward: str, verdict: str, subject: str,
+                   page: int) -> Output:
+    """One page of the matching pairs as a table; a page beyond the end is the last one."""
+    pairs = side_by_side(frame, step)
+    found = matching(pairs, reward, verdict, subject)
+    pages = max(1, -(-len(found) // PER_PAGE))
+    page = min(page, pages)
+    shown = found.iloc[(page - 1) * PER_PAGE: page * PER_PAGE]
+    rows = [(as_written(f"{questions[row.problem_id]}\nright: {row.ground_truth}"),
+             as_written(row.response_before.strip()), f"{int(row.correct_before)}, {row.category_before}",
+             as_written(row.response.strip()), f"{int(row.correct)}, {row.category}") for row in shown.itertuples()]
+    share = len(found) / len(pairs) if len(pairs) else 0
+    headline = f"{len(found):,} of {len(pairs):,} responses at step {step} ({share:.1%}); page {page} of {pages}"
+    return table(headline, ("problem", "base model", "reward", f"at step {step}", "reward"), rows,
+                 "" if rows else "Nothing matches: set one of the filters back to any.")
+
+
+def response_browser(frame: pd.DataFrame, problems: Sequence[dict], verdict: str = ANY) -> None:
+    """Show responses of one run, the last evaluation first; in a live notebook they can be filtered and paged through."""
+    questions = {row["id"]: row["problem"] for row in problems}
+    steps = sorted(set(frame["step"]))[1:]
+    if not steps:
+        raise ValueError("this run has been evaluated only once: there is nothing yet to put beside the base model")
+
+    kinds = sorted(set(frame["category"]) | {verdict} - {ANY})
+    subjects = sorted(set(frame["subject"].dropna())) if "subject" in frame else []
+    interactive_or_static("responses", partial(draw_responses, frame, questions), {
+        "step": picker("step", steps[-1], steps), "reward": picker("reward", ANY, tuple(REWARDS)),
+        "verdict": picker("verdict", verdict, (ANY, *kinds)), "subject": picker("subject", ANY, (ANY, *subjects)),
+        "page": picker("page", 1, range(1, 1 + -(-len(frame) // PER_PAGE)), stepwise=True)})

@@ -1,23 +1,52 @@
 """How a check works: it tries a learner's function on inputs of its own and reports the first property that breaks.
 
 A check never raises and never stops a notebook. It knows three states: *not attempted* (the dots of the stub are
-still there), *not right yet* (with the property, the input and what came out) and *right*.
+still there), *not right yet* (with the property, the input and what came out) and *right*. The best state of each
+exercise is kept in one small file, which :func:`progress` shows as a table.
 """
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import wraps
-from typing import NoReturn
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 import numpy as np
 
-from .catalogue import BY_ID, Exercise
-from .states import NOT_ATTEMPTED, NOT_YET, RIGHT, record
+from rlvr_utils import REPO
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: The state of each exercise that was checked; delete the file to begin again.
+FILE = REPO / "runs" / "exercises.json"
+NOT_ATTEMPTED, NOT_YET, RIGHT = "not attempted", "not right yet", "right"
+#: From the least to the most: a state is only ever replaced by a better one.
+STATES = (NOT_ATTEMPTED, NOT_YET, RIGHT)
 #: Longer lists and texts are shown by their beginning.
 LONGEST_LIST, LONGEST_TEXT = 8, 160
+
+
+class Exercise(NamedTuple):
+    """One exercise of the course."""
+
+    id: str  #: ties stub, check and solution together and starts with the notebook's number
+    name: str  #: as the headings say it, such as "2.1 Advantages of several groups"
+    difficulty: int  #: 1 to 5
+    minutes: int  #: for a first attempt
+
+    @property
+    def notebook(self) -> str:
+        """The notebook's two digits, such as "02"."""
+        return self.id[:2]
+
+
+#: Every exercise by its id; :func:`exercise` enters them.
+BY_ID: dict[str, Exercise] = {}
 
 
 class Unattempted(Exception):
@@ -146,48 +175,45 @@ class Attempt:
         raise Broken(name, saw, expected) from None
 
 
-def check(identifier: str) -> Callable:
-    """Makes a check of a function that tries properties on an :class:`Attempt`: it reports and writes the progress."""
-    exercise = BY_ID[identifier]
+def exercise(identifier: str, name: str, *, difficulty: int, minutes: int) -> Callable:
+    """Makes the check of an exercise of a function that tries properties on an :class:`Attempt`."""
+    about = BY_ID[identifier] = Exercise(identifier, name, difficulty, minutes)
 
     def make(properties: Callable[[Attempt], None]) -> Callable[[object], Report]:
         @wraps(properties)
-        def run(attempt: object = ...) -> Report:
-            report = judge(exercise, properties, attempt)
-            record(exercise.id, report.state)
+        def check(attempt: object = ...) -> Report:
+            report = report_on(attempt, about, properties)
+            record(about.id, report.state)
             return report
 
-        run.exercise = exercise
-        return run
+        check.exercise = about
+        return check
 
     return make
 
 
-def judge(exercise: Exercise, properties: Callable[[Attempt], None], function: object) -> Report:
+def report_on(function: object, about: Exercise, properties: Callable[[Attempt], None]) -> Report:
     """The report on ``function``; raises nothing, whatever the function does."""
     mine = None
     try:
         mine = Attempt(function)
         properties(mine)
     except Unattempted:
-        return Report(exercise, NOT_ATTEMPTED)
+        return Report(about, NOT_ATTEMPTED)
     except Broken as found:
         broken = found
     except Exception as error:  # such as a result that cannot be compared with a number
         broken = Broken("the result is of the kind that was asked for", f"{type(error).__name__}: {error}")
     else:
-        return Report(exercise, RIGHT, tuple(mine.held))
+        return Report(about, RIGHT, tuple(mine.held))
     held, calls = (tuple(mine.held), tuple(mine.calls[-2:])) if mine else ((), ())
-    return Report(exercise, NOT_YET, held, broken.broken, calls, broken.saw, broken.expected)
+    return Report(about, NOT_YET, held, broken.broken, calls, broken.saw, broken.expected)
 
 
 def is_blank(value: object) -> bool:
     """Whether this is a stub's result: None, the dots, or dots inside a tuple, list or dict."""
-    if isinstance(value, dict):
-        return any(item is ... for item in value.values())
-    if isinstance(value, (tuple, list)):
-        return any(item is ... for item in value)
-    return value is None or value is ...
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, (tuple, list)) else (value,)
+    return value is None or any(part is ... for part in parts)
 
 
 def brief(value: object) -> str:
@@ -211,3 +237,51 @@ def close(a: object, b: object, tolerance: float = 1e-6) -> bool:
     """Whether two numbers or arrays of one shape agree within ``tolerance``."""
     a, b = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
     return a.shape == b.shape and bool(np.allclose(a, b, rtol=tolerance, atol=tolerance))
+
+
+# --- how far the learner is ---
+
+
+def in_order() -> list[Exercise]:
+    """The exercises as the course comes to them."""
+    return sorted(BY_ID.values(), key=lambda exercise: exercise.name)
+
+
+def known_states() -> dict[str, str]:
+    """The state of every exercise by its id; "not attempted" where nothing readable is written."""
+    try:
+        written = json.loads(FILE.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        written = {}
+    written = written if isinstance(written, dict) else {}
+    return {name: written[name] if written.get(name) in STATES else NOT_ATTEMPTED for name in BY_ID}
+
+
+def record(identifier: str, state: str) -> None:
+    """Write a state down. What was right once stays right; a folder that cannot be written to is no error."""
+    known = known_states()
+    known[identifier] = max(known[identifier], state, key=STATES.index)
+    half = FILE.with_name(f"{FILE.name}.{os.getpid()}")
+    with suppress(OSError):
+        FILE.parent.mkdir(parents=True, exist_ok=True)
+        half.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
+        os.replace(half, FILE)  # whole or not at all: two notebooks may be checking at once
+
+
+def progress(notebook: str | None = None) -> pd.DataFrame:
+    """The exercises with their states, of the whole course or of one ``notebook`` ("00" to "05"); prints a summary.
+
+    Raises:
+        ValueError: no notebook of that number has exercises.
+    """
+    import pandas as pd
+
+    chosen = [exercise for exercise in in_order() if notebook in (None, exercise.notebook)]
+    if not chosen:
+        raise ValueError(f"No notebook {notebook!r} has exercises; give '00' to '05', or nothing for all of them.")
+    known = known_states()
+    counts = {state: sum(known[exercise.id] == state for exercise in chosen) for state in reversed(STATES)}
+    print(f"{len(chosen)} exercises: " + ", ".join(f"{count} {state}" for state, count in counts.items()) + ".")
+    rows = [{"exercise": exercise.name, "notebook": exercise.notebook, "difficulty (of 5)": exercise.difficulty,
+             "minutes": exercise.minutes, "state": known[exercise.id]} for exercise in chosen]
+    return pd.DataFrame(rows).set_index("exercise")
