@@ -13,11 +13,12 @@ from typing import NamedTuple
 
 from flint import fmpq
 
-from .enclose import PointComparison, letters, sign_of
+from .definitions import reduced
+from .enclose import PointComparison, sign_of
 from .exact import Algebra, Quotient, Value, lift
 from .kinds import unit_text
 from .limits import MAX_ITEMS, Budget, TooBig, Unreadable
-from .parser import Tree
+from .trees import Tree, each, letters, subtrees
 
 
 class Outcome(IntEnum):
@@ -153,20 +154,16 @@ def drop_degrees(tree: Tree) -> Tree:
 
 def expand_signs(tree: Tree) -> tuple[Tree, ...]:
     r"""The two values of an expression with ``\pm`` (and ``\mp``), or the expression itself."""
-    if not _has_sign(tree):
+    if not any(part[0] in ("pm", "mp") for part in subtrees(tree)):
         return (tree,)
     return (_choose(tree, "pm"), _choose(tree, "mp"))
-
-
-def _has_sign(tree: Tree) -> bool:
-    return tree[0] in ("pm", "mp") or any(_has_sign(part) for part in tree if isinstance(part, tuple) and part)
 
 
 def _choose(tree: Tree, plus: str) -> Tree:
     if tree[0] in ("pm", "mp"):
         inner = _choose(tree[1], plus)
         return inner if tree[0] == plus else ("neg", inner)
-    return tuple(_choose(part, plus) if isinstance(part, tuple) and part else part for part in tree)
+    return each(tree, lambda part: _choose(part, plus))
 
 
 def as_matrix(tree: Tree) -> Tree:
@@ -498,7 +495,7 @@ class Comparison:
             return self._same_in_order(found, goal)
         self.tier = "symbolic"
         try:
-            a, b = (lift(self.algebra.value(("add", (drop_degrees(left), ("neg", drop_degrees(right))))))
+            a, b = (lift(self.algebra.value(reduced(("add", (drop_degrees(left), ("neg", drop_degrees(right)))))))
                     for left, right in (found, goal))
             if a.above.is_constant() or b.above.is_constant():
                 return self.doubt("an equation without a letter says nothing")
@@ -521,7 +518,7 @@ class Comparison:
         if any(infinities):
             return EQUAL if infinities[0] == infinities[1] else self.differ("infinity is not that value")
         try:
-            return self._compare_values(found, goal)
+            return self._compare_values(reduced(found), reduced(goal))
         except Unreadable as error:
             return self.doubt(str(error))
         except (ArithmeticError, RecursionError, MemoryError) as error:
@@ -570,8 +567,7 @@ class Comparison:
 
 def _is_unknown(tree: Tree) -> bool:
     """Whether an expression holds a function or a figure of which only the name is known: ``f(2)``, ``\\angle A``."""
-    return tree[0] == "fn" and tree[1] in _NAMING_FUNCTIONS or any(
-        _is_unknown(part) for part in tree if isinstance(part, tuple) and part)
+    return any(part[0] == "fn" and part[1] in _NAMING_FUNCTIONS for part in subtrees(tree))
 
 
 def _joins_relations(tree: Tree) -> bool:

@@ -20,8 +20,7 @@ from math import factorial
 from .kinds import FUNCTIONS, GREEK, MULTIPLIERS, read_unit, unit_words
 from .limits import MAX_CHARACTERS, MAX_DEPTH, MAX_FACTORS, MAX_SUFFIXES, MAX_SUM, MAX_TOKENS, TooBig, Unreadable
 from .tokens import END, Token, number, tokenize
-
-Tree = tuple
+from .trees import Tree, each, size
 
 _RELATIONS = {
     "=": "=", "<": "<", ">": ">", "lt": "<", "gt": ">", "le": "<=", "leq": "<=", "leqslant": "<=", "ge": ">=",
@@ -758,11 +757,6 @@ def determinant(rows: tuple[tuple[Tree, ...], ...]) -> Tree:
     return ("add", tuple(terms))
 
 
-def size(tree: Tree) -> int:
-    """How many trees a tree is made of."""
-    return 1 + sum(size(part) for part in tree if isinstance(part, tuple))
-
-
 def substitute(tree: Tree, symbol: Tree, value: Tree) -> Tree:
     """The tree with every ``symbol`` replaced by a number, also where it is an index."""
     if tree == symbol:
@@ -772,7 +766,7 @@ def substitute(tree: Tree, symbol: Tree, value: Tree) -> Tree:
         if index != symbol[1]:
             raise Unreadable("an index that is computed")
         return ("sym", f"{base}_{value[1]}")
-    return tuple(substitute(part, symbol, value) if isinstance(part, tuple) else part for part in tree)
+    return each(tree, lambda part: substitute(part, symbol, value))
 
 
 def parse(text: str) -> Tree:
