@@ -23,7 +23,7 @@ _STYLES = re.compile(
     r"|ensuremath|pmb|bm|boldsymbol|underline|uline|math(?!bb|op)[a-z]+|text(?!backslash|degree)[a-z]{2}|unboldmath|strut"
     r")(?![A-Za-z])\*?|(?:text)?color\s?(?:\[[^\]{}]*\])?\s?\{[^{}]*\})\s?")
 _SPACES = re.compile(
-    r"(?<!\\)\\[,;:!> ]|\\(?:quad|qquad|enspace|thinspace|medspace|thickspace|negthinspace|nobreakspace|space"
+    r"\\text\{ ?\}|(?<!\\)\\[,;:!> ]|\\(?:quad|qquad|enspace|thinspace|medspace|thickspace|negthinspace|nobreakspace|space"
     r"|(?:[bB]igg?[lrm]?|left|right|middle)(?![A-Za-z])\.?)(?![A-Za-z])|\\hspace\*?\{[^{}]*\}|~")
 _THOUSANDS = re.compile(r"(?<=[0-9])\s?(?:\{\s?,\s?\}|,\s?\\!|\\,|\\ |\\;|~)\s?(?=[0-9]{3}(?![0-9]))")
 _GROUPED = re.compile(r"(?<![0-9.])[1-9][0-9]{0,2}(?: [0-9]{3})+(?![0-9/])")
@@ -32,6 +32,10 @@ _ESCAPED = re.compile(r"(?<!\\)\\\\begin")
 _ROW_SPACE = re.compile(r"\\\\\s?\[[^\]]{0,12}\]")
 _DOLLAR = re.compile(r"(?<!\\)\$")
 _LISTED = re.compile(r"(?<=[0-9]), (?=[0-9]{3}(?![0-9]))")  # a comma and a space separate values, never thousands
+_UNIT = r"((?:\\text\{[^{}]*\}(?:\s?\^\s?(?:\{-?[0-9]+\}|[0-9]))?\s?(?:\\cdot\s)?)+)"
+_UNIT_FRACTION = re.compile(rf"\\frac\s?(\{{)?{_UNIT}(?(1)\}}) ?(\{{)?{_UNIT}(?(3)\}})")
+_BUILDER = re.compile(r"\\\{\s?[A-Za-z]\s?(?:\\in\s?\\mathbb\{R\}\s?)?(?:\||:|\\(?:mid|vert)(?![A-Za-z]))")
+_BASED = re.compile(r"(?<![A-Za-z0-9)}])\(([0-9]+)\)(?=\s?_)")
 _WHITE = re.compile(r"\s+")
 _DROP_SPACE = re.compile(r"(?<![0-9A-Za-z]) | (?![0-9A-Za-z])")
 _DEGREE = re.compile(r"\^\s?(?:\{\s?\\circ\s?\}|\\circ(?![A-Za-z]))|\\(?:text)?degree(?![A-Za-z])|\\deg(?![A-Za-z])")
@@ -91,6 +95,8 @@ def normalize(text: str) -> str:
     text = strip_wrappers(text)
     if "\\" in text or "{" in text:
         text = _normalize_commands(text)
+    if "_" in text:
+        text = _BASED.sub(r"\1", text)  # (1010)_2
     if " " in text or "\n" in text or "\t" in text:
         text = _WHITE.sub(" ", text.strip())
         text = _GROUPED.sub(lambda match: match.group().replace(" ", ""), text)
@@ -109,4 +115,6 @@ def _normalize_commands(text: str) -> str:
     text = _TO_TEXT.sub(r"\\text", text)
     text = _LONE_STYLE.sub(lambda match: rf"\{'mathbb' if match[1] == 'mathbb' else 'text'}{{{match[2]}}}", text)
     text = _SPACES.sub(" ", _STYLES.sub(" ", text))
-    return _SYNONYMS.sub(lambda match: "\\binom" if "binom" in match.group() else "\\frac", text)
+    text = _SYNONYMS.sub(lambda match: "\\binom" if "binom" in match.group() else "\\frac", text)
+    text = _UNIT_FRACTION.sub(r"\2/\4", text)  # 60 km over h
+    return _BUILDER.sub(r"\\{\\mid ", text)  # {x | x > 3} is its condition

@@ -14,7 +14,6 @@ The parser reads a tuple of tokens and moves one index. Where it looks ahead it 
 
 from __future__ import annotations
 
-from fractions import Fraction
 from math import factorial
 
 from .kinds import FUNCTIONS, GREEK, MULTIPLIERS, read_unit, unit_words
@@ -34,12 +33,11 @@ _SETS = {"cup": "cup", "cap": "cap", "setminus": "setminus", "backslash": "setmi
 _CURRENCIES = {"\\$": "usd", "euro": "eur", "pounds": "gbp", "yen": "jpy"}
 _PARTNERS = {"lfloor": ("rfloor", "floor"), "lceil": ("rceil", "ceil"), "lvert": ("rvert", "abs"), "vert": ("vert", "abs")}
 _DELIMITERS = {"lbrace": "\\{", "lparen": "(", "lbrack": "["}
-_MATRICES = ("pmatrix", "bmatrix", "Bmatrix", "matrix", "vmatrix", "smallmatrix", "array")
+_MATRICES = frozenset(f"begin {name}" for name in "pmatrix bmatrix Bmatrix matrix vmatrix smallmatrix array".split())
 _ACCENTS = frozenset("overline vec hat bar widehat overrightarrow angle measuredangle triangle".split())
-_FACTORS = FUNCTIONS | GREEK | _ACCENTS | frozenset(
-    "frac sqrt pi infty binom lfloor lceil lvert langle begin sum prod abs".split())
+_FACTORS = FUNCTIONS | GREEK | _ACCENTS | _MATRICES | frozenset(
+    "frac sqrt pi infty binom lfloor lceil lvert langle sum prod abs".split())
 _AND, _OR = ("and", "land", "wedge"), ("or", "and/or", "lor", "vee")
-_BASES = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10}
 
 
 class Parser:
@@ -257,16 +255,15 @@ class Parser:
         if value[0] == "deg" and kind in ("sym", "text") and word in ("C", "F"):
             self.at += 1
             return ("unit", value[1], ((f"deg{word}", 1),))
-        words, end = self._words(self.at, False)
+        start, words = self.at, self._words()
         if words and value[0] == "unit" and (money := value[2][0][0]) in _CURRENCIES.values():
             factor = MULTIPLIERS.get(words[0].lower(), 1)
             rest = words[factor > 1:]  # $5 million, $15 per hour
-            unit = value[2] if not rest else read_unit([money, *rest]) if rest[0] in ("per", "/") else None
-            self.at = end if unit else self.at
-            return unit and ("unit", ("mul", value[1], ("num", factor)), unit)
+            if unit := value[2] if not rest else read_unit([money, *rest]) if rest[0] in ("per", "/") else None:
+                return ("unit", ("mul", value[1], ("num", factor)), unit)
         if not words or value[0] in ("unit", "label", "text"):
+            self.at = start
             return None
-        self.at = end
         while words and (factor := MULTIPLIERS.get(words[0].lower()) or MULTIPLIERS.get(words[0].lower().removesuffix("s"))):
             value, words = ("mul", value, ("num", factor)), words[1:]
         unit = read_unit(words) if words else ()
@@ -274,51 +271,26 @@ class Parser:
             return ("label", value, " ".join(words).lower())
         return ("unit", value, unit) if unit else value
 
-    def _words(self, at: int, inside: bool) -> tuple[list[str], int]:
-        """The words, signs and exponents of a unit from ``at`` on, and where they end; none where no word is."""
-        tokens, words = self.tokens, []
+    def _words(self) -> list[str]:
+        """Step over the words, signs and exponents of a unit and return them."""
+        words: list[str] = []
         while True:
-            kind, value = tokens[at]
-            if kind == "text" and value.lower() not in _AND + _OR or inside and kind == "sym":
+            kind, value = self.tokens[self.at]
+            if kind == "text" and value.lower() not in _AND + _OR or kind == "sym" and words[-1:] in (["per"], ["*"]):
                 words += unit_words(value)
-                at += 1
-            elif (kind, value) == ("op", "^") and words and words[-1][0] != "^":
-                exponent, at = self._exponent_at(at + 1)
-                words.append(exponent)
-            elif (kind, value) == ("cmd", "frac") and tokens[at + 1] == ("op", "{") and tokens[at + 2][0] == "text":
-                above, middle = self._words(at + 2, True)
-                below, end = self._words(middle + 2, True)
-                if tokens[middle][1] != "}" or tokens[end] != ("op", "}"):
-                    return words, at
-                words += [*above, "per", *below]
-                at = end + 1
-            elif kind == "cmd" and value == "frac" and tokens[at + 1][0] == "text" and tokens[at + 2][0] == "text":
-                words += [tokens[at + 1][1], "per", tokens[at + 2][1]]
-                at += 3
-                if tokens[at] == ("op", "^"):
-                    exponent, at = self._exponent_at(at + 1)
-                    words.append(exponent)
-            elif words and value in ("/", "cdot", "*") and tokens[at + 1][0] in ("text", "sym"):
+                self.at += 1
+            elif words and words[-1][0] != "^" and self.accept("^"):
+                sign, exponent = 1, self.exponent()
+                if exponent[0] == "neg":
+                    sign, exponent = -1, exponent[1]
+                if exponent[0] != "num" or not isinstance(exponent[1], int) or exponent[1] > 999:
+                    raise Unreadable("an exponent of a unit that is no integer")
+                words.append(f"^{sign * exponent[1]}")
+            elif words and value in ("/", "cdot", "*") and self.tokens[self.at + 1][0] in ("text", "sym"):
                 words.append("per" if value == "/" else "*")
-                at, inside = at + 1, True
-                continue
-            elif inside and words and (kind, value) == ("op", "{"):
-                at += 1
-                continue
+                self.at += 1
             else:
-                return words, at
-            inside = inside and kind != "sym" or tokens[at] == ("op", "}") and inside
-
-    def _exponent_at(self, at: int) -> tuple[str, int]:
-        tokens = self.tokens
-        if tokens[at] == ("op", "{"):
-            minus = tokens[at + 1] == ("op", "-")
-            kind, value = tokens[at + 1 + minus]
-            if kind == "num" and tokens[at + 2 + minus] == ("op", "}") and value.isdecimal() and len(value) < 4:
-                return f"^{'-' * minus}{int(value)}", at + 3 + minus
-        elif tokens[at][0] == "num" and tokens[at][1].isdecimal() and len(tokens[at][1]) < 4:
-            return f"^{int(tokens[at][1])}", at + 1
-        raise Unreadable("an exponent of a unit that is no integer")
+                return words
 
     # -- powers and what follows a factor -------------------------------------------------------------------
 
@@ -401,9 +373,9 @@ class Parser:
         kind, value = self.tokens[self.at]
         self.at += 1
         if kind == "num":
-            tree = self._number(value)
+            tree = ("num", number(value))
         elif kind == "value":
-            tree = ("num", value)
+            tree = value
         elif kind == "sym":
             tree = self._symbol(value)
         elif kind == "text":
@@ -416,53 +388,6 @@ class Parser:
             raise Unreadable("the expression ends too early")
         self.depth -= 1
         return tree
-
-    def _number(self, digits: str) -> Tree:
-        """A number, unless a mixed number or digits in another base begin here."""
-        kind, following = self.tokens[self.at]
-        if digits.isdecimal() and (kind == "num" or following == "frac"):
-            fraction, self.at = self._proper_fraction(self.at)
-            return ("num", int(digits) + fraction)
-        if following == "_" or kind == "sym" and following.isupper():
-            return self._based(digits)
-        return ("num", number(digits))
-
-    def _proper_fraction(self, at: int) -> tuple[int | Fraction, int]:
-        r"""The fraction of a mixed number, ``3\frac{1}{2}`` or ``3 1/2``, and where it ends; 0 for anything else."""
-        start, parts = at, []
-        slash = self.tokens[at][0] == "num"
-        at += not slash
-        for place in range(2):
-            braced = not slash and self.tokens[at] == ("op", "{")
-            kind, digits = self.tokens[at + braced]
-            if kind not in ("num", "value") or not str(digits).isdecimal() or braced and self.tokens[at + 2] != ("op", "}"):
-                return 0, start
-            parts.append(int(digits))
-            at += 3 if braced else 1
-            if slash and not place:
-                if self.tokens[at] != ("op", "/"):
-                    return 0, start
-                at += 1
-        above, below = parts
-        return (Fraction(above, below), at) if 0 < above < below else (0, start)
-
-    def _based(self, digits: str) -> Tree:
-        """``152A_{11}``: digits with the base as an index."""
-        at, more = self.at, ""
-        while self.tokens[at][0] == "num" or (self.tokens[at][0] == "sym" and self.tokens[at][1].isupper()):
-            more += self.tokens[at][1]
-            at += 1
-        if self.tokens[at] != ("op", "_"):
-            return ("num", number(digits))
-        self.at = at + 1
-        return self._in_base(digits + more)
-
-    def _in_base(self, digits: str) -> Tree:
-        index = self.exponent()
-        base = _BASES.get(index[1]) if index[0] == "text" else index[1] if index[0] == "num" else None
-        if not isinstance(base, int) or not 1 < base < 100:
-            raise Unreadable("the base of a number is no number")
-        return ("based", digits.rstrip("0").rstrip(".") if "." in digits else digits.lstrip("0") or "0", base)
 
     def _symbol(self, name: str) -> Tree:
         if name in ("f", "g", "h") and self.tokens[self.at] == ("op", "("):
@@ -506,46 +431,24 @@ class Parser:
         raise Unreadable(f"cannot read {opener!r} here")
 
     def _set(self) -> Tree:
-        r"""``\{1, 2\}``, or ``\{x \mid x > 3\}``, which is its condition."""
+        r"""``\{1, 2\}``, or ``\{\mid x > 3\}``, which is its condition."""
         if self.accept("\\}", "rbrace"):
             return ("set", ())
-        bars, self.bars = self.bars, 1
-        first = self.tokens[self.at][0] == "sym" and self.tokens[self.at + 1] in (
-            ("op", "|"), ("cmd", "mid"), ("op", ":"), ("cmd", "vert"), ("cmd", "in"))
-        if first:
-            end = self.at + 1
-            if self.tokens[end] == ("cmd", "in") and self.tokens[end + 1] == ("sym", "bb R"):
-                end += 2
-            if self.tokens[end][1] in ("|", "mid", ":", "vert"):
-                self.at = end + 1
-                self.bars = 0
-                condition, _ = self._inside("\\}", "rbrace")
-                self.bars = bars
-                if condition[0] not in ("rel", "list", "label", "pmod"):
-                    raise Unreadable("a set by a condition that is none")
-                return condition
-        self.bars = 0
-        tree = self.items()
-        self.expect("\\}", "rbrace")
-        self.bars = bars
-        return ("set", tree[1] if tree[0] == "list" else (tree,))
+        is_condition = self.accept("mid")
+        tree, _ = self._inside("\\}", "rbrace")
+        if not is_condition:
+            return ("set", tree[1] if tree[0] == "list" else (tree,))
+        if tree[0] not in ("rel", "list", "label", "pmod"):
+            raise Unreadable("a set by a condition that is none")
+        return tree
 
     def _group(self, opener: str) -> Tree:
         if opener == "(" and self.accept(")"):
             raise Unreadable("empty brackets")
         tree, closer = self._inside(")", "]")
         if tree[0] != "list" and opener + closer in ("()", "[]"):
-            digits = self._digits_before(closer)
-            if digits and self.accept("_"):
-                return self._in_base(digits)
             return tree
         return ("group", opener, closer, tree[1] if tree[0] == "list" else (tree,))
-
-    def _digits_before(self, closer: str) -> str:
-        """The digits of ``(1010)_2``."""
-        kind, value = self.tokens[self.at - 2]
-        opened = self.tokens[self.at - 3] == ("op", "(") and self.tokens[self.at] == ("op", "_")
-        return value if opened and kind == "num" else ""
 
     # -- commands -------------------------------------------------------------------------------------------
 
@@ -563,8 +466,8 @@ class Parser:
             return self._function(name)
         if name == "abs":
             return ("fn", "abs", (self.argument(),))
-        if name == "begin":
-            return self._matrix()
+        if name in _MATRICES:
+            return self._matrix(name.removeprefix("begin "))
         if name == "binom":
             return ("fn", "binom", (self.argument(), self.argument()))
         if name in _PARTNERS:
@@ -681,24 +584,16 @@ class Parser:
 
     # -- matrices -------------------------------------------------------------------------------------------
 
-    def _matrix(self) -> Tree:
-        name = self._environment()
-        if name not in _MATRICES:
-            raise Unreadable(f"cannot read the environment {name!r}")
-        if name == "array" and self.accept("{"):
-            while not self.accept("}"):
-                if self.tokens[self.at][0] == "end":
-                    raise Unreadable("the array never begins")
-                self.at += 1
-        rows = self._rows()
-        if self._environment() != name or len({len(row) for row in rows}) != 1:
+    def _matrix(self, name: str) -> Tree:
+        rows = self._rows(f"end {name}")
+        if len({len(row) for row in rows}) != 1:
             raise Unreadable("the rows of the matrix differ in length")
         return determinant(rows) if name == "vmatrix" else ("matrix", rows)
 
-    def _rows(self) -> tuple[tuple[Tree, ...], ...]:
+    def _rows(self, end: str) -> tuple[tuple[Tree, ...], ...]:
         rows: list[tuple[Tree, ...]] = []
         row: list[Tree] = []
-        while not self.accept("end"):
+        while not self.accept(end):
             row.append(self.sum())
             if not self.accept("&"):
                 rows.append(tuple(row))
@@ -708,17 +603,6 @@ class Parser:
         if row:
             raise Unreadable("a matrix ends with an empty entry")
         return tuple(rows)
-
-    def _environment(self) -> str:
-        self.expect("{")
-        name = ""
-        while not self.accept("}"):
-            kind, value = self.tokens[self.at]
-            if kind == "end" or len(name) > 20:
-                raise Unreadable("an environment has no name")
-            name += str(value)
-            self.at += 1
-        return name
 
 
 def _is_application(name: str, marks: tuple[Token, ...], inside: tuple[Token, ...]) -> bool:

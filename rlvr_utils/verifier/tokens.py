@@ -11,8 +11,9 @@ from fractions import Fraction
 
 from .kinds import BARE_UNITS, FUNCTIONS, MULTIPLIERS, SPELLED
 from .limits import MAX_TOKENS, TooBig, Unreadable
+from .trees import Tree
 
-#: ``(kind, value)``: num (its digits), value (an exact number), sym, cmd, text or op.
+#: ``(kind, value)``: num (its digits), value (a finished tree), sym, cmd, text or op.
 Token = tuple
 END: Token = ("end", "")
 
@@ -22,6 +23,12 @@ _TOKEN = re.compile(
 _DOTS = re.compile(r"([0-9]*)\.([0-9]*)((?:\\dot\s?(?:\{[0-9]\}|[0-9])|[0-9])*)")
 _REPEATING = re.compile(r"([0-9]*)\.([0-9]*)\\(?:overline|bar)\s?(?:\{([0-9]+)\}|([0-9]))")
 _SCIENTIFIC = re.compile(r"([0-9]+\.[0-9]+|[0-9]+(?=E)|[0-9]+(?=e\+?[0-9])|1(?=e))[eE]([+-]?[0-9]{1,3})(?![0-9.A-Za-z])")
+_MIXED = re.compile(r"([0-9]+) ?(?:\\frac ?(?:\{([0-9]+)\}|([0-9])) ?(?:\{([0-9]+)\}|([0-9]))"
+                    r"|(?<= )([0-9]+)/([0-9]+)(?![0-9.]))")
+_BASES = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10}
+_BASED = re.compile(r"([0-9][0-9A-Z]*(?:\.[0-9]+)?)_(\{)?(\\text\{ ?)?"
+                    rf"([0-9]{{1,2}}|{'|'.join(_BASES)})(?(3) ?\}})(?(2)\}})")
+_ENVIRONMENT = re.compile(r"\s?\{([a-zA-Z]+)\}(?:(?<=array\})\s?\{[^{}]*\})?")
 SETS_IN_WORDS: dict[str, Token] = {
     "all real numbers": ("sym", "bb R"), "all reals": ("sym", "bb R"), "no solution": ("cmd", "emptyset"),
     "no solutions": ("cmd", "emptyset")}
@@ -37,10 +44,39 @@ def number(digits: str) -> int | Fraction:
     return value.numerator if value.denominator == 1 else value
 
 
-def _repeating(whole: str, fixed: str, period: str) -> Fraction:
+def _with_period(whole: str, fixed: str, period: str) -> Tree:
     """The exact value of ``0.1\\overline{6}``."""
     scale, nines = 10 ** len(fixed), 10 ** len(period) - 1
-    return int(whole or 0) + Fraction(int(fixed or 0), scale) + Fraction(int(period), scale * nines)
+    return ("num", int(whole or 0) + Fraction(int(fixed or 0), scale) + Fraction(int(period), scale * nines))
+
+
+def _repeating(match: re.Match) -> Tree:
+    return _with_period(match[1], match[2], match[3] or match[4])
+
+
+def _dotted(match: re.Match) -> Tree | None:
+    fixed, dots, period = match[3].partition("\\dot")
+    return _with_period(match[1], match[2] + fixed, re.sub(r"[^0-9]", "", period)) if dots else None
+
+
+def _scientific(match: re.Match) -> Tree:
+    return ("num", Fraction(number(match[1])) * Fraction(10) ** int(match[2]))
+
+
+def _mixed(match: re.Match) -> Tree | None:
+    """``3\\frac{1}{2}`` or ``3 1/2``, where the fraction is proper."""
+    whole, above, below = (int(part) for part in match.groups() if part)
+    return ("num", whole + Fraction(above, below)) if 0 < above < below else None
+
+
+def _in_base(match: re.Match) -> Tree | None:
+    """``152A_{11}``: digits with the base as an index."""
+    digits, base = match[1], _BASES.get(match[4]) or int(match[4])
+    digits = digits.rstrip("0").rstrip(".") if "." in digits else digits.lstrip("0") or "0"
+    return ("based", digits, base) if base > 1 else None
+
+
+_FORMS = ((_REPEATING, _repeating), (_DOTS, _dotted), (_SCIENTIFIC, _scientific), (_BASED, _in_base), (_MIXED, _mixed))
 
 
 def group_end(text: str, start: int) -> int:
@@ -129,6 +165,9 @@ class _Tokenizer:
             self.tokens += ([("sym", f"bb {content.strip()}")] if command == "mathbb"
                             else _text_tokens(content, previous, text[end + 1:end + 2]))
             position = end + 1
+        elif command in ("begin", "end") and (environment := _ENVIRONMENT.match(text, position)):
+            self.tokens.append(("cmd", f"{command} {environment[1]}"))
+            position = environment.end()
         elif command is not None:
             self.tokens.append(("cmd", command))
             self.needed[-1] = max(0, self.needed[-1] - 1) + _ARGUMENTS.get(command, 0)
@@ -153,28 +192,21 @@ class _Tokenizer:
         self.tokens.append(("op", sign))
 
     def _number(self, start: int, position: int, digits: str | None) -> int:
-        """A number: one digit where a command expects an argument, else plain, repeating or scientific."""
-        text = self.text
+        """A number: one digit where a command expects an argument, else in one of the forms of ``_FORMS``, else plain."""
+        text, following = self.text, self.text[position:position + 1]
         if self.needed[-1] and digits and digits[0] != ".":
-            self.tokens.append(("value", int(digits[0])))
+            self.tokens.append(("value", ("num", int(digits[0]))))
             self.needed[-1] -= 1
             return start + 1
-        base = self._base_digit(digits, position)
-        if base:
+        if base := self._base_digit(digits, position):
             self.tokens.append(("num", base))
             return start + len(base)
-        following = text[position:position + 1]
-        if following in (".", "\\") and (match := _REPEATING.match(text, start)):
-            self.tokens.append(("value", _repeating(match[1], match[2], match[3] or match[4])))
-            return match.end()
-        if following in (".", "\\") and (match := _DOTS.match(text, start)) and "\\dot" in match[3]:
-            fixed, _, period = match[3].partition("\\dot")
-            period = re.sub(r"[^0-9]", "", period)
-            self.tokens.append(("value", _repeating(match[1], match[2] + fixed, period)))
-            return match.end()
-        if following in ("e", "E") and (match := _SCIENTIFIC.match(text, start)):
-            self.tokens.append(("value", Fraction(number(match[1])) * Fraction(10) ** int(match[2])))
-            return match.end()
+        for pattern, build in _FORMS if following else ():
+            if pattern is _MIXED and self.tokens[-1:] in ([("op", "^")], [("op", "_")]):
+                continue  # 2^3\frac12 is a product
+            if (match := pattern.match(text, start)) and (tree := build(match)):
+                self.tokens.append(("value", tree))
+                return match.end()
         if digits is None:
             raise Unreadable("a dot that begins no number")
         self.tokens.append(("num", digits))
