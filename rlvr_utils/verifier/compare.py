@@ -52,7 +52,7 @@ _NAMES = {"group": "tuple or interval", "cup": "union", "cap": "intersection", "
           "rel": "relation", "based": "number in another base", "text": "word", "matrix": "matrix",
           "label": "value with words after it"}
 _DENIAL = re.compile(r"\b(?:not?|never|neither|nor|wrong|incorrect|false|isn)\b")
-_NAMING_FUNCTIONS = frozenset(("f", "g", "h", "overline", "vec", "hat", "angle", "measuredangle", "triangle"))
+_NAMING_FUNCTIONS = frozenset(("f", "g", "h", "overline", "vec", "hat", "angle", "triangle"))
 _OF_ANGLES = frozenset(("sin", "cos", "tan", "cot", "sec", "csc"))
 
 

@@ -169,9 +169,8 @@ class Algebra:
         raise Unreadable(f"a {kind} inside an expression is not read")
 
     def _power(self, tree: Tree) -> Value:
-        """A power: integers are multiplied out, ``2^{n+1}`` is ``2 * 2^n``, anything else is an atom."""
+        """A power: integers are multiplied out, ``2^{n+1}`` is ``2 * 2^n``, a root may be rational, the rest are atoms."""
         base, exponent = self.value(tree[1]), self.value(tree[2])
-        whole = 0
         if isinstance(exponent, fmpq):
             if exponent.q == 1:
                 return self._whole_power(tree, base, int(exponent.p))
@@ -182,25 +181,10 @@ class Algebra:
         elif exponent.below.is_constant():
             constant = exponent.above.to_dict().get((0,) * MAX_ATOMS, fmpq(0)) / _constant(exponent.below)
             whole = int(constant.p // constant.q)
-        if abs(whole) > MAX_EXPONENT:
-            whole = 0
-        rest = ("add", (tree[2], ("num", -whole))) if whole else tree[2]
-        found = self._primitive_power(tree[1], base, rest)
-        return self.times(self._whole_power(tree, base, whole), found) if whole else found
-
-    def _primitive_power(self, tree: Tree, base: Value, exponent: Tree) -> Value:
-        """``2^{6n}`` is the sixth power of the atom ``2^n``, so that a square of an exponential shows as a square."""
-        value = self.value(exponent)
-        count = 1
-        if isinstance(value, Quotient) and value.below == _ONE:
-            coefficients = [value.above.leading_coefficient(), *value.above.to_dict().values()]
-            if all(c.q == 1 for c in coefficients):
-                count = math.gcd(*(int(c.p) for c in coefficients)) * (-1 if coefficients[0] < 0 else 1)
-        if count == 1 or abs(count) > 400:
-            return self.atom(("pow", self._key(base), self._key(value)), ("pow", tree, exponent))
-        primitive = ("div", exponent, ("num", count))
-        atom = self.atom(("pow", self._key(base), self._key(self.value(primitive))), ("pow", tree, primitive))
-        return self.power(atom, count)
+            if whole and abs(whole) <= MAX_EXPONENT:
+                rest = ("pow", tree[1], ("add", (tree[2], ("num", -whole))))
+                return self.times(self._whole_power(tree, base, whole), self.value(rest))
+        return self.atom(("pow", self._key(base), self._key(exponent)), tree)
 
     def _whole_power(self, tree: Tree, base: Value, exponent: int) -> Value:
         """An integer power. One that would be too long to write out stays an atom."""

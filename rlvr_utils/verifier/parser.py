@@ -21,23 +21,17 @@ from .limits import MAX_CHARACTERS, MAX_DEPTH, MAX_FACTORS, MAX_SUFFIXES, MAX_SU
 from .tokens import END, Token, number, tokenize
 from .trees import Tree, each, size
 
-_RELATIONS = {
-    "=": "=", "<": "<", ">": ">", "lt": "<", "gt": ">", "le": "<=", "leq": "<=", "leqslant": "<=", "ge": ">=",
-    "geq": ">=", "geqslant": ">=", "ne": "!=", "neq": "!=", "in": "in", "equiv": "==", "approx": "~", "to": "to",
-    "rightarrow": "to", "subset": "subset", "subseteq": "subset",
-}
+_RELATIONS = {"=": "=", "<": "<", ">": ">", "le": "<=", "ge": ">=", "ne": "!=", "in": "in", "equiv": "==", "approx": "~",
+              "to": "to", "subset": "subset"}
 _SIGNS = {"+": "+", "-": "-", "pm": "pm", "mp": "mp"}
-_PRODUCTS = {"*": "mul", "cdot": "mul", "times": "mul", "ast": "mul", "/": "div", "div": "div", ":": "ratio",
-             "colon": "ratio"}
-_SETS = {"cup": "cup", "cap": "cap", "setminus": "setminus", "backslash": "setminus"}
+_PRODUCTS = {"*": "mul", "cdot": "mul", "times": "mul", "/": "div", "div": "div", ":": "ratio"}
 _CURRENCIES = {"\\$": "usd", "euro": "eur", "pounds": "gbp", "yen": "jpy"}
-_PARTNERS = {"lfloor": ("rfloor", "floor"), "lceil": ("rceil", "ceil"), "lvert": ("rvert", "abs"), "vert": ("vert", "abs")}
-_DELIMITERS = {"lbrace": "\\{", "lparen": "(", "lbrack": "["}
+_PARTNERS = {"lfloor": ("rfloor", "floor"), "lceil": ("rceil", "ceil"), "lvert": ("rvert", "abs")}
 _MATRICES = frozenset(f"begin {name}" for name in "pmatrix bmatrix Bmatrix matrix vmatrix smallmatrix array".split())
-_ACCENTS = frozenset("overline vec hat bar widehat overrightarrow angle measuredangle triangle".split())
+_ACCENTS = frozenset("overline vec hat bar widehat overrightarrow angle triangle".split())
 _FACTORS = FUNCTIONS | GREEK | _ACCENTS | _MATRICES | frozenset(
-    "frac sqrt pi infty binom lfloor lceil lvert langle sum prod abs".split())
-_AND, _OR = ("and", "land", "wedge"), ("or", "and/or", "lor", "vee")
+    "frac sqrt pi infty binom lfloor lceil lvert sum prod abs".split())
+_CONNECTIVES = {"and": "and", "or": "or", "and/or": "or"}
 
 
 class Parser:
@@ -78,25 +72,20 @@ class Parser:
 
     def items(self) -> Tree:
         """One relation or expression, or a list of them separated by commas, semicolons, "and" or "or"."""
-        found, connectives = [self.relation()], set()
-        while connective := self._separator():
-            connectives.add(connective)
+        found, words = [self.relation()], set()
+        while True:
+            has_comma = self.accept(",", ";")
+            kind, value = self.tokens[self.at]
+            word = value.lower() if kind == "text" else ""
+            if word in _CONNECTIVES:
+                self.at += 1
+                words.add(_CONNECTIVES[word])
+            elif not has_comma:
+                break
             found.append(self.relation())
-        if len(found) == 1:
-            return found[0]
-        words = connectives - {","}
         if len(words) > 1:
             raise Unreadable('"and" and "or" are mixed')
-        return ("list", tuple(found), words.pop() if words else ",")
-
-    def _separator(self) -> str | None:
-        found = "," if self.accept(",", ";") else None
-        kind, value = self.tokens[self.at]
-        word = value.lower() if kind in ("text", "cmd") else ""
-        if word in _AND or word in _OR:
-            self.at += 1
-            return "and" if word in _AND else "or"
-        return found
+        return ("list", tuple(found), words.pop() if words else ",") if len(found) > 1 else found[0]
 
     def relation(self) -> Tree:
         r"""``a = b``, ``a < b <= c``, ``x \in S``, or a bare expression."""
@@ -152,7 +141,7 @@ class Parser:
         parts, joined = [self.sum()], None
         while True:
             kind, value = self.tokens[self.at]
-            operator = _SETS.get(value) if kind == "cmd" else None
+            operator = value if kind == "cmd" and value in ("cup", "cap", "setminus") else None
             if kind == "sym" and value == "U" and parts[-1][0] == "group":
                 operator = "cup"
             if kind == "cmd" and value in ("bmod", "choose", "over") and len(parts) == 1 and joined is None:
@@ -276,7 +265,7 @@ class Parser:
         words: list[str] = []
         while True:
             kind, value = self.tokens[self.at]
-            if kind == "text" and value.lower() not in _AND + _OR or kind == "sym" and words[-1:] in (["per"], ["*"]):
+            if kind == "text" and value.lower() not in _CONNECTIVES or kind == "sym" and words[-1:] in (["per"], ["*"]):
                 words += unit_words(value)
                 self.at += 1
             elif words and words[-1][0] != "^" and self.accept("^"):
@@ -432,10 +421,10 @@ class Parser:
 
     def _set(self) -> Tree:
         r"""``\{1, 2\}``, or ``\{\mid x > 3\}``, which is its condition."""
-        if self.accept("\\}", "rbrace"):
+        if self.accept("\\}"):
             return ("set", ())
         is_condition = self.accept("mid")
-        tree, _ = self._inside("\\}", "rbrace")
+        tree, _ = self._inside("\\}")
         if not is_condition:
             return ("set", tree[1] if tree[0] == "list" else (tree,))
         if tree[0] not in ("rel", "list", "label", "pmod"):
@@ -473,14 +462,8 @@ class Parser:
         if name in _PARTNERS:
             closer, function = _PARTNERS[name]
             return ("fn", function, self._entries(closer))
-        if name == "langle":
-            return ("group", "(", ")", self._entries("rangle"))
-        if name in _DELIMITERS:
-            return self._bracket(_DELIMITERS[name])
-        if name in ("emptyset", "varnothing"):
+        if name == "emptyset":
             return ("set", ())
-        if name in ("boxed", "fbox"):
-            return self.argument()
         if name in _CURRENCIES:
             return ("unit", self.power(), ((_CURRENCIES[name], 1),))
         if name in ("sum", "prod"):
@@ -491,7 +474,7 @@ class Parser:
         r"""``\overline{AB}``, ``\angle ABC``: a name, whatever letters follow."""
         if name not in _ACCENTS:
             raise Unreadable(f"\\{name} is not read")
-        if name not in ("angle", "measuredangle", "triangle"):
+        if name not in ("angle", "triangle"):
             return ("fn", name, (self._named() or self.argument(),))
         letters = ""
         while self.tokens[self.at][0] == "sym":

@@ -25,8 +25,8 @@ MAX_QUESTION = 4_000
 
 _PLAIN = re.compile(r"(-?)(?:([0-9]+)|([0-9]*\.[0-9]+)|\\frac\{(-?[0-9]+)\}\{([0-9]+)\}|([0-9]+)/([0-9]+))")
 _THOUSANDS = re.compile(r"(?<![0-9.,])[1-9][0-9]{0,2}(?:,[0-9]{3})+(?![0-9,])")
-_OPENERS = re.compile(r"\\langle|\\\{|\\lbrace|[(\[]")
-_CLOSERS = re.compile(r"\\rangle|\\\}|\\rbrace|[)\]]")
+_OPENERS = re.compile(r"\\\{|[(\[]")
+_CLOSERS = re.compile(r"\\\}|[)\]]")
 
 
 class Judgement(NamedTuple):
