@@ -48,6 +48,8 @@ _BASED = re.compile(r"(?<![A-Za-z0-9)}])\(([0-9]+)\)(?=\s?_)")
 _WHITE = re.compile(r"\s+")
 _DROP_SPACE = re.compile(r"(?<![0-9A-Za-z]) | (?![0-9A-Za-z])")
 _DEGREE = re.compile(r"\^\s?(?:\{\s?\\circ\s?\}|\\circ(?![A-Za-z]))|\\(?:text)?degree(?![A-Za-z])|\\deg(?![A-Za-z])")
+_PRIME = re.compile(r"\^\s?(?:\{\s?\\prime\s?\}|\\prime(?![A-Za-z]))|\\prime(?![A-Za-z])")
+_COMPARED = re.compile(r"<\s?=|>\s?=|(?<=[A-Za-z])\s?!\s?=")  # x != 3, where 5! = 120 is a factorial
 _INVISIBLE = re.compile("[\u00ad\u034f\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufe00-\ufe0f\ufeff]")
 _SUPERSCRIPTS = "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁽⁾ⁿⁱ"
 _SUBSCRIPTS = "₀₁₂₃₄₅₆₇₈₉₊₋₍₎"
@@ -104,6 +106,8 @@ def normalize(text: str) -> str:
     text = strip_wrappers(text)
     if "\\" in text or "{" in text:
         text = _normalize_commands(text)
+    if "=" in text:
+        text = _COMPARED.sub(lambda match: {"<": r"\le ", ">": r"\ge "}.get(match.group()[0], r"\ne "), text)
     if "_" in text:
         text = _BASED.sub(r"\1", text)  # (1010)_2
     if " " in text or "\n" in text or "\t" in text:
@@ -120,7 +124,7 @@ def _normalize_commands(text: str) -> str:
             text = text.replace("\\\\", "\\")
         text = _ROW_SPACE.sub(r"\\\\ ", text)
     text = _THOUSANDS.sub("", text.replace("{:}", ":"))
-    text = _DEGREE.sub(r"^\\circ ", text)
+    text = _PRIME.sub("'", _DEGREE.sub(r"^\\circ ", text))
     text = _TO_TEXT.sub(r"\\text", text)
     text = _LONE_STYLE.sub(lambda match: rf"\{'mathbb' if match[1] == 'mathbb' else 'text'}{{{match[2]}}}", text)
     text = _SPACES.sub(" ", _STYLES.sub(" ", text))

@@ -18,19 +18,19 @@ from math import factorial
 
 from .kinds import FUNCTIONS, GREEK, MULTIPLIERS, read_unit, unit_words
 from .limits import MAX_CHARACTERS, MAX_DEPTH, MAX_FACTORS, MAX_SUFFIXES, MAX_SUM, MAX_TOKENS, TooBig, Unreadable
-from .tokens import END, Token, number, tokenize
+from .tokens import END, Token, tokenize
 from .trees import Tree, each, size
 
 _RELATIONS = {"=": "=", "<": "<", ">": ">", "le": "<=", "ge": ">=", "ne": "!=", "in": "in", "equiv": "==", "approx": "~",
               "to": "to", "subset": "subset"}
-_SIGNS = {"+": "+", "-": "-", "pm": "pm", "mp": "mp"}
+_SIGNS = ("+", "-", "pm", "mp")
 _PRODUCTS = {"*": "mul", "cdot": "mul", "times": "mul", "/": "div", "div": "div", ":": "ratio"}
 _CURRENCIES = {"\\$": "usd", "euro": "eur", "pounds": "gbp", "yen": "jpy"}
 _PARTNERS = {"lfloor": ("rfloor", "floor"), "lceil": ("rceil", "ceil"), "lvert": ("rvert", "abs")}
 _MATRICES = frozenset(f"begin {name}" for name in "pmatrix bmatrix Bmatrix matrix vmatrix smallmatrix array".split())
 _ACCENTS = frozenset("overline vec hat bar widehat overrightarrow angle triangle".split())
 _FACTORS = FUNCTIONS | GREEK | _ACCENTS | _MATRICES | frozenset(
-    "frac sqrt pi infty binom lfloor lceil lvert sum prod abs".split())
+    "frac sqrt pi infty binom lfloor lceil lvert sum prod abs ( [ \\{ {".split())
 _CONNECTIVES = {"and": "and", "or": "or", "and/or": "or"}
 
 
@@ -43,25 +43,27 @@ class Parser:
         self.depth = 0
         self.bars = 0
 
-    def accept(self, *values: str) -> bool:
-        """Step over an operator or command if it is one of ``values``."""
+    def sees(self, *values: str) -> bool:
+        """Whether a sign or command is next that is one of ``values``."""
         kind, value = self.tokens[self.at]
-        if kind in ("op", "cmd") and value in values:
-            self.at += 1
-            return True
-        return False
+        return kind == "op" and value in values
+
+    def accept(self, *values: str) -> str | None:
+        """Step over one of ``values`` and return it; None if something else is next."""
+        if not self.sees(*values):
+            return None
+        self.at += 1
+        return self.tokens[self.at - 1][1]
 
     def expect(self, *values: str) -> str:
-        """Step over one of ``values`` and return it."""
-        kind, value = self.tokens[self.at]
-        if kind not in ("op", "cmd") or value not in values:
-            raise Unreadable(f"{' or '.join(values)!r} is missing before {str(value) or 'the end'!r}")
-        self.at += 1
+        """Step over one of ``values`` and return it. Raises Unreadable if something else is next."""
+        if (value := self.accept(*values)) is None:
+            raise Unreadable(f"{' or '.join(values)!r} is missing before {str(self.tokens[self.at][1]) or 'the end'!r}")
         return value
 
     def whole(self) -> Tree:
         """The tree of all tokens."""
-        if self.accept("=") and self.tokens[self.at] == ("op", "="):
+        if self.accept("=") and self.sees("="):
             raise Unreadable("two equals signs")
         tree = self.items()
         if self.tokens[self.at][0] != "end":
@@ -90,17 +92,8 @@ class Parser:
     def relation(self) -> Tree:
         r"""``a = b``, ``a < b <= c``, ``x \in S``, or a bare expression."""
         sides, signs = [self._name() or self._union()], []
-        while True:
-            kind, value = self.tokens[self.at]
-            sign = _RELATIONS.get(value) if kind in ("op", "cmd") else None
-            if kind == "op" and value == "!" and self.tokens[self.at + 1] == ("op", "="):
-                sign = "!"
-            if sign is None:
-                break
-            self.at += 1
-            if sign in ("<", ">", "!") and self.accept("="):
-                sign += "="
-            signs.append(sign)
+        while sign := self.accept(*_RELATIONS):
+            signs.append(_RELATIONS[sign])
             sides.append(self._name() or self._union())
         if not signs:
             return sides[0]
@@ -112,11 +105,11 @@ class Parser:
         r"""``P(X = 2)``, ``f'(2)``, ``S_{\triangle ABC}`` before an equals sign: a name whatever the brackets hold."""
         tokens, at = self.tokens, self.at
         kind, value = tokens[at]
-        if kind not in ("sym", "text") and not (kind == "cmd" and value in GREEK):
+        if kind not in ("sym", "text") and value not in GREEK:
             return None
         end = at + 1
-        while tokens[end] in (("op", "_"), ("op", "^"), ("op", "'"), ("cmd", "prime")):
-            end = end + 1 if tokens[end][1] in ("'", "prime") else self._group_end(end + 1)
+        while tokens[end] in (("op", "_"), ("op", "^"), ("op", "'")):
+            end = end + 1 if tokens[end][1] == "'" else self._group_end(end + 1)
         marks, start = tokens[at + 1:end], end
         if tokens[end] == ("op", "("):
             end = self._group_end(end)
@@ -138,30 +131,22 @@ class Parser:
 
     def _union(self) -> Tree:
         r"""Sets joined by ``\cup``, ``\cap`` or ``\setminus``; ``a \bmod n``, ``n \choose k``, ``a \over b``."""
-        parts, joined = [self.sum()], None
-        while True:
-            kind, value = self.tokens[self.at]
-            operator = value if kind == "cmd" and value in ("cup", "cap", "setminus") else None
-            if kind == "sym" and value == "U" and parts[-1][0] == "group":
-                operator = "cup"
-            if kind == "cmd" and value in ("bmod", "choose", "over") and len(parts) == 1 and joined is None:
-                self.at += 1
-                right = self.sum()
-                parts = [("div", parts[0], right) if value == "over" else
-                         ("fn", "mod" if value == "bmod" else "binom", (parts[0], right))]
-                continue
-            if operator is None:
-                return (joined, tuple(parts)) if joined else self._modulus(parts[0])
-            if joined not in (None, operator):
-                raise Unreadable("unions and intersections are mixed without brackets")
-            joined = operator
+        parts, joined = [self.sum()], set()
+        if operator := self.accept("bmod", "choose", "over"):
+            right = self.sum()
+            parts = [("div", parts[0], right) if operator == "over" else
+                     ("fn", "mod" if operator == "bmod" else "binom", (parts[0], right))]
+        while self.sees("cup", "cap", "setminus") or self.tokens[self.at] == ("sym", "U") and parts[-1][0] == "group":
+            joined.add(self.tokens[self.at][1].replace("U", "cup"))
             self.at += 1
             parts.append(self.sum())
+        if len(joined) > 1:
+            raise Unreadable("unions and intersections are mixed without brackets")
+        return (joined.pop(), tuple(parts)) if joined else self._modulus(parts[0])
 
     def _modulus(self, tree: Tree) -> Tree:
         r"""``5 \pmod{12}``, ``5 \mod 12``, ``5 (\mathrm{mod}\ 12)``."""
-        tokens, at = self.tokens, self.at
-        if tokens[at] == ("op", "(") and tokens[at + 1] == ("cmd", "mod"):
+        if self.sees("(") and self.tokens[self.at + 1] == ("op", "mod"):
             self.at += 2
             modulus = self.sum()
             self.expect(")")
@@ -175,23 +160,14 @@ class Parser:
     def sum(self) -> Tree:
         r"""Terms with ``+``, ``-``, ``\pm`` or ``\mp`` between them."""
         terms: list[Tree] = []
-        sign = self._sign() or "+"
-        while True:
+        sign = self.accept(*_SIGNS) or "+"
+        while sign:
             term = self.product()
             terms.append(term if sign == "+" else ("neg", term) if sign == "-" else (sign, term))
-            at, sign = self.at, self._sign()
-            if sign is None:
-                break
-            if sign == "-" and terms[-1] == ("sym", "bb R") and self.tokens[self.at] == ("op", "\\{"):
-                self.at = at + 1
+            sign = self.accept(*_SIGNS)
+            if sign == "-" and terms[-1] == ("sym", "bb R") and self.sees("\\{"):
                 return ("setminus", (terms[-1], self.atom()))
         return terms[0] if len(terms) == 1 else ("add", tuple(terms))
-
-    def _sign(self) -> str | None:
-        kind, value = self.tokens[self.at]
-        sign = _SIGNS.get(value) if kind in ("op", "cmd") else None
-        self.at += sign is not None
-        return sign
 
     def product(self) -> Tree:
         """Factors with a product sign, or nothing, between them."""
@@ -200,11 +176,9 @@ class Parser:
             kind, value = self.tokens[self.at]
             if kind == "end":
                 return tree
-            operator = _PRODUCTS.get(value) if kind in ("op", "cmd") else None
-            if operator:
-                self.at += 1
+            if operator := self.accept(*_PRODUCTS):
                 right = self._signed_power()
-                tree = (operator, tree, right) if operator != "ratio" else (
+                tree = (_PRODUCTS[operator], tree, right) if operator != ":" else (
                     "ratio", (*(tree[1] if tree[0] == "ratio" else (tree,)), right))
             elif (unit := self._unit(tree)) is not None:
                 tree = unit
@@ -217,7 +191,7 @@ class Parser:
         raise TooBig(f"a product of more than {MAX_FACTORS} factors")
 
     def _signed_power(self) -> Tree:
-        sign = self._sign()
+        sign = self.accept(*_SIGNS)
         if sign in ("pm", "mp"):
             raise Unreadable("a plus-minus sign follows a product sign")
         return ("neg", self.power()) if sign == "-" else self.power()
@@ -230,11 +204,9 @@ class Parser:
             return True
         if kind == "sym":
             return not (value == "U" and (previous_kind, previous) in (("op", ")"), ("op", "]")))
-        if kind == "cmd":
-            return value in _FACTORS
-        if value == "(" and self.tokens[self.at + 1] == ("cmd", "mod"):
+        if value == "(" and self.tokens[self.at + 1] == ("op", "mod"):
             return False
-        return kind == "op" and value in ("(", "[", "\\{", "{") or (value == "|" and not self.bars)
+        return kind == "op" and (value in _FACTORS or value == "|" and not self.bars)
 
     # -- units ----------------------------------------------------------------------------------------------
 
@@ -269,7 +241,7 @@ class Parser:
                 words += unit_words(value)
                 self.at += 1
             elif words and words[-1][0] != "^" and self.accept("^"):
-                sign, exponent = 1, self.exponent()
+                sign, exponent = 1, self.argument()
                 if exponent[0] == "neg":
                     sign, exponent = -1, exponent[1]
                 if exponent[0] != "num" or not isinstance(exponent[1], int) or exponent[1] > 999:
@@ -286,40 +258,30 @@ class Parser:
     def power(self) -> Tree:
         """An atom with its exponents and the signs after it."""
         tree = self._suffixes(self.atom())
-        if self.tokens[self.at] == ("op", "^"):
-            self.at += 1
+        if self.accept("^"):
             tree = self._suffixes(self._raised(tree))
             if self.accept("^"):
                 raise Unreadable("two exponents in a row")
         return tree
 
     def _raised(self, base: Tree) -> Tree:
-        if self.accept("circ"):
-            return ("deg", base)
-        if self.tokens[self.at:self.at + 3] == (("op", "{"), ("cmd", "circ"), ("op", "}")):
-            self.at += 3
-            return ("deg", base)
-        return self._primed(base) if self.accept("prime") else ("pow", base, self.exponent())
+        return ("deg", base) if self.accept("circ") else ("pow", base, self.argument())
 
     def _suffixes(self, tree: Tree) -> Tree:
         for _ in range(MAX_SUFFIXES):
-            kind, value = self.tokens[self.at]
-            if kind == "op" and value in ("!", "%", "\\%", "_", "'", "\\$") or kind == "cmd" and value in _CURRENCIES:
-                if value == "!" and tree[0] == "sym" and self.tokens[self.at + 1] == ("op", "="):
-                    return tree
-                if value == "!" and self.tokens[self.at - 1] == ("op", "!"):
-                    raise Unreadable("a double factorial")
-                self.at += 1
-                if value == "!":
-                    tree = ("fn", "factorial", (tree,))
-                elif value == "_":
-                    tree = self._subscript(tree)
-                elif value == "'":
-                    tree = self._primed(tree)
-                else:
-                    tree = ("pct", tree) if value in ("%", "\\%") else ("unit", tree, ((_CURRENCIES[value], 1),))
-            else:
+            sign = self.accept("!", "%", "\\%", "_", "'", *_CURRENCIES)
+            if sign is None:
                 return tree
+            if sign == "!":
+                if self.tokens[self.at - 2] == ("op", "!"):
+                    raise Unreadable("a double factorial")
+                tree = ("fn", "factorial", (tree,))
+            elif sign == "_":
+                tree = self._subscript(tree)
+            elif sign == "'":
+                tree = self._primed(tree)
+            else:
+                tree = ("unit", tree, ((_CURRENCIES[sign], 1),)) if sign in _CURRENCIES else ("pct", tree)
         raise TooBig(f"more than {MAX_SUFFIXES} signs after one value")
 
     def _primed(self, tree: Tree) -> Tree:
@@ -336,21 +298,9 @@ class Parser:
             return ("sym", f"{tree[1]}_{index}")
         raise Unreadable("a subscript after something that is no symbol")
 
-    def exponent(self) -> Tree:
-        """``x^10`` is read as people mean it, ``x^{10}``; a group otherwise."""
-        if self.tokens[self.at][0] == "num":
-            self.at += 1
-            return ("num", number(self.tokens[self.at - 1][1]))
-        return self.argument()
-
     def argument(self) -> Tree:
-        """The argument of a command: a group, or the next token."""
-        if self.accept("-"):
-            return ("neg", self.argument())
-        if self.tokens[self.at][0] == "num":
-            self.at += 1
-            return ("num", number(self.tokens[self.at - 1][1]))
-        return self.atom()
+        """The argument of a command, or an exponent: a group, or the next token (``x^10`` is meant as ``x^{10}``)."""
+        return ("neg", self.argument()) if self.accept("-") else self.atom()
 
     # -- atoms ----------------------------------------------------------------------------------------------
 
@@ -362,25 +312,22 @@ class Parser:
         kind, value = self.tokens[self.at]
         self.at += 1
         if kind == "num":
-            tree = ("num", number(value))
+            tree = (kind, value)
         elif kind == "value":
             tree = value
         elif kind == "sym":
             tree = self._symbol(value)
         elif kind == "text":
             tree = ("text", value.lower())
-        elif kind == "cmd":
-            tree = self._command(value)
         elif kind == "op":
-            tree = self._bracket(value)
+            tree = self._bracket(value) or self._command(value)
         else:
             raise Unreadable("the expression ends too early")
         self.depth -= 1
         return tree
 
     def _symbol(self, name: str) -> Tree:
-        if name in ("f", "g", "h") and self.tokens[self.at] == ("op", "("):
-            self.at += 1
+        if name in ("f", "g", "h") and self.accept("("):
             return ("fn", name, self._entries(")"))
         return ("const", name) if name in ("e", "i") else ("sym", name)
 
@@ -398,8 +345,8 @@ class Parser:
         tree, _ = self._inside(closer)
         return tree[1] if tree[0] == "list" else (tree,)
 
-    def _bracket(self, opener: str) -> Tree:
-        """What an operator at the start of a factor opens: a group, a set, an absolute value, an amount of money."""
+    def _bracket(self, opener: str) -> Tree | None:
+        """What a sign at the start of a factor opens: a group, a set, an absolute value, an amount of money."""
         if opener == "{":
             return self._inside("}")[0]
         if opener == "\\{":
@@ -417,7 +364,7 @@ class Parser:
         if opener in ("+", "-"):
             inside = self.power()
             return inside if opener == "+" else ("neg", inside)
-        raise Unreadable(f"cannot read {opener!r} here")
+        return None
 
     def _set(self) -> Tree:
         r"""``\{1, 2\}``, or ``\{\mid x > 3\}``, which is its condition."""
@@ -464,8 +411,6 @@ class Parser:
             return ("fn", function, self._entries(closer))
         if name == "emptyset":
             return ("set", ())
-        if name in _CURRENCIES:
-            return ("unit", self.power(), ((_CURRENCIES[name], 1),))
         if name in ("sum", "prod"):
             return self._written_out(name)
         return self._accent(name)
@@ -473,7 +418,7 @@ class Parser:
     def _accent(self, name: str) -> Tree:
         r"""``\overline{AB}``, ``\angle ABC``: a name, whatever letters follow."""
         if name not in _ACCENTS:
-            raise Unreadable(f"\\{name} is not read")
+            raise Unreadable(f"cannot read {name!r} here")
         if name not in ("angle", "triangle"):
             return ("fn", name, (self._named() or self.argument(),))
         letters = ""
@@ -491,7 +436,7 @@ class Parser:
             end += 1
         if self.tokens[self.at] != ("op", "{") or end == self.at + 1 or self.tokens[end] != ("op", "}"):
             return None
-        name = "".join(value for _, value in self.tokens[self.at + 1:end])
+        name = "".join(str(value) for _, value in self.tokens[self.at + 1:end])
         self.at = end + 1
         return ("sym", name)
 
@@ -506,13 +451,13 @@ class Parser:
         base = exponent = None
         for _ in range(2):
             if self.accept("_"):
-                base = self.exponent()
+                base = self.argument()
             elif self.accept("^"):
-                exponent = self.exponent()
+                exponent = self.argument()
         bracketed = self.tokens[self.at] == ("op", "(")
         arguments = self._arguments()
         if exponent is None and bracketed and name != "log" and self.accept("^"):
-            exponent = self.exponent()
+            exponent = self.argument()
         if base is not None:
             arguments += (base,)
         if exponent == ("neg", ("num", 1)):
@@ -536,7 +481,7 @@ class Parser:
     def _more_factors(self, tree: Tree) -> Tree:
         for _ in range(MAX_FACTORS):
             kind, value = self.tokens[self.at]
-            if kind != "sym" and not (kind == "cmd" and (value in ("frac", "sqrt", "pi") or value in GREEK)):
+            if kind != "sym" and not (kind == "op" and (value in ("frac", "sqrt", "pi") or value in GREEK)):
                 return tree
             tree = ("mul", tree, self.power())
         raise TooBig(f"a product of more than {MAX_FACTORS} factors")
@@ -549,7 +494,7 @@ class Parser:
         if not self.accept("^") or start[0] != "rel" or start[1] != ("=",) or (
                 start[2][0][0] != "sym" and start[2][0] != ("const", "i")):
             raise Unreadable(f"the ends of \\{name} are not read")
-        (symbol, first), last = start[2], self.exponent()
+        (symbol, first), last = start[2], self.argument()
         body = self.product()
         ends = [end[1] if end[0] == "num" else -end[1][1] if end[0] == "neg" and end[1][0] == "num" else None
                 for end in (first, last)]
@@ -595,13 +540,13 @@ def _is_application(name: str, marks: tuple[Token, ...], inside: tuple[Token, ..
     Capitals and other names with an index apply to anything but a sum, other letters to one letter, ``p`` and ``q`` also
     to a number.
     """
-    if any(mark[1] in ("'", "prime") for mark in marks):
+    if any(mark == ("op", "'") for mark in marks):
         return True
     values = [token[1] for token in inside]
-    if ("op", "^") in marks and [mark[1] for mark in marks if mark[1] not in ("{", "}")][-3:] != ["^", "-", "1"] or any(
+    if ("op", "^") in marks and [mark[1] for mark in marks if mark[1] not in ("{", "}")][-3:] != ["^", "-", 1] or any(
             token == name and following != "(" for token, following in zip(values, [*values[1:], ""], strict=False)):
         return False
-    if len(name) > 1 and name not in GREEK or name in ("f", "g", "h", "E", "F", "G", "H", "P") or set(values) & set("=<>|"):
+    if len(name) > 1 and name not in GREEK or name in ("f", "g", "h", "E", "F", "G", "H", "P") or set(values) & {"|", *_RELATIONS}:
         return True
     if set(values[1:]) & {"+", "-", "pm"}:
         return False

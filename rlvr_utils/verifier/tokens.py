@@ -13,7 +13,7 @@ from .kinds import BARE_UNITS, FUNCTIONS, MULTIPLIERS, SPELLED
 from .limits import MAX_TOKENS, TooBig, Unreadable
 from .trees import Tree
 
-#: ``(kind, value)``: num (its digits), value (a finished tree), sym, cmd, text or op.
+#: ``(kind, value)``: num, value (a finished tree), sym, text, or op (a sign, or the name of a command).
 Token = tuple
 END: Token = ("end", "")
 
@@ -30,8 +30,8 @@ _BASED = re.compile(r"([0-9][0-9A-Z]*(?:\.[0-9]+)?)_(\{)?(\\text\{ ?)?"
                     rf"([0-9]{{1,2}}|{'|'.join(_BASES)})(?(3) ?\}})(?(2)\}})")
 _ENVIRONMENT = re.compile(r"\s?\{([a-zA-Z]+)\}(?:(?<=array\})\s?\{[^{}]*\})?")
 SETS_IN_WORDS: dict[str, Token] = {
-    "all real numbers": ("sym", "bb R"), "all reals": ("sym", "bb R"), "no solution": ("cmd", "emptyset"),
-    "no solutions": ("cmd", "emptyset")}
+    "all real numbers": ("sym", "bb R"), "all reals": ("sym", "bb R"), "no solution": ("op", "emptyset"),
+    "no solutions": ("op", "emptyset")}
 _ARGUMENTS = {"frac": 2, "binom": 2, "sqrt": 1, "overline": 1, "vec": 1, "hat": 1, "bar": 1}
 _CONNECTIVES = re.compile(r"(,|;|\band/or\b|\band\b|\bor\b)")
 
@@ -100,7 +100,7 @@ def _letters(run: str, previous: Token, following: str) -> list[Token]:
     if after_value and run in BARE_UNITS and following not in ("(", "_", "{") and not following.isdecimal():
         return [("text", run)]
     if run in FUNCTIONS or run in SPELLED:
-        return [("cmd", SPELLED.get(run, run))]
+        return [("op", SPELLED.get(run, run))]
     if run in ("and", "or") or run in MULTIPLIERS or len(run) > 3 and not (run.isupper() and len(run) < 6):
         return [("text", run)]
     return [("sym", letter) for letter in run]
@@ -113,11 +113,11 @@ def _text_tokens(content: str, previous: Token, following: str) -> list[Token]:
     if len(bare) == 1 and bare.isalpha():
         return [("text", bare)] if (after_value or previous[1] == "{") and bare in "mgshLlNJWVACF" else [("sym", bare)]
     if (bare in FUNCTIONS or bare in SPELLED) and not (after_value and bare in BARE_UNITS):
-        return [("cmd", SPELLED.get(bare, bare))]
+        return [("op", SPELLED.get(bare, bare))]
     if bare.lower() in SETS_IN_WORDS:
         return [SETS_IN_WORDS[bare.lower()]]
     if match := re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s+([mgshLlNJWVACF])", bare):
-        return [("num", match[1]), ("text", match[2])]
+        return [("num", number(match[1])), ("text", match[2])]
     if "\\" in bare or not any(map(str.isalpha, bare)) or (
             not after_value and re.match(r"[-+]?\.?[0-9]", bare) and not bare[-1:].isdecimal()):
         return list(tokenize(content))
@@ -126,7 +126,7 @@ def _text_tokens(content: str, previous: Token, following: str) -> list[Token]:
     tokens: list[Token] = []
     for part in _CONNECTIVES.split(bare):
         if part := part.strip().strip("()"):
-            value = [("num", part)] if part.isdecimal() else [("text" if len(part) > 1 else "sym", part)]
+            value = [("num", int(part))] if part.isdecimal() else [("text" if len(part) > 1 else "sym", part)]
             tokens += [("op", ",")] if part in (",", ";") else value
     return tokens
 
@@ -166,10 +166,10 @@ class _Tokenizer:
                             else _text_tokens(content, previous, text[end + 1:end + 2]))
             position = end + 1
         elif command in ("begin", "end") and (environment := _ENVIRONMENT.match(text, position)):
-            self.tokens.append(("cmd", f"{command} {environment[1]}"))
+            self.tokens.append(("op", f"{command} {environment[1]}"))
             position = environment.end()
         elif command is not None:
-            self.tokens.append(("cmd", command))
+            self.tokens.append(("op", command))
             self.needed[-1] = max(0, self.needed[-1] - 1) + _ARGUMENTS.get(command, 0)
             return position
         else:
@@ -180,7 +180,7 @@ class _Tokenizer:
 
     def _operator(self, sign: str) -> None:
         previous = self.tokens[-1] if self.tokens else END
-        if sign == "{" or (sign == "[" and previous == ("cmd", "sqrt")):
+        if sign == "{" or (sign == "[" and previous == ("op", "sqrt")):
             self.needed.append(0)
             self.openers.append("}" if sign == "{" else "]")
         elif sign == self.openers[-1]:
@@ -199,7 +199,7 @@ class _Tokenizer:
             self.needed[-1] -= 1
             return start + 1
         if base := self._base_digit(digits, position):
-            self.tokens.append(("num", base))
+            self.tokens.append(("num", number(base)))
             return start + len(base)
         for pattern, build in _FORMS if following else ():
             if pattern is _MIXED and self.tokens[-1:] in ([("op", "^")], [("op", "_")]):
@@ -209,12 +209,12 @@ class _Tokenizer:
                 return match.end()
         if digits is None:
             raise Unreadable("a dot that begins no number")
-        self.tokens.append(("num", digits))
+        self.tokens.append(("num", number(digits)))
         return position
 
     def _base_digit(self, digits: str | None, position: int) -> str | None:
         r"""``\log_28`` is ``\log_2 8``, as TeX prints it; ``\log_10 5`` and ``\log_10x`` are meant as base ten."""
-        if digits and len(digits) > 1 and self.tokens[-2:] == [("cmd", "log"), ("op", "_")] and "." not in digits:
+        if digits and len(digits) > 1 and self.tokens[-2:] == [("op", "log"), ("op", "_")] and "." not in digits:
             if not self.text[position:position + 1].strip(" ") and position < len(self.text) or digits == "10":
                 return None
             return "10" if digits.startswith("10") else digits[0]
