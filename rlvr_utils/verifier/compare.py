@@ -5,19 +5,20 @@ Every comparison has one of four outcomes. Parts are combined so that a differen
 
 from __future__ import annotations
 
+import operator
 import re
 from collections.abc import Iterable
 from enum import IntEnum
-from functools import cmp_to_key
 from typing import NamedTuple
 
 from flint import fmpq
 
-from .enclose import PointComparison, letters, sign_of
+from .definitions import reduced
+from .enclose import PointComparison, sign_of
 from .exact import Algebra, Quotient, Value, lift
 from .kinds import unit_text
 from .limits import MAX_ITEMS, Budget, TooBig, Unreadable
-from .parser import Tree
+from .trees import Tree, each, letters, subtrees
 
 
 class Outcome(IntEnum):
@@ -42,8 +43,8 @@ class Outcome(IntEnum):
 EQUAL, AGREE, UNDECIDED, DIFFERENT = Outcome
 
 INFINITY = ("const", "infty")
-_MINUS_INFINITY = ("neg", INFINITY)
-REALS = ("group", "(", ")", (_MINUS_INFINITY, INFINITY))
+REALS = ("sym", "bb R")
+_PLACED = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge, "!=": operator.ne}
 _OPPOSITE = {"<": ">", ">": "<", "<=": ">=", ">=": "<="}
 _STRUCTURES = frozenset(("group", "cup", "cap", "setminus", "matrix", "rel", "based", "text", "ratio", "label", "name"))
 _SETS = frozenset(("group", "cup", "cap", "setminus"))
@@ -51,7 +52,7 @@ _NAMES = {"group": "tuple or interval", "cup": "union", "cap": "intersection", "
           "rel": "relation", "based": "number in another base", "text": "word", "matrix": "matrix",
           "label": "value with words after it"}
 _DENIAL = re.compile(r"\b(?:not?|never|neither|nor|wrong|incorrect|false|isn)\b")
-_NAMING_FUNCTIONS = frozenset(("f", "g", "h", "overline", "vec", "hat", "angle", "measuredangle", "triangle"))
+_NAMING_FUNCTIONS = frozenset(("f", "g", "h", "overline", "vec", "hat", "angle", "triangle"))
 _OF_ANGLES = frozenset(("sin", "cos", "tan", "cot", "sec", "csc"))
 
 
@@ -153,20 +154,16 @@ def drop_degrees(tree: Tree) -> Tree:
 
 def expand_signs(tree: Tree) -> tuple[Tree, ...]:
     r"""The two values of an expression with ``\pm`` (and ``\mp``), or the expression itself."""
-    if not _has_sign(tree):
+    if not any(part[0] in ("pm", "mp") for part in subtrees(tree)):
         return (tree,)
     return (_choose(tree, "pm"), _choose(tree, "mp"))
-
-
-def _has_sign(tree: Tree) -> bool:
-    return tree[0] in ("pm", "mp") or any(_has_sign(part) for part in tree if isinstance(part, tuple) and part)
 
 
 def _choose(tree: Tree, plus: str) -> Tree:
     if tree[0] in ("pm", "mp"):
         inner = _choose(tree[1], plus)
         return inner if tree[0] == plus else ("neg", inner)
-    return tuple(_choose(part, plus) if isinstance(part, tuple) and part else part for part in tree)
+    return each(tree, lambda part: _choose(part, plus))
 
 
 def as_matrix(tree: Tree) -> Tree:
@@ -192,7 +189,14 @@ def _each(matrix: Tree, change) -> Tree:
     return ("matrix", tuple(tuple(map(change, row)) for row in matrix[1]))
 
 
-# -- solution sets ----------------------------------------------------------------------------------------------------
+# -- subsets of the real line -----------------------------------------------------------------------------------------
+
+
+def infinity_of(tree: Tree) -> int:
+    """1 for infinity, -1 for minus infinity, 0 for anything else."""
+    if tree == INFINITY:
+        return 1
+    return -infinity_of(tree[1]) if tree[0] == "neg" else 0
 
 
 def forward(tree: Tree) -> tuple[tuple[str, ...], tuple[Tree, ...]]:
@@ -203,105 +207,49 @@ def forward(tree: Tree) -> tuple[tuple[str, ...], tuple[Tree, ...]]:
     return signs, sides
 
 
-class SolutionSets:
-    r"""``x > 2``, ``1 <= x < 3``, ``x \ne 3``, ``\mathbb{R}`` and their combinations, as one union of intervals."""
+def ends_of(tree: Tree) -> list[Tree]:
+    r"""The numbers at which an interval, a solution set such as ``x > 2``, or a union of them may begin or end.
 
-    def __init__(self, budget: Budget) -> None:
-        self.budget = budget
-
-    def of(self, tree: Tree) -> Tree | None:
-        """The set as a tree (group or cup), None where the answer is no such set."""
-        kind = tree[0]
-        if kind in ("group", "cup"):
-            return tree
-        if tree == ("sym", "bb R"):
-            return REALS
-        if kind == "rel":
-            return self._of_relation(tree)
-        if kind == "list" and all(item[0] == "rel" for item in tree[1]):
-            return self._of_list(tree)
-        if kind == "setminus" and tree[1][0] == ("sym", "bb R") and len(tree[1]) == 2 and tree[1][1][0] == "set":
-            return self._without(tree[1][1][1])
-        return None
-
-    def _of_list(self, tree: Tree) -> Tree | None:
-        """``or`` is a union, ``and`` an intersection, a comma whichever is not empty or everything."""
-        parts = [self._of_relation(item) for item in tree[1]]
-        names = {side for item in tree[1] for side in item[2] if side[0] == "sym"}
-        if len(names) != 1 or any(part is None or part[0] != "group" for part in parts):
-            return None
-        both = parts[0]
-        for part in parts[1:]:
-            both = both and self._intersection(both, part)
-        if tree[2] == "or" or tree[2] == "," and both == ("set", ()):
-            return ("cup", tuple(parts))
-        return both
-
-    def _intersection(self, a: Tree, b: Tree) -> Tree | None:
-        if a[0] != "group":
-            return a
-        low = self._further(a[3][0], a[1] == "[", b[3][0], b[1] == "[", 1)
-        high = self._further(a[3][1], a[2] == "]", b[3][1], b[2] == "]", -1)
-        if low is None or high is None:
-            return None
-        width = self._order(high[0], low[0])
-        if width is None:
-            return None
-        if width < 0 or width == 0 and not (low[1] and high[1]):
-            return ("set", ())
-        return ("group", "[" if low[1] else "(", "]" if high[1] else ")", (low[0], high[0]))
-
-    def _further(self, a: Tree, a_closed: bool, b: Tree, b_closed: bool, direction: int) -> tuple[Tree, bool] | None:
-        """The end that is further inside (for ``direction`` 1 the larger) and whether it belongs."""
-        order = self._order(a, b)
-        if order is None:
-            return None
-        if order == 0:
-            return a, a_closed and b_closed
-        return (a, a_closed) if order == direction else (b, b_closed)
-
-    def _order(self, a: Tree, b: Tree) -> int | None:
-        """The sign of ``a - b``, None where it is not known."""
-        ends = [infinity_of(end) for end in (a, b)]
-        if any(ends) or a == b:
-            return 0 if a == b else (ends[0] > ends[1]) - (ends[0] < ends[1])
-        return None if letters(a) or letters(b) else sign_of(("add", (a, ("neg", b))), self.budget)
-
-    def _of_relation(self, tree: Tree) -> Tree | None:
-        signs, sides = forward(tree)
-        if signs == ("in",) and sides[1][0] in ("group", "cup", "set"):
-            return sides[1]
-        if signs == ("in",) and sides[1] == ("sym", "bb R"):
-            return REALS
-        if signs == ("!=",) and sides[0][0] == "sym":
-            return self._without((sides[1],))
-        if not set(signs) <= {"<", "<="}:
-            return None
-        opener, closer = ("(" if signs[0] == "<" else "["), (")" if signs[-1] == "<" else "]")
-        if len(sides) == 3 and sides[1][0] == "sym":
-            return ("group", opener, closer, (sides[0], sides[2]))
-        if len(sides) == 2 and sides[0][0] == "sym":
-            return ("group", "(", closer, (_MINUS_INFINITY, sides[1]))
-        if len(sides) == 2 and sides[1][0] == "sym":
-            return ("group", opener, ")", (sides[0], INFINITY))
-        return None
-
-    def _without(self, points: tuple[Tree, ...]) -> Tree | None:
-        """The real line without some points."""
-        if len(points) > 1:
-            orders = [[self._order(a, b) for b in points if b is not a] for a in points]
-            if len(points) > 8 or any(order in (None, 0) for row in orders for order in row):
-                return None
-            points = tuple(sorted(points, key=cmp_to_key(lambda a, b: self._order(a, b) or 0)))
-        ends = (_MINUS_INFINITY, *points, INFINITY)
-        return ("cup", tuple(("group", "(", ")", pair) for pair in zip(ends, ends[1:], strict=False)))
+    Raises Unreadable for anything else.
+    """
+    kind = tree[0]
+    if tree == REALS:
+        return []
+    if kind == "group" and len(tree[3]) == 2:
+        return list(tree[3])
+    if kind == "set":
+        return list(tree[1])
+    if _joins_relations(tree) and len({side for item in tree[1] for side in item[2] if side[0] == "sym"} - {REALS}) > 1:
+        raise Unreadable("several unknowns")
+    if kind in ("cup", "cap", "setminus") or _joins_relations(tree):
+        return [end for part in tree[1] for end in ends_of(part)]
+    if kind == "rel" and tree[1] == ("in",):
+        return ends_of(tree[2][1])
+    ends = [side for side in tree[2] if side[0] != "sym"] if kind == "rel" and set(tree[1]) <= _PLACED.keys() else []
+    if not ends or len(ends) != len(tree[2]) - 1:
+        raise Unreadable("no subset of the real line")
+    return ends
 
 
-def infinity_of(tree: Tree) -> int:
-    """1 for infinity, -1 for minus infinity, 0 for anything else."""
-    if tree == INFINITY:
-        return 1
-    return -infinity_of(tree[1]) if tree[0] == "neg" else 0
+def holds(tree: Tree, place: int, places: dict[Tree, int]) -> bool:
+    """Whether a subset of the real line holds a place: an end, or the open interval between two neighbours of them."""
+    kind = tree[0]
+    if kind == "group":
+        low, high = (places[end] for end in tree[3])
+        return low < place < high or place == low and tree[1] == "[" or place == high and tree[2] == "]"
+    if kind == "set":
+        return place in [places[end] for end in tree[1]]
+    if kind == "rel" and tree[1] == ("in",):
+        return holds(tree[2][1], place, places)
+    if kind == "rel":
+        sides = [places.get(side, place) for side in tree[2]]
+        return all(_PLACED[sign](*pair) for sign, pair in zip(tree[1], zip(sides, sides[1:], strict=False), strict=True))
+    if tree == REALS:
+        return True
+    parts = [holds(part, place, places) for part in tree[1]]
+    if kind == "setminus":
+        return parts[0] and not any(parts[1:])
+    return any(parts) if kind == "cup" or tree[-1] == "or" else all(parts)
 
 
 # -- the comparison ---------------------------------------------------------------------------------------------------
@@ -313,7 +261,6 @@ class Comparison:
     def __init__(self) -> None:
         self.budget = Budget()
         self.algebra = Algebra(self.budget)
-        self.sets = SolutionSets(self.budget)
         self.tier = "structure"
         self.why = ""
 
@@ -384,15 +331,17 @@ class Comparison:
     def same_value(self, found: Tree, goal: Tree) -> Outcome:
         """Whether two answers without marks are equal: structures by their parts, expressions by their value."""
         found, goal = _as_items(found), _as_items(goal)
-        if found[0] != goal[0] or found[0] == "list":
-            found, goal = self._alike(found, goal)
+        if (outcome := self._same_sets(found, goal)) is not None:
+            return outcome
+        if "ratio" in (found[0], goal[0]) and found[0] != goal[0]:
+            found, goal = (("div", *tree[1]) if tree[0] == "ratio" and len(tree[1]) == 2 else tree for tree in (found, goal))
         if "group" in (found[0], goal[0]):
             found, goal = _as_tuple(found), _as_tuple(goal)
         kinds = {found[0], goal[0]}
         if kinds & {"list", "set"}:
             return self._same_collections(found, goal)
         if len(kinds) == 2 and kinds <= _SETS:
-            return self.doubt("unions and differences of sets are not brought to one form")
+            return self.doubt("the order of the ends is not known")
         if len(kinds) == 2 and kinds & _STRUCTURES:
             return self.differ(f"a {_name(found)} is not a {_name(goal)}")
         kind = goal[0]
@@ -402,7 +351,7 @@ class Comparison:
             return self._same_in_order(found[3], goal[3])
         if kind in ("cup", "cap"):
             outcome = self._same_in_any_order(found[1], goal[1])
-            return outcome if outcome.rewarded else UNDECIDED  # intervals that touch are not merged
+            return outcome if outcome.rewarded else UNDECIDED
         if kind == "setminus":
             return self._same_in_order(found[1], goal[1])
         if kind == "matrix":
@@ -418,13 +367,51 @@ class Comparison:
             return self._same_ratios(found[1], goal[1])
         return self.same_expression(found, goal)
 
-    def _alike(self, found: Tree, goal: Tree) -> tuple[Tree, Tree]:
-        """Two answers of different kinds in one form, where there is one: solution sets, ratios."""
-        if {found[0], goal[0]} & {"group", "cup"} or _joins_relations(found) or _joins_relations(goal):
-            return self.sets.of(found) or found, self.sets.of(goal) or goal
-        if "ratio" in (found[0], goal[0]):
-            return tuple(("div", *tree[1]) if tree[0] == "ratio" and len(tree[1]) == 2 else tree for tree in (found, goal))
-        return found, goal
+    def _same_sets(self, found: Tree, goal: Tree) -> Outcome | None:
+        """Equality of two subsets of the real line. None for other answers, and where the order of the ends is not known."""
+        kinds = {found[0], goal[0]}
+        if not kinds & {"cup", "cap", "setminus"} and not any(map(_joins_relations, (found, goal))) and (
+                "group" not in kinds or len(kinds) == 1):
+            return None
+        ends: list[list[Tree]] = []  # in increasing order, with those of equal value together
+        try:
+            for end in dict.fromkeys((*ends_of(found), *ends_of(goal))):
+                if not infinity_of(end):
+                    self._insert(end, ends)
+        except Unreadable:
+            return None
+        # Ends have odd places, and what lies between two of them has an even one.
+        places = {end: 2 * k + 1 for k, equals in enumerate(ends) for end in equals}
+        places |= {INFINITY: 2 * len(ends) + 1, ("neg", INFINITY): -1}
+        held = []
+        for tree in (found, goal):
+            held.append([holds(tree, place, places) for place in range(2 * len(ends) + 1)])
+            if tree[0] == "list" and tree[2] == "," and not any(held[-1]):  # a comma is an "or" where "and" leaves nothing
+                held[-1] = [holds((*tree[:2], "or"), place, places) for place in range(2 * len(ends) + 1)]
+        if held[0] != held[1]:
+            self.why = "the sets differ"
+            return DIFFERENT
+        return AGREE if self.tier == "numerical" else EQUAL
+
+    def _insert(self, end: Tree, ends: list[list[Tree]]) -> None:
+        for k, equals in enumerate(ends):
+            order = self._order(end, equals[0])
+            if order == 0:
+                equals.append(end)
+            elif order < 0:
+                ends.insert(k, [end])
+            if order <= 0:
+                return
+        ends.append([end])
+
+    def _order(self, a: Tree, b: Tree) -> int:
+        """The sign of ``a - b``. Raises Unreadable where it is not known."""
+        if self.same_expression(a, b).rewarded:
+            return 0
+        sign = None if letters(a) or letters(b) else sign_of(("add", (a, ("neg", b))), self.budget)
+        if sign is None:
+            raise Unreadable("an unknown order")
+        return sign
 
     def _same_collections(self, found: Tree, goal: Tree) -> Outcome:
         if found[0] not in ("list", "set") or goal[0] not in ("list", "set"):
@@ -498,7 +485,7 @@ class Comparison:
             return self._same_in_order(found, goal)
         self.tier = "symbolic"
         try:
-            a, b = (lift(self.algebra.value(("add", (drop_degrees(left), ("neg", drop_degrees(right))))))
+            a, b = (lift(self.algebra.value(reduced(("add", (drop_degrees(left), ("neg", drop_degrees(right)))))))
                     for left, right in (found, goal))
             if a.above.is_constant() or b.above.is_constant():
                 return self.doubt("an equation without a letter says nothing")
@@ -521,7 +508,7 @@ class Comparison:
         if any(infinities):
             return EQUAL if infinities[0] == infinities[1] else self.differ("infinity is not that value")
         try:
-            return self._compare_values(found, goal)
+            return self._compare_values(reduced(found), reduced(goal))
         except Unreadable as error:
             return self.doubt(str(error))
         except (ArithmeticError, RecursionError, MemoryError) as error:
@@ -570,8 +557,7 @@ class Comparison:
 
 def _is_unknown(tree: Tree) -> bool:
     """Whether an expression holds a function or a figure of which only the name is known: ``f(2)``, ``\\angle A``."""
-    return tree[0] == "fn" and tree[1] in _NAMING_FUNCTIONS or any(
-        _is_unknown(part) for part in tree if isinstance(part, tuple) and part)
+    return any(part[0] == "fn" and part[1] in _NAMING_FUNCTIONS for part in subtrees(tree))
 
 
 def _joins_relations(tree: Tree) -> bool:

@@ -12,17 +12,13 @@ from typing import NamedTuple
 from flint import fmpq, fmpq_mpoly_ctx, fmpz
 
 from .limits import MAX_EXPONENT, MAX_FACTORIAL, MAX_TERMS, Budget, TooBig, Unreadable, check_bits
-from .parser import Tree
+from .trees import Tree, subtrees
 
 #: Most atoms of one comparison.
 MAX_ATOMS = 24
 _RING = fmpq_mpoly_ctx.get(tuple(f"x{k}" for k in range(MAX_ATOMS)))
 _GENERATORS = _RING.gens()
 _ONE = _RING.constant(fmpq(1))
-
-
-#: Functions as a quotient of two others, so that their zeros and poles are those of a sine or cosine.
-_OVER = {"tan": ("sin", "cos"), "cot": ("cos", "sin"), "sec": ("", "cos"), "csc": ("", "sin")}
 
 
 class Quotient(NamedTuple):
@@ -141,7 +137,7 @@ class Algebra:
     # -- trees ----------------------------------------------------------------------------------------------
 
     def value(self, tree: Tree) -> Value:
-        """The value of an expression. Raises Unreadable where it has none, TooBig where it is too dear."""
+        """The value of a reduced expression. Raises Unreadable where it has none, TooBig where it is too dear."""
         found = self.values.get(tree)
         if found is None:
             found = self.values[tree] = self._value(tree)
@@ -162,26 +158,19 @@ class Algebra:
             for term in tree[1][1:]:
                 total = self.plus(total, self.value(term))
             return total
-        if kind == "neg":
-            return self.times(fmpq(-1), self.value(tree[1]))
         if kind == "mul":
             return self.times(self.value(tree[1]), self.value(tree[2]))
         if kind == "div":
             return self.over(self.value(tree[1]), self.value(tree[2]))
         if kind == "pow":
             return self._power(tree)
-        if kind == "pct":
-            return self.over(self.value(tree[1]), fmpq(100))
-        if kind == "deg":
-            return self.over(self.times(self.value(tree[1]), self.value(("const", "pi"))), fmpq(180))
         if kind == "fn":
             return self._function(tree)
         raise Unreadable(f"a {kind} inside an expression is not read")
 
     def _power(self, tree: Tree) -> Value:
-        """A power: integers are multiplied out, ``2^{n+1}`` is ``2 * 2^n``, anything else is an atom."""
+        """A power: integers are multiplied out, ``2^{n+1}`` is ``2 * 2^n``, a root may be rational, the rest are atoms."""
         base, exponent = self.value(tree[1]), self.value(tree[2])
-        whole = 0
         if isinstance(exponent, fmpq):
             if exponent.q == 1:
                 return self._whole_power(tree, base, int(exponent.p))
@@ -192,25 +181,10 @@ class Algebra:
         elif exponent.below.is_constant():
             constant = exponent.above.to_dict().get((0,) * MAX_ATOMS, fmpq(0)) / _constant(exponent.below)
             whole = int(constant.p // constant.q)
-        if abs(whole) > MAX_EXPONENT:
-            whole = 0
-        rest = ("add", (tree[2], ("num", -whole))) if whole else tree[2]
-        found = self._primitive_power(tree[1], base, rest)
-        return self.times(self._whole_power(tree, base, whole), found) if whole else found
-
-    def _primitive_power(self, tree: Tree, base: Value, exponent: Tree) -> Value:
-        """``2^{6n}`` is the sixth power of the atom ``2^n``, so that a square of an exponential shows as a square."""
-        value = self.value(exponent)
-        count = 1
-        if isinstance(value, Quotient) and value.below == _ONE:
-            coefficients = [value.above.leading_coefficient(), *value.above.to_dict().values()]
-            if all(c.q == 1 for c in coefficients):
-                count = math.gcd(*(int(c.p) for c in coefficients)) * (-1 if coefficients[0] < 0 else 1)
-        if count == 1 or abs(count) > 400:
-            return self.atom(("pow", self._key(base), self._key(value)), ("pow", tree, exponent))
-        primitive = ("div", exponent, ("num", count))
-        atom = self.atom(("pow", self._key(base), self._key(self.value(primitive))), ("pow", tree, primitive))
-        return self.power(atom, count)
+            if whole and abs(whole) <= MAX_EXPONENT:
+                rest = ("pow", tree[1], ("add", (tree[2], ("num", -whole))))
+                return self.times(self._whole_power(tree, base, whole), self.value(rest))
+        return self.atom(("pow", self._key(base), self._key(exponent)), tree)
 
     def _whole_power(self, tree: Tree, base: Value, exponent: int) -> Value:
         """An integer power. One that would be too long to write out stays an atom."""
@@ -227,11 +201,6 @@ class Algebra:
             found = rational_function(name, arguments, self.budget)
             if found is not None:
                 return found
-        if name in _OVER and len(arguments) == 1:
-            above, below = (self._function(("fn", part, tree[2])) if part else fmpq(1) for part in _OVER[name])
-            return self.over(above, below)
-        if name == "exp" and len(arguments) == 1:
-            return self._power(("pow", ("const", "e"), tree[2][0]))
         return self.atom((name, *map(self._key, arguments)), tree)
 
     def _key(self, value: Value) -> str:
@@ -250,13 +219,15 @@ class Algebra:
 
     def is_risky(self, tree: Tree) -> bool:
         """Whether an expression holds functions that may have no value where the algebra does not look."""
-        if tree[0] == "fn" and not all(isinstance(self.value(part), fmpq) for part in (tree, *tree[2])):
-            return True
-        if tree[0] == "pow" and not (isinstance(self.value(tree), fmpq) or tree[2][0] == "num"):
-            return True
-        if tree == ("const", "i"):  # i^2 + 1 is zero, and no zero to the algebra
-            return True
-        return any(self.is_risky(part) for part in tree if isinstance(part, tuple) and part)
+        for part in subtrees(tree):
+            if part == ("const", "i"):  # i^2 + 1 is zero, and no zero to the algebra
+                return True
+            is_root = part[0] == "pow" and not (part[2][0] == "num" and isinstance(part[2][1], int))
+            if is_root and not isinstance(self.value(part), fmpq):
+                return True
+            if part[0] == "fn" and not all(isinstance(self.value(value), fmpq) for value in (part, *part[2])):
+                return True
+        return False
 
     def equal(self, a: Value, b: Value) -> bool:
         """Whether two values are the same rational function."""
@@ -292,8 +263,6 @@ def rational_function(name: str, values: list[fmpq], budget: Budget) -> fmpq | N
     """What a function of rational numbers is where that is rational and known exactly, else None."""
     whole = all(value.q == 1 for value in values)
     first = values[0]
-    if name == "root" and len(values) == 2 and values[1].q == 1 and 2 <= values[1] <= 64:
-        return exact_root(first, int(values[1].p))
     if name == "factorial" and whole:
         if first < 0:
             raise Unreadable("the factorial of a negative number has no value")
@@ -306,15 +275,8 @@ def rational_function(name: str, values: list[fmpq], budget: Budget) -> fmpq | N
             raise TooBig(f"a binomial coefficient of a number over {MAX_FACTORIAL}")
         budget.spend(1 + int(first.p) // 4)
         return fmpq(math.comb(*(int(value.p) for value in values)))
-    if name == "abs" and len(values) == 1:
-        return abs(first)
-    if name in ("floor", "ceil") and len(values) == 1:
-        return fmpq(first.p // first.q) if name == "floor" else fmpq(-(-first.p // first.q))
-    if name == "mod" and len(values) == 2 and values[1] > 0:
-        ratio = first / values[1]
-        return first - values[1] * (ratio.p // ratio.q)
-    if name in ("min", "max"):
-        return min(values) if name == "min" else max(values)
+    if name == "floor" and len(values) == 1:
+        return fmpq(first.p // first.q)
     if name in ("gcd", "lcm") and whole and all(bits_of(value) < 1000 for value in values):
         return fmpq((math.gcd if name == "gcd" else math.lcm)(*(int(value.p) for value in values)))
     return None

@@ -23,18 +23,33 @@ _STYLES = re.compile(
     r"|ensuremath|pmb|bm|boldsymbol|underline|uline|math(?!bb|op)[a-z]+|text(?!backslash|degree)[a-z]{2}|unboldmath|strut"
     r")(?![A-Za-z])\*?|(?:text)?color\s?(?:\[[^\]{}]*\])?\s?\{[^{}]*\})\s?")
 _SPACES = re.compile(
-    r"(?<!\\)\\[,;:!> ]|\\(?:quad|qquad|enspace|thinspace|medspace|thickspace|negthinspace|nobreakspace|space"
+    r"\\text\{ ?\}|(?<!\\)\\[,;:!> ]|\\(?:quad|qquad|enspace|thinspace|medspace|thickspace|negthinspace|nobreakspace|space"
     r"|(?:[bB]igg?[lrm]?|left|right|middle)(?![A-Za-z])\.?)(?![A-Za-z])|\\hspace\*?\{[^{}]*\}|~")
 _THOUSANDS = re.compile(r"(?<=[0-9])\s?(?:\{\s?,\s?\}|,\s?\\!|\\,|\\ |\\;|~)\s?(?=[0-9]{3}(?![0-9]))")
 _GROUPED = re.compile(r"(?<![0-9.])[1-9][0-9]{0,2}(?: [0-9]{3})+(?![0-9/])")
-_SYNONYMS = re.compile(r"\\(?:[dtc]frac|[dt]binom|nicefrac|sfrac)(?![A-Za-z])")
+_RENAMED = {
+    "leq": r"\le ", "leqslant": r"\le ",
+    "geq": r"\ge ", "geqslant": r"\ge ", "neq": r"\ne ", "lt": "<", "gt": ">", "colon": ":",
+    "ast": "*", "vert": "|", "langle": "(", "rangle": ")", "lparen": "(", "rparen": ")", "lbrack": "[", "rbrack": "]",
+    "lbrace": r"\{", "rbrace": r"\}", "varnothing": r"\emptyset ", "backslash": r"\setminus ", "rightarrow": r"\to ",
+    "subseteq": r"\subset ", "measuredangle": r"\angle ", "land": r"\text{and}", "wedge": r"\text{and}", "lor": r"\text{or}",
+    "vee": r"\text{or}", "boxed": "", "fbox": "", "dfrac": r"\frac", "tfrac": r"\frac", "cfrac": r"\frac",
+    "nicefrac": r"\frac", "sfrac": r"\frac", "dbinom": r"\binom", "tbinom": r"\binom",
+}
+_RENAMES = re.compile(rf"\\({'|'.join(_RENAMED)})(?![A-Za-z])\s?")
 _ESCAPED = re.compile(r"(?<!\\)\\\\begin")
 _ROW_SPACE = re.compile(r"\\\\\s?\[[^\]]{0,12}\]")
 _DOLLAR = re.compile(r"(?<!\\)\$")
 _LISTED = re.compile(r"(?<=[0-9]), (?=[0-9]{3}(?![0-9]))")  # a comma and a space separate values, never thousands
+_UNIT = r"((?:\\text\{[^{}]*\}(?:\s?\^\s?(?:\{-?[0-9]+\}|[0-9]))?\s?(?:\\cdot\s)?)+)"
+_UNIT_FRACTION = re.compile(rf"\\frac\s?(\{{)?{_UNIT}(?(1)\}}) ?(\{{)?{_UNIT}(?(3)\}})")
+_BUILDER = re.compile(r"\\\{\s?[A-Za-z]\s?(?:\\in\s?\\mathbb\{R\}\s?)?(?:\||:|\\mid(?![A-Za-z]))")
+_BASED = re.compile(r"(?<![A-Za-z0-9)}])\(([0-9]+)\)(?=\s?_)")
 _WHITE = re.compile(r"\s+")
 _DROP_SPACE = re.compile(r"(?<![0-9A-Za-z]) | (?![0-9A-Za-z])")
 _DEGREE = re.compile(r"\^\s?(?:\{\s?\\circ\s?\}|\\circ(?![A-Za-z]))|\\(?:text)?degree(?![A-Za-z])|\\deg(?![A-Za-z])")
+_PRIME = re.compile(r"\^\s?(?:\{\s?\\prime\s?\}|\\prime(?![A-Za-z]))|\\prime(?![A-Za-z])")
+_COMPARED = re.compile(r"<\s?=|>\s?=|(?<=[A-Za-z])\s?!\s?=")  # x != 3, where 5! = 120 is a factorial
 _INVISIBLE = re.compile("[\u00ad\u034f\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufe00-\ufe0f\ufeff]")
 _SUPERSCRIPTS = "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁽⁾ⁿⁱ"
 _SUBSCRIPTS = "₀₁₂₃₄₅₆₇₈₉₊₋₍₎"
@@ -91,6 +106,10 @@ def normalize(text: str) -> str:
     text = strip_wrappers(text)
     if "\\" in text or "{" in text:
         text = _normalize_commands(text)
+    if "=" in text:
+        text = _COMPARED.sub(lambda match: {"<": r"\le ", ">": r"\ge "}.get(match.group()[0], r"\ne "), text)
+    if "_" in text:
+        text = _BASED.sub(r"\1", text)  # (1010)_2
     if " " in text or "\n" in text or "\t" in text:
         text = _WHITE.sub(" ", text.strip())
         text = _GROUPED.sub(lambda match: match.group().replace(" ", ""), text)
@@ -105,8 +124,10 @@ def _normalize_commands(text: str) -> str:
             text = text.replace("\\\\", "\\")
         text = _ROW_SPACE.sub(r"\\\\ ", text)
     text = _THOUSANDS.sub("", text.replace("{:}", ":"))
-    text = _DEGREE.sub(r"^\\circ ", text)
+    text = _PRIME.sub("'", _DEGREE.sub(r"^\\circ ", text))
     text = _TO_TEXT.sub(r"\\text", text)
     text = _LONE_STYLE.sub(lambda match: rf"\{'mathbb' if match[1] == 'mathbb' else 'text'}{{{match[2]}}}", text)
     text = _SPACES.sub(" ", _STYLES.sub(" ", text))
-    return _SYNONYMS.sub(lambda match: "\\binom" if "binom" in match.group() else "\\frac", text)
+    text = _RENAMES.sub(lambda match: _RENAMED[match[1]], text)
+    text = _UNIT_FRACTION.sub(r"\2/\4", text)  # 60 km over h
+    return _BUILDER.sub(r"\\{\\mid ", text)  # {x | x > 3} is its condition

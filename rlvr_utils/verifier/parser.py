@@ -14,33 +14,24 @@ The parser reads a tuple of tokens and moves one index. Where it looks ahead it 
 
 from __future__ import annotations
 
-from fractions import Fraction
 from math import factorial
 
 from .kinds import FUNCTIONS, GREEK, MULTIPLIERS, read_unit, unit_words
 from .limits import MAX_CHARACTERS, MAX_DEPTH, MAX_FACTORS, MAX_SUFFIXES, MAX_SUM, MAX_TOKENS, TooBig, Unreadable
-from .tokens import END, Token, number, tokenize
+from .tokens import END, Token, tokenize
+from .trees import Tree, each, size
 
-Tree = tuple
-
-_RELATIONS = {
-    "=": "=", "<": "<", ">": ">", "lt": "<", "gt": ">", "le": "<=", "leq": "<=", "leqslant": "<=", "ge": ">=",
-    "geq": ">=", "geqslant": ">=", "ne": "!=", "neq": "!=", "in": "in", "equiv": "==", "approx": "~", "to": "to",
-    "rightarrow": "to", "subset": "subset", "subseteq": "subset",
-}
-_SIGNS = {"+": "+", "-": "-", "pm": "pm", "mp": "mp"}
-_PRODUCTS = {"*": "mul", "cdot": "mul", "times": "mul", "ast": "mul", "/": "div", "div": "div", ":": "ratio",
-             "colon": "ratio"}
-_SETS = {"cup": "cup", "cap": "cap", "setminus": "setminus", "backslash": "setminus"}
+_RELATIONS = {"=": "=", "<": "<", ">": ">", "le": "<=", "ge": ">=", "ne": "!=", "in": "in", "equiv": "==", "approx": "~",
+              "to": "to", "subset": "subset"}
+_SIGNS = ("+", "-", "pm", "mp")
+_PRODUCTS = {"*": "mul", "cdot": "mul", "times": "mul", "/": "div", "div": "div", ":": "ratio"}
 _CURRENCIES = {"\\$": "usd", "euro": "eur", "pounds": "gbp", "yen": "jpy"}
-_PARTNERS = {"lfloor": ("rfloor", "floor"), "lceil": ("rceil", "ceil"), "lvert": ("rvert", "abs"), "vert": ("vert", "abs")}
-_DELIMITERS = {"lbrace": "\\{", "lparen": "(", "lbrack": "["}
-_MATRICES = ("pmatrix", "bmatrix", "Bmatrix", "matrix", "vmatrix", "smallmatrix", "array")
-_ACCENTS = frozenset("overline vec hat bar widehat overrightarrow angle measuredangle triangle".split())
-_FACTORS = FUNCTIONS | GREEK | _ACCENTS | frozenset(
-    "frac sqrt pi infty binom lfloor lceil lvert langle begin sum prod abs".split())
-_AND, _OR = ("and", "land", "wedge"), ("or", "and/or", "lor", "vee")
-_BASES = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10}
+_PARTNERS = {"lfloor": ("rfloor", "floor"), "lceil": ("rceil", "ceil"), "lvert": ("rvert", "abs")}
+_MATRICES = frozenset(f"begin {name}" for name in "pmatrix bmatrix Bmatrix matrix vmatrix smallmatrix array".split())
+_ACCENTS = frozenset("overline vec hat bar widehat overrightarrow angle triangle".split())
+_FACTORS = FUNCTIONS | GREEK | _ACCENTS | _MATRICES | frozenset(
+    "frac sqrt pi infty binom lfloor lceil lvert sum prod abs ( [ \\{ {".split())
+_CONNECTIVES = {"and": "and", "or": "or", "and/or": "or"}
 
 
 class Parser:
@@ -52,25 +43,27 @@ class Parser:
         self.depth = 0
         self.bars = 0
 
-    def accept(self, *values: str) -> bool:
-        """Step over an operator or command if it is one of ``values``."""
+    def sees(self, *values: str) -> bool:
+        """Whether a sign or command is next that is one of ``values``."""
         kind, value = self.tokens[self.at]
-        if kind in ("op", "cmd") and value in values:
-            self.at += 1
-            return True
-        return False
+        return kind == "op" and value in values
+
+    def accept(self, *values: str) -> str | None:
+        """Step over one of ``values`` and return it; None if something else is next."""
+        if not self.sees(*values):
+            return None
+        self.at += 1
+        return self.tokens[self.at - 1][1]
 
     def expect(self, *values: str) -> str:
-        """Step over one of ``values`` and return it."""
-        kind, value = self.tokens[self.at]
-        if kind not in ("op", "cmd") or value not in values:
-            raise Unreadable(f"{' or '.join(values)!r} is missing before {str(value) or 'the end'!r}")
-        self.at += 1
+        """Step over one of ``values`` and return it. Raises Unreadable if something else is next."""
+        if (value := self.accept(*values)) is None:
+            raise Unreadable(f"{' or '.join(values)!r} is missing before {str(self.tokens[self.at][1]) or 'the end'!r}")
         return value
 
     def whole(self) -> Tree:
         """The tree of all tokens."""
-        if self.accept("=") and self.tokens[self.at] == ("op", "="):
+        if self.accept("=") and self.sees("="):
             raise Unreadable("two equals signs")
         tree = self.items()
         if self.tokens[self.at][0] != "end":
@@ -81,40 +74,26 @@ class Parser:
 
     def items(self) -> Tree:
         """One relation or expression, or a list of them separated by commas, semicolons, "and" or "or"."""
-        found, connectives = [self.relation()], set()
-        while connective := self._separator():
-            connectives.add(connective)
+        found, words = [self.relation()], set()
+        while True:
+            has_comma = self.accept(",", ";")
+            kind, value = self.tokens[self.at]
+            word = value.lower() if kind == "text" else ""
+            if word in _CONNECTIVES:
+                self.at += 1
+                words.add(_CONNECTIVES[word])
+            elif not has_comma:
+                break
             found.append(self.relation())
-        if len(found) == 1:
-            return found[0]
-        words = connectives - {","}
         if len(words) > 1:
             raise Unreadable('"and" and "or" are mixed')
-        return ("list", tuple(found), words.pop() if words else ",")
-
-    def _separator(self) -> str | None:
-        found = "," if self.accept(",", ";") else None
-        kind, value = self.tokens[self.at]
-        word = value.lower() if kind in ("text", "cmd") else ""
-        if word in _AND or word in _OR:
-            self.at += 1
-            return "and" if word in _AND else "or"
-        return found
+        return ("list", tuple(found), words.pop() if words else ",") if len(found) > 1 else found[0]
 
     def relation(self) -> Tree:
         r"""``a = b``, ``a < b <= c``, ``x \in S``, or a bare expression."""
         sides, signs = [self._name() or self._union()], []
-        while True:
-            kind, value = self.tokens[self.at]
-            sign = _RELATIONS.get(value) if kind in ("op", "cmd") else None
-            if kind == "op" and value == "!" and self.tokens[self.at + 1] == ("op", "="):
-                sign = "!"
-            if sign is None:
-                break
-            self.at += 1
-            if sign in ("<", ">", "!") and self.accept("="):
-                sign += "="
-            signs.append(sign)
+        while sign := self.accept(*_RELATIONS):
+            signs.append(_RELATIONS[sign])
             sides.append(self._name() or self._union())
         if not signs:
             return sides[0]
@@ -126,11 +105,11 @@ class Parser:
         r"""``P(X = 2)``, ``f'(2)``, ``S_{\triangle ABC}`` before an equals sign: a name whatever the brackets hold."""
         tokens, at = self.tokens, self.at
         kind, value = tokens[at]
-        if kind not in ("sym", "text") and not (kind == "cmd" and value in GREEK):
+        if kind not in ("sym", "text") and value not in GREEK:
             return None
         end = at + 1
-        while tokens[end] in (("op", "_"), ("op", "^"), ("op", "'"), ("cmd", "prime")):
-            end = end + 1 if tokens[end][1] in ("'", "prime") else self._group_end(end + 1)
+        while tokens[end] in (("op", "_"), ("op", "^"), ("op", "'")):
+            end = end + 1 if tokens[end][1] == "'" else self._group_end(end + 1)
         marks, start = tokens[at + 1:end], end
         if tokens[end] == ("op", "("):
             end = self._group_end(end)
@@ -152,30 +131,22 @@ class Parser:
 
     def _union(self) -> Tree:
         r"""Sets joined by ``\cup``, ``\cap`` or ``\setminus``; ``a \bmod n``, ``n \choose k``, ``a \over b``."""
-        parts, joined = [self.sum()], None
-        while True:
-            kind, value = self.tokens[self.at]
-            operator = _SETS.get(value) if kind == "cmd" else None
-            if kind == "sym" and value == "U" and parts[-1][0] == "group":
-                operator = "cup"
-            if kind == "cmd" and value in ("bmod", "choose", "over") and len(parts) == 1 and joined is None:
-                self.at += 1
-                right = self.sum()
-                parts = [("div", parts[0], right) if value == "over" else
-                         ("fn", "mod" if value == "bmod" else "binom", (parts[0], right))]
-                continue
-            if operator is None:
-                return (joined, tuple(parts)) if joined else self._modulus(parts[0])
-            if joined not in (None, operator):
-                raise Unreadable("unions and intersections are mixed without brackets")
-            joined = operator
+        parts, joined = [self.sum()], set()
+        if operator := self.accept("bmod", "choose", "over"):
+            right = self.sum()
+            parts = [("div", parts[0], right) if operator == "over" else
+                     ("fn", "mod" if operator == "bmod" else "binom", (parts[0], right))]
+        while self.sees("cup", "cap", "setminus") or self.tokens[self.at] == ("sym", "U") and parts[-1][0] == "group":
+            joined.add(self.tokens[self.at][1].replace("U", "cup"))
             self.at += 1
             parts.append(self.sum())
+        if len(joined) > 1:
+            raise Unreadable("unions and intersections are mixed without brackets")
+        return (joined.pop(), tuple(parts)) if joined else self._modulus(parts[0])
 
     def _modulus(self, tree: Tree) -> Tree:
         r"""``5 \pmod{12}``, ``5 \mod 12``, ``5 (\mathrm{mod}\ 12)``."""
-        tokens, at = self.tokens, self.at
-        if tokens[at] == ("op", "(") and tokens[at + 1] == ("cmd", "mod"):
+        if self.sees("(") and self.tokens[self.at + 1] == ("op", "mod"):
             self.at += 2
             modulus = self.sum()
             self.expect(")")
@@ -189,23 +160,14 @@ class Parser:
     def sum(self) -> Tree:
         r"""Terms with ``+``, ``-``, ``\pm`` or ``\mp`` between them."""
         terms: list[Tree] = []
-        sign = self._sign() or "+"
-        while True:
+        sign = self.accept(*_SIGNS) or "+"
+        while sign:
             term = self.product()
             terms.append(term if sign == "+" else ("neg", term) if sign == "-" else (sign, term))
-            at, sign = self.at, self._sign()
-            if sign is None:
-                break
-            if sign == "-" and terms[-1] == ("sym", "bb R") and self.tokens[self.at] == ("op", "\\{"):
-                self.at = at + 1
+            sign = self.accept(*_SIGNS)
+            if sign == "-" and terms[-1] == ("sym", "bb R") and self.sees("\\{"):
                 return ("setminus", (terms[-1], self.atom()))
         return terms[0] if len(terms) == 1 else ("add", tuple(terms))
-
-    def _sign(self) -> str | None:
-        kind, value = self.tokens[self.at]
-        sign = _SIGNS.get(value) if kind in ("op", "cmd") else None
-        self.at += sign is not None
-        return sign
 
     def product(self) -> Tree:
         """Factors with a product sign, or nothing, between them."""
@@ -214,11 +176,9 @@ class Parser:
             kind, value = self.tokens[self.at]
             if kind == "end":
                 return tree
-            operator = _PRODUCTS.get(value) if kind in ("op", "cmd") else None
-            if operator:
-                self.at += 1
+            if operator := self.accept(*_PRODUCTS):
                 right = self._signed_power()
-                tree = (operator, tree, right) if operator != "ratio" else (
+                tree = (_PRODUCTS[operator], tree, right) if operator != ":" else (
                     "ratio", (*(tree[1] if tree[0] == "ratio" else (tree,)), right))
             elif (unit := self._unit(tree)) is not None:
                 tree = unit
@@ -231,7 +191,7 @@ class Parser:
         raise TooBig(f"a product of more than {MAX_FACTORS} factors")
 
     def _signed_power(self) -> Tree:
-        sign = self._sign()
+        sign = self.accept(*_SIGNS)
         if sign in ("pm", "mp"):
             raise Unreadable("a plus-minus sign follows a product sign")
         return ("neg", self.power()) if sign == "-" else self.power()
@@ -244,11 +204,9 @@ class Parser:
             return True
         if kind == "sym":
             return not (value == "U" and (previous_kind, previous) in (("op", ")"), ("op", "]")))
-        if kind == "cmd":
-            return value in _FACTORS
-        if value == "(" and self.tokens[self.at + 1] == ("cmd", "mod"):
+        if value == "(" and self.tokens[self.at + 1] == ("op", "mod"):
             return False
-        return kind == "op" and value in ("(", "[", "\\{", "{") or (value == "|" and not self.bars)
+        return kind == "op" and (value in _FACTORS or value == "|" and not self.bars)
 
     # -- units ----------------------------------------------------------------------------------------------
 
@@ -258,16 +216,15 @@ class Parser:
         if value[0] == "deg" and kind in ("sym", "text") and word in ("C", "F"):
             self.at += 1
             return ("unit", value[1], ((f"deg{word}", 1),))
-        words, end = self._words(self.at, False)
+        start, words = self.at, self._words()
         if words and value[0] == "unit" and (money := value[2][0][0]) in _CURRENCIES.values():
             factor = MULTIPLIERS.get(words[0].lower(), 1)
             rest = words[factor > 1:]  # $5 million, $15 per hour
-            unit = value[2] if not rest else read_unit([money, *rest]) if rest[0] in ("per", "/") else None
-            self.at = end if unit else self.at
-            return unit and ("unit", ("mul", value[1], ("num", factor)), unit)
+            if unit := value[2] if not rest else read_unit([money, *rest]) if rest[0] in ("per", "/") else None:
+                return ("unit", ("mul", value[1], ("num", factor)), unit)
         if not words or value[0] in ("unit", "label", "text"):
+            self.at = start
             return None
-        self.at = end
         while words and (factor := MULTIPLIERS.get(words[0].lower()) or MULTIPLIERS.get(words[0].lower().removesuffix("s"))):
             value, words = ("mul", value, ("num", factor)), words[1:]
         unit = read_unit(words) if words else ()
@@ -275,91 +232,56 @@ class Parser:
             return ("label", value, " ".join(words).lower())
         return ("unit", value, unit) if unit else value
 
-    def _words(self, at: int, inside: bool) -> tuple[list[str], int]:
-        """The words, signs and exponents of a unit from ``at`` on, and where they end; none where no word is."""
-        tokens, words = self.tokens, []
+    def _words(self) -> list[str]:
+        """Step over the words, signs and exponents of a unit and return them."""
+        words: list[str] = []
         while True:
-            kind, value = tokens[at]
-            if kind == "text" and value.lower() not in _AND + _OR or inside and kind == "sym":
+            kind, value = self.tokens[self.at]
+            if kind == "text" and value.lower() not in _CONNECTIVES or kind == "sym" and words[-1:] in (["per"], ["*"]):
                 words += unit_words(value)
-                at += 1
-            elif (kind, value) == ("op", "^") and words and words[-1][0] != "^":
-                exponent, at = self._exponent_at(at + 1)
-                words.append(exponent)
-            elif (kind, value) == ("cmd", "frac") and tokens[at + 1] == ("op", "{") and tokens[at + 2][0] == "text":
-                above, middle = self._words(at + 2, True)
-                below, end = self._words(middle + 2, True)
-                if tokens[middle][1] != "}" or tokens[end] != ("op", "}"):
-                    return words, at
-                words += [*above, "per", *below]
-                at = end + 1
-            elif kind == "cmd" and value == "frac" and tokens[at + 1][0] == "text" and tokens[at + 2][0] == "text":
-                words += [tokens[at + 1][1], "per", tokens[at + 2][1]]
-                at += 3
-                if tokens[at] == ("op", "^"):
-                    exponent, at = self._exponent_at(at + 1)
-                    words.append(exponent)
-            elif words and value in ("/", "cdot", "*") and tokens[at + 1][0] in ("text", "sym"):
+                self.at += 1
+            elif words and words[-1][0] != "^" and self.accept("^"):
+                sign, exponent = 1, self.argument()
+                if exponent[0] == "neg":
+                    sign, exponent = -1, exponent[1]
+                if exponent[0] != "num" or not isinstance(exponent[1], int) or exponent[1] > 999:
+                    raise Unreadable("an exponent of a unit that is no integer")
+                words.append(f"^{sign * exponent[1]}")
+            elif words and value in ("/", "cdot", "*") and self.tokens[self.at + 1][0] in ("text", "sym"):
                 words.append("per" if value == "/" else "*")
-                at, inside = at + 1, True
-                continue
-            elif inside and words and (kind, value) == ("op", "{"):
-                at += 1
-                continue
+                self.at += 1
             else:
-                return words, at
-            inside = inside and kind != "sym" or tokens[at] == ("op", "}") and inside
-
-    def _exponent_at(self, at: int) -> tuple[str, int]:
-        tokens = self.tokens
-        if tokens[at] == ("op", "{"):
-            minus = tokens[at + 1] == ("op", "-")
-            kind, value = tokens[at + 1 + minus]
-            if kind == "num" and tokens[at + 2 + minus] == ("op", "}") and value.isdecimal() and len(value) < 4:
-                return f"^{'-' * minus}{int(value)}", at + 3 + minus
-        elif tokens[at][0] == "num" and tokens[at][1].isdecimal() and len(tokens[at][1]) < 4:
-            return f"^{int(tokens[at][1])}", at + 1
-        raise Unreadable("an exponent of a unit that is no integer")
+                return words
 
     # -- powers and what follows a factor -------------------------------------------------------------------
 
     def power(self) -> Tree:
         """An atom with its exponents and the signs after it."""
         tree = self._suffixes(self.atom())
-        if self.tokens[self.at] == ("op", "^"):
-            self.at += 1
+        if self.accept("^"):
             tree = self._suffixes(self._raised(tree))
             if self.accept("^"):
                 raise Unreadable("two exponents in a row")
         return tree
 
     def _raised(self, base: Tree) -> Tree:
-        if self.accept("circ"):
-            return ("deg", base)
-        if self.tokens[self.at:self.at + 3] == (("op", "{"), ("cmd", "circ"), ("op", "}")):
-            self.at += 3
-            return ("deg", base)
-        return self._primed(base) if self.accept("prime") else ("pow", base, self.exponent())
+        return ("deg", base) if self.accept("circ") else ("pow", base, self.argument())
 
     def _suffixes(self, tree: Tree) -> Tree:
         for _ in range(MAX_SUFFIXES):
-            kind, value = self.tokens[self.at]
-            if kind == "op" and value in ("!", "%", "\\%", "_", "'", "\\$") or kind == "cmd" and value in _CURRENCIES:
-                if value == "!" and tree[0] == "sym" and self.tokens[self.at + 1] == ("op", "="):
-                    return tree
-                if value == "!" and self.tokens[self.at - 1] == ("op", "!"):
-                    raise Unreadable("a double factorial")
-                self.at += 1
-                if value == "!":
-                    tree = ("fn", "factorial", (tree,))
-                elif value == "_":
-                    tree = self._subscript(tree)
-                elif value == "'":
-                    tree = self._primed(tree)
-                else:
-                    tree = ("pct", tree) if value in ("%", "\\%") else ("unit", tree, ((_CURRENCIES[value], 1),))
-            else:
+            sign = self.accept("!", "%", "\\%", "_", "'", *_CURRENCIES)
+            if sign is None:
                 return tree
+            if sign == "!":
+                if self.tokens[self.at - 2] == ("op", "!"):
+                    raise Unreadable("a double factorial")
+                tree = ("fn", "factorial", (tree,))
+            elif sign == "_":
+                tree = self._subscript(tree)
+            elif sign == "'":
+                tree = self._primed(tree)
+            else:
+                tree = ("unit", tree, ((_CURRENCIES[sign], 1),)) if sign in _CURRENCIES else ("pct", tree)
         raise TooBig(f"more than {MAX_SUFFIXES} signs after one value")
 
     def _primed(self, tree: Tree) -> Tree:
@@ -376,21 +298,9 @@ class Parser:
             return ("sym", f"{tree[1]}_{index}")
         raise Unreadable("a subscript after something that is no symbol")
 
-    def exponent(self) -> Tree:
-        """``x^10`` is read as people mean it, ``x^{10}``; a group otherwise."""
-        if self.tokens[self.at][0] == "num":
-            self.at += 1
-            return ("num", number(self.tokens[self.at - 1][1]))
-        return self.argument()
-
     def argument(self) -> Tree:
-        """The argument of a command: a group, or the next token."""
-        if self.accept("-"):
-            return ("neg", self.argument())
-        if self.tokens[self.at][0] == "num":
-            self.at += 1
-            return ("num", number(self.tokens[self.at - 1][1]))
-        return self.atom()
+        """The argument of a command, or an exponent: a group, or the next token (``x^10`` is meant as ``x^{10}``)."""
+        return ("neg", self.argument()) if self.accept("-") else self.atom()
 
     # -- atoms ----------------------------------------------------------------------------------------------
 
@@ -402,72 +312,22 @@ class Parser:
         kind, value = self.tokens[self.at]
         self.at += 1
         if kind == "num":
-            tree = self._number(value)
+            tree = (kind, value)
         elif kind == "value":
-            tree = ("num", value)
+            tree = value
         elif kind == "sym":
             tree = self._symbol(value)
         elif kind == "text":
             tree = ("text", value.lower())
-        elif kind == "cmd":
-            tree = self._command(value)
         elif kind == "op":
-            tree = self._bracket(value)
+            tree = self._bracket(value) or self._command(value)
         else:
             raise Unreadable("the expression ends too early")
         self.depth -= 1
         return tree
 
-    def _number(self, digits: str) -> Tree:
-        """A number, unless a mixed number or digits in another base begin here."""
-        kind, following = self.tokens[self.at]
-        if digits.isdecimal() and (kind == "num" or following == "frac"):
-            fraction, self.at = self._proper_fraction(self.at)
-            return ("num", int(digits) + fraction)
-        if following == "_" or kind == "sym" and following.isupper():
-            return self._based(digits)
-        return ("num", number(digits))
-
-    def _proper_fraction(self, at: int) -> tuple[int | Fraction, int]:
-        r"""The fraction of a mixed number, ``3\frac{1}{2}`` or ``3 1/2``, and where it ends; 0 for anything else."""
-        start, parts = at, []
-        slash = self.tokens[at][0] == "num"
-        at += not slash
-        for place in range(2):
-            braced = not slash and self.tokens[at] == ("op", "{")
-            kind, digits = self.tokens[at + braced]
-            if kind not in ("num", "value") or not str(digits).isdecimal() or braced and self.tokens[at + 2] != ("op", "}"):
-                return 0, start
-            parts.append(int(digits))
-            at += 3 if braced else 1
-            if slash and not place:
-                if self.tokens[at] != ("op", "/"):
-                    return 0, start
-                at += 1
-        above, below = parts
-        return (Fraction(above, below), at) if 0 < above < below else (0, start)
-
-    def _based(self, digits: str) -> Tree:
-        """``152A_{11}``: digits with the base as an index."""
-        at, more = self.at, ""
-        while self.tokens[at][0] == "num" or (self.tokens[at][0] == "sym" and self.tokens[at][1].isupper()):
-            more += self.tokens[at][1]
-            at += 1
-        if self.tokens[at] != ("op", "_"):
-            return ("num", number(digits))
-        self.at = at + 1
-        return self._in_base(digits + more)
-
-    def _in_base(self, digits: str) -> Tree:
-        index = self.exponent()
-        base = _BASES.get(index[1]) if index[0] == "text" else index[1] if index[0] == "num" else None
-        if not isinstance(base, int) or not 1 < base < 100:
-            raise Unreadable("the base of a number is no number")
-        return ("based", digits.rstrip("0").rstrip(".") if "." in digits else digits.lstrip("0") or "0", base)
-
     def _symbol(self, name: str) -> Tree:
-        if name in ("f", "g", "h") and self.tokens[self.at] == ("op", "("):
-            self.at += 1
+        if name in ("f", "g", "h") and self.accept("("):
             return ("fn", name, self._entries(")"))
         return ("const", name) if name in ("e", "i") else ("sym", name)
 
@@ -485,8 +345,8 @@ class Parser:
         tree, _ = self._inside(closer)
         return tree[1] if tree[0] == "list" else (tree,)
 
-    def _bracket(self, opener: str) -> Tree:
-        """What an operator at the start of a factor opens: a group, a set, an absolute value, an amount of money."""
+    def _bracket(self, opener: str) -> Tree | None:
+        """What a sign at the start of a factor opens: a group, a set, an absolute value, an amount of money."""
         if opener == "{":
             return self._inside("}")[0]
         if opener == "\\{":
@@ -504,49 +364,27 @@ class Parser:
         if opener in ("+", "-"):
             inside = self.power()
             return inside if opener == "+" else ("neg", inside)
-        raise Unreadable(f"cannot read {opener!r} here")
+        return None
 
     def _set(self) -> Tree:
-        r"""``\{1, 2\}``, or ``\{x \mid x > 3\}``, which is its condition."""
-        if self.accept("\\}", "rbrace"):
+        r"""``\{1, 2\}``, or ``\{\mid x > 3\}``, which is its condition."""
+        if self.accept("\\}"):
             return ("set", ())
-        bars, self.bars = self.bars, 1
-        first = self.tokens[self.at][0] == "sym" and self.tokens[self.at + 1] in (
-            ("op", "|"), ("cmd", "mid"), ("op", ":"), ("cmd", "vert"), ("cmd", "in"))
-        if first:
-            end = self.at + 1
-            if self.tokens[end] == ("cmd", "in") and self.tokens[end + 1] == ("sym", "bb R"):
-                end += 2
-            if self.tokens[end][1] in ("|", "mid", ":", "vert"):
-                self.at = end + 1
-                self.bars = 0
-                condition, _ = self._inside("\\}", "rbrace")
-                self.bars = bars
-                if condition[0] not in ("rel", "list", "label", "pmod"):
-                    raise Unreadable("a set by a condition that is none")
-                return condition
-        self.bars = 0
-        tree = self.items()
-        self.expect("\\}", "rbrace")
-        self.bars = bars
-        return ("set", tree[1] if tree[0] == "list" else (tree,))
+        is_condition = self.accept("mid")
+        tree, _ = self._inside("\\}")
+        if not is_condition:
+            return ("set", tree[1] if tree[0] == "list" else (tree,))
+        if tree[0] not in ("rel", "list", "label", "pmod"):
+            raise Unreadable("a set by a condition that is none")
+        return tree
 
     def _group(self, opener: str) -> Tree:
         if opener == "(" and self.accept(")"):
             raise Unreadable("empty brackets")
         tree, closer = self._inside(")", "]")
         if tree[0] != "list" and opener + closer in ("()", "[]"):
-            digits = self._digits_before(closer)
-            if digits and self.accept("_"):
-                return self._in_base(digits)
             return tree
         return ("group", opener, closer, tree[1] if tree[0] == "list" else (tree,))
-
-    def _digits_before(self, closer: str) -> str:
-        """The digits of ``(1010)_2``."""
-        kind, value = self.tokens[self.at - 2]
-        opened = self.tokens[self.at - 3] == ("op", "(") and self.tokens[self.at] == ("op", "_")
-        return value if opened and kind == "num" else ""
 
     # -- commands -------------------------------------------------------------------------------------------
 
@@ -564,23 +402,15 @@ class Parser:
             return self._function(name)
         if name == "abs":
             return ("fn", "abs", (self.argument(),))
-        if name == "begin":
-            return self._matrix()
+        if name in _MATRICES:
+            return self._matrix(name.removeprefix("begin "))
         if name == "binom":
             return ("fn", "binom", (self.argument(), self.argument()))
         if name in _PARTNERS:
             closer, function = _PARTNERS[name]
             return ("fn", function, self._entries(closer))
-        if name == "langle":
-            return ("group", "(", ")", self._entries("rangle"))
-        if name in _DELIMITERS:
-            return self._bracket(_DELIMITERS[name])
-        if name in ("emptyset", "varnothing"):
+        if name == "emptyset":
             return ("set", ())
-        if name in ("boxed", "fbox"):
-            return self.argument()
-        if name in _CURRENCIES:
-            return ("unit", self.power(), ((_CURRENCIES[name], 1),))
         if name in ("sum", "prod"):
             return self._written_out(name)
         return self._accent(name)
@@ -588,8 +418,8 @@ class Parser:
     def _accent(self, name: str) -> Tree:
         r"""``\overline{AB}``, ``\angle ABC``: a name, whatever letters follow."""
         if name not in _ACCENTS:
-            raise Unreadable(f"\\{name} is not read")
-        if name not in ("angle", "measuredangle", "triangle"):
+            raise Unreadable(f"cannot read {name!r} here")
+        if name not in ("angle", "triangle"):
             return ("fn", name, (self._named() or self.argument(),))
         letters = ""
         while self.tokens[self.at][0] == "sym":
@@ -606,7 +436,7 @@ class Parser:
             end += 1
         if self.tokens[self.at] != ("op", "{") or end == self.at + 1 or self.tokens[end] != ("op", "}"):
             return None
-        name = "".join(value for _, value in self.tokens[self.at + 1:end])
+        name = "".join(str(value) for _, value in self.tokens[self.at + 1:end])
         self.at = end + 1
         return ("sym", name)
 
@@ -621,13 +451,13 @@ class Parser:
         base = exponent = None
         for _ in range(2):
             if self.accept("_"):
-                base = self.exponent()
+                base = self.argument()
             elif self.accept("^"):
-                exponent = self.exponent()
+                exponent = self.argument()
         bracketed = self.tokens[self.at] == ("op", "(")
         arguments = self._arguments()
         if exponent is None and bracketed and name != "log" and self.accept("^"):
-            exponent = self.exponent()
+            exponent = self.argument()
         if base is not None:
             arguments += (base,)
         if exponent == ("neg", ("num", 1)):
@@ -651,7 +481,7 @@ class Parser:
     def _more_factors(self, tree: Tree) -> Tree:
         for _ in range(MAX_FACTORS):
             kind, value = self.tokens[self.at]
-            if kind != "sym" and not (kind == "cmd" and (value in ("frac", "sqrt", "pi") or value in GREEK)):
+            if kind != "sym" and not (kind == "op" and (value in ("frac", "sqrt", "pi") or value in GREEK)):
                 return tree
             tree = ("mul", tree, self.power())
         raise TooBig(f"a product of more than {MAX_FACTORS} factors")
@@ -664,7 +494,7 @@ class Parser:
         if not self.accept("^") or start[0] != "rel" or start[1] != ("=",) or (
                 start[2][0][0] != "sym" and start[2][0] != ("const", "i")):
             raise Unreadable(f"the ends of \\{name} are not read")
-        (symbol, first), last = start[2], self.exponent()
+        (symbol, first), last = start[2], self.argument()
         body = self.product()
         ends = [end[1] if end[0] == "num" else -end[1][1] if end[0] == "neg" and end[1][0] == "num" else None
                 for end in (first, last)]
@@ -682,24 +512,16 @@ class Parser:
 
     # -- matrices -------------------------------------------------------------------------------------------
 
-    def _matrix(self) -> Tree:
-        name = self._environment()
-        if name not in _MATRICES:
-            raise Unreadable(f"cannot read the environment {name!r}")
-        if name == "array" and self.accept("{"):
-            while not self.accept("}"):
-                if self.tokens[self.at][0] == "end":
-                    raise Unreadable("the array never begins")
-                self.at += 1
-        rows = self._rows()
-        if self._environment() != name or len({len(row) for row in rows}) != 1:
+    def _matrix(self, name: str) -> Tree:
+        rows = self._rows(f"end {name}")
+        if len({len(row) for row in rows}) != 1:
             raise Unreadable("the rows of the matrix differ in length")
         return determinant(rows) if name == "vmatrix" else ("matrix", rows)
 
-    def _rows(self) -> tuple[tuple[Tree, ...], ...]:
+    def _rows(self, end: str) -> tuple[tuple[Tree, ...], ...]:
         rows: list[tuple[Tree, ...]] = []
         row: list[Tree] = []
-        while not self.accept("end"):
+        while not self.accept(end):
             row.append(self.sum())
             if not self.accept("&"):
                 rows.append(tuple(row))
@@ -710,17 +532,6 @@ class Parser:
             raise Unreadable("a matrix ends with an empty entry")
         return tuple(rows)
 
-    def _environment(self) -> str:
-        self.expect("{")
-        name = ""
-        while not self.accept("}"):
-            kind, value = self.tokens[self.at]
-            if kind == "end" or len(name) > 20:
-                raise Unreadable("an environment has no name")
-            name += str(value)
-            self.at += 1
-        return name
-
 
 def _is_application(name: str, marks: tuple[Token, ...], inside: tuple[Token, ...]) -> bool:
     """Whether ``name(inside)`` before an equals sign is a function at a place. ``k(k+1)`` is a product.
@@ -729,13 +540,13 @@ def _is_application(name: str, marks: tuple[Token, ...], inside: tuple[Token, ..
     Capitals and other names with an index apply to anything but a sum, other letters to one letter, ``p`` and ``q`` also
     to a number.
     """
-    if any(mark[1] in ("'", "prime") for mark in marks):
+    if any(mark == ("op", "'") for mark in marks):
         return True
     values = [token[1] for token in inside]
-    if ("op", "^") in marks and [mark[1] for mark in marks if mark[1] not in ("{", "}")][-3:] != ["^", "-", "1"] or any(
+    if ("op", "^") in marks and [mark[1] for mark in marks if mark[1] not in ("{", "}")][-3:] != ["^", "-", 1] or any(
             token == name and following != "(" for token, following in zip(values, [*values[1:], ""], strict=False)):
         return False
-    if len(name) > 1 and name not in GREEK or name in ("f", "g", "h", "E", "F", "G", "H", "P") or set(values) & set("=<>|"):
+    if len(name) > 1 and name not in GREEK or name in ("f", "g", "h", "E", "F", "G", "H", "P") or set(values) & {"|", *_RELATIONS}:
         return True
     if set(values[1:]) & {"+", "-", "pm"}:
         return False
@@ -758,11 +569,6 @@ def determinant(rows: tuple[tuple[Tree, ...], ...]) -> Tree:
     return ("add", tuple(terms))
 
 
-def size(tree: Tree) -> int:
-    """How many trees a tree is made of."""
-    return 1 + sum(size(part) for part in tree if isinstance(part, tuple))
-
-
 def substitute(tree: Tree, symbol: Tree, value: Tree) -> Tree:
     """The tree with every ``symbol`` replaced by a number, also where it is an index."""
     if tree == symbol:
@@ -772,7 +578,7 @@ def substitute(tree: Tree, symbol: Tree, value: Tree) -> Tree:
         if index != symbol[1]:
             raise Unreadable("an index that is computed")
         return ("sym", f"{base}_{value[1]}")
-    return tuple(substitute(part, symbol, value) if isinstance(part, tuple) else part for part in tree)
+    return each(tree, lambda part: substitute(part, symbol, value))
 
 
 def parse(text: str) -> Tree:

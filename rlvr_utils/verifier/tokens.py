@@ -11,8 +11,9 @@ from fractions import Fraction
 
 from .kinds import BARE_UNITS, FUNCTIONS, MULTIPLIERS, SPELLED
 from .limits import MAX_TOKENS, TooBig, Unreadable
+from .trees import Tree
 
-#: ``(kind, value)``: num (its digits), value (an exact number), sym, cmd, text or op.
+#: ``(kind, value)``: num, value (a finished tree), sym, text, or op (a sign, or the name of a command).
 Token = tuple
 END: Token = ("end", "")
 
@@ -22,9 +23,15 @@ _TOKEN = re.compile(
 _DOTS = re.compile(r"([0-9]*)\.([0-9]*)((?:\\dot\s?(?:\{[0-9]\}|[0-9])|[0-9])*)")
 _REPEATING = re.compile(r"([0-9]*)\.([0-9]*)\\(?:overline|bar)\s?(?:\{([0-9]+)\}|([0-9]))")
 _SCIENTIFIC = re.compile(r"([0-9]+\.[0-9]+|[0-9]+(?=E)|[0-9]+(?=e\+?[0-9])|1(?=e))[eE]([+-]?[0-9]{1,3})(?![0-9.A-Za-z])")
+_MIXED = re.compile(r"([0-9]+) ?(?:\\frac ?(?:\{([0-9]+)\}|([0-9])) ?(?:\{([0-9]+)\}|([0-9]))"
+                    r"|(?<= )([0-9]+)/([0-9]+)(?![0-9.]))")
+_BASES = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10}
+_BASED = re.compile(r"([0-9][0-9A-Z]*(?:\.[0-9]+)?)_(\{)?(\\text\{ ?)?"
+                    rf"([0-9]{{1,2}}|{'|'.join(_BASES)})(?(3) ?\}})(?(2)\}})")
+_ENVIRONMENT = re.compile(r"\s?\{([a-zA-Z]+)\}(?:(?<=array\})\s?\{[^{}]*\})?")
 SETS_IN_WORDS: dict[str, Token] = {
-    "all real numbers": ("sym", "bb R"), "all reals": ("sym", "bb R"), "no solution": ("cmd", "emptyset"),
-    "no solutions": ("cmd", "emptyset")}
+    "all real numbers": ("sym", "bb R"), "all reals": ("sym", "bb R"), "no solution": ("op", "emptyset"),
+    "no solutions": ("op", "emptyset")}
 _ARGUMENTS = {"frac": 2, "binom": 2, "sqrt": 1, "overline": 1, "vec": 1, "hat": 1, "bar": 1}
 _CONNECTIVES = re.compile(r"(,|;|\band/or\b|\band\b|\bor\b)")
 
@@ -37,10 +44,39 @@ def number(digits: str) -> int | Fraction:
     return value.numerator if value.denominator == 1 else value
 
 
-def _repeating(whole: str, fixed: str, period: str) -> Fraction:
+def _with_period(whole: str, fixed: str, period: str) -> Tree:
     """The exact value of ``0.1\\overline{6}``."""
     scale, nines = 10 ** len(fixed), 10 ** len(period) - 1
-    return int(whole or 0) + Fraction(int(fixed or 0), scale) + Fraction(int(period), scale * nines)
+    return ("num", int(whole or 0) + Fraction(int(fixed or 0), scale) + Fraction(int(period), scale * nines))
+
+
+def _repeating(match: re.Match) -> Tree:
+    return _with_period(match[1], match[2], match[3] or match[4])
+
+
+def _dotted(match: re.Match) -> Tree | None:
+    fixed, dots, period = match[3].partition("\\dot")
+    return _with_period(match[1], match[2] + fixed, re.sub(r"[^0-9]", "", period)) if dots else None
+
+
+def _scientific(match: re.Match) -> Tree:
+    return ("num", Fraction(number(match[1])) * Fraction(10) ** int(match[2]))
+
+
+def _mixed(match: re.Match) -> Tree | None:
+    """``3\\frac{1}{2}`` or ``3 1/2``, where the fraction is proper."""
+    whole, above, below = (int(part) for part in match.groups() if part)
+    return ("num", whole + Fraction(above, below)) if 0 < above < below else None
+
+
+def _in_base(match: re.Match) -> Tree | None:
+    """``152A_{11}``: digits with the base as an index."""
+    digits, base = match[1], _BASES.get(match[4]) or int(match[4])
+    digits = digits.rstrip("0").rstrip(".") if "." in digits else digits.lstrip("0") or "0"
+    return ("based", digits, base) if base > 1 else None
+
+
+_FORMS = ((_REPEATING, _repeating), (_DOTS, _dotted), (_SCIENTIFIC, _scientific), (_BASED, _in_base), (_MIXED, _mixed))
 
 
 def group_end(text: str, start: int) -> int:
@@ -64,7 +100,7 @@ def _letters(run: str, previous: Token, following: str) -> list[Token]:
     if after_value and run in BARE_UNITS and following not in ("(", "_", "{") and not following.isdecimal():
         return [("text", run)]
     if run in FUNCTIONS or run in SPELLED:
-        return [("cmd", SPELLED.get(run, run))]
+        return [("op", SPELLED.get(run, run))]
     if run in ("and", "or") or run in MULTIPLIERS or len(run) > 3 and not (run.isupper() and len(run) < 6):
         return [("text", run)]
     return [("sym", letter) for letter in run]
@@ -77,11 +113,11 @@ def _text_tokens(content: str, previous: Token, following: str) -> list[Token]:
     if len(bare) == 1 and bare.isalpha():
         return [("text", bare)] if (after_value or previous[1] == "{") and bare in "mgshLlNJWVACF" else [("sym", bare)]
     if (bare in FUNCTIONS or bare in SPELLED) and not (after_value and bare in BARE_UNITS):
-        return [("cmd", SPELLED.get(bare, bare))]
+        return [("op", SPELLED.get(bare, bare))]
     if bare.lower() in SETS_IN_WORDS:
         return [SETS_IN_WORDS[bare.lower()]]
     if match := re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s+([mgshLlNJWVACF])", bare):
-        return [("num", match[1]), ("text", match[2])]
+        return [("num", number(match[1])), ("text", match[2])]
     if "\\" in bare or not any(map(str.isalpha, bare)) or (
             not after_value and re.match(r"[-+]?\.?[0-9]", bare) and not bare[-1:].isdecimal()):
         return list(tokenize(content))
@@ -90,7 +126,7 @@ def _text_tokens(content: str, previous: Token, following: str) -> list[Token]:
     tokens: list[Token] = []
     for part in _CONNECTIVES.split(bare):
         if part := part.strip().strip("()"):
-            value = [("num", part)] if part.isdecimal() else [("text" if len(part) > 1 else "sym", part)]
+            value = [("num", int(part))] if part.isdecimal() else [("text" if len(part) > 1 else "sym", part)]
             tokens += [("op", ",")] if part in (",", ";") else value
     return tokens
 
@@ -129,8 +165,11 @@ class _Tokenizer:
             self.tokens += ([("sym", f"bb {content.strip()}")] if command == "mathbb"
                             else _text_tokens(content, previous, text[end + 1:end + 2]))
             position = end + 1
+        elif command in ("begin", "end") and (environment := _ENVIRONMENT.match(text, position)):
+            self.tokens.append(("op", f"{command} {environment[1]}"))
+            position = environment.end()
         elif command is not None:
-            self.tokens.append(("cmd", command))
+            self.tokens.append(("op", command))
             self.needed[-1] = max(0, self.needed[-1] - 1) + _ARGUMENTS.get(command, 0)
             return position
         else:
@@ -141,7 +180,7 @@ class _Tokenizer:
 
     def _operator(self, sign: str) -> None:
         previous = self.tokens[-1] if self.tokens else END
-        if sign == "{" or (sign == "[" and previous == ("cmd", "sqrt")):
+        if sign == "{" or (sign == "[" and previous == ("op", "sqrt")):
             self.needed.append(0)
             self.openers.append("}" if sign == "{" else "]")
         elif sign == self.openers[-1]:
@@ -153,36 +192,29 @@ class _Tokenizer:
         self.tokens.append(("op", sign))
 
     def _number(self, start: int, position: int, digits: str | None) -> int:
-        """A number: one digit where a command expects an argument, else plain, repeating or scientific."""
-        text = self.text
+        """A number: one digit where a command expects an argument, else in one of the forms of ``_FORMS``, else plain."""
+        text, following = self.text, self.text[position:position + 1]
         if self.needed[-1] and digits and digits[0] != ".":
-            self.tokens.append(("value", int(digits[0])))
+            self.tokens.append(("value", ("num", int(digits[0]))))
             self.needed[-1] -= 1
             return start + 1
-        base = self._base_digit(digits, position)
-        if base:
-            self.tokens.append(("num", base))
+        if base := self._base_digit(digits, position):
+            self.tokens.append(("num", number(base)))
             return start + len(base)
-        following = text[position:position + 1]
-        if following in (".", "\\") and (match := _REPEATING.match(text, start)):
-            self.tokens.append(("value", _repeating(match[1], match[2], match[3] or match[4])))
-            return match.end()
-        if following in (".", "\\") and (match := _DOTS.match(text, start)) and "\\dot" in match[3]:
-            fixed, _, period = match[3].partition("\\dot")
-            period = re.sub(r"[^0-9]", "", period)
-            self.tokens.append(("value", _repeating(match[1], match[2] + fixed, period)))
-            return match.end()
-        if following in ("e", "E") and (match := _SCIENTIFIC.match(text, start)):
-            self.tokens.append(("value", Fraction(number(match[1])) * Fraction(10) ** int(match[2])))
-            return match.end()
+        for pattern, build in _FORMS if following else ():
+            if pattern is _MIXED and self.tokens[-1:] in ([("op", "^")], [("op", "_")]):
+                continue  # 2^3\frac12 is a product
+            if (match := pattern.match(text, start)) and (tree := build(match)):
+                self.tokens.append(("value", tree))
+                return match.end()
         if digits is None:
             raise Unreadable("a dot that begins no number")
-        self.tokens.append(("num", digits))
+        self.tokens.append(("num", number(digits)))
         return position
 
     def _base_digit(self, digits: str | None, position: int) -> str | None:
         r"""``\log_28`` is ``\log_2 8``, as TeX prints it; ``\log_10 5`` and ``\log_10x`` are meant as base ten."""
-        if digits and len(digits) > 1 and self.tokens[-2:] == [("cmd", "log"), ("op", "_")] and "." not in digits:
+        if digits and len(digits) > 1 and self.tokens[-2:] == [("op", "log"), ("op", "_")] and "." not in digits:
             if not self.text[position:position + 1].strip(" ") and position < len(self.text) or digits == "10":
                 return None
             return "10" if digits.startswith("10") else digits[0]

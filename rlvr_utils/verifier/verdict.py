@@ -12,21 +12,21 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from .compare import AGREE, DIFFERENT, EQUAL, UNDECIDED, Comparison, Outcome, exactly_equal, take_marks
-from .enclose import letters
 from .extraction import find_box
 from .kinds import choice, chosen, clock_time, is_certain_time, is_words, plain_text, words
 from .limits import MAX_CHARACTERS, Unreadable
 from .normalize import normalize
-from .parser import Tree, parse
+from .parser import parse
 from .tokens import SETS_IN_WORDS
+from .trees import Tree, each, letters, subtrees
 
 #: Characters of the question, from its end, in which an echo is looked for.
 MAX_QUESTION = 4_000
 
 _PLAIN = re.compile(r"(-?)(?:([0-9]+)|([0-9]*\.[0-9]+)|\\frac\{(-?[0-9]+)\}\{([0-9]+)\}|([0-9]+)/([0-9]+))")
 _THOUSANDS = re.compile(r"(?<![0-9.,])[1-9][0-9]{0,2}(?:,[0-9]{3})+(?![0-9,])")
-_OPENERS = re.compile(r"\\langle|\\\{|\\lbrace|[(\[]")
-_CLOSERS = re.compile(r"\\rangle|\\\}|\\rbrace|[)\]]")
+_OPENERS = re.compile(r"\\\{|[(\[]")
+_CLOSERS = re.compile(r"\\\}|[)\]]")
 
 
 class Judgement(NamedTuple):
@@ -269,15 +269,7 @@ def stripped(tree: Tree) -> Tree:
         return stripped(tree[-1][0])
     if kind == "fn" and tree[1] == "abs" and not letters(tree) and is_undone(inside := stripped(tree[2][0])):
         return inside
-    return tuple(stripped(part) if isinstance(part, tuple) and part else part for part in tree)
-
-
-def subtrees(tree: Tree) -> Iterator[Tree]:
-    """The tree and every tree inside."""
-    yield tree
-    for part in tree:
-        if isinstance(part, tuple) and part:
-            yield from subtrees(part)
+    return each(tree, stripped)
 
 
 def is_undone(tree: Tree) -> bool:

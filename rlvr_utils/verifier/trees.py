@@ -1,0 +1,37 @@
+"""Walking through trees: what the parser builds, and every later step looks into."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+#: ``("add", (("num", 2), ("sym", "x")))``: a kind, and then trees, tuples of trees, or plain values.
+Tree = tuple
+
+
+def subtrees(tree: Tree) -> Iterator[Tree]:
+    """The tree, every tree inside, and the tuples that hold them."""
+    waiting = [tree]
+    while waiting:
+        tree = waiting.pop()
+        yield tree
+        waiting += [part for part in tree if isinstance(part, tuple) and part]
+
+
+def letters(tree: Tree) -> set[str]:
+    """The letters of an expression."""
+    return {part[1] for part in subtrees(tree) if part[0] == "sym"}
+
+
+def size(tree: Tree) -> int:
+    """How many trees and tuples a tree is made of."""
+    return sum(1 for _ in subtrees(tree))
+
+
+def each(tree: Tree, change: Callable[[Tree], Tree]) -> Tree:
+    """The tree with ``change`` applied to each of its parts that is a tree or a tuple of trees."""
+    return tuple(change(part) if isinstance(part, tuple) and part else part for part in tree)
+
+
+def replaced(tree: Tree, values: dict[Tree, Tree]) -> Tree:
+    """The tree with every key of ``values`` replaced by its value."""
+    return values[tree] if tree in values else each(tree, lambda part: replaced(part, values))
