@@ -22,7 +22,7 @@ from .processes import world_size
 from .recording import Recorder
 from .rewards import recording, reward_function
 from .sharing import SharedTrainer, StockTrainer
-from .weight_sync import own_environment, settle_vllm
+from .weight_sync import own_environment, same_precision, settle_vllm
 
 
 def training_dataset(p: Profile, tokenizer, rows: list[dict] | None = None) -> Dataset:
@@ -110,11 +110,12 @@ def build_trainer(p: Profile, model, tokenizer, writer: RunWriter, live=None, sa
     rows = training_rows(p)
     refuse_unknown_targets(model, p)
     recorder = Recorder(p, writer, len(rows), live, say)
-    trainer = (SharedTrainer if p.shared_prefix else StockTrainer)(
-        model=model, reward_funcs=recording(reward_function(p), writer, p.log_rollouts_every, rows),
-        args=grpo_config(p, writer.path / "checkpoints"),
-        train_dataset=training_dataset(p, tokenizer, rows), processing_class=tokenizer, peft_config=lora_config(p),
-        rollout_func=functools.partial(rollout, batch_size=p.eval_batch), callbacks=[recorder])
+    with same_precision(p.dtype):
+        trainer = (SharedTrainer if p.shared_prefix else StockTrainer)(
+            model=model, reward_funcs=recording(reward_function(p), writer, p.log_rollouts_every, rows),
+            args=grpo_config(p, writer.path / "checkpoints"),
+            train_dataset=training_dataset(p, tokenizer, rows), processing_class=tokenizer, peft_config=lora_config(p),
+            rollout_func=functools.partial(rollout, batch_size=p.eval_batch), callbacks=[recorder])
     check_adapter(trainer.accelerator.unwrap_model(trainer.model), p)
     trainer.remove_callback(PrinterCallback)
     settle_vllm(trainer, p.seed)
