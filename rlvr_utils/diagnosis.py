@@ -42,9 +42,11 @@ FALLEN, LOST, ERRORS = 1 / 3, 2 / 3, 4.0
 #: Rise of the boxed rate that calls for a look at what is inside the boxes, and the rise there that counts as none.
 #: Healthy: at least 0.5 and 0.3.
 BOXED_RISE, FLAT = 0.2, 0.05
-#: vLLM samples with its own arithmetic, and TRL weighs each response by the ratio of the two probabilities, 1 on average.
-#: Mean difference of log-probs, nats a token, and mean ratio, from which they are no longer one model. (vLLM: not run.)
-APART, IGNORED, ALL_IGNORED = 0.1, 0.5, 0.1
+#: How TRL calls what vLLM and the trained model differ by.
+LOGP_DIFFERENCE, RATIO = "sampling/sampling_logp_difference/mean", "sampling/importance_sampling_ratio/mean"
+#: vLLM samples with its own arithmetic, so TRL weighs each token by the ratio of the two probabilities, 1 on average.
+#: Mean difference of log-probs, nats per token, and mean ratio, from which they are no longer one model.
+APART, LOW_RATIO, LOST_RATIO = 0.1, 0.5, 0.1
 #: Steps with a learning signal after which an adapter that never moved will not move any more.
 STILL = 5
 
@@ -230,17 +232,15 @@ def kl_runaway(record: Record) -> Finding | None:
 
 
 def samplers_apart(record: Record) -> Finding | None:
-    """vLLM samples from another distribution than the one that is trained: its responses are ignored, or teach wrongly."""
-    difference = record.recent("sampling/sampling_logp_difference/mean")
-    ratio = record.recent("sampling/importance_sampling_ratio/mean")
-    if not (difference >= APART or ratio < IGNORED):
+    """vLLM samples from another distribution than the one that is trained: its tokens get weights far from 1."""
+    difference, ratio = record.recent(LOGP_DIFFERENCE), record.recent(RATIO)
+    if not (difference >= APART or ratio < LOW_RATIO):
         return None
-    return Finding("samplers apart", "stop" if ratio < ALL_IGNORED else "warn", record.step,
-                   f"vLLM's log-probabilities differ from the trained model's by {difference:.3f} nats a token over the "
-                   f"last {record.window} steps, and the importance ratio, which should be 1 on average, is {ratio:.2f} "
-                   "(TRL ignores responses whose ratio is too high).",
-                   "Check that vLLM serves this very model in the same precision; shorter responses drift less; or train "
-                   "again with use_vllm=never.")
+    return Finding("samplers apart", "stop" if ratio < LOST_RATIO else "warn", record.step,
+                   f"vLLM's log-probabilities differ from the trained model's by {difference:.3f} nats per token over the "
+                   f"last {record.window} steps, and the mean importance ratio, which should be 1, is {ratio:.2f} "
+                   "(it is the weight of a sampled token, at most 2).",
+                   "Check that vLLM serves this very model in the same precision, or train again with use_vllm=never.")
 
 
 def still_weights(record: Record) -> Finding | None:

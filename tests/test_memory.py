@@ -175,6 +175,31 @@ def test_llama_8b_in_numbers_known_from_elsewhere() -> None:
     assert kv_bytes_per_token(p, LLAMA_8B) == 131_072
 
 
+#: Profile llama-8b's update, counted by hand: 8 rows of 2,560 + 1,024 = 28,672 tokens; hidden 4,096, MLP 14,336, 32 layers.
+UPDATE_8B = {
+    "weights": 2 * 8_030_261_248,
+    "adapter": 4 * 83_886_080,
+    "optimizer": 2 * 4 * 83_886_080,
+    "gradients": 4 * 83_886_080,
+    # Every layer's input, and three float32 tensors at the last norm ...
+    "activations": 32 * 28_672 * 4_096 * 2 + 3 * 28_672 * 4_096 * 4
+    # ... one block computed again: norms, attention, MLP, what seven adapters read and their 32 numbers; masks ...
+    + 28_672 * (2 * 4_096 * 4 + 4 * 4_096 * 2 + 3 * 14_336 * 2 + 32 * 4 + 2 * (6 * 4_096 + 14_336 + 7 * 32))
+    + 8 * 3_584**2 * 2
+    # ... and the MLP's gradients, in the place that the log-probabilities have left.
+    + 2 * 28_672 * 14_336 * 2 - (8_192 * 4_096 * (2 + 4) + 4_096 * 32_768 * 2),
+    "log-probs": 8_192 * 4_096 * (2 + 4) + 4_096 * 32_768 * 2}
+
+
+def test_the_8b_part_by_part() -> None:
+    p = get_profile("llama-8b")
+    parts = estimate(p, LLAMA_8B, gpu=80 * GIB).phases["update"]
+    assert {name: parts[name] for name in UPDATE_8B} == UPDATE_8B
+    assert parts["vLLM"] == pytest.approx(0.4 * 80 * GIB)
+    sampled = estimate(replace(p, use_vllm="never"), LLAMA_8B, gpu=80 * GIB).phases["rollout"]
+    assert sampled["KV cache"] == pytest.approx(32 * 3_584 * 131_072, rel=0.01), "eval_batch rows, keys and values"
+
+
 def test_every_part_has_a_name_and_a_place() -> None:
     for name in ("mini", "llama-8b", "small-gpu"):
         config = MINI if name == "mini" else None

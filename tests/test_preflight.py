@@ -12,7 +12,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
+from vllm_stand_in import install
 
+from rlvr_utils import REPO
 from rlvr_utils.memory import GIB
 from rlvr_utils.models import load_tokenizer
 from rlvr_utils.preflight import (
@@ -303,10 +305,17 @@ def test_the_evaluations_that_are_projected_are_those_of_a_run(tiny, tmp_path) -
 def test_time_and_price_are_spelt_out() -> None:
     mini = get_profile("mini")
     found = Timing((5.0, 4.0, 4.0), 0.005, 20.0, None, mini)
-    assert found.dollars is None and "$" not in str(found)
+    assert found.dollars is None and "$" not in str(found) and "vLLM" not in str(found)
     assert f"{mini.max_steps} steps take about 6.7 min" in str(found)
     long = Timing((60.0, 60.0), 1.0, 500.0, 40 * 2**30, get_profile("mini", max_steps=470), dollars_per_hour=2.5)
     assert "7.8 h" in str(long) and "The GPU held 40.0 GiB at most." in str(long)
+
+
+def test_the_timing_says_how_far_vllm_is_from_the_trained_model(tiny, monkeypatch) -> None:
+    install(monkeypatch)
+    found = time_steps("mini", steps=1, model=tiny, use_vllm="auto", **SMALL | {"max_steps": 1})
+    assert found.samplers == pytest.approx((0, 1), abs=1e-4)
+    assert "by 0.000 nats per token" in str(found) and "the mean importance ratio is 1.00" in str(found)
 
 
 # --- vLLM ---
@@ -321,7 +330,8 @@ def test_a_vllm_server_has_to_answer(server, monkeypatch) -> None:
     on_a_gpu_with_vllm(monkeypatch)
     there = get_profile("llama-8b", vllm_server=server(200))
     assert "answers" in checks.check_vllm(there)
-    command = "trl vllm-serve --model meta-llama/Llama-3.1-8B --max_model_len 3584 --host 127.0.0.1"
+    command = "trl vllm-serve --model meta-llama/Llama-3.1-8B --dtype bfloat16 --max_model_len 3584 --host 127.0.0.1"
+    assert command in (REPO / "README.md").read_text(encoding="utf-8")
     with pytest.raises(ValueError, match=command):
         checks.check_vllm(get_profile("llama-8b", vllm_server=CLOSED))
 

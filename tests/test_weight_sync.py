@@ -18,6 +18,7 @@ from vllm_stand_in import Receiver, install
 
 from rlvr_utils import models, training
 from rlvr_utils.profiles import get_profile
+from rlvr_utils.runs import RunWriter
 from rlvr_utils.training import train
 from rlvr_utils.training.overrides import ExactSync
 
@@ -159,6 +160,15 @@ def test_a_resumed_run_through_vllm_equals_the_one_that_was_not_interrupted(engi
         run_through_vllm(tmp_path / "parts", tiny)
     parts = run_through_vllm(tmp_path / "parts", tiny)
     assert len(engines) == 3 and not differences(whole.path, parts.path)
+
+
+def test_vllm_holds_its_weights_in_the_precision_of_the_profile(engines, tiny, tmp_path) -> None:
+    """The checkpoint is in bfloat16, and vLLM would hold it so."""
+    p = get_profile("mini", model=tiny, **SETTINGS | {"use_vllm": "auto"})
+    trainer = training.build_trainer(p, models.load_model(p), models.load_tokenizer(p), RunWriter(tmp_path),
+                                     say=lambda text: None)
+    vllm = trainer.vllm_generation.llm
+    assert vllm.options["dtype"] == p.dtype == "float32" and vllm.model.dtype == torch.float32
 
 
 def test_the_runs_seed_decides_what_vllm_samples(engines, tiny, tmp_path) -> None:

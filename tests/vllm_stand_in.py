@@ -42,7 +42,7 @@ class LLM:
 
     def __init__(self, model: str, *, dtype: str = "auto", seed: int = 0, max_model_len: int | None = None, **options):
         torch.manual_seed(seed)  # as vLLM does: it seeds the whole process
-        self.options = options | {"max_model_len": max_model_len}
+        self.options = options | {"max_model_len": max_model_len, "dtype": dtype}
         self.tokenizer = AutoTokenizer.from_pretrained(model)
         self.model = AutoModelForCausalLM.from_pretrained(model, dtype=dtype).eval()
         self.receiver = Receiver(self.model)

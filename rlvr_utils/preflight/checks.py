@@ -379,7 +379,7 @@ def check_vllm(p: Profile) -> str:
     needed = p.max_prompt_length + p.max_completion_length
     if not answers(f"{p.vllm_server.rstrip('/')}/health"):
         raise ValueError(f"No vLLM server answers on {p.vllm_server}: start one on another GPU with `trl vllm-serve --model "
-                         f"{p.model} --max_model_len {needed} --host 127.0.0.1`, or set vllm_server=None.")
+                         f"{p.model} --dtype {p.dtype} --max_model_len {needed} --host 127.0.0.1`, or set vllm_server=None.")
     name, length = served(p.vllm_server)
     if length is not None and length < needed:
         raise ValueError(f"The vLLM server on {p.vllm_server} reads {length} tokens, and max_prompt_length + "

@@ -16,8 +16,10 @@ from dataclasses import dataclass, replace
 from multiprocessing import get_context
 
 import numpy as np
+import pandas as pd
 import torch
 
+from ..diagnosis import LOGP_DIFFERENCE, RATIO
 from ..memory import GIB
 from ..models import load_model, load_tokenizer
 from ..problems import evaluation_rows, judge_response, training_rows
@@ -115,6 +117,8 @@ class Timing:
         peak: bytes of the GPU's memory at most; None without one.
         profile: of the run that is projected.
         dollars_per_hour: the reader's price; None where none was given.
+        samplers: how far vLLM and the trained model were apart: mean difference of log-probabilities in nats per token, and
+            mean importance ratio; None where the model itself samples.
     """
 
     steps: tuple[float, ...]
@@ -123,6 +127,7 @@ class Timing:
     peak: int | None
     profile: Profile
     dollars_per_hour: float | None = None
+    samplers: tuple[float, float] | None = None
 
     @property
     def seconds_per_step(self) -> float:
@@ -154,10 +159,13 @@ class Timing:
         p = self.profile
         price = "" if self.dollars is None else f", ${self.dollars:.2f} at ${self.dollars_per_hour:.2f} an hour"
         peak = "" if self.peak is None else f" The GPU held {self.peak / GIB:.1f} GiB at most."
+        samplers = "" if self.samplers is None else (
+            f" vLLM's log-probabilities differ from the trained model's by {self.samplers[0]:.3f} nats per token (0.04 is "
+            f"usual in bfloat16), and the mean importance ratio is {self.samplers[1]:.2f} (it should be 1).")
         return (f"{len(self.steps)} steps took {', '.join(f'{s:.1f}' for s in self.steps)} s, so {p.max_steps} steps take "
                 f"about {spell(self.training_hours)} and {count_evaluation_responses(p):,} evaluation responses "
                 f"{spell(self.evaluation_hours)}: {spell(self.hours)} in all{price}. That holds for responses of "
-                f"{self.mean_tokens:.0f} tokens; if they grow in training, so does the time.{peak}")
+                f"{self.mean_tokens:.0f} tokens; if they grow in training, so does the time.{peak}{samplers}")
 
 
 def spell(hours: float) -> str:
@@ -212,12 +220,15 @@ def time_here(p: Profile, steps: int, dollars_per_hour: float | None, responses:
         torch.cuda.reset_peak_memory_stats()
     with quiet_libraries():
         tokenizer, model = load_tokenizer(p), load_model(p)
-        seconds, mean_tokens, per_response = time_training(p, model, tokenizer, steps, responses or p.eval_batch)
+        metrics, per_response = time_training(p, model, tokenizer, steps, responses or p.eval_batch)
     peak = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None
     del model
     gc.collect()
     torch.cuda.empty_cache()
-    return Timing(tuple(seconds), per_response, mean_tokens, peak, p, dollars_per_hour)
+    seconds = metrics["seconds"].diff().fillna(metrics["seconds"]).tolist()
+    samplers = tuple(metrics[[LOGP_DIFFERENCE, RATIO]].mean()) if RATIO in metrics else None
+    return Timing(tuple(seconds), per_response, float(metrics["completions/mean_length"].mean()), peak, p, dollars_per_hour,
+                  samplers)
 
 
 def time_evaluation(p: Profile, trainer, n: int) -> float:
@@ -232,8 +243,8 @@ def time_evaluation(p: Profile, trainer, n: int) -> float:
     return (time.perf_counter() - began) / len(made)
 
 
-def time_training(p: Profile, model, tokenizer, steps: int, responses: int) -> tuple[list[float], float, float]:
-    """Seconds of each step, mean response length, and seconds an evaluation response, by the run's own trainer."""
+def time_training(p: Profile, model, tokenizer, steps: int, responses: int) -> tuple[pd.DataFrame, float]:
+    """One row of metrics per step, and seconds per evaluation response, by the run's own trainer."""
     from ..training.build import build_trainer  # importing TRL takes seconds that other checks do not need
 
     short = replace(p, max_steps=steps, eval_every=steps + 1, save_every=steps + 1, guard="off", wandb_mode="disabled")
@@ -242,6 +253,4 @@ def time_training(p: Profile, model, tokenizer, steps: int, responses: int) -> t
         trainer = build_trainer(short, model, tokenizer, writer, say=lambda text: None)
         per_response = time_evaluation(p, trainer, responses)
         trainer.train()
-        metrics = load_run(folder).metrics
-    seconds = metrics["seconds"].diff().fillna(metrics["seconds"]).tolist()
-    return seconds, float(metrics["completions/mean_length"].mean()), per_response
+        return load_run(folder).metrics, per_response

@@ -23,7 +23,7 @@ from ..prompts import STOP
 from ..runs import RunWriter
 from ..sampling.rollouts import prompts_for, rollout
 from .evaluation import evaluate_interim
-from .overrides import SharedTrainer, StockTrainer, own_environment, settle_vllm
+from .overrides import SharedTrainer, StockTrainer, own_environment, same_precision, settle_vllm
 from .processes import world_size
 from .recording import Recorder
 from .rewards import recording, reward_function
@@ -126,11 +126,12 @@ def build_trainer(p: Profile, model, tokenizer, writer: RunWriter, live=None, sa
     rows = training_rows(p)
     refuse_unknown_targets(model, p)
     recorder = Recorder(p, writer, len(rows), live, say)
-    trainer = (SharedTrainer if p.shared_prefix else StockTrainer)(
-        model=model, reward_funcs=recording(reward_function(p), writer, p.log_rollouts_every, rows),
-        args=grpo_config(p, writer.path / "checkpoints"),
-        train_dataset=training_dataset(p, tokenizer, rows), processing_class=tokenizer, peft_config=lora_config(p),
-        rollout_func=functools.partial(rollout, batch_size=p.eval_batch), callbacks=[recorder])
+    with same_precision(p.dtype):
+        trainer = (SharedTrainer if p.shared_prefix else StockTrainer)(
+            model=model, reward_funcs=recording(reward_function(p), writer, p.log_rollouts_every, rows),
+            args=grpo_config(p, writer.path / "checkpoints"),
+            train_dataset=training_dataset(p, tokenizer, rows), processing_class=tokenizer, peft_config=lora_config(p),
+            rollout_func=functools.partial(rollout, batch_size=p.eval_batch), callbacks=[recorder])
     settle_vllm(trainer, p.seed)
     return prepared(trainer, recorder, p, writer, say)
 

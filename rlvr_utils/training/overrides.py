@@ -27,6 +27,7 @@ from accelerate.utils import set_seed
 from peft import PeftModel
 from transformers import PreTrainedModel, Trainer
 from trl import GRPOTrainer
+from trl.generation import vllm_generation
 from trl.generation.vllm_generation import VLLMGeneration
 
 from ..models import merged_weights
@@ -206,6 +207,24 @@ def own_environment() -> Iterator[None]:
     finally:
         for name in (name for name, value in before.items() if value is None):
             os.environ.pop(name, None)
+
+
+@contextmanager
+def same_precision(dtype: str) -> Iterator[None]:
+    """Let a vLLM that TRL builds inside hold its weights in the profile's ``dtype``, as the trained model does.
+
+    TRL names no dtype. vLLM then chooses by the checkpoint: it rounds float32 to 16 bits, and it keeps float16 where the
+    profile trains in bfloat16. Either way it samples from another model than the one that is trained.
+    """
+    usual = getattr(vllm_generation, "LLM", None)
+    if usual is None:  # vLLM is not installed
+        yield
+        return
+    vllm_generation.LLM = functools.partial(usual, dtype=dtype)
+    try:
+        yield
+    finally:
+        vllm_generation.LLM = usual
 
 
 def release_vllm(trainer: GRPOTrainer) -> None:

@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 from pathlib import Path
 from types import SimpleNamespace
@@ -67,8 +66,6 @@ def minillama(tmp_path_factory) -> str:
 @pytest.fixture(scope="session", autouse=True)
 def an_invented_gpu():
     """What TRL and our trainer ask of CUDA, answered by a CPU; vLLM keeps the plain weights."""
-    import vllm
-    from trl.generation import vllm_generation
     from vllm.model_executor.layers import linear
 
     def keep_plain(self, layer: torch.nn.Module) -> None:
@@ -78,6 +75,4 @@ def an_invented_gpu():
         patch.setattr(build, "use_vllm", lambda p: p.use_vllm == "auto")
         patch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(total_memory=80 * 2**30))
         patch.setattr(linear.UnquantizedLinearMethod, "process_weights_after_loading", keep_plain)
-        # TRL names no dtype, and vLLM's "auto" halves the precision of a float32 checkpoint.
-        patch.setattr(vllm_generation, "LLM", functools.partial(vllm.LLM, dtype="float32"))
         yield
