@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from .profiles import Profile, get_profile
 from .runs import Run, load_run
 
 #: The finding after which a checkpoint is worth nothing.
@@ -81,12 +82,12 @@ class Record:
     Attributes:
         metrics: one dict a step with TRL's metric names; a NaN may stand as NaN or as None.
         evaluations: rows of ``evaluations.jsonl``.
-        config: the profile's fields; what is missing takes the profile's defaults.
+        profile: the run's settings.
     """
 
     metrics: Sequence[Mapping]
     evaluations: Sequence[Mapping] = ()
-    config: Mapping = field(default_factory=dict)
+    profile: Profile = field(default_factory=get_profile)
 
     @property
     def step(self) -> int:
@@ -96,12 +97,12 @@ class Record:
     @property
     def window(self) -> int:
         """How many steps a rule averages over."""
-        return max(STEPS, math.ceil(GROUPS / self.config.get("prompts_per_step", 16)))
+        return max(STEPS, math.ceil(GROUPS / self.profile.prompts_per_step))
 
     @property
     def pays(self) -> float:
         """What a right answer pays."""
-        return float(self.config.get("reward_value", 1.0))
+        return self.profile.reward_value
 
     def values(self, name: str) -> list[float]:
         """Every finite value of a metric (steps that do not generate have none of reward and length)."""
@@ -130,7 +131,7 @@ def not_a_number(record: Record) -> Finding | None:
     if not bad:
         return None
     return Finding(NOT_A_NUMBER, "stop", record.step,
-                   f"{' and '.join(bad)} became NaN or infinite at learning rate {record.config.get('learning_rate')}.",
+                   f"{' and '.join(bad)} became NaN or infinite at learning rate {record.profile.learning_rate}.",
                    "Lower learning_rate tenfold (or updates_per_generation to 1) and train again; this step is not saved.")
 
 
@@ -173,7 +174,7 @@ def cut_off(record: Record) -> Finding | None:
     if not share >= CUT_OFF:
         return None
     hopeless = share >= ALL_CUT_OFF and reward < (1 - ALL_CUT_OFF) * record.pays
-    limit = record.config.get("max_completion_length")
+    limit = record.profile.max_completion_length
     return Finding("cut off", "stop" if hopeless else "warn", record.step,
                    f"{share:.0%} of the responses of the last {record.window} steps were cut off at {limit} tokens, "
                    f"mostly before a box (mean reward {reward:.2f}).",
@@ -200,10 +201,9 @@ def format_only(record: Record) -> Finding | None:
 
 def own_evaluations(record: Record) -> list[Mapping]:
     """The sampled evaluations of the first split at the run's own number of shots, in order."""
-    rows = [row for row in record.evaluations
-            if row["decoding"] == "sampled" and row["shots"] == record.config.get("shots", 0)]
-    split = record.config.get("eval_splits", [row["split"] for row in rows])[:1]
-    return [row for row in rows if row["split"] in split]
+    p = record.profile
+    return [row for row in record.evaluations
+            if row["decoding"] == "sampled" and row["shots"] == p.shots and row["split"] == p.eval_splits[0]]
 
 
 def entropy_collapse(record: Record) -> Finding | None:
@@ -268,7 +268,7 @@ def reward_falls(record: Record) -> Finding | None:
     for new, old in zip(rewards[n:], rewards, strict=False):
         sums.append(sums[-1] + new - old)
     best, now = max(sums) / n, sums[-1] / n
-    groups = n * record.config.get("prompts_per_step", 16)
+    groups = n * record.profile.prompts_per_step
     # As if the responses of one group were all alike, which is the worst case.
     chance = ERRORS * math.sqrt(2 * max(best * (1 - best), 0) / groups)
     if best - now < max(FALLEN * best, chance) or best <= 0:
@@ -296,14 +296,14 @@ def findings(record: Record) -> list[Finding]:
 
 def record_of(run: Run) -> Record:
     """The record of a run on disk, finished or not."""
-    return Record(run.metrics.to_dict("records"), run.evaluations.to_dict("records"), run.config)
+    return Record(run.metrics.to_dict("records"), run.evaluations.to_dict("records"), run.profile)
 
 
 def prefixes(record: Record) -> Iterator[Record]:
     """The record as it stood after each step."""
     for n, row in enumerate(record.metrics, start=1):
         known = [row_ for row_ in record.evaluations if row_["step"] <= row["step"]]
-        yield Record(record.metrics[:n], known, record.config)
+        yield Record(record.metrics[:n], known, record.profile)
 
 
 class Diagnosis(list[Finding]):
@@ -349,7 +349,7 @@ def unfinished(run: Run) -> Finding | None:
     """The run has no end: it is still going, was stopped, or died."""
     if run.environment.get("finished"):
         return None
-    step, last = record_of(run).step, run.config.get("max_steps", "?")
+    step, last = record_of(run).step, run.profile.max_steps
     return Finding("unfinished", "warn", step,
                    f"The run ends at step {step} of {last}: it is still going, was stopped, or died.",
                    "If it is not going any more, start the same cell or command again: it continues from its last "

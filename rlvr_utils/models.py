@@ -348,7 +348,7 @@ def load_adapter(model: PreTrainedModel, folder: str | Path, trainable: bool = F
     try:
         return PeftModel.from_pretrained(model, str(folder), is_trainable=trainable)
     except RuntimeError as error:
-        base = json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"]
+        base = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))["base_model_name_or_path"]
         raise ValueError(f"The adapter in {folder.name} does not fit: it was trained on {base!r}.") from error
 
 

@@ -29,8 +29,8 @@ from .problems.generate import pretraining_rows, slipped_work
 from .problems.templates import Template
 from .problems.work import Work
 from .prompts import ANSWER, QUESTION
-from .system.locks import take
 from .system.paths import run_folder
+from .system.platforms import take
 
 BOS, EOS, PAD = "<|begin_of_text|>", "<|end_of_text|>", "<|finetune_right_pad_id|>"
 

@@ -8,11 +8,11 @@ it, so that batch arithmetic cannot go wrong.
 from __future__ import annotations
 
 import difflib
-import inspect
 import math
 import os
 import re
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Callable
+from dataclasses import MISSING, Field, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,15 +27,6 @@ LAYER = re.compile(r"\w+(\.\w+)*")
 #: Names of splits, and the hub's slices of them, as in ``train[-100:]``.
 SPLIT = re.compile(r"\w[\w.-]*(\[[\w:%+-]*\])?", re.ASCII)
 OWN_REWARD = re.compile(r"\w+(\.\w+)*:\w+")
-#: The settings that take one of a few words.
-CHOICES = {
-    "lr_schedule": ("constant", "linear", "cosine"), "method": ("grpo", "rejection"), "adapter": ("lora", "none"),
-    "loss_type": LOSS_TYPES, "scale_rewards": ("group", "batch", "none"), "reward": REWARDS,
-    "guard": ("stop", "warn", "off"), "dtype": ("float32", "bfloat16"), "use_vllm": ("never", "auto"),
-    "wandb_mode": ("auto", "online", "offline", "disabled"),
-}
-#: The settings that name a local folder or file, or else something on the hub.
-PATHS = {"model": Path.is_dir, "dataset": Path.exists, "eval_dataset": Path.exists}
 
 
 class Range(NamedTuple):
@@ -58,75 +49,91 @@ class Range(NamedTuple):
 
 
 COUNT = Range(1, 10**9)
-#: Every setting that is a number, and what it may be; None, where a field allows it, means all, or what its comment says.
-RANGES = {
-    "seed": Range(0, 2**32 - 1), "shots": Range(0, 1000), "beta": Range(0, 1000),
-    "learning_rate": Range(0, 1000, above=True),
-    **dict.fromkeys(("epsilon", "epsilon_high", "lora_alpha"), Range(0, 10**6, above=True)), "lora_rank": COUNT,
-    "temperature": Range(0.01, 100, why="rollouts must be sampled"),
-    "reward_value": Range(0, 10**6, above=True, why="a right answer has to pay more than a wrong one"),
-    "group_size": Range(2, 10**9, why="GRPO compares the responses of one group"),
-    **dict.fromkeys(("prompts_per_step", "micro_batch", "max_completion_length", "max_prompt_length",
-                     "updates_per_generation", "eval_every", "eval_problems", "eval_samples", "eval_batch", "save_every",
-                     "log_rollouts_every", "train_subset", "cpu_threads"), COUNT),
-    "max_steps": Range(1, 10**6),
-}
+POSITIVE = Range(0, 10**6, above=True)
+
+
+def explained(meaning: str, default: object = MISSING, allowed: Range | tuple[str, ...] | None = None, *,
+              path: Callable[[Path], bool] | None = None, may_change: bool = False):
+    """A field of :class:`Profile`.
+
+    Args:
+        allowed: the numbers or words that it may have. None, where a field allows it, means all, or what ``meaning`` says.
+        path: the field names a local path, which this function recognizes, or else something on the hub.
+        may_change: whether a run that has begun may go on with another value: memory, speed and records, but not what is
+            learned.
+    """
+    return field(default=default, metadata={"meaning": meaning, "allowed": allowed, "path": path, "may_change": may_change})
 
 
 @dataclass(frozen=True)
 class Profile:
     """Everything that decides a run. Keys of ``config.yaml`` and keywords of ``train`` are these fields."""
 
-    profile: str  # which of PROFILES this started from
-    seed: int  # data order, LoRA initialisation and sampling
-    model: str  # a folder inside the repository, a local path, or a hub name
-    dataset: str  # training problems: "minimath", a hub name, a local .jsonl / .parquet, or a folder with train.jsonl
-    eval_dataset: str  # evaluation problems, likewise
-    eval_splits: tuple[str, ...] = ("test",)  # which splits of eval_dataset are evaluated
+    profile: str = explained("which of PROFILES this started from")
+    seed: int = explained("data order, LoRA initialisation and sampling", allowed=Range(0, 2**32 - 1))
+    model: str = explained("a folder inside the repository, a local path, or a hub name", path=Path.is_dir)
+    dataset: str = explained(
+        'training problems: "minimath", a hub name, a local .jsonl / .parquet, or a folder with train.jsonl',
+        path=Path.exists)
+    eval_dataset: str = explained("evaluation problems, likewise", path=Path.exists)
+    eval_splits: tuple[str, ...] = explained("which splits of eval_dataset are evaluated", ("test",))
 
-    prompts_per_step: int = 16  # distinct problems in one optimizer step
-    group_size: int = 8  # sampled responses per problem (TRL: num_generations)
-    micro_batch: int = 128  # responses per forward/backward pass; divides prompts_per_step * group_size
-    max_steps: int = 100  # optimizer steps
-    learning_rate: float = 1e-3  # constant unless lr_schedule says otherwise
-    lr_schedule: str = "constant"  # "constant", or falling to 0 at max_steps: "linear", "cosine"
-    adapter: str = "lora"  # "lora", or "none" for full fine-tuning
-    lora_rank: int = 16  # r: the rank of the change to each layer
-    lora_alpha: int = 32  # the update is scaled by alpha / r
-    lora_targets: tuple[str, ...] = ALL_LINEAR  # the linear layers that get an adapter, by name, or "all-linear"
-    loss_type: str = "dapo"  # TRL's loss_type
-    scale_rewards: str = "group"  # TRL's scale_rewards: "group", "batch" or "none"
-    beta: float = 0.0  # weight of the KL term; 0 keeps no reference model
-    epsilon: float = 0.2  # lower clip range (and upper, unless epsilon_high)
-    epsilon_high: float | None = None  # upper clip range; with cispo the cap on the ratio itself
-    updates_per_generation: int = 1  # optimizer steps on each generation; above 1 the ratio leaves 1
-    method: str = "grpo"  # "grpo", or "rejection": imitate the base's own right answers, at equal samples and steps
-    reward: str = "boxed"  # "boxed", a control arm: "random", "format", or a function of your own: "module:function"
-    reward_value: float = 1.0  # what a correct answer pays; immaterial under group scaling
+    prompts_per_step: int = explained("distinct problems in one optimizer step", 16, COUNT)
+    group_size: int = explained("sampled responses per problem (TRL: num_generations)", 8,
+                                Range(2, 10**9, why="GRPO compares the responses of one group"))
+    micro_batch: int = explained("responses per forward/backward pass; divides prompts_per_step * group_size", 128, COUNT,
+                                 may_change=True)
+    max_steps: int = explained("optimizer steps", 100, Range(1, 10**6))
+    learning_rate: float = explained("constant unless lr_schedule says otherwise", 1e-3, Range(0, 1000, above=True))
+    lr_schedule: str = explained('"constant", or falling to 0 at max_steps: "linear", "cosine"', "constant",
+                                 ("constant", "linear", "cosine"))
+    adapter: str = explained('"lora", or "none" for full fine-tuning', "lora", ("lora", "none"))
+    lora_rank: int = explained("r: the rank of the change to each layer", 16, COUNT)
+    lora_alpha: int = explained("the update is scaled by alpha / r", 32, POSITIVE)
+    lora_targets: tuple[str, ...] = explained('the linear layers that get an adapter, by name, or "all-linear"', ALL_LINEAR)
+    loss_type: str = explained("TRL's loss_type", "dapo", LOSS_TYPES)
+    scale_rewards: str = explained("TRL's scale_rewards: \"group\", \"batch\" or \"none\"", "group",
+                                   ("group", "batch", "none"))
+    beta: float = explained("weight of the KL term; 0 keeps no reference model", 0.0, Range(0, 1000))
+    epsilon: float = explained("lower clip range (and upper, unless epsilon_high)", 0.2, POSITIVE)
+    epsilon_high: float | None = explained("upper clip range; with cispo the cap on the ratio itself", None, POSITIVE)
+    updates_per_generation: int = explained("optimizer steps on each generation; above 1 the ratio leaves 1", 1, COUNT)
+    method: str = explained("\"grpo\", or \"rejection\": imitate the base's own right answers, at equal samples and steps",
+                            "grpo", ("grpo", "rejection"))
+    reward: str = explained('"boxed", a control arm: "random", "format", or a function of your own: "module:function"',
+                            "boxed", REWARDS)
+    reward_value: float = explained("what a correct answer pays; immaterial under group scaling", 1.0,
+                                    Range(0, 10**6, above=True, why="a right answer has to pay more than a wrong one"))
 
-    shots: int = 0  # solved exemplars before each problem
-    max_prompt_length: int = 512  # longer prompts are refused by name, never cut
-    max_completion_length: int = 80  # tokens a response may have
-    temperature: float = 1.0  # sampling temperature of rollouts
-    train_subset: int | None = None  # train on this many problems only (None: all)
+    shots: int = explained("solved exemplars before each problem", 0, Range(0, 1000))
+    max_prompt_length: int = explained("longer prompts are refused by name, never cut", 512, COUNT)
+    max_completion_length: int = explained("tokens a response may have", 80, COUNT)
+    temperature: float = explained("sampling temperature of rollouts", 1.0, Range(0.01, 100, why="rollouts must be sampled"))
+    train_subset: int | None = explained("train on this many problems only (None: all)", None, COUNT)
 
-    eval_every: int = 50  # steps between evaluations; the last step is always evaluated
-    eval_problems: int | None = None  # problems per split (None: all)
-    eval_samples: int = 4  # sampled responses per problem at T = 1
-    eval_batch: int = 512  # responses generated at once, in evaluations and in rollouts
-    save_every: int = 25  # steps between checkpoints
-    log_rollouts_every: int = 10  # steps between recorded training rollouts
+    eval_every: int = explained("steps between evaluations; the last step is always evaluated", 50, COUNT, may_change=True)
+    eval_problems: int | None = explained("problems per split (None: all)", None, COUNT)
+    eval_samples: int = explained("sampled responses per problem at T = 1", 4, COUNT)
+    eval_batch: int = explained("responses generated at once, in evaluations and in rollouts", 512, COUNT, may_change=True)
+    save_every: int = explained("steps between checkpoints", 25, COUNT, may_change=True)
+    log_rollouts_every: int = explained("steps between recorded training rollouts", 10, COUNT, may_change=True)
 
-    guard: str = "stop"  # rules of diagnosis.py: "stop" ends a run that cannot work, "warn" only says so, "off" is silent
+    guard: str = explained('rules of diagnosis.py: "stop" ends a run that cannot work, "warn" only says so, "off" is silent',
+                           "stop", ("stop", "warn", "off"), may_change=True)
 
-    dtype: str = "float32"  # of the base weights
-    cpu_threads: int | None = None  # None: a thread per core, fewer while other programs are busy; a number stays as it is
-    gradient_checkpointing: bool = False  # recompute activations: less memory, more time
-    use_vllm: str = "never"  # "never", or "auto": colocated vLLM where it is installed
-    vllm_server: str | None = None  # address of a running `trl vllm-serve`; None: vLLM shares the training's GPU
-    shared_prefix: bool = False  # compute a group's shared prompt once
-    wandb_mode: str = "auto"  # "auto": online with a key, offline without; "offline", "online", "disabled"
-    wandb_project: str = "rlvr-course"  # the W&B project that runs are recorded in
+    dtype: str = explained("of the base weights", "float32", ("float32", "bfloat16"))
+    cpu_threads: int | None = explained(
+        "None: a thread per core, fewer while other programs are busy; a number stays as it is", None, COUNT,
+        may_change=True)
+    gradient_checkpointing: bool = explained("recompute activations: less memory, more time", False, may_change=True)
+    use_vllm: str = explained('"never", or "auto": colocated vLLM where it is installed', "never", ("never", "auto"),
+                              may_change=True)
+    vllm_server: str | None = explained("address of a running `trl vllm-serve`; None: vLLM shares the training's GPU", None,
+                                        may_change=True)
+    shared_prefix: bool = explained("compute a group's shared prompt once", False, may_change=True)
+    wandb_mode: str = explained('"auto": online with a key, offline without; "offline", "online", "disabled"', "auto",
+                                ("auto", "online", "offline", "disabled"), may_change=True)
+    wandb_project: str = explained("the W&B project that runs are recorded in", "rlvr-course", may_change=True)
 
     def __post_init__(self) -> None:
         check_profile(self)
@@ -154,10 +161,10 @@ class Profile:
         """The same as YAML to read and to change, each field with what it means; :func:`read_config` reads it."""
         import yaml
 
-        explained = documentation()
-        lines = [yaml.safe_dump({name: value}, default_flow_style=None if isinstance(value, list) else False).strip()
-                 for name, value in self.to_dict().items()]
-        return "".join(f"{line}  # {explained[line.split(':')[0]]}\n" for line in lines)
+        meanings = {f.name: f.metadata["meaning"] for f in fields(self)}
+        lines = {name: yaml.safe_dump({name: value}, default_flow_style=None if isinstance(value, list) else False)
+                 for name, value in self.to_dict().items()}
+        return "".join(f"{line.strip()}  # {meanings[name]}\n" for name, line in lines.items())
 
 
 def check_profile(p: Profile) -> None:
@@ -166,20 +173,28 @@ def check_profile(p: Profile) -> None:
     Raises:
         ValueError: the first problem found, and what to change.
     """
-    for name, allowed in CHOICES.items():
-        if getattr(p, name) not in allowed and not (name == "reward" and OWN_REWARD.fullmatch(p.reward)):
-            own = ("" if name != "reward" else
-                   "; a function of your own is named module:function, and one of this notebook __main__:function")
-            raise ValueError(f"{name}={getattr(p, name)!r}: choose one of {', '.join(allowed)}{own}.")
-    for name, allowed in RANGES.items():
-        value = getattr(p, name)
-        if value not in allowed and not (value is None and Profile.__dataclass_fields__[name].type.endswith("None")):
-            raise ValueError(f"{name}={value}: {allowed.why + ', so ' if allowed.why else ''}it must be {allowed}.")
-    check_batch(p)
+    for f in fields(p):
+        check_value(f, getattr(p, f.name))
+    check_sizes(p)
     check_learning(p)
 
 
-def check_batch(p: Profile) -> None:
+def check_value(f: Field, value: object) -> None:
+    """Refuse a value that a field cannot have."""
+    allowed = f.metadata["allowed"]
+    if allowed is None or value in allowed or value is None and f.type.endswith("None"):
+        return
+    if isinstance(allowed, Range):
+        raise ValueError(f"{f.name}={value}: {allowed.why + ', so ' if allowed.why else ''}it must be {allowed}.")
+    own = ""
+    if f.name == "reward":
+        if OWN_REWARD.fullmatch(value):
+            return
+        own = "; a function of your own is named module:function, and one of this notebook __main__:function"
+    raise ValueError(f"{f.name}={value!r}: choose one of {', '.join(allowed)}{own}.")
+
+
+def check_sizes(p: Profile) -> None:
     """Groups, micro-batches and problems have to go into each other."""
     if p.batch_size % p.micro_batch:
         raise ValueError(f"micro_batch={p.micro_batch} does not divide the {p.batch_size} responses of a step "
@@ -243,13 +258,13 @@ def get_profile(profile: str = "mini", **overrides: object) -> Profile:
     """
     if profile not in PROFILES:
         raise ValueError(f"There is no profile {profile!r}; choose one of {', '.join(PROFILES)}.")
-    base, kinds = PROFILES[profile], {field.name: str(field.type) for field in fields(Profile)}
+    base, known = PROFILES[profile], {f.name: f for f in fields(Profile)}
     for name in overrides:
-        if name not in kinds:
-            near = difflib.get_close_matches(name, kinds, 1)
-            hint = f"; did you mean {near[0]!r}?" if near else f"; the fields are {', '.join(sorted(kinds))}."
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else f"; the fields are {', '.join(sorted(known))}."
             raise ValueError(f"A run has no setting {name!r}{hint}")
-    overrides = {name: typed(name, kinds[name], value) for name, value in overrides.items()}
+    overrides = {name: typed(known[name], value) for name, value in overrides.items()}
     if overrides.get("eval_dataset", base.eval_dataset) != base.eval_dataset:
         overrides.setdefault("eval_splits", ("test",))  # the other splits are those of the profile's own data set
     if {"prompts_per_step", "group_size"} & overrides.keys() and "micro_batch" not in overrides:
@@ -257,58 +272,49 @@ def get_profile(profile: str = "mini", **overrides: object) -> Profile:
     return replace(base, **overrides)
 
 
-def typed(name: str, kind: str, value: object) -> object:
+def typed(f: Field, value: object) -> object:
     """``value`` in the type of its field: YAML reads ``1e-5`` as a word, and a command line gives one word for many.
 
     Raises:
         ValueError: it is of another type.
     """
-    if value is None and kind.endswith(" | None"):
+    if value is None and f.type.endswith(" | None"):
         return None
-    kind = kind.removesuffix(" | None")
-    convert, expected = {
-        "int": (whole_number, "a whole number"), "float": (number, "a number"), "bool": (truth, "true or false"),
-        "str": (text, "a word or a path"), "tuple[str, ...]": (words, "a list of words"),
-    }[kind]
-    if name in CHOICES:
-        expected = f"one of {', '.join(CHOICES[name])}"
+    convert, expected = CONVERTERS[f.type.removesuffix(" | None")]
+    allowed, path = f.metadata["allowed"], f.metadata["path"]
     try:
         value = convert(value)
     except (TypeError, ValueError, OverflowError):
-        raise ValueError(f"{name}={value!r}: it should be {expected}.") from None
-    return local_or_name(value, PATHS[name]) if name in PATHS and value != "minimath" else value
+        expected = f"one of {', '.join(allowed)}" if allowed and not isinstance(allowed, Range) else expected
+        raise ValueError(f"{f.name}={value!r}: it should be {expected}.") from None
+    return local_or_name(value, path) if path and value != "minimath" else value
 
 
-def whole_number(value: object) -> int:
-    number = float(value)
-    if isinstance(value, bool) or number != int(number):
+def to_int(value: object) -> int:
+    if to_float(value) != int(float(value)):
         raise ValueError
-    return int(number)
+    return int(float(value))
 
 
-def number(value: object) -> float:
+def to_float(value: object) -> float:
     if isinstance(value, bool):
         raise ValueError
     return float(value)
 
 
-def truth(value: object) -> bool:
+def to_bool(value: object) -> bool:
     if not isinstance(value, bool):
         raise ValueError
     return value
 
 
-def text(value: object) -> str:
-    return os.fspath(value)
+def to_words(value: object) -> tuple[str, ...]:
+    return tuple(value.replace(",", " ").split()) if isinstance(value, str) else tuple(map(os.fspath, value))
 
 
-def words(value: object) -> tuple[str, ...]:
-    return tuple(value.replace(",", " ").split()) if isinstance(value, str) else tuple(map(text, value))
-
-
-def documentation() -> dict[str, str]:
-    """What each field of :class:`Profile` means: the comment behind it."""
-    return dict(re.findall(r"^    (\w+): .*?  # (.+)$", inspect.getsource(Profile), re.M))
+#: By the type of a field: what converts a value to it, and what to say where that cannot be done.
+CONVERTERS = {"int": (to_int, "a whole number"), "float": (to_float, "a number"), "bool": (to_bool, "true or false"),
+              "str": (os.fspath, "a word or a path"), "tuple[str, ...]": (to_words, "a list of words")}
 
 
 def read_config(path: str | os.PathLike) -> dict:

@@ -19,13 +19,12 @@ import contextlib
 import gzip
 import io
 import json
-import os
 import re
 import shutil
 import warnings
 import zlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from urllib.parse import quote, unquote
@@ -34,36 +33,18 @@ import numpy as np
 import pandas as pd
 
 from rlvr_utils import REPO
+from rlvr_utils.profiles import Profile, get_profile
 from rlvr_utils.stats import bootstrap_over_problems
-from rlvr_utils.system.locks import alone
 from rlvr_utils.system.paths import run_folder
+from rlvr_utils.system.platforms import alone, append_to, replace_file
 
 REFERENCE_RUNS = REPO / "data" / "reference_runs"
-ROLLOUT_COLUMNS = (
-    "step",
-    "problem_id",
-    "sample",
-    "prompt",
-    "response",
-    "ground_truth",
-    "reward",
-    "correct",
-    "reason",
-    "n_tokens",
-)
+ROLLOUT_COLUMNS = ("step", "problem_id", "sample", "prompt", "response", "ground_truth", "reward", "correct", "reason",
+                   "n_tokens")
 EVALUATION_KEY = ("step", "split", "shots", "decoding")
-EVALUATION_COLUMNS = (
-    *EVALUATION_KEY,
-    "n_problems",
-    "n_samples",
-    "accuracy",
-    "accuracy_low",
-    "accuracy_high",
-    "boxed_rate",
-    "accuracy_if_boxed",
-    "worked_rate",
-    "mean_tokens",
-)
+EVALUATION_COLUMNS = (*EVALUATION_KEY, "n_problems", "n_samples", "accuracy", "accuracy_low", "accuracy_high", "boxed_rate",
+                      "accuracy_if_boxed", "worked_rate", "mean_tokens")
+SETTINGS = {field.name for field in fields(Profile)}
 _RESTORE = "Restore it from a copy (`git checkout` for a run that is included), or move it away."
 _EVALUATION_FILE = re.compile(r"eval-(\d+)-(.+)-(\d+)-([^-]+)\.jsonl\.gz")  # a split's name may hold "-"
 
@@ -96,10 +77,19 @@ class Run:
             raise DamagedRun(f"{file} is damaged: it holds no settings. Delete that file.")
         return config
 
+    @cached_property
+    def profile(self) -> Profile:
+        """The same as a Profile. A run of an earlier version lacks settings, which have the profile's values, or has others.
+
+        Raises:
+            ValueError: a setting has a value that no run can have.
+        """
+        return get_profile(**{name: value for name, value in self.config.items() if name in SETTINGS})
+
     @property
     def split(self) -> str:
         """The split that accuracy is told of: the first of ``eval_splits``."""
-        return next(iter(self.config.get("eval_splits") or ()), "test")
+        return self.profile.eval_splits[0]
 
     @cached_property
     def metrics(self) -> pd.DataFrame:
@@ -119,7 +109,7 @@ class Run:
         """Every kept response: ``ROLLOUT_COLUMNS``, ``split`` (train, test, ood), ``shots``, ``decoding``."""
         folder, frames = self.path / "rollouts", []
         train = _with_prompts(_frame(_read_jsonl_gz(folder / "train.jsonl.gz", appended=True), ROLLOUT_COLUMNS))
-        frames.append(train.assign(split="train", shots=self.config.get("shots", 0), decoding="sampled"))
+        frames.append(train.assign(split="train", shots=self.profile.shots, decoding="sampled"))
         for file in sorted(folder.glob("eval-*.jsonl.gz"), key=_evaluation_order):
             frames.append(_read_evaluation_file(file))
         filled = [frame for frame in frames if len(frame)]
@@ -246,24 +236,24 @@ class RunWriter:
     def write_config(self, config: dict) -> None:
         import yaml
 
-        _replace(self.path / "config.yaml", yaml.safe_dump(json.loads(_to_json(config)), sort_keys=False).encode())
+        replace_file(self.path / "config.yaml", yaml.safe_dump(json.loads(_to_json(config)), sort_keys=False).encode())
 
     def write_environment(self, environment: dict) -> None:
         text = json.dumps(json.loads(_to_json(environment)), indent=2)
-        _replace(self.path / "environment.json", text.encode())
+        replace_file(self.path / "environment.json", text.encode())
 
     def write_sources(self, sources: dict) -> None:
-        _replace(self.path / "sources.json", json.dumps(sources, indent=2).encode())
+        replace_file(self.path / "sources.json", json.dumps(sources, indent=2).encode())
 
     def log_metrics(self, row: dict) -> None:
         """Append one training step; on disk when this returns."""
-        _append(self.metrics_file, _lines([row]))
+        append_to(self.metrics_file, _lines([row]))
 
     def log_train_rollouts(self, rows: list[dict]) -> None:
         """Append training responses as one gzip member: a crash loses at most the member being written."""
         new = [row for row in rows if row["step"] > self.restored]
         if new:
-            _append(self.train_file, _compress(_lines(new)))
+            append_to(self.train_file, _compress(_lines(new)))
 
     def log_evaluation(self, row: dict, responses: list[dict]) -> None:
         """Write an evaluation, responses first, then its ``row``, which replaces one with the same key for every reader."""
@@ -273,9 +263,9 @@ class RunWriter:
         key = tuple(row[name] for name in EVALUATION_KEY)
         lines = _compress(_lines(_each_prompt_once(row["step"], responses)))
         with self.evaluating():
-            _replace(self.rollouts / _evaluation_file(*key), lines)
+            replace_file(self.rollouts / _evaluation_file(*key), lines)
             _drop_half_line(self.evaluations_file)
-            _append(self.evaluations_file, _lines([row]))
+            append_to(self.evaluations_file, _lines([row]))
 
     def evaluating(self) -> contextlib.AbstractContextManager[None]:
         """The time in which only this process changes evaluations: others may evaluate the same run."""
@@ -287,10 +277,10 @@ class RunWriter:
         with self.evaluating():
             for file in (self.metrics_file, self.evaluations_file):
                 if file.exists():
-                    _replace(file, _lines(row for row in _read_jsonl(file) if row.get("step", 0) <= step))
+                    replace_file(file, _lines(row for row in _read_jsonl(file) if row.get("step", 0) <= step))
         if self.train_file.exists():
             kept = [row for row in _read_jsonl_gz(self.train_file, appended=True) if row.get("step", 0) <= step]
-            _replace(self.train_file, _compress(_lines(kept)) if kept else b"")
+            replace_file(self.train_file, _compress(_lines(kept)) if kept else b"")
         for file in self.rollouts.glob("eval-*.jsonl.gz"):
             if _evaluation_order(file)[0] > step:
                 file.unlink()
@@ -479,33 +469,16 @@ def _compress(data: bytes) -> bytes:
     return gzip.compress(data, compresslevel=9, mtime=0)
 
 
-def _append(file: Path, data: bytes) -> None:
-    with file.open("ab") as out:
-        out.write(data)
-        out.flush()
-        os.fsync(out.fileno())
-
-
-def _replace(file: Path, data: bytes) -> None:
-    """Write under a temporary name, then rename: a reader never sees a part."""
-    temporary = file.with_name(file.name + ".part")
-    with temporary.open("wb") as out:
-        out.write(data)
-        out.flush()
-        os.fsync(out.fileno())
-    os.replace(temporary, file)
-
-
 def _drop_half_line(file: Path) -> None:
     if file.exists():
         raw = file.read_bytes()
         whole = raw[: raw.rfind(b"\n") + 1]
         if whole != raw:
-            _replace(file, whole)
+            replace_file(file, whole)
 
 
 def _drop_half_member(file: Path) -> None:
     if file.exists():
         end = _whole_members(file)[1]
         if end < file.stat().st_size:
-            _replace(file, file.read_bytes()[:end])
+            replace_file(file, file.read_bytes()[:end])

@@ -1,32 +1,184 @@
-"""Weights & Biases as people use it, and the record of where a run was made.
+"""Weights & Biases, all of it: whether it can be reached, what is sent to it, and the record of where a run was made.
 
 What goes to W&B is what goes to disk: the same rows, on their way through :class:`TrackedWriter`. So a run is complete
-without W&B, and a W&B that is lost on the way takes nothing with it. No key is printed or saved here.
+without W&B, and a W&B that is lost on the way takes nothing with it. ``doctor`` and ``train`` ask the server the same
+questions before a run starts, so that a server that is gone costs seconds. A key is sent to W&B's server and nowhere
+else. It is never printed or saved.
 """
 
 from __future__ import annotations
 
+import netrc
 import os
 import platform
 import secrets
 import shlex
 import subprocess
+import threading
 import time
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from urllib.parse import urlparse
 
 import pandas as pd
+import requests
 
 from . import REPO
 from .profiles import Profile
 from .runs import RunWriter, load_run
-from .wandb_server import INIT_PATIENCE, obstacle, wandb_mode
 
 PACKAGES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "wandb", "numpy", "vllm")
 STEP = "train/global_step"  # in every row: what W&B draws its charts over, and what names a row that was sent twice
 FINISH_PATIENCE = 300.0  # seconds for the upload at the end: a network that is gone must not keep a rented GPU waiting
 TABLE_COLUMNS = ("problem_id", "sample", "prompt", "response", "ground_truth", "reward", "reason", "n_tokens")
+#: Seconds that the server has to answer before a run is recorded offline.
+ANSWER_PATIENCE = 8.0
+#: Seconds that ``wandb.init`` has after that. It tries again and again by itself, 90 seconds long by default.
+INIT_PATIENCE = 20.0
+#: What people write in WANDB_MODE, and what W&B calls it now.
+MODES = {"online": "online", "run": "online", "offline": "offline", "dryrun": "offline", "disabled": "disabled"}
+YES, NO = ("1", "true", "yes", "on"), ("", "0", "false", "no", "off")
+
+
+# --- whether and as whom ---
+
+
+def wandb_mode(p: Profile) -> str:
+    """``online``, ``offline`` or ``disabled``: the profile's, or for ``auto`` the environment's.
+
+    WANDB_DISABLED and WANDB_MODE decide over ``auto``. Without them ``auto`` is online where WANDB_API_KEY is set.
+
+    Raises:
+        ValueError: one of the two holds something else. W&B itself would fail on it, whatever the profile says.
+    """
+    disabled = os.environ.get("WANDB_DISABLED", "").strip().lower()
+    mode = os.environ.get("WANDB_MODE", "").strip().lower()
+    if disabled not in YES + NO:
+        raise ValueError(f"WANDB_DISABLED={os.environ['WANDB_DISABLED']!r}: set it to true, or unset it.")
+    if mode and mode not in MODES:
+        raise ValueError(f"WANDB_MODE={os.environ['WANDB_MODE']!r}: set it to online, offline or disabled, or unset it.")
+    if p.wandb_mode != "auto":
+        return p.wandb_mode
+    if disabled in YES:
+        return "disabled"
+    return MODES.get(mode) or ("online" if os.environ.get("WANDB_API_KEY") else "offline")
+
+
+def server() -> str:
+    """The address of W&B's server."""
+    return (os.environ.get("WANDB_BASE_URL") or "https://api.wandb.ai").rstrip("/")
+
+
+def obstacle(address: str | None = None) -> str | None:
+    """Why nothing can be recorded online, as the start of a sentence; None where the server answers and takes the key.
+
+    An answer that says neither yes nor no (another version of the server, a proxy's own certificate) is no obstacle:
+    ``wandb.init`` decides then, in at most :data:`INIT_PATIENCE` seconds.
+    """
+    address = address or server()
+    key = api_key(address)
+    if key is None:
+        return "there is no key"
+    # requests limits each wait for a byte, and a server may send one now and then without end.
+    found: list[str | None] = []
+    asking = threading.Thread(target=lambda: found.append(asked(address, key)), daemon=True)
+    asking.start()
+    asking.join(ANSWER_PATIENCE + 2)
+    return found[0] if found else f"{address} does not answer"
+
+
+def asked(address: str, key: str) -> str | None:
+    """What :func:`obstacle` says of a server and a key."""
+    try:
+        answer = requests.post(f"{address}/graphql", json={"query": "query Viewer { viewer { id } }"}, auth=("api", key),
+                               timeout=ANSWER_PATIENCE, stream=True, allow_redirects=False)
+    except requests.exceptions.SSLError:
+        return None
+    except (requests.exceptions.RequestException, ValueError, UnicodeError):
+        return f"{address} does not answer"
+    with answer:
+        if answer.status_code in (401, 403):
+            return f"{address} refuses the key ({answer.status_code})"
+        return f"{address} is out of order ({answer.status_code})" if answer.status_code >= 500 else None
+
+
+def api_key(address: str) -> str | None:
+    """The key in the environment or where ``wandb login`` puts it, or None."""
+    if os.environ.get("WANDB_API_KEY"):
+        return os.environ["WANDB_API_KEY"]
+    try:
+        found = netrc.netrc(os.environ.get("NETRC")).authenticators(urlparse(address).hostname)
+    except (OSError, netrc.NetrcParseError):
+        return None
+    return found[2] if found else None
+
+
+# --- the run in W&B ---
+
+
+def start_wandb(p: Profile, folder: Path, say: Callable[[str], None] = print) -> Tracker:
+    """Start (or, with the id kept in the folder, go on with) the W&B run; nothing is recorded where it is disabled.
+
+    No account, prompt or network is needed offline. Where online does not work, recording goes on offline, and where W&B
+    does not start at all, without it. Both are said, and take at most ``ANSWER_PATIENCE + INIT_PATIENCE`` seconds plus the
+    start of W&B's own service. Nothing that W&B does stops a training.
+
+    Raises:
+        ValueError: WANDB_MODE or WANDB_DISABLED holds a word that W&B does not know.
+    """
+    mode = wandb_mode(p)
+    if mode == "disabled":
+        return Tracker()
+    os.environ.setdefault("WANDB_SILENT", "true")
+    if "WANDB_MODE" in os.environ:
+        os.environ["WANDB_MODE"] = mode  # W&B itself knows neither capitals nor an empty word
+    if mode == "online" and (reason := obstacle()):
+        say(f"W&B: {reason}. The run is recorded offline.")
+        mode = "offline"
+    if mode == "online" and (run := init_wandb(p, folder, mode, say)):
+        say(f"W&B: {run.url}")
+        return Tracker(run, folder, say)
+    return Tracker(init_wandb(p, folder, "offline", say), folder, say)
+
+
+def init_wandb(p: Profile, folder: Path, mode: str, say: Callable[[str], None]):
+    """The W&B run, or None where W&B does not start, which is said."""
+    began = time.monotonic()
+    try:
+        import wandb  # slow to import
+
+        settings = wandb.Settings(silent=True, console="off", init_timeout=INIT_PATIENCE, finish_timeout=FINISH_PATIENCE,
+                                  finish_timeout_raises=True)
+        run = wandb.init(mode=mode, project=p.wandb_project, name=folder.name, id=run_id(folder), resume="allow",
+                         dir=str(folder), config=p.to_dict(), settings=settings)
+        run.define_metric(STEP, hidden=True)
+        run.define_metric("*", step_metric=STEP)
+        return run
+    except Exception as error:  # its text may hold the key, so only its name is told
+        what = "recorded offline" if mode == "online" else "recorded in its folder only"
+        took = time.monotonic() - began
+        say(f"W&B did not start {mode}: it failed after {took:.0f} s ({type(error).__name__}). The run is {what}.")
+        _forget_wandb()
+        return None
+
+
+def _forget_wandb() -> None:
+    """End W&B's service: it still holds the run that failed to start, and would refuse to start that id again."""
+    try:
+        import wandb
+
+        wandb.teardown(exit_code=1)
+    except Exception:  # it is gone already
+        return
+
+
+def run_id(folder: Path) -> str:
+    """The W&B id of the run in ``folder``, the same in every restart."""
+    file = folder / "wandb-run-id.txt"
+    if not (file.is_file() and file.read_text(encoding="ascii").strip()):
+        file.write_text(secrets.token_hex(4) + "\n", encoding="ascii")
+    return file.read_text(encoding="ascii").strip()
 
 
 class Tracker:
@@ -114,72 +266,11 @@ def evaluation_values(row: dict) -> dict[str, float]:
             if isinstance(value, (int, float)) and key not in ("step", "shots") and not pd.isna(value)}
 
 
-def start_wandb(p: Profile, folder: Path, say: Callable[[str], None] = print) -> Tracker:
-    """Start (or, with the id kept in the folder, go on with) the W&B run; nothing is recorded where it is disabled.
-
-    No account, prompt or network is needed offline. Where online does not work, recording goes on offline, and where W&B
-    does not start at all, without it. Both are said, and take at most ``PATIENCE + INIT_PATIENCE`` seconds plus the start of
-    W&B's own service. Nothing that W&B does stops a training.
-
-    Raises:
-        ValueError: WANDB_MODE or WANDB_DISABLED holds a word that W&B does not know.
-    """
-    mode = wandb_mode(p)
-    if mode == "disabled":
-        return Tracker()
-    os.environ.setdefault("WANDB_SILENT", "true")
-    if "WANDB_MODE" in os.environ:
-        os.environ["WANDB_MODE"] = mode  # W&B itself knows neither capitals nor an empty word
-    if mode == "online" and (reason := obstacle()):
-        say(f"W&B: {reason}. The run is recorded offline.")
-        mode = "offline"
-    if mode == "online" and (run := init_wandb(p, folder, mode, say)):
-        say(f"W&B: {run.url}")
-        return Tracker(run, folder, say)
-    return Tracker(init_wandb(p, folder, "offline", say), folder, say)
-
-
-def init_wandb(p: Profile, folder: Path, mode: str, say: Callable[[str], None]):
-    """The W&B run, or None where W&B does not start, which is said."""
-    began = time.monotonic()
-    try:
-        import wandb  # slow to import
-
-        settings = wandb.Settings(silent=True, console="off", init_timeout=INIT_PATIENCE, finish_timeout=FINISH_PATIENCE,
-                                  finish_timeout_raises=True)
-        run = wandb.init(mode=mode, project=p.wandb_project, name=folder.name, id=run_id(folder), resume="allow",
-                         dir=str(folder), config=p.to_dict(), settings=settings)
-        run.define_metric(STEP, hidden=True)
-        run.define_metric("*", step_metric=STEP)
-        return run
-    except Exception as error:  # its text may hold the key, so only its name is told
-        what = "recorded offline" if mode == "online" else "recorded in its folder only"
-        took = time.monotonic() - began
-        say(f"W&B did not start {mode}: it failed after {took:.0f} s ({type(error).__name__}). The run is {what}.")
-        _forget_wandb()
-        return None
-
-
-def _forget_wandb() -> None:
-    """End W&B's service: it still holds the run that failed to start, and would refuse to start that id again."""
-    try:
-        import wandb
-
-        wandb.teardown(exit_code=1)
-    except Exception:  # it is gone already
-        return
-
-
-def run_id(folder: Path) -> str:
-    """The W&B id of the run in ``folder``, the same in every restart."""
-    file = folder / "wandb-run-id.txt"
-    if not (file.is_file() and file.read_text().strip()):
-        file.write_text(secrets.token_hex(4) + "\n")
-    return file.read_text().strip()
-
-
 def _cell(value: object) -> object:
     return value if isinstance(value, (int, float, str)) or value is None else str(value)
+
+
+# --- where a run was made ---
 
 
 def environment_record() -> dict:

@@ -88,8 +88,8 @@ def at_write(act: Callable[[Path, bytes], None]) -> None:
             write(file, data)
         return first_act
 
-    runs._append = watched(runs._append, lambda file: file)
-    runs._replace = watched(runs._replace, lambda file: file.with_name(file.name + ".part"))
+    runs.append_to = watched(runs.append_to, lambda file: file)
+    runs.replace_file = watched(runs.replace_file, lambda file: file.with_name(file.name + ".part"))
 
 
 def countdown(k: int, act: Callable) -> Callable:

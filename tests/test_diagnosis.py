@@ -232,8 +232,8 @@ def test_a_rule_sees_nothing_that_came_later(tmp_path) -> None:
 
 
 def test_the_window_holds_enough_groups() -> None:
-    assert Record([], config={"prompts_per_step": 16}).window == STEPS
-    assert Record([], config={"prompts_per_step": 2}).window == 64
+    assert Record([], profile=get_profile(prompts_per_step=16)).window == STEPS
+    assert Record([], profile=get_profile(prompts_per_step=2)).window == 64
 
 
 def test_a_dead_run_says_where_it_ended(tmp_path) -> None:

@@ -15,9 +15,9 @@ from rlvr_utils import analysis
 from rlvr_utils.diagnosis import diagnose
 from rlvr_utils.profiles import get_profile
 from rlvr_utils.runs import RunWriter, load_run
-from rlvr_utils.training import attach, train
-from rlvr_utils.training.attach import progress
+from rlvr_utils.training import train, watch_run
 from rlvr_utils.training.recording import Recorder, level, recent
+from rlvr_utils.training.watch import progress_line
 from rlvr_utils.widgets import LiveReward
 
 matplotlib.use("Agg")
@@ -82,7 +82,7 @@ def drawn(monkeypatch) -> list:
 
 def test_a_run_with_gaps_is_watched_and_drawn(kind, folder, drawn):
     lines: list[str] = []
-    attach(folder, LiveReward(100), say=lines.append)
+    watch_run(folder, LiveReward(100), say=lines.append)
     assert lines[0].startswith("step 40/100  ") and len(lines) == 2, "the plot has not failed"
     assert "nan" not in lines[0] and ("reward 0." in lines[0]) == (kind not in ("rejection", "all None"))
     assert bool(drawn) == (kind not in ("rejection", "all None"))
@@ -129,7 +129,7 @@ def test_a_plot_that_fails_is_said_once_and_ends_nothing(folder):
     recorder.on_train_begin(None, SimpleNamespace(global_step=40), None)
     for step in range(41, 61):
         recorder.record(SimpleNamespace(global_step=step), logs("off-policy", step))
-    attach(folder, live, say=said.append)
+    watch_run(folder, live, say=said.append)
     assert [line for line in said if "live plot" in line] == [
         "The live plot failed (ZeroDivisionError: no axes) and is left out from here on; the training goes on."] * 2
     assert len(load_run(folder).metrics) == 60
@@ -140,7 +140,7 @@ def test_progress_of_a_single_reward_has_no_interval(kind, tmp_path):
     writer = RunWriter(tmp_path / "run")
     writer.write_config({"max_steps": 9})
     writer.log_metrics({"step": 1, "seconds": 1.0, "reward": 0.25, "completions/mean_length": 8.0})
-    assert progress(load_run(writer.path)) == "step 1/9  reward 0.250  8.0 tokens  about 0:08 left, evaluations apart"
+    assert progress_line(load_run(writer.path)) == "step 1/9  reward 0.250  8.0 tokens  about 0:08 left, evaluations apart"
 
 
 @pytest.mark.parametrize("settings", [{"updates_per_generation": 2}, {"method": "rejection"}, {}])
@@ -163,5 +163,5 @@ def test_a_training_whose_rewards_have_gaps_ends_is_drawn_and_is_started_again(s
         train("mini", tmp_path / "run", live=LiveReward(6), **options)
     run = train("mini", tmp_path / "run", live=LiveReward(6), **options)
     assert run.metrics["step"].tolist() == [1, 2, 3, 4, 5, 6] and run.environment["finished"]
-    assert attach(run.path, LiveReward(6), say=lambda text: None).environment["finished"]
+    assert watch_run(run.path, LiveReward(6), say=lambda text: None).environment["finished"]
     assert bool(drawn) == ("method" not in settings) and diagnose(run) is not None

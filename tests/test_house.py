@@ -17,8 +17,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from trl import GRPOTrainer
 
-from rlvr_utils.training import private_api
-from rlvr_utils.training.private_api import PRIVATE, refuse_moved_names
+from rlvr_utils.training import overrides
+from rlvr_utils.training.overrides import PRIVATE, refuse_moved_names
 
 REPO = Path(__file__).resolve().parent.parent
 PACKAGE = REPO / "rlvr_utils"
@@ -26,7 +26,7 @@ FLOORS = (
     ("system", "verifier", "prompts", "stats", "profiles"),
     ("problems", "grpo"),
     ("model_files", "models", "sampling", "memory"),
-    ("runs", "wandb_server", "tracking", "diagnosis"),
+    ("runs", "tracking", "diagnosis"),
     ("training", "own_trainer", "preflight", "pretrain"),
     ("analysis", "plots", "widgets", "exercises", "course"),
     ("cli", "__main__"),
@@ -120,9 +120,30 @@ def test_every_private_name_of_a_library_is_listed_and_a_moved_one_ends_the_trai
     assert used - listed - ours == set()
     assert listed <= used
     refuse_moved_names()
-    monkeypatch.setattr(private_api, "PRIVATE", ((GRPOTrainer, "_gone", "nothing"),))
+    monkeypatch.setattr(overrides, "PRIVATE", ((GRPOTrainer, "_gone", "nothing"),))
     with pytest.raises(ValueError, match=r"trl .* has no GRPOTrainer._gone, .*pip install -r requirements.lock"):
         refuse_moved_names()
+
+
+def test_text_is_read_and_written_as_utf_8_on_every_system() -> None:
+    """Without ``encoding`` Windows takes another one. ``open`` and ``Path.open`` of bytes need none."""
+    def names_none(call: ast.Call) -> bool:
+        name = getattr(call.func, "attr", getattr(call.func, "id", ""))
+        words = {node.value for node in call.args if isinstance(node, ast.Constant)}
+        named = any(keyword.arg == "encoding" for keyword in call.keywords) or words & {"utf-8", "ascii"}
+        of_a_file = not (isinstance(call.func, ast.Attribute) and getattr(call.func.value, "id", "") in ("Image", "os"))
+        text = name in ("read_text", "write_text") or name == "open" and of_a_file and not words & {"rb", "wb", "ab", "r+b"}
+        return text and not named
+
+    calls = [(name, node) for name, file in modules().items()
+             for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]
+    assert [f"{name}:{node.lineno}" for name, node in calls if names_none(node)] == []
+
+
+def test_what_only_one_system_has_is_asked_for_in_one_module() -> None:
+    marks = re.compile(r"\bfcntl\b|/proc/|sys\.platform|os\.name\b|getaffinity|register_at_fork|fsync\(|setsid|ctypes")
+    found = {name for name, file in modules().items() if marks.search(file.read_text(encoding="utf-8"))}
+    assert found <= {"rlvr_utils.system.platforms", "rlvr_utils.memory.measure"}
 
 
 def test_contributing_draws_the_floors_that_the_tests_hold() -> None:

@@ -12,7 +12,7 @@ import time
 import pytest
 
 from rlvr_utils.runs import RunWriter, load_run
-from rlvr_utils.system import locks
+from rlvr_utils.system import platforms
 from rlvr_utils.training import evaluate_run, is_going, run
 from rlvr_utils.training.safety import RunInterrupted, only_one
 
@@ -36,7 +36,7 @@ def row(step: int, **more: object) -> dict:
 def system(request, monkeypatch) -> str:
     """With and without locks that can be asked for."""
     if request.param == "elsewhere":
-        monkeypatch.setattr(locks, "OWN", None)
+        monkeypatch.setattr(platforms, "OWN", None)
     return request.param
 
 
@@ -63,7 +63,7 @@ def test_many_watchers_never_stop_a_training_from_starting(system, tmp_path) -> 
     assert seen
 
 
-@pytest.mark.skipif(locks.OWN is None, reason="only Linux can ask for a lock without taking it")
+@pytest.mark.skipif(platforms.OWN is None, reason="only Linux can ask for a lock without taking it")
 def test_a_watcher_that_holds_a_lock_for_ever_stops_no_training(tmp_path) -> None:
     with only_one(tmp_path):
         pass
@@ -81,7 +81,7 @@ def test_a_second_training_is_refused_and_a_killed_one_leaves_nothing_behind(sys
             pass
     assert not is_going(tmp_path)
     if system == "linux":
-        hold = ("import sys; from pathlib import Path; from rlvr_utils.system.locks import take; "
+        hold = ("import sys; from pathlib import Path; from rlvr_utils.system.platforms import take; "
                 "f = Path(sys.argv[1]).open('ab'); take(f); print('held', flush=True); sys.stdin.read()")
         other = subprocess.Popen([sys.executable, "-c", hold, str(tmp_path / "checkpoints" / "lock")], text=True,
                                  stdin=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -94,17 +94,17 @@ def test_a_second_training_is_refused_and_a_killed_one_leaves_nothing_behind(sys
 def test_a_forked_child_keeps_no_lock_of_a_training_that_ended(system, tmp_path) -> None:
     """As a reward leaves one behind, whose parent is then killed."""
     with (tmp_path / "lock").open("ab") as file:
-        locks.take(file)
+        platforms.take(file)
         ready, say = os.pipe()
         if not (child := os.fork()):
             os.write(say, b"!")
             time.sleep(60)
             os._exit(0)
         os.read(ready, 1)
-        assert locks.is_held(tmp_path / "lock"), "the parent's lock is still there"
+        assert platforms.is_held(tmp_path / "lock"), "the parent's lock is still there"
         nothing = os.open(os.devnull, os.O_RDONLY)
         os.dup2(nothing, file.fileno())  # closes the lock's file, as the system does for a killed process
-        assert not locks.is_held(tmp_path / "lock")
+        assert not platforms.is_held(tmp_path / "lock")
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     for one in (ready, say, nothing):
@@ -152,7 +152,7 @@ def test_an_evaluation_bears_the_step_of_the_model_that_is_there(tmp_path, monke
     RunWriter(tmp_path).write_config({"profile": "mini", "max_steps": 200, "wandb_mode": "disabled"})
     (tmp_path / "adapter").mkdir()
     monkeypatch.setattr(run, "load_trained", lambda found: (None, None))
-    monkeypatch.setattr(run, "evaluate_split", lambda model, tokenizer, p, writer, step, *rest: step)
+    monkeypatch.setattr(run, "evaluate_split", lambda model, tokenizer, p, writer, part, *rest: part.step)
     assert evaluate_run(tmp_path) == 200, "of a version that did not write it down"
     (tmp_path / "adapter" / run.STEPS).write_text("100\n")
     assert evaluate_run(tmp_path) == 100

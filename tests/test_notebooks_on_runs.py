@@ -24,8 +24,9 @@ from rlvr_utils.preflight import Trainability
 from rlvr_utils.problems import load_problems
 from rlvr_utils.profiles import get_profile
 from rlvr_utils.runs import RunWriter, load_run, reference_runs
-from rlvr_utils.system.locks import take
-from rlvr_utils.training import profile_of, settings_of
+from rlvr_utils.system.platforms import take
+from rlvr_utils.training import settings_of
+from rlvr_utils.training.continuing import hashed_sources, is_finished, reopen
 
 PROBLEMS = 12  # of each evaluation: enough for every cell to have something to count
 
@@ -196,7 +197,8 @@ def nothing_is_trained(monkeypatch) -> list[dict]:
             return load_run(reference_runs()[0])
         asked.append(settings | {"profile": profile, "extend": extend})
         p = get_profile(profile, **settings)
-        rlvr_utils.training.run.refuse_other_run(Path(output_dir), p, print, extend)
+        if not is_finished(Path(output_dir), p, extend):
+            reopen(Path(output_dir), p, hashed_sources(p), extend, print)
         return load_run(output_dir)
 
     monkeypatch.setattr(rlvr_utils.training, "train", train)
@@ -234,14 +236,14 @@ def test_a_folder_that_holds_a_run_has_that_runs_settings(tmp_path, finished: bo
 def test_notebook_04_shows_a_run_with_its_own_settings_and_trains_no_more(left, nothing_is_trained, monkeypatch) -> None:
     kind, folder = left
     before = load_run(folder)
-    own, ended = profile_of(before), before.environment
+    own, ended = before.profile, before.environment
     if kind == "going":
         pytest.importorskip("fcntl", reason="without file locks nobody can tell whether a run is going")
         lock = (folder / "checkpoints" / "lock").open("w")
         take(lock)
         monkeypatch.setattr("time.sleep", lambda seconds: lock.close())
     names = execute("04_training_run", output_dir=str(folder))
-    assert names["settings"] == own and profile_of(load_run(folder)) == own
+    assert names["settings"] == own and load_run(folder).profile == own
     assert load_run(folder).environment == ended
     assert [get_profile(**{k: v for k, v in call.items() if k != "extend"}) for call in nothing_is_trained] == (
         [] if kind == "going" else [own])

@@ -12,8 +12,8 @@ from rlvr_utils.profiles import get_profile, read_config
 from rlvr_utils.runs import RunWriter, load_run
 from rlvr_utils.system import paths
 from rlvr_utils.system.paths import local_or_name, run_folder
-from rlvr_utils.training import attach, export_run, is_going
-from rlvr_utils.training.run import refuse_other_run
+from rlvr_utils.training import export_run, is_going, watch_run
+from rlvr_utils.training.continuing import is_finished
 
 
 @pytest.fixture
@@ -45,15 +45,15 @@ def test_every_reader_of_runs_finds_a_run_however_it_is_written(course, monkeypa
     monkeypatch.chdir(course / "notebooks")
     assert load_run(written).path == course / "runs/mini-seed0"
     assert "The run ends at step 0 of 5" in str(diagnose(written))
-    assert attach(written, say=lambda text: None).config["max_steps"] == 5
+    assert watch_run(written, say=lambda text: None).config["max_steps"] == 5
     assert is_going(written) is False
     with pytest.raises(ValueError, match="has no trained model yet"):
         export_run(written, "~/model")
 
 
-def test_attach_finds_a_folder_that_appears_in_the_repository_while_it_waits(course, monkeypatch) -> None:
+def test_watching_finds_a_folder_that_appears_in_the_repository_while_it_waits(course, monkeypatch) -> None:
     monkeypatch.setattr("time.sleep", lambda seconds: RunWriter(course / "runs/late").write_config({"max_steps": 7}))
-    assert attach("runs/late", say=lambda text: None).config["max_steps"] == 7
+    assert watch_run("runs/late", say=lambda text: None).config["max_steps"] == 7
 
 
 def test_a_home_directory_is_expanded_in_every_setting_and_in_yaml(course) -> None:
@@ -91,9 +91,9 @@ def test_a_run_of_an_earlier_version_that_holds_its_path_as_written_goes_on(cour
     Path("train.jsonl").write_text('{"problem": "What is $1 + 1$?", "ground_truth": "2"}\n', encoding="utf-8")
     p = get_profile("mini", dataset="train.jsonl")
     RunWriter(tmp_path / "run").write_config(p.to_dict() | {"dataset": "train.jsonl"})
-    assert refuse_other_run(tmp_path / "run", p, print) is False
+    assert not is_finished(tmp_path / "run", p)
     with pytest.raises(ValueError, match="holds a run with dataset="):
-        refuse_other_run(tmp_path / "run", get_profile("mini"), print)
+        is_finished(tmp_path / "run", get_profile("mini"))
 
 
 def test_the_repositorys_own_profiles_are_left_as_they_are() -> None:

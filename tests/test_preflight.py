@@ -30,9 +30,9 @@ from rlvr_utils.preflight import (
 from rlvr_utils.problems import load_problems, unreadable_ground_truths
 from rlvr_utils.profiles import get_profile
 from rlvr_utils.runs import RunWriter, load_run
+from rlvr_utils.tracking import api_key
 from rlvr_utils.training import train
 from rlvr_utils.training.rewards import try_reward
-from rlvr_utils.wandb_server import api_key
 
 SMALL = {"prompts_per_step": 2, "group_size": 2, "max_steps": 5, "eval_problems": 3, "eval_samples": 2, "eval_every": 2,
          "max_completion_length": 6, "train_subset": 4, "wandb_mode": "disabled"}

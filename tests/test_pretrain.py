@@ -19,7 +19,7 @@ from rlvr_utils import REPO, pretrain
 from rlvr_utils.pretrain import ABILITY, HABIT, PretrainConfig
 from rlvr_utils.problems import TEMPLATES, find_steps, load_problems
 from rlvr_utils.prompts import build_prompt
-from rlvr_utils.system.locks import take
+from rlvr_utils.system.platforms import take
 from rlvr_utils.verifier import last_boxed
 
 MINILLAMA = REPO / "data" / "minillama"

@@ -20,7 +20,7 @@ from rlvr_utils import runs, training
 from rlvr_utils.diagnosis import Finding, RunStopped
 from rlvr_utils.runs import load_run
 from rlvr_utils.training import safety, train
-from rlvr_utils.training.checkpoints import MARK, checkpoint_step, checkpoints, is_whole, mark_complete, newest_checkpoint
+from rlvr_utils.training.safety import MARK, checkpoint_step, checkpoints, is_whole, mark_complete, newest_checkpoint
 
 HERE = Path(__file__).resolve().parent
 
@@ -129,7 +129,7 @@ def test_a_full_disk_stops_in_one_sentence_and_the_run_goes_on_later(uninterrupt
 
 
 def test_no_room_for_the_metrics_names_what_is_kept(uninterrupted, tiny, tmp_path, monkeypatch):
-    folder, append = tmp_path / "run", runs._append
+    folder, append = tmp_path / "run", runs.append_to
 
     def full(file, data):
         if file.name == "metrics.jsonl" and b'"step":3' in data:
@@ -138,7 +138,7 @@ def test_no_room_for_the_metrics_names_what_is_kept(uninterrupted, tiny, tmp_pat
         append(file, data)
 
     with monkeypatch.context() as disk, pytest.raises(safety.RunInterrupted, match="Everything up to step 2 is kept"):
-        disk.setattr(runs, "_append", full)
+        disk.setattr(runs, "append_to", full)
         train("mini", folder, model=tiny, quiet=True, **SHORT)
     train("mini", folder, model=tiny, quiet=True, **SHORT)
     assert differences(uninterrupted, folder) == []

@@ -12,8 +12,7 @@ import pytest
 from rlvr_utils import tracking
 from rlvr_utils.profiles import get_profile
 from rlvr_utils.runs import RunWriter
-from rlvr_utils.training.run import refuse_other_run
-from rlvr_utils.training.sources import refuse_other_sources, reward_hash, sources
+from rlvr_utils.training.continuing import hashed_sources, refuse_other_sources, reopen, reward_hash
 
 
 def problems(file, numbers) -> str:
@@ -32,7 +31,7 @@ def begun(tmp_path, monkeypatch):
                     eval_dataset=problems(tmp_path / "test.jsonl", range(18, 26)))
     writer = RunWriter(tmp_path / "run")
     writer.write_config(p.to_dict())
-    writer.write_sources(sources(p))
+    writer.write_sources(hashed_sources(p))
     return p, tmp_path / "run"
 
 
@@ -45,13 +44,13 @@ def test_the_overlap_of_training_and_evaluation_problems_is_recorded(begun):
                                         ("rewards_of_mine.py", "reward rewards_of_mine:plain")])
 def test_a_run_does_not_go_on_with_an_edited_file(begun, name, what):
     p, folder = begun
-    assert not refuse_other_run(folder, p, print)
+    reopen(folder, p, hashed_sources(p), False, print)
     if name.endswith(".py"):
         (folder.parent / name).write_text((folder.parent / name).read_text() + "# edited\n")
     else:
         problems(folder.parent / name, range(30, 35))
     with pytest.raises(ValueError, match=f"{what}.*put the old file back to go on, or give another output_dir"):
-        refuse_other_run(folder, p, print)
+        reopen(folder, p, hashed_sources(p), False, print)
 
 
 HELPER = "def bonus():\n    return 1.0\n"
@@ -97,7 +96,7 @@ def test_a_notebooks_reward_counts_with_the_functions_that_it_calls(monkeypatch,
 def test_a_run_of_an_earlier_version_has_no_record_and_goes_on(begun):
     p, folder = begun
     (folder / "sources.json").unlink()
-    refuse_other_sources(folder, sources(p))
+    refuse_other_sources(folder, hashed_sources(p))
 
 
 def test_the_commit_of_an_outer_repository_is_not_ours(tmp_path, monkeypatch):

@@ -111,13 +111,13 @@ def test_a_reward_of_ones_own_is_found_by_its_name_or_refused_at_once(tmp_path, 
 
 def test_an_unmarked_or_damaged_checkpoint_is_not_used(whole):
     said: list[str] = []
-    newest = training.checkpoints.newest_checkpoint(whole.path, said.append)
-    assert training.checkpoints.checkpoint_step(newest) == 6
-    (newest / training.checkpoints.MARK).unlink()
-    before = training.checkpoints.newest_checkpoint(whole.path, said.append)
-    assert training.checkpoints.checkpoint_step(before) == 4
+    newest = training.safety.newest_checkpoint(whole.path, said.append)
+    assert training.safety.checkpoint_step(newest) == 6
+    (newest / training.safety.MARK).unlink()
+    before = training.safety.newest_checkpoint(whole.path, said.append)
+    assert training.safety.checkpoint_step(before) == 4
     (before / "optimizer.pt").write_bytes(b"half a file")
-    assert training.checkpoints.newest_checkpoint(whole.path, said.append) is None
+    assert training.safety.newest_checkpoint(whole.path, said.append) is None
     assert sum("falling back" in line for line in said) == 2
 
 
@@ -322,10 +322,11 @@ def test_the_final_evaluation_is_the_full_one_wherever_a_run_is_ended(tiny, tmp_
             for split, decoding in full if step == 0 else [("test", "sampled")]:
                 log_evaluation(writer, step, split, decoding, p.eval_samples if step == 0 and decoding == "sampled" else 1)
     assert training.evaluation.missing_evaluations(tmp_path, p, 0) == []
-    assert training.evaluation.missing_evaluations(tmp_path, p, end) == full
+    assert training.evaluation.missing_evaluations(tmp_path, p, end) == [(end, *part) for part in full]
     log_evaluation(writer, end, "test", "sampled", p.eval_samples)
     log_evaluation(writer, end, "test", "greedy", 1)
-    assert training.evaluation.missing_evaluations(tmp_path, p, end) == [("ood", "sampled"), ("ood", "greedy")]
+    assert training.evaluation.missing_evaluations(tmp_path, p, end) == [
+        (end, "ood", "sampled"), (end, "ood", "greedy")]
 
 
 def log_evaluation(writer, step: int, split: str, decoding: str, n: int) -> None:

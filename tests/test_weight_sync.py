@@ -19,7 +19,7 @@ from vllm_stand_in import Receiver, install
 from rlvr_utils import models, training
 from rlvr_utils.profiles import get_profile
 from rlvr_utils.training import train
-from rlvr_utils.training.weight_sync import ExactSync
+from rlvr_utils.training.overrides import ExactSync
 
 
 def policy(dtype: str) -> PeftModel:

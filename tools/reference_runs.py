@@ -36,7 +36,7 @@ from rlvr_utils.analysis import EXPERIMENT, MANY, MANY_SAMPLES
 from rlvr_utils.models import load_model, load_tokenizer
 from rlvr_utils.profiles import get_profile
 from rlvr_utils.runs import REFERENCE_RUNS, RunWriter, load_run
-from rlvr_utils.training import evaluate_split, load_trained, profile_of, train
+from rlvr_utils.training import Part, evaluate_split, load_trained, train
 
 #: name of the run -> overrides of profile ``mini``
 RUNS: dict[str, dict] = {name: overrides for arm in EXPERIMENT for name, overrides in arm.runs.items()}
@@ -91,9 +91,9 @@ def make_many(name: str) -> None:
     else:
         run = load_run(MADE / name)
         model, tokenizer = load_trained(run)
-        p, step = profile_of(run), run.config["max_steps"]
+        p, step = run.profile, run.profile.max_steps
     writer = RunWriter(folder)
-    evaluate_split(model, tokenizer, p, writer, step, "test", "sampled", MANY_SAMPLES, print)
+    evaluate_split(model, tokenizer, replace(p, eval_samples=MANY_SAMPLES), writer, Part(step, "test", "sampled"), print)
     if name != "base":
         for row in load_run(MANY / "base").evaluations.to_dict("records"):
             writer.log_evaluation(row, [])

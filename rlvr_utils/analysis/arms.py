@@ -115,7 +115,7 @@ def prompting_alone(shots: int = 4, abilities: str | Path = ABILITIES) -> Estima
     """
     if not Path(abilities).is_file():
         return None
-    measured = json.loads(Path(abilities).read_text()).get("shots", {}).get(str(shots))
+    measured = json.loads(Path(abilities).read_text(encoding="utf-8")).get("shots", {}).get(str(shots))
     return Estimate(*measured["accuracy"]) if measured else None
 
 

@@ -57,14 +57,14 @@ def _give_back_above(size: int) -> None:
 def _resets() -> bool:
     """Reset the high-water mark; False where the system has none."""
     try:
-        HIGH_WATER.write_text("5")
+        HIGH_WATER.write_text("5", encoding="ascii")
     except OSError:
         return False
     return True
 
 
 def _high_water_mark() -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
 
 

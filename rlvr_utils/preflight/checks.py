@@ -42,8 +42,7 @@ from ..runs import load_run
 from ..sampling.rollouts import encode_prompts, has_chat_template, prompts_for
 from ..sampling.shared_prefix import refuse_unsuitable
 from ..system.paths import run_folder
-from ..tracking import installed
-from ..wandb_server import api_key, obstacle, server, wandb_mode
+from ..tracking import api_key, installed, obstacle, server, wandb_mode
 
 #: Packages whose version decides whether a run works: their tested version is in requirements.lock.
 PACKAGES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "wandb")
@@ -105,7 +104,7 @@ def check_versions(p: Profile) -> str:
     """Every package is one that the code can use (pyproject.toml); others than the tested ones are named."""
     from packaging.requirements import Requirement
 
-    project = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((REPO / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     if tuple(map(int, platform.python_version_tuple()[:2])) < (3, 11):
         raise ValueError(f"Python {platform.python_version()} is too old: the course needs {project['requires-python']}.")
     optional = project["optional-dependencies"]["gpu"] if p.use_vllm == "auto" else []
@@ -124,7 +123,7 @@ def check_versions(p: Profile) -> str:
 
 def locked() -> dict[str, str]:
     """Name and version of every package in requirements.lock."""
-    lines = (REPO / "requirements.lock").read_text().splitlines()
+    lines = (REPO / "requirements.lock").read_text(encoding="utf-8").splitlines()
     return dict(line.split("==") for line in lines if "==" in line and not line.startswith("#"))
 
 
@@ -199,7 +198,7 @@ def existing(folder: Path) -> Path:
 
 def check_folder(p: Profile, folder: str | Path | None = None, extend: bool = False) -> str:
     """The run's folder can be written, and a folder that is named holds no other run."""
-    from ..training.run import changed_settings  # importing TRL takes seconds that other checks do not need
+    from ..training.continuing import changed_settings  # importing TRL takes seconds that other checks do not need
 
     folder = folder and run_folder(folder)
     there = existing(folder or p.folder)

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from multiprocessing import get_context
 
 import torch
-from transformers.utils import logging as hf_logging
 
 from ..memory import GIB
 from ..models import load_model, load_tokenizer
@@ -121,14 +120,15 @@ def keeps_memory(p: Profile) -> bool:
 
 def time_here(p: Profile, steps: int, dollars_per_hour: float | None, responses: int | None) -> Timing:
     """:func:`time_steps` in this process."""
-    from ..training.processes import join_processes  # importing TRL takes seconds that other checks do not need
+    from ..training.build import quiet_libraries  # importing TRL takes seconds that other checks do not need
+    from ..training.processes import join_processes
 
     join_processes()  # the trainer would wait for announced processes in silence
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
-    hf_logging.set_verbosity_error()  # as in the run itself: what TRL says about its settings is nothing to act on
-    tokenizer, model = load_tokenizer(p), load_model(p)
-    seconds, mean_tokens, per_response = time_training(p, model, tokenizer, steps, responses or p.eval_batch)
+    with quiet_libraries():
+        tokenizer, model = load_tokenizer(p), load_model(p)
+        seconds, mean_tokens, per_response = time_training(p, model, tokenizer, steps, responses or p.eval_batch)
     peak = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None
     del model
     gc.collect()

@@ -12,14 +12,14 @@ runs, ``cpu_threads`` in the profile fixes the number.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
 import psutil
 import torch
+
+from .platforms import cores, thread_waits
 
 INTERVAL = 0.1  # seconds between two looks: a look takes about 0.1 ms
 OTHERS = 0.25  # cores that other programs use, on average over an interval, from which on they are in the way
@@ -43,29 +43,17 @@ class Load(NamedTuple):
     others: float
 
 
-def cores() -> list[int]:
-    """The cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):  # Linux; containers and batch systems may grant a few cores of many
-        return sorted(os.sched_getaffinity(0))
-    return list(range(os.cpu_count() or 1))
-
-
 def read_load() -> Load:
     """How long our threads have waited, and our cores have been idle or used by others.
 
-    Linux counts the wait of each thread, in containers too. Elsewhere we estimate it from the time that other
-    programs used while no core was idle.
+    Linux counts the wait of each thread. Elsewhere we estimate it from the time that other programs used while no core
+    was idle.
     """
     times = psutil.cpu_times(percpu=True)
     times = [times[core] for core in cores() if core < len(times)]
     idle = sum(core.idle + getattr(core, "iowait", 0.0) for core in times)
     others = sum(map(sum, times)) - idle - time.process_time()
-    waits = []
-    for task in Path("/proc/self/task").glob("*/schedstat"):
-        try:
-            waits.append(int(task.read_text(encoding="ascii").split()[1]) / 1e9)  # nanoseconds on the run queue
-        except (OSError, IndexError, ValueError):  # the thread has ended in between
-            continue
+    waits = thread_waits()
     return Load(sum(waits) if waits else others - idle, idle, others)
 
 

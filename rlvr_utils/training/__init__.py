@@ -4,25 +4,25 @@
 laid down for the whole run before it starts (one shuffled pass after the other), because TRL's sampler would replay the
 first pass after a resume; evaluations draw their own random numbers, so that they do not disturb the training.
 
-Read in this order: ``run`` (start, continue, finish), ``build`` (TRL's trainer and its settings), ``sharing``
-(each prompt computed once), ``rewards``, ``evaluation``, ``recording``, ``checkpoints``, ``attach`` (watch a run that
-another process trains).
+Read in this order: ``run`` (a run from its first line to its last), ``continuing`` (what the folder holds already),
+``rewards``, ``build`` (TRL's trainer and its settings), ``overrides`` (where we reach into TRL), ``evaluation``,
+``recording``, ``safety`` (checkpoints and failures), ``watch`` (a run that another process trains). ``rejection`` is the
+supervised rival, ``processes`` is for several GPUs.
 """
 
 import os
-import warnings
 
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # rollout_func is marked experimental; our pin is tested
-# TRL and transformers warn each other about a renamed option: no learner can do anything about it
-warnings.filterwarnings("ignore", message=".*gradient_checkpointing.* is deprecated", category=FutureWarning)
 
-from ..problems import training_rows  # noqa: E402
-from .attach import attach, is_going  # noqa: E402
-from .build import build_trainer, grpo_config, training_dataset  # noqa: E402
-from .evaluation import evaluate_all, evaluate_split  # noqa: E402
-from .rewards import format_reward, random_reward, reward_function  # noqa: E402
-from .run import evaluate_run, export_run, load_trained, profile_of, settings_of, train  # noqa: E402
+from ..problems import training_rows
+from .build import build_trainer, grpo_config, training_dataset
+from .continuing import settings_of
+from .evaluation import Part, evaluate_all, evaluate_split
+from .rewards import format_reward, random_reward, reward_function
+from .run import evaluate_run, export_run, load_trained, train
+from .safety import is_going
+from .watch import watch_run
 
-__all__ = ["attach", "build_trainer", "evaluate_all", "evaluate_run", "evaluate_split", "export_run",
-           "format_reward", "grpo_config", "is_going", "load_trained", "profile_of", "random_reward",
-           "reward_function", "settings_of", "train", "training_dataset", "training_rows"]
+__all__ = ["Part", "build_trainer", "evaluate_all", "evaluate_run", "evaluate_split", "export_run", "format_reward",
+           "grpo_config", "is_going", "load_trained", "random_reward", "reward_function", "settings_of", "train",
+           "training_dataset", "training_rows", "watch_run"]

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import importlib.util
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from datasets import Dataset
 from transformers import PrinterCallback, set_seed
+from transformers.utils import logging as hf_logging
 from trl import GRPOConfig, GRPOTrainer
 
 from ..memory.estimate import vllm_utilization
@@ -18,11 +23,23 @@ from ..prompts import STOP
 from ..runs import RunWriter
 from ..sampling.rollouts import prompts_for, rollout
 from .evaluation import evaluate_interim
+from .overrides import SharedTrainer, StockTrainer, own_environment, settle_vllm
 from .processes import world_size
 from .recording import Recorder
 from .rewards import recording, reward_function
-from .sharing import SharedTrainer, StockTrainer
-from .weight_sync import own_environment, settle_vllm
+
+
+@contextlib.contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Keep to themselves what transformers and TRL say about their own settings: no learner can do anything about it."""
+    verbosity = hf_logging.get_verbosity()
+    hf_logging.set_verbosity_error()
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*gradient_checkpointing.* is deprecated", category=FutureWarning)
+            yield
+    finally:
+        hf_logging.set_verbosity(verbosity)
 
 
 def training_dataset(p: Profile, tokenizer, rows: list[dict] | None = None) -> Dataset:
@@ -36,6 +53,7 @@ def training_dataset(p: Profile, tokenizer, rows: list[dict] | None = None) -> D
                               "problem_id": [rows[i]["id"] for i in order]})
 
 
+@quiet_libraries()
 def grpo_config(p: Profile, checkpoints: Path) -> GRPOConfig:
     """Every TRL value of this profile; batch arithmetic is derived, never given."""
     options = common_arguments(p, checkpoints)
@@ -98,8 +116,6 @@ def vllm_options(p: Profile) -> dict:
 
 def use_vllm(p: Profile) -> bool:
     """Whether rollouts go through vLLM: asked for, installed, and a GPU to run it on."""
-    import importlib.util
-
     return p.use_vllm == "auto" and torch.cuda.is_available() and importlib.util.find_spec("vllm") is not None
 
 

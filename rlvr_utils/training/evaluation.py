@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from transformers import Trainer
 
@@ -14,52 +16,58 @@ from .processes import first_decides, gather, own_seed, share
 from .recording import paced
 
 
-def missing_evaluations(folder: Path, p: Profile, step: int) -> list[tuple[str, str]]:
-    """(split, decoding) of every part of the full evaluation at ``step`` that is not on disk yet, in order."""
-    rows = load_run(folder).evaluations
-    rows = rows[(rows.step == step) & (rows.shots == p.shots)]
-    # An evaluation on the way has one sample per problem: it is a part of the full one, not the full one.
-    done = {(row.split, row.decoding) for row in rows.itertuples() if (row.n_samples or 0) >= samples_of(p, row.decoding)}
-    return [(split, decoding) for decoding in DECODINGS for split in p.eval_splits if (split, decoding) not in done]
+class Part(NamedTuple):
+    """One part of the evaluation at a step: one split, decoded in one way."""
 
+    step: int
+    split: str
+    decoding: str
 
-def samples_of(p: Profile, decoding: str) -> int:
-    """Responses per problem in a full evaluation: greedy decoding gives the same one every time."""
-    return 1 if decoding == "greedy" else p.eval_samples
+    def __str__(self) -> str:
+        return f"evaluation at step {self.step}, {self.split}, {self.decoding}"
 
 
 def evaluate_all(trainer: Trainer, p: Profile, writer: RunWriter, step: int, say) -> None:
     """The full evaluation, before and after training: every split, sampled at T = 1 and greedy; made parts are kept."""
-    parts = first_decides(lambda: missing_evaluations(writer.path, p, step))
-    evaluate_parts(trainer, p, writer, step, parts, p.eval_samples, say)
+    evaluate_parts(trainer, p, writer, first_decides(lambda: missing_evaluations(writer.path, p, step)), say)
 
 
 def evaluate_interim(trainer: Trainer, p: Profile, writer: RunWriter, step: int, say) -> None:
-    """On the way: the first split, one sample a problem; the random state of the training is left as it was."""
-    evaluate_parts(trainer, p, writer, step, [(p.eval_splits[0], "sampled")], 1, say)
+    """On the way: the first split, one sample per problem; the random state of the training is left as it was."""
+    evaluate_parts(trainer, replace(p, eval_samples=1), writer, [Part(step, p.eval_splits[0], "sampled")], say)
 
 
-def evaluate_parts(trainer: Trainer, p: Profile, writer: RunWriter, step: int, parts: list[tuple[str, str]], n_samples: int,
-                   say) -> None:
-    """Evaluate (split, decoding) parts with the trainer's model as it is now, through its vLLM where it has one."""
+def missing_evaluations(folder: Path, p: Profile, step: int) -> list[Part]:
+    """Every part of the full evaluation at ``step`` that is not on disk yet, in order."""
+    rows = load_run(folder).evaluations
+    rows = rows[(rows.step == step) & (rows.shots == p.shots)]
+    # An evaluation on the way has one sample per problem: it is a part of the full one, not the full one. Greedy decoding
+    # gives the same response every time, so it has one sample in the full one too.
+    wanted = {"sampled": p.eval_samples, "greedy": 1}
+    done = {(row.split, row.decoding) for row in rows.itertuples() if (row.n_samples or 0) >= wanted[row.decoding]}
+    return [Part(step, split, how) for how in DECODINGS for split in p.eval_splits if (split, how) not in done]
+
+
+def evaluate_parts(trainer: Trainer, p: Profile, writer: RunWriter, parts: list[Part], say) -> None:
+    """Evaluate with the trainer's model as it is now, through its vLLM where it has one."""
     model, engine = trainer.accelerator.unwrap_model(trainer.model), vllm_engine(trainer) if parts else None
-    for split, decoding in parts:
-        evaluate_split(model, trainer.processing_class, p, writer, step, split, decoding, n_samples, say, engine)
+    for part in parts:
+        evaluate_split(model, trainer.processing_class, p, writer, part, say, engine)
 
 
-def evaluate_split(model, tokenizer, p: Profile, writer: RunWriter, step: int, split: str, decoding: str,
-                   n_samples: int, say, engine: Engine | None = None) -> dict:
-    """Evaluate one split, write responses and summary, return the summary row. Processes share the problems."""
-    rows = share(evaluation_rows(p, split))
-    responses = gather(evaluate(model, tokenizer, rows, dataset=p.dataset, shots=p.shots, decoding=decoding,
-                                n_samples=n_samples, max_prompt_length=p.max_prompt_length,
+def evaluate_split(model, tokenizer, p: Profile, writer: RunWriter, part: Part, say, engine: Engine | None = None) -> dict:
+    """Evaluate one split with ``eval_samples`` responses per problem, write responses and summary, return the summary row.
+
+    Processes share the problems.
+    """
+    rows = share(evaluation_rows(p, part.split))
+    responses = gather(evaluate(model, tokenizer, rows, dataset=p.dataset, shots=p.shots, decoding=part.decoding,
+                                n_samples=p.eval_samples, max_prompt_length=p.max_prompt_length,
                                 max_new_tokens=p.max_completion_length, batch_size=p.eval_batch, seed=own_seed(p.seed),
-                                step=step, engine=engine,
-                                progress=paced(say, f"evaluation at step {step}, {split}, {decoding}")) if rows else [])
-    key = {"step": step, "split": split, "shots": p.shots, "decoding": decoding}
+                                step=part.step, engine=engine, progress=paced(say, str(part))) if rows else [])
+    key = {"step": part.step, "split": part.split, "shots": p.shots, "decoding": part.decoding}
     row = key | {k: v for k, v in summarise_evaluation(responses).items() if k not in key}
     writer.log_evaluation(row, responses)
-    say(f"evaluation at step {step}, {split}, {decoding}: accuracy {row['accuracy']:.3f} "
-        f"[{row['accuracy_low']:.3f}, {row['accuracy_high']:.3f}] (n = {row['n_problems']} x {row['n_samples']}), "
-        f"boxed {row['boxed_rate']:.3f}, {row['mean_tokens']:.1f} tokens")
+    say(f"{part}: accuracy {row['accuracy']:.3f} [{row['accuracy_low']:.3f}, {row['accuracy_high']:.3f}] "
+        f"(n = {row['n_problems']} x {row['n_samples']}), boxed {row['boxed_rate']:.3f}, {row['mean_tokens']:.1f} tokens")
     return row

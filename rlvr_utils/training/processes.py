@@ -18,7 +18,7 @@ import torch
 import torch.distributed as dist
 
 T = TypeVar("T")
-LAUNCHER = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")  # what a launcher sets beside WORLD_SIZE
+LAUNCHER = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")  # what a launcher sets
 PATIENCE = 300.0  # seconds that all processes have to start: the packages may come from a slow disk
 
 
@@ -71,15 +71,15 @@ def company() -> Iterator[None]:
 
 def world_size() -> int:
     """The number of processes that the launcher started; 1 without one."""
-    return number("WORLD_SIZE", 1)
+    return launcher_number("WORLD_SIZE", 1)
 
 
 def rank() -> int:
     """This process's number, 0 for the one that writes."""
-    return number("RANK", 0)
+    return launcher_number("RANK", 0)
 
 
-def number(name: str, default: int) -> int:
+def launcher_number(name: str, default: int) -> int:
     """An environment variable that a launcher sets.
 
     Raises:

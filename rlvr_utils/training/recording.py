@@ -12,8 +12,8 @@ from transformers import TrainerCallback
 from ..diagnosis import NOT_A_NUMBER, Finding, Record, RunStopped, findings, finite
 from ..profiles import Profile
 from ..runs import RunWriter, load_run
-from .checkpoints import mark_complete
 from .processes import first_decides, wait
+from .safety import mark_complete
 
 #: Seconds after which a line of progress is due, whatever the step.
 SILENCE = 60.0
@@ -74,7 +74,7 @@ class Recorder(TrainerCallback):
 
     def ask_rules(self) -> Finding | None:
         """Say what is new; return what ends the run."""
-        found = findings(Record(self.rows, self.evaluations, self.p.to_dict()))
+        found = findings(Record(self.rows, self.evaluations, self.p))
         for finding in found:
             if (finding.name, finding.severity) not in self.told:
                 self.told.add((finding.name, finding.severity))

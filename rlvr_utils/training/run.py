@@ -1,9 +1,10 @@
-"""Start or continue a run, finish it, and load what it trained."""
+"""A run in the order in which it happens: looked at, loaded, recorded, trained, saved; then what a finished one is for."""
 
 from __future__ import annotations
 
 import functools
 import shutil
+import tempfile
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -11,7 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from transformers import Trainer
-from transformers.utils import logging as hf_logging
 
 from ..diagnosis import RunStopped
 from ..models import (
@@ -24,28 +24,28 @@ from ..models import (
     untrained_experts,
 )
 from ..problems import evaluation_rows, overlap_sentence
-from ..profiles import PATHS, Profile, get_profile
+from ..profiles import Profile, get_profile
 from ..runs import Run, RunWriter, SilentWriter, load_run
 from ..sampling.rollouts import check_evaluation, has_chat_template
-from ..system.paths import expanded, local_or_name, run_folder
-from ..tracking import TrackedWriter, Tracker, environment_record, evaluation_values, start_wandb
-from ..wandb_server import wandb_mode
-from .attach import is_going
-from .build import build_trainer
-from .checkpoints import checkpoint_step, checkpoints, newest_checkpoint
-from .evaluation import evaluate_all, evaluate_split
-from .private_api import refuse_moved_names
+from ..system.paths import expanded, run_folder
+from ..tracking import TrackedWriter, Tracker, environment_record, evaluation_values, start_wandb, wandb_mode
+from .build import build_trainer, quiet_libraries
+from .continuing import hashed_rows, hashed_sources, is_finished, refuse_other_sources, reopen
+from .evaluation import Part, evaluate_all, evaluate_split
+from .overrides import refuse_moved_names, release_vllm, sampler_of
 from .processes import first_decides, is_first, join_processes, wait, world_size
 from .rejection import build_rejection_trainer
 from .rewards import reward_function, try_reward
-from .safety import NO_ROOM, RunInterrupted, error_number, in_plain_words, only_one
-from .sources import described, refuse_other_sources, sources
-from .weight_sync import release_vllm, sampler_of
-
-#: What may be changed on a run that has begun: memory, speed and records, but not what is learned.
-MAY_CHANGE = ("micro_batch", "eval_batch", "gradient_checkpointing", "use_vllm", "vllm_server", "shared_prefix",
-              "save_every", "eval_every", "log_rollouts_every", "guard", "cpu_threads", "wandb_mode", "wandb_project")
-
+from .safety import (
+    NO_ROOM,
+    RunInterrupted,
+    checkpoint_step,
+    error_number,
+    in_plain_words,
+    is_going,
+    newest_checkpoint,
+    only_one,
+)
 
 STEPS = "trained-steps.txt"
 
@@ -77,29 +77,22 @@ def train(profile: str = "mini", output_dir: str | Path | None = None, *,
     folder = run_folder(output_dir or p.folder)
     join_processes()
     say = functools.partial(print, flush=True) if is_first() and not quiet else (lambda text: None)
-    with in_plain_words(folder):
-        if first_decides(lambda: refuse_other_run(folder, p, say, extend)):
+    with in_plain_words(folder), quiet_libraries():
+        if first_decides(lambda: is_finished(folder, p, extend)):
             say(f"{folder.name} is finished already; delete its folder to train again.")
         else:
             with only_one(folder):
-                start_or_continue(p, folder, live, say)
+                start_or_continue(p, folder, extend, live, say)
         return load_run(folder)
 
 
-def start_or_continue(p: Profile, folder: Path, live, say) -> None:
+def start_or_continue(p: Profile, folder: Path, extend: bool, live, say) -> None:
     """Train from the newest checkpoint, or from the beginning, to the end."""
     began = time.monotonic()
-    hf_logging.set_verbosity_error()
+    read = hashed_sources(p)
+    first_decides(lambda: reopen(folder, p, read, extend, say))
     checkpoint = first_decides(lambda: newest_checkpoint(folder, say))
-    tokenizer = load_tokenizer(p)
-    try_reward(p, has_chat_template(tokenizer))
-    read = sources(p)
-    if any(read["overlap"].values()):
-        say(overlap_sentence(read["overlap"]).capitalize() + ".")
-    model = load_model(p)
-    check_vocabulary(tokenizer, model, p.model)
-    if left_out := untrained_experts(model, p):
-        say(left_out)
+    model, tokenizer = load_base(p, read, say)
     with closing(start_wandb(p, folder, say) if is_first() else Tracker()) as tracker:
         writer = TrackedWriter(folder, tracker) if is_first() else SilentWriter(folder)
         writer.write_config(p.to_dict())
@@ -122,91 +115,17 @@ def start_or_continue(p: Profile, folder: Path, live, say) -> None:
     wait()
 
 
-def refuse_other_run(folder: Path, p: Profile, say, extend: bool = False) -> bool:
-    """Whether ``folder`` holds this very run, finished.
-
-    A run may go on with other settings of :data:`MAY_CHANGE`. With a constant learning rate it may also end at its newest
-    checkpoint, and with ``extend`` become longer. Only ``extend`` changes a finished run.
-
-    Raises:
-        ValueError: it holds a run with other settings, or of another number of steps.
-    """
-    if not (folder / "config.yaml").is_file():
-        return False
-    run, new = load_run(folder), p.to_dict()
-    changed = changed_settings(run, p, extend)
-    if run.environment.get("finished") and "max_steps" not in changed:
-        return True
-    refuse_other_sources(folder, sources(p))
-    for k in changed:
-        say(f"{k} is {new[k]!r} from here on; it was {run.config[k]!r}.")
-    (folder / "environment.json").unlink(missing_ok=True)  # it is not finished any more
-    return False
-
-
-def changed_settings(run: Run, p: Profile, extend: bool) -> list[str]:
-    """The settings in which ``p`` differs from a run that has begun, all of which may be changed.
-
-    Raises:
-        ValueError: one may not.
-    """
-    old, new = run.config, p.to_dict()
-    changed = [k for k in new if k in old and old[k] != new[k] and not same_path(k, old[k], new[k])]
-    free = MAY_CHANGE + (("max_steps",) if p.lr_schedule == "constant" else ())
-    for k in changed:
-        if k not in free:
-            raise ValueError(f"{run.path} holds a run with {k}={old[k]!r}, not {new[k]!r}. "
-                             "Give another output_dir, or delete that folder.")
-    if "max_steps" in changed:
-        refuse_other_length(run, p.max_steps, extend)
-    return changed
-
-
-def refuse_other_length(run: Run, steps: int, extend: bool) -> None:
-    """Let a run become longer only where that is said in so many words, since somebody may pay for these steps.
-
-    Raises:
-        ValueError: it would become longer unasked, or shorter than it can.
-    """
-    was, finished = run.config["max_steps"], bool(run.environment.get("finished"))
-    there = checkpoint_step(next(iter(checkpoints(run.path)), None))
-    if steps < there or finished and (steps < was or not there):
-        there = was if finished else there
-        raise ValueError(f"{run.path} holds a run that has made {there} steps: ask for max_steps={there}, or for more with "
-                         "extend while its checkpoints are there; or give another output_dir.")
-    if steps > was and not extend:
-        state = "ended" if finished else "was begun to end"
-        raise ValueError(f"{run.path} holds a run that {state} after {was} steps, not {steps}: set max_steps={was} for just "
-                         f"that run, or say extend=True (`rlvr train --extend`) to train {steps - was} more.")
-
-
-def settings_of(folder: str | Path, profile: str = "mini", *, extend: bool = False, say: Callable[[str], None] = print,
-                **changes: object) -> Profile:
-    """The settings for a folder: those of the run that it holds, else those of the profile with ``changes``.
-
-    So a notebook that is opened beside a run shows that run, whatever it was started with. Of ``changes``, only what may be
-    changed on a run that has begun counts (:func:`changed_settings`).
-
-    Raises:
-        ValueError: the folder holds a run with other settings than ``changes`` names, or of another profile.
-    """
-    asked, folder = get_profile(profile, **changes), run_folder(folder)
-    if not (folder / "config.yaml").is_file():
-        return asked
-    run = load_run(folder)
-    own = profile_of(run)
-    named = {name: getattr(asked, name) for name in ("profile", *changes)}
-    settings = replace(own, **named)
-    changed_settings(run, settings, extend)
-    apart = {k: v for k, v in settings.to_dict().items() if v != asked.to_dict()[k]}
-    if apart:
-        say(f"{folder.name} holds a run, and its settings count: {', '.join(f'{k}={v!r}' for k, v in apart.items())}.")
-    return settings
-
-
-def same_path(name: str, old: object, new: object) -> bool:
-    """Whether a path was only written in another way: runs of earlier versions hold it as it was given."""
-    return name in PATHS and isinstance(old, str) and local_or_name(old, PATHS[name]) == new
+def load_base(p: Profile, read: dict, say) -> tuple:
+    """(base model, tokenizer), after the reward was tried; says what the reader should know about data and model."""
+    tokenizer = load_tokenizer(p)
+    try_reward(p, has_chat_template(tokenizer))
+    if any(read["overlap"].values()):
+        say(overlap_sentence(read["overlap"]).capitalize() + ".")
+    model = load_model(p)
+    check_vocabulary(tokenizer, model, p.model)
+    if left_out := untrained_experts(model, p):
+        say(left_out)
+    return model, tokenizer
 
 
 def train_from(trainer: Trainer, p: Profile, folder: Path, checkpoint: Path | None) -> None:
@@ -243,15 +162,9 @@ def save_trained(model, p: Profile, folder: Path, step: int) -> None:
         save_adapter(model, part, p.model)
     else:
         model.save_pretrained(part)
-    (part / STEPS).write_text(f"{step}\n")
+    (part / STEPS).write_text(f"{step}\n", encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)
     part.rename(folder)
-
-
-def trained_steps(folder: Path, p: Profile) -> int:
-    """The step that the model in ``folder`` was saved at: a run that is made longer keeps the model of its earlier end."""
-    file = folder / STEPS
-    return int(file.read_text()) if file.is_file() else p.max_steps
 
 
 def send_summary(tracker: Tracker, folder: Path, step: int) -> None:
@@ -267,16 +180,7 @@ def training_seconds(folder: Path) -> float:
     return round(float(metrics["seconds"].iloc[-1]), 1) if len(metrics) else 0.0
 
 
-def profile_of(run: Run) -> Profile:
-    """The profile that a run was made with.
-
-    Raises:
-        ValueError: it has no settings yet, or they are not those of a run.
-    """
-    if not run.config.get("profile"):
-        raise ValueError(f"{run.path} has no config.yaml with a profile: its training has not begun. Start it (again).")
-    known = {k: v for k, v in run.config.items() if k != "profile"}
-    return get_profile(run.config["profile"], **known)
+# --- what a finished run is for ---
 
 
 def load_trained(run: Run) -> tuple:
@@ -285,7 +189,7 @@ def load_trained(run: Run) -> tuple:
     Raises:
         ValueError: the run has not come to its end.
     """
-    p = profile_of(run)
+    p = run.profile
     if not (run.path / "adapter").is_dir():
         raise ValueError(f"{run.path} has no trained model yet: start the same training again, it goes on to its end, or "
                          "ends at its newest checkpoint with max_steps set to that.")
@@ -305,24 +209,23 @@ def export_run(path: str | Path, folder: str | Path) -> Path:
     if folder.exists() and (folder.is_file() or any(folder.iterdir())):
         raise ValueError(f"{folder} holds something already: name a new folder.")
     model, tokenizer = load_trained(load_run(path))
-    part = folder.with_name(folder.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
     try:
-        if hasattr(model, "merge_and_unload"):
-            export_merged(model, tokenizer, part)
-        else:
-            model.save_pretrained(str(part))
-            tokenizer.save_pretrained(str(part))
-        if folder.exists():
-            folder.rmdir()
-        part.rename(folder)
+        with tempfile.TemporaryDirectory(prefix=f"{folder.name}.", suffix=".part", dir=folder.parent) as room:
+            part = Path(room) / folder.name
+            if hasattr(model, "merge_and_unload"):
+                export_merged(model, tokenizer, part)
+            else:
+                model.save_pretrained(str(part))
+                tokenizer.save_pretrained(str(part))
+            if folder.exists():
+                folder.rmdir()
+            part.rename(folder)
     except Exception as error:
         if error_number(error) not in NO_ROOM:
             raise
         raise RunInterrupted(f"The disk under {folder} is full, or the quota is used up. Nothing was left there. Make room, "
                              "or name a folder on another disk.") from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     return folder
 
 
@@ -347,19 +250,25 @@ def evaluate_run(path: str | Path, split: str | None = None, shots: int | None =
     ``split`` None is the first split of the run, ``n_samples`` None as many per problem as at its end.
     """
     run = load_run(path)
-    n_samples = run.config.get("eval_samples", 4) if n_samples is None else n_samples
+    p = run.profile
+    n_samples = p.eval_samples if n_samples is None else n_samples
     check_evaluation(decoding, n_samples)
     join_processes()
     if is_going(run.path):
         raise ValueError(f"A process is training in {run.path} at this moment: evaluate the run when it has ended.")
-    p = profile_of(run)
     p = replace(p, shots=p.shots if shots is None else shots, eval_batch=p.eval_batch if eval_batch is None else eval_batch)
     split = split or run.split
-    refuse_other_sources(run.path, {f"evaluation problems ({split})": described(evaluation_rows(p, split))})
+    refuse_other_sources(run.path, {f"evaluation problems ({split})": hashed_rows(evaluation_rows(p, split))})
     step = trained_steps(run.path / "adapter", p)
     refuse_smaller_evaluation(run, {"step": step, "split": split, "shots": p.shots, "decoding": decoding}, n_samples)
     model, tokenizer = load_trained(run)
     say = print if is_first() else lambda text: None
     with closing(start_wandb(p, run.path, say) if is_first() else Tracker()) as tracker:
         writer = TrackedWriter(run.path, tracker, repair=False) if is_first() else SilentWriter(run.path)
-        return evaluate_split(model, tokenizer, p, writer, step, split, decoding, n_samples, say)
+        return evaluate_split(model, tokenizer, replace(p, eval_samples=n_samples), writer, Part(step, split, decoding), say)
+
+
+def trained_steps(folder: Path, p: Profile) -> int:
+    """The step that the model in ``folder`` was saved at: a run that is made longer keeps the model of its earlier end."""
+    file = folder / STEPS
+    return int(file.read_text(encoding="utf-8")) if file.is_file() else p.max_steps

@@ -24,7 +24,7 @@ from rlvr_utils.sampling.rollouts import (
     vllm_engine,
 )
 from rlvr_utils.training import build_trainer, train
-from rlvr_utils.training.weight_sync import ExactSync, release_vllm
+from rlvr_utils.training.overrides import ExactSync, release_vllm
 
 ROWS = load_problems("minimath", "test")[:16]
 SETTINGS = {"use_vllm": "auto", "wandb_mode": "disabled", "prompts_per_step": 4, "group_size": 4, "max_steps": 2,

@@ -13,7 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from rlvr_utils import tracking, wandb_server
+from rlvr_utils import tracking
 from rlvr_utils.profiles import get_profile
 from rlvr_utils.runs import load_run
 from rlvr_utils.tracking import start_wandb
@@ -62,9 +62,9 @@ def test_a_server_that_sends_a_byte_now_and_then_does_not_keep_us(monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as listening:
         threading.Thread(target=lambda: drip(listening.accept()[0]), daemon=True).start()
         monkeypatch.setenv("WANDB_API_KEY", KEY)
-        monkeypatch.setattr(wandb_server, "PATIENCE", 0.5)
+        monkeypatch.setattr(tracking, "ANSWER_PATIENCE", 0.5)
         began = time.monotonic()
-        assert "does not answer" in wandb_server.obstacle(f"http://127.0.0.1:{listening.getsockname()[1]}")
+        assert "does not answer" in tracking.obstacle(f"http://127.0.0.1:{listening.getsockname()[1]}")
         assert time.monotonic() - began < 10
         over.set()
 
@@ -87,7 +87,7 @@ def server(monkeypatch):
     for name in ("WANDB_MODE", "WANDB_DISABLED"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("WANDB_API_KEY", KEY)
-    monkeypatch.setattr(wandb_server, "PATIENCE", 1.0)
+    monkeypatch.setattr(tracking, "ANSWER_PATIENCE", 1.0)
     monkeypatch.setattr(tracking, "INIT_PATIENCE", 3.0)
     monkeypatch.setattr(tracking, "FINISH_PATIENCE", 3.0)
     wandb.teardown()  # W&B reads the environment when its service starts
@@ -164,8 +164,8 @@ def test_mode_follows_the_environment(environment, mode, monkeypatch, tmp_path):
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    assert wandb_server.wandb_mode(get_profile("mini")) == mode
-    assert wandb_server.wandb_mode(get_profile("mini", wandb_mode="disabled")) == "disabled"
+    assert tracking.wandb_mode(get_profile("mini")) == mode
+    assert tracking.wandb_mode(get_profile("mini", wandb_mode="disabled")) == "disabled"
     assert start_wandb(get_profile("mini", wandb_mode="disabled"), tmp_path).run is None
 
 

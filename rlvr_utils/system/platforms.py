@@ -1,8 +1,12 @@
-"""Locks between processes: one training per folder, one writer per file. A killed process leaves none behind.
+"""What Linux has and other systems lack, and what happens there instead. No other module asks for the system.
 
-On Linux a lock can be asked for without being taken, so that watching a run never gets in the way of starting it. Elsewhere
-a watcher has to take it for an instant, and whoever wants it tries again for a second. Windows, and network disks without
-locks, have none: nothing is claimed there, and nothing refused.
+* **Locks between processes** (one training per folder, one writer per file; a killed process leaves none behind). On Linux a
+  lock can be asked for without being taken, so that watching a run never gets in the way of starting it. On macOS a watcher
+  has to take it for an instant, and whoever wants it tries again for a second. Windows, and network disks without locks,
+  have none: nothing is claimed there, and nothing refused.
+* **Cores granted to this process**, as containers and batch systems limit them. Elsewhere: all of the machine.
+* **How long threads wait for a core.** Elsewhere it is estimated from what other programs use (:mod:`.threads`).
+* **Bringing a file to the disk** works everywhere, but on Windows only where it is open for writing.
 """
 
 from __future__ import annotations
@@ -99,3 +103,51 @@ def alone(file: Path, patience: float = 60.0) -> Iterator[None]:
 def _request(kind: int) -> bytes:
     """Linux' ``struct flock``: the whole file, for writing or not."""
     return struct.pack("hhqqi4x", kind, os.SEEK_SET, 0, 0, 0)
+
+
+# --- cores ---
+
+
+def cores() -> list[int]:
+    """The cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+def thread_waits() -> list[float]:
+    """Seconds that each thread of this process has waited for a core, in containers too; empty where nobody counts them."""
+    waits = []
+    for task in Path("/proc/self/task").glob("*/schedstat"):
+        try:
+            waits.append(int(task.read_text(encoding="ascii").split()[1]) / 1e9)  # nanoseconds on the run queue
+        except (OSError, IndexError, ValueError):  # the thread has ended in between
+            continue
+    return waits
+
+
+# --- files ---
+
+
+def append_to(file: Path, data: bytes) -> None:
+    """Add ``data`` to a file; on the disk when this returns."""
+    with file.open("ab") as out:
+        out.write(data)
+        out.flush()
+        os.fsync(out.fileno())
+
+
+def replace_file(file: Path, data: bytes) -> None:
+    """Write under a temporary name, then rename: a reader never sees a part."""
+    temporary = file.with_name(file.name + ".part")
+    with temporary.open("wb") as out:
+        out.write(data)
+        out.flush()
+        os.fsync(out.fileno())
+    os.replace(temporary, file)
+
+
+def flush(file: Path) -> None:
+    """Bring a file that somebody else wrote to the disk."""
+    with file.open("r+b") as opened:  # Windows flushes no file that is open for reading only
+        os.fsync(opened.fileno())

@@ -10,15 +10,15 @@ import numpy as np
 
 from ..runs import Run, load_run
 from ..stats import t_interval
-from ..system.locks import is_held
 from ..system.paths import run_folder
 from .recording import clock, level, measured, shown
+from .safety import is_going
 
 WINDOW = 10  # steps behind the reward that is told
 
 
-def attach(folder: str | Path, live: Callable[[list[dict]], None] | None = None, *, poll: float = 5.0,
-           patience: float = 600.0, say: Callable[[str], None] = print) -> Run:
+def watch_run(folder: str | Path, live: Callable[[list[dict]], None] | None = None, *, poll: float = 5.0,
+              patience: float = 600.0, say: Callable[[str], None] = print) -> Run:
     """Tell reward (with a 95 % interval over the last steps), progress and time left, until the run ends.
 
     Args:
@@ -41,7 +41,7 @@ def attach(folder: str | Path, live: Callable[[list[dict]], None] | None = None,
         state = len(run.metrics), len(run.evaluations)
         if state != seen:
             seen = state
-            say(progress(run))
+            say(progress_line(run))
             if live and len(run.metrics):
                 live = shown(live, run.metrics.to_dict("records"), say)
         if run.environment.get("finished"):
@@ -63,14 +63,9 @@ def wait_for(folder: str | Path, poll: float, patience: float) -> Path:
     return found
 
 
-def is_going(folder: str | Path) -> bool:
-    """Whether a process is training in this folder at the moment: it holds the lock that ``train`` takes there."""
-    return is_held(run_folder(folder) / "checkpoints" / "lock")
-
-
-def progress(run: Run) -> str:
+def progress_line(run: Run) -> str:
     """One line: where it is, the reward with its interval, and the time that the remaining steps will take."""
-    total, rows = run.config.get("max_steps", 0), run.metrics
+    total, rows = run.profile.max_steps, run.metrics
     if rows.empty:
         return f"{run.path.name}: no step yet, {len(run.evaluations)} evaluations made"
     step = int(rows["step"].iloc[-1])

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from rlvr_utils.runs import RunWriter
-from rlvr_utils.system.locks import take
-from rlvr_utils.training import attach, is_going
+from rlvr_utils.system.platforms import take
+from rlvr_utils.training import is_going, watch_run
 from rlvr_utils.widgets import LiveReward
 
 pytest.importorskip("fcntl", reason="without file locks nobody can tell whether a run is going")
@@ -48,7 +48,7 @@ def test_it_follows_a_run_to_its_end(run: RunWriter, monkeypatch) -> None:
             lock.close()
 
     monkeypatch.setattr("time.sleep", a_step_is_made)
-    found = attach(run.path, drawn.append, say=lines.append)
+    found = watch_run(run.path, drawn.append, say=lines.append)
     assert found.environment["finished"] and len(found.metrics) == 20
     assert lines[0] == "step 12/20  reward 0.500 [0.425, 0.575]  about 0:16 left, evaluations apart"
     assert lines[-1].startswith("step 20/20") and lines[-1].endswith("finished")
@@ -57,7 +57,7 @@ def test_it_follows_a_run_to_its_end(run: RunWriter, monkeypatch) -> None:
 
 def test_a_run_whose_process_is_gone_is_left_saying_so(run: RunWriter) -> None:
     lines: list[str] = []
-    found = attach(run.path, say=lines.append)
+    found = watch_run(run.path, say=lines.append)
     assert not found.environment and "Start it again" in lines[-1]
 
 
@@ -71,13 +71,13 @@ def test_who_is_training_is_known_from_the_lock(run: RunWriter, tmp_path: Path) 
 
 def test_a_run_that_never_appears_is_named(tmp_path: Path) -> None:
     with pytest.raises(TimeoutError, match="No run has appeared in .*none within"):
-        attach(tmp_path / "none", poll=0.01, patience=0.02)
+        watch_run(tmp_path / "none", poll=0.01, patience=0.02)
 
 
 def test_a_run_without_a_step_says_so(tmp_path: Path) -> None:
     RunWriter(tmp_path / "run").write_config({"max_steps": 20})
     lines: list[str] = []
-    attach(tmp_path / "run", say=lines.append)
+    watch_run(tmp_path / "run", say=lines.append)
     assert lines[0] == "run: no step yet, 0 evaluations made"
 
 

@@ -1,18 +1,69 @@
-"""TRL's ``GRPOTrainer`` with less work for the same optimizer step.
+"""Where we reach into TRL: less work for the same optimizer step, vLLM made harmless, and the private names for both.
 
-Each prompt is computed once (:mod:`rlvr_utils.sampling.shared_prefix`), and responses whose advantage is 0 have no
-backward pass.
+* :class:`SharedPrefixTrainer` computes each prompt once (:mod:`rlvr_utils.sampling.shared_prefix`).
+* :class:`NoBackwardForZeros` skips the backward pass of responses whose advantage is 0.
+* :class:`ExactSync` sends vLLM weights that are merged beside the base. TRL 1.16 merges the adapter into the base, sends the
+  sums and subtracts the adapter again, at every step. In bfloat16 both operations round, so the base drifts (TRL issue
+  #6688: by 28 % of the mean weight after 100 cycles). The adapter is then trained for a base that nobody has, and a resumed
+  run starts from another one than the interrupted run had.
+
+Another version of a library may move a private name without a word. :func:`refuse_moved_names` looks before a trainer is
+built, so that an untested version costs a sentence and no GPU time. ``tests/test_house.py`` finds every private name in the
+code and compares it with :data:`PRIVATE`.
 """
 
 from __future__ import annotations
 
 import functools
+import gc
+import inspect
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import metadata
 
 import torch
+from accelerate.utils import set_seed
 from peft import PeftModel
+from transformers import PreTrainedModel, Trainer
 from trl import GRPOTrainer
+from trl.generation.vllm_generation import VLLMGeneration
 
+from ..models import merged_weights
 from ..sampling import shared_prefix
+from .processes import LAUNCHER
+
+#: (owner, name, what needs it). A name that is no attribute of the class is one that its methods set.
+PRIVATE = (
+    (GRPOTrainer, "_get_per_token_logps_and_entropies", "overrides: the shared prefix, no gradient for zero advantages"),
+    (GRPOTrainer, "_prepare_inputs", "overrides: responses to one prompt side by side"),
+    (GRPOTrainer, "_buffered_inputs", "overrides: the micro-batches of a generation"),
+    (GRPOTrainer, "_step", "overrides: which micro-batch comes next"),
+    (GRPOTrainer, "_compute_loss", "overrides: advantages of the micro-batch; grpo.trl_reference: TRL's own loss"),
+    (GRPOTrainer, "_entropy_bonus_enabled", "overrides: with it, zero advantages have a gradient"),
+    (GRPOTrainer, "_metrics", "grpo.trl_reference: what TRL logs"),
+    (Trainer, "_load_from_checkpoint", "run: the best and the last checkpoint's weights"),
+    (VLLMGeneration, "_iter_named_params", "overrides: which weights vLLM receives"),
+    (VLLMGeneration, "_fix_param_name_to_vllm", "overrides: how vLLM calls them"),
+    (PreTrainedModel, "_supports_attention_backend", "shared_prefix: whether attention can be exchanged"),
+    (PreTrainedModel, "_attn_implementation", "shared_prefix: which attention a model had before"),
+)
+
+
+def refuse_moved_names() -> None:
+    """Check that every private name is where it was.
+
+    Raises:
+        ValueError: one is not; the sentence names the library, its version, and the tested one.
+    """
+    for owner, name, need in PRIVATE:
+        if not hasattr(owner, name) and name not in inspect.getsource(inspect.getmodule(owner)):
+            library = owner.__module__.partition(".")[0]
+            raise ValueError(f"{library} {metadata.version(library)} has no {owner.__name__}.{name}, which this code needs "
+                             f"({need}). Install the tested version: `pip install -r requirements.lock`.")
+
+
+# --- less work for the same step ---
 
 
 class SharedPrefixTrainer(GRPOTrainer):
@@ -112,3 +163,55 @@ def regroup(micro_batches: list[dict], accumulation: int) -> list[dict]:
 def is_rows(value) -> bool:
     """Whether an entry of TRL's dictionary has a row a response."""
     return torch.is_tensor(value) and value.ndim > 0
+
+
+# --- vLLM ---
+
+
+class ExactSync(VLLMGeneration):
+    """TRL's vLLM whose weights are merged beside the base, in colocate and in server mode.
+
+    TRL's branches for FSDP and ZeRO stage 3 are left out: ``join_processes`` raises an error for both.
+    """
+
+    def _iter_named_params(self) -> Iterator[tuple[str, torch.Tensor]]:
+        if not isinstance(self.model, PeftModel):
+            yield from super()._iter_named_params()
+            return
+        for name, weight in merged_weights(self.model):
+            yield self._fix_param_name_to_vllm(name), weight
+
+
+def settle_vllm(trainer: GRPOTrainer, seed: int) -> None:
+    """After TRL has built its vLLM: sync exactly, and sample by the run's seed. Without vLLM it does nothing.
+
+    vLLM seeds the whole process with TRL's ``seed=process_index``, so runs of different seeds would sample alike.
+    """
+    if trainer.use_vllm:
+        trainer.vllm_generation.__class__ = ExactSync  # TRL builds it and offers no way to name another class
+        set_seed(seed, device_specific=True)
+
+
+def sampler_of(trainer: GRPOTrainer) -> str:
+    """What sampled the training's responses, for the run's record."""
+    return f"vLLM, {trainer.vllm_mode}" if getattr(trainer, "use_vllm", False) else "model"
+
+
+@contextmanager
+def own_environment() -> Iterator[None]:
+    """Take back the launcher's variables that TRL sets for vLLM: a second run would take itself for one of several."""
+    before = {name: os.environ.get(name) for name in LAUNCHER}
+    try:
+        yield
+    finally:
+        for name in (name for name, value in before.items() if value is None):
+            os.environ.pop(name, None)
+
+
+def release_vllm(trainer: GRPOTrainer) -> None:
+    """Free the memory of a colocated vLLM at the end of a run, for the next run in this process."""
+    if getattr(trainer, "use_vllm", False) and trainer.vllm_mode == "colocate":
+        trainer.vllm_generation.llm.llm_engine.engine_core.shutdown()
+        del trainer.vllm_generation.llm
+        gc.collect()
+        torch.cuda.empty_cache()
