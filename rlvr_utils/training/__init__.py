@@ -6,8 +6,8 @@ first pass after a resume; evaluations draw their own random numbers, so that th
 
 Read in this order: ``run`` (a run from its first line to its last), ``continuing`` (what the folder holds already),
 ``rewards``, ``build`` (TRL's trainer and its settings), ``overrides`` (where we reach into TRL), ``evaluation``,
-``recording``, ``safety`` (checkpoints and failures), ``watch`` (a run that another process trains). ``rejection`` is the
-supervised rival, ``processes`` is for several GPUs.
+``recording``, ``safety`` (checkpoints and failures), ``watch`` (a run that another process trains). ``supervised`` is SFT,
+before RL or in its place, ``processes`` is for several GPUs.
 """
 
 import os
