@@ -295,8 +295,10 @@ def findings(record: Record) -> list[Finding]:
 
 
 def record_of(run: Run) -> Record:
-    """The record of a run on disk, finished or not."""
-    return Record(run.metrics.to_dict("records"), run.evaluations.to_dict("records"), run.profile)
+    """The record of a run on disk, finished or not, without a supervised stage: it has no rewards to judge."""
+    metrics, evaluations = run.metrics, run.evaluations
+    return Record(metrics[metrics["step"] > 0].to_dict("records"), evaluations[evaluations["step"] >= 0].to_dict("records"),
+                  run.profile)
 
 
 def prefixes(record: Record) -> Iterator[Record]:

@@ -98,8 +98,12 @@ class Profile:
     epsilon: float = explained("lower clip range (and upper, unless epsilon_high)", 0.2, POSITIVE)
     epsilon_high: float | None = explained("upper clip range; with cispo the cap on the ratio itself", None, POSITIVE)
     updates_per_generation: int = explained("optimizer steps on each generation; above 1 the ratio leaves 1", 1, COUNT)
-    method: str = explained("\"grpo\", or \"rejection\": imitate the base's own right answers, at equal samples and steps",
-                            "grpo", ("grpo", "rejection"))
+    sft_steps: int = explained("supervised steps on worked solutions before RL, of prompts_per_step problems each", 0,
+                               Range(0, 10**6))
+    sft_learning_rate: float = explained("at the first supervised step; falls to 0 at the last", 1e-3,
+                                         Range(0, 1000, above=True))
+    method: str = explained('"grpo"; or a rival of it on the same problems: "sft" imitates their worked solutions, '
+                            '"rejection" the base\'s own right answers', "grpo", ("grpo", "rejection", "sft"))
     reward: str = explained('"boxed", a control arm: "random", "format", or a function of your own: "module:function"',
                             "boxed", REWARDS)
     reward_value: float = explained("what a correct answer pays; immaterial under group scaling", 1.0,

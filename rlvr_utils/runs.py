@@ -7,6 +7,9 @@
     rollouts/eval-STEP-SPLIT-SHOTS-DECODING.jsonl.gz    every response of that evaluation
     environment.json                   versions, commit, hardware, seconds
     sources.json                       hashes of the problems and of a reward of one's own
+    sft/                               checkpoints and adapter of a supervised stage before RL
+
+Steps of a supervised stage have negative numbers up to 0, so that RL starts at step 0 in every run.
 
 A reader never fails on a run that was killed: files that are missing become empty frames, and a last line or
 gzip member that was only half written is left out. To keep shipped runs small, an evaluation file holds each
@@ -45,7 +48,7 @@ EVALUATION_COLUMNS = (*EVALUATION_KEY, "n_problems", "n_samples", "accuracy", "a
                       "accuracy_if_boxed", "worked_rate", "mean_tokens")
 SETTINGS = {field.name for field in fields(Profile)}
 _RESTORE = "Restore it from a copy (`git checkout` for a run that is included), or move it away."
-_EVALUATION_FILE = re.compile(r"eval-(\d+)-(.+)-(\d+)-([^-]+)\.jsonl\.gz")  # a split's name may hold "-"
+_EVALUATION_FILE = re.compile(r"eval-(-?\d+)-(.+)-(\d+)-([^-]+)\.jsonl\.gz")  # a split's name may hold "-"
 
 
 class DamagedRun(ValueError):

@@ -139,8 +139,8 @@ def start_wandb(p: Profile, folder: Path, say: Callable[[str], None] = print) ->
         mode = "offline"
     if mode == "online" and (run := init_wandb(p, folder, mode, say)):
         say(f"W&B: {run.url}")
-        return Tracker(run, folder, say)
-    return Tracker(init_wandb(p, folder, "offline", say), folder, say)
+        return Tracker(run, folder, say, p.sft_steps)
+    return Tracker(init_wandb(p, folder, "offline", say), folder, say, p.sft_steps)
 
 
 @contextlib.contextmanager
@@ -197,14 +197,17 @@ def run_id(folder: Path) -> str:
 
 
 class Tracker:
-    """A W&B run that may be lost at any moment; then the training goes on without it, saying so once."""
+    """A W&B run that may be lost at any moment; then the training goes on without it, saying so once.
 
-    def __init__(self, run=None, folder: Path | None = None, say: Callable[[str], None] = print) -> None:
-        self.run, self.folder, self.say = run, folder, say
+    W&B drops rows of negative steps without a word, so its own step counts from ``before`` steps before step 0.
+    """
+
+    def __init__(self, run=None, folder: Path | None = None, say: Callable[[str], None] = print, before: int = 0) -> None:
+        self.run, self.folder, self.say, self.before = run, folder, say, before
 
     def log(self, step: int, values: dict) -> None:
-        """Send numbers of ``step``, which is W&B's step too: what is sent again after a resume makes no second row."""
-        self._attempt(lambda run: run.log({STEP: step} | values, step=step))
+        """Send numbers of ``step``. What is sent again after a resume makes no second row: it has the same W&B step."""
+        self._attempt(lambda run: run.log({STEP: step} | values, step=step + self.before))
 
     def log_table(self, name: str, step: int, rows: list[dict]) -> None:
         """Send rollouts as a table."""
@@ -212,7 +215,7 @@ class Tracker:
             import wandb  # slow to import
 
             cells = [[_table_cell(row.get(column)) for column in TABLE_COLUMNS] for row in rows]
-            run.log({STEP: step, name: wandb.Table(columns=list(TABLE_COLUMNS), data=cells)}, step=step)
+            run.log({STEP: step, name: wandb.Table(columns=list(TABLE_COLUMNS), data=cells)}, step=step + self.before)
 
         self._attempt(send)
 

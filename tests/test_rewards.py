@@ -18,8 +18,8 @@ from rlvr_utils.problems import load_problems
 from rlvr_utils.profiles import get_profile
 from rlvr_utils.runs import load_run
 from rlvr_utils.training import random_reward, reward_function, train
-from rlvr_utils.training.rejection import imitated
 from rlvr_utils.training.rewards import data_columns, recording, try_reward
+from rlvr_utils.training.supervised import imitated
 
 TINY = {"prompts_per_step": 2, "group_size": 4, "max_steps": 6, "eval_problems": 3, "eval_every": 3, "save_every": 2,
         "max_completion_length": 12, "train_subset": 4, "log_rollouts_every": 2, "wandb_mode": "disabled"}

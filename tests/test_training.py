@@ -248,13 +248,13 @@ def test_the_supervised_rival_imitates_only_what_was_paid_for(tiny, tmp_path, od
     """Equal samples and steps; prompts carry no loss, and a resumed run would draw the same samples."""
     settings = get_profile("mini", model=tiny, method="rejection", **TINY)
     model, tokenizer = load_model(settings), load_tokenizer(settings)
-    data = training.rejection.own_right_answers(model, tokenizer, settings)
+    data = training.supervised.own_right_answers(model, tokenizer, settings)
     assert 0 < len(data) < settings.max_steps * settings.batch_size
     for row in data:
         prompt = row["completion_mask"].index(1)
         assert tokenizer.decode(row["input_ids"][:prompt]).endswith("Answer:")
         assert odd([tokenizer.decode(row["input_ids"][prompt:], skip_special_tokens=True)]) == [1.0]
-    assert data["input_ids"] == training.rejection.own_right_answers(model, tokenizer, settings)["input_ids"]
+    assert data["input_ids"] == training.supervised.own_right_answers(model, tokenizer, settings)["input_ids"]
     run = train("mini", tmp_path / "run", model=tiny, quiet=True, method="rejection", **TINY)
     assert run.metrics["step"].tolist() == [1, 2, 3, 4, 5, 6]
     assert sorted(run.evaluations["step"].unique()) == [0, 3, 6]
@@ -265,7 +265,7 @@ def test_the_supervised_rival_needs_a_right_answer(tiny, monkeypatch):
     monkeypatch.setattr(training.rewards, "boxed_reward", lambda completions, **columns: [0.0] * len(completions))
     settings = get_profile("mini", model=tiny, method="rejection", **TINY)
     with pytest.raises(ValueError, match="nothing to imitate"):
-        training.rejection.own_right_answers(load_model(settings), load_tokenizer(settings), settings)
+        training.supervised.own_right_answers(load_model(settings), load_tokenizer(settings), settings)
 
 
 def test_an_exported_model_needs_nothing_of_the_course(whole, tmp_path):

@@ -264,6 +264,18 @@ def prompt_lengths(p: Profile) -> dict[str, list[int]]:
     return lengths
 
 
+def check_solutions(p: Profile) -> str:
+    """The worked solutions that supervised training imitates are there and short enough."""
+    if not p.sft_steps and p.method != "sft":
+        return "no supervised training, so no worked solutions are needed."
+    from ..training.supervised import worked_solutions  # importing TRL takes seconds that other checks do not need
+
+    access(p.model)
+    n = len(all_rows(p)[0])
+    worked_solutions(p, load_tokenizer(p), range(n))
+    return f"{n} worked solutions fit into max_completion_length={p.max_completion_length} tokens."
+
+
 def check_reward(p: Profile) -> str:
     """The reward can be called as TRL will call it."""
     from ..training.rewards import try_reward  # importing TRL takes seconds that other checks do not need
@@ -427,4 +439,5 @@ def answers(url: str) -> bool:
 
 CHECKS: dict[str, Callable[[Profile], str]] = {
     "versions": check_versions, "model": check_model, "layers": check_layers, "problems": check_problems,
-    "reward": check_reward, "machine": check_machine, "disk": check_disk, "sampling": check_vllm, "W&B": check_wandb}
+    "solutions": check_solutions, "reward": check_reward, "machine": check_machine, "disk": check_disk,
+    "sampling": check_vllm, "W&B": check_wandb}

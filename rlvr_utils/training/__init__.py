@@ -6,8 +6,8 @@ first pass after a resume; evaluations draw their own random numbers, so that th
 
 Read in this order: ``run`` (a run from its first line to its last), ``continuing`` (what the folder holds already),
 ``rewards``, ``build`` (TRL's trainer and its settings), ``overrides`` (where we reach into TRL), ``evaluation``,
-``recording`` (progress, also of a run that another process trains), ``safety`` (checkpoints and failures). ``rejection``
-is the supervised rival, ``processes`` is for several GPUs.
+``recording`` (progress, also of a run that another process trains), ``safety`` (checkpoints and failures). ``supervised``
+is SFT, before RL or in its place, ``processes`` is for several GPUs.
 """
 
 import os

@@ -28,10 +28,14 @@ WINDOW = 10  # steps behind the reward that a watcher is told
 
 
 class Recorder(TrainerCallback):
-    """Writes metrics as they come, tells the progress, evaluates on the way, marks finished checkpoints."""
+    """Writes metrics as they come, tells the progress, evaluates on the way, marks finished checkpoints.
 
-    def __init__(self, p: Profile, writer: RunWriter, n_problems: int, live, say):
+    ``before`` is the number of steps of a stage before RL: its last step is step 0 of the run.
+    """
+
+    def __init__(self, p: Profile, writer: RunWriter, n_problems: int, live, say, before: int = 0):
         self.p, self.writer, self.n_problems, self.live, self.say = p, writer, n_problems, live, say
+        self.before = before
         self.rows: list[dict] = []
         self.evaluations: list[dict] = []  # read again only when one was made
         self.told: set[tuple[str, str]] = set()
@@ -41,10 +45,11 @@ class Recorder(TrainerCallback):
         self.began, self.first, self.earlier = time.monotonic(), 0, 0.0  # earlier: seconds before it was resumed
 
     def on_train_begin(self, args, state, control, **kwargs):
-        self.rows = load_run(self.writer.path).metrics.to_dict("records")
+        rows = load_run(self.writer.path).metrics.to_dict("records")
+        self.earlier = rows[-1]["seconds"] if rows else 0.0
+        self.rows = [row for row in rows if row["step"] > -self.before]
         self.read_evaluations()
         self.began, self.first, self.told_at = time.monotonic(), state.global_step, 0.0
-        self.earlier = self.rows[-1]["seconds"] if self.rows else 0.0
 
     def on_log(self, args, state, control, logs=None, **kwargs):
         if "loss" not in logs:
@@ -56,7 +61,7 @@ class Recorder(TrainerCallback):
     def record(self, state, logs: dict) -> None:
         """Write one step's metrics, tell the progress, draw the live picture."""
         seconds = time.monotonic() - self.began
-        row = {"step": state.global_step} | logs | {
+        row = {"step": state.global_step - self.before} | logs | {
             "epoch": state.global_step * self.p.prompts_per_step / self.n_problems,
             "seconds": round(self.earlier + seconds, 2)}
         self.rows.append(row)
@@ -65,7 +70,7 @@ class Recorder(TrainerCallback):
         if state.global_step % 10 == 0 or state.global_step == self.p.max_steps or late:
             self.told_at = seconds
             left = seconds / (state.global_step - self.first) * (self.p.max_steps - state.global_step)
-            where = f"step {state.global_step}/{self.p.max_steps}"
+            where = f"{'SFT ' * bool(self.before)}step {state.global_step}/{self.p.max_steps}"
             self.say(f"{where}  {level(self.rows)}  {clock(seconds)} gone, about {clock(left)} left")
         if self.live and state.global_step % 5 == 0:
             self.live = shown(self.live, self.rows, self.say)
@@ -98,12 +103,13 @@ class Recorder(TrainerCallback):
     def on_step_end(self, args, state, control, **kwargs):
         due = state.global_step % self.p.eval_every == 0 and state.global_step < self.p.max_steps
         if due and finite_weights(kwargs["model"]):  # a guard is about to end the run where they are not
-            self.evaluate(state.global_step)
+            self.evaluate(state.global_step - self.before)
             self.read_evaluations()
 
     def read_evaluations(self) -> None:
         """What the rules see of the evaluations made so far."""
-        self.evaluations = load_run(self.writer.path).evaluations.to_dict("records")
+        rows = load_run(self.writer.path).evaluations.to_dict("records")
+        self.evaluations = [row for row in rows if row["step"] >= -self.before]
 
     def on_save(self, args, state, control, **kwargs):
         wait()  # every process has a part to save

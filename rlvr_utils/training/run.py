@@ -27,10 +27,17 @@ from .continuing import hashed_rows, hashed_sources, is_finished, refuse_other_s
 from .evaluation import Part, evaluate_all, evaluate_split
 from .overrides import refuse_moved_names, release_vllm, sampler_of
 from .processes import first_decides, is_first, join_processes, wait, world_size
-from .rejection import build_rejection_trainer
 from .rewards import reward_function, try_reward
+from .supervised import (
+    FIRST_STAGE,
+    after_first_stage,
+    build_first_stage,
+    build_rejection_trainer,
+    build_sft_trainer,
+)
 
 STEPS = "trained-steps.txt"
+BUILDERS = {"grpo": build_trainer, "rejection": build_rejection_trainer, "sft": build_sft_trainer}
 
 
 def train(profile: str | Profile = "mini", output_dir: str | Path | None = None, *,
@@ -81,8 +88,8 @@ def start_or_continue(p: Profile, folder: Path, extend: bool, live, say) -> None
         writer.write_sources(read)
         writer.cut_back(safety.checkpoint_step(checkpoint))
         wait()
-        build = build_trainer if p.method == "grpo" else build_rejection_trainer
-        trainer = build(p, model, tokenizer, writer, live, say)  # first: what cannot be built fails before it costs an hour
+        model = first_stage(p, model, tokenizer, writer, live, say)
+        trainer = BUILDERS[p.method](p, model, tokenizer, writer, live, say)  # what cannot be built fails before it costs
         try:
             evaluate_all(trainer, p, writer, 0, say)
             train_from(trainer, p, folder, checkpoint)
@@ -118,6 +125,24 @@ def writing(p: Profile, folder: Path, say, repair: bool = True) -> Iterator[RunW
         return
     with contextlib.closing(start_wandb(p, folder, say)) as tracker:
         yield TrackedWriter(folder, tracker, repair)
+
+
+def first_stage(p: Profile, model, tokenizer, writer: RunWriter, live, say):
+    """Supervised training before RL, from its newest checkpoint on; returns the model that RL starts from."""
+    folder = writer.path / FIRST_STAGE
+    trained = (folder / "adapter").is_dir() and trained_steps(folder / "adapter", p) == p.sft_steps
+    if p.sft_steps and not trained:
+        checkpoint = first_decides(lambda: safety.newest_checkpoint(folder, say))
+        writer.cut_back(safety.checkpoint_step(checkpoint) - p.sft_steps)
+        trainer = build_first_stage(p, model, tokenizer, writer, live, say)
+        evaluate_all(trainer, p, writer, -p.sft_steps, say)
+        train_from(trainer, replace(p, max_steps=p.sft_steps), folder, checkpoint)
+        model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
+        if is_first():
+            save_trained(model, p, folder / "adapter", p.sft_steps)
+        wait()
+        model = model.unload() if p.adapter == "lora" else model  # the base, whose weights LoRA has left as they were
+    return after_first_stage(model, p, writer.path)
 
 
 def train_from(trainer: Trainer, p: Profile, folder: Path, checkpoint: Path | None) -> None:
@@ -180,7 +205,8 @@ def load_trained(run: Run) -> tuple:
                          "ends at its newest checkpoint with max_steps set to that.")
     if p.adapter == "none":
         return models.load_model(replace(p, model=str(run.path / "adapter"))), models.load_tokenizer(p)
-    return models.load_adapter(models.load_model(p), run.path / "adapter"), models.load_tokenizer(p)
+    base = after_first_stage(models.load_model(p), p, run.path)
+    return models.load_adapter(base, run.path / "adapter"), models.load_tokenizer(p)
 
 
 def export_run(path: str | Path, folder: str | Path) -> Path:

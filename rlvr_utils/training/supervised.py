@@ -1,0 +1,187 @@
+r"""Supervised fine-tuning (SFT): the stage before RL, and two rivals to RL. All use TRL's ``SFTTrainer``.
+
+A model that never answers correctly gives RL nothing to reinforce. The stage before RL (``sft_steps``) trains it on
+worked solutions until it sometimes does, as in Tulu 3: SFT, then RLVR (arXiv:2411.15124). Its model is the base of what
+follows, also for the KL term. Steps of this stage have negative numbers, so that RL starts at step 0 in every run.
+
+The rivals take GRPO's place. Both see the same problems in the same order, for as many optimizer steps:
+
+- ``method="sft"`` imitates the worked solution of each problem.
+- ``method="rejection"`` imitates the model's own correct responses: STaR (Zelikman et al. 2022, arXiv:2203.14465) in one
+  round. It draws as many samples as GRPO would, and makes its steps on batches as large.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from datasets import Dataset, are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+from transformers import set_seed
+from trl import SFTConfig, SFTTrainer
+
+from ..models import (
+    load_adapter,
+    load_model,
+    lora_config,
+    merge_adapter,
+    refuse_unknown_targets,
+)
+from ..problems import judge_response, training_order, training_rows
+from ..profiles import Profile
+from ..runs import RunWriter
+from ..sampling.rollouts import Sampling, encode_prompts, has_chat_template, prompts_for, sample_responses
+from .build import common_arguments, prepared, training_dataset
+from .processes import world_size
+from .recording import Recorder
+from .rewards import data_columns, reward_function, train_rows, trl_columns
+
+#: Where a run keeps the checkpoints and the adapter of the stage before RL.
+FIRST_STAGE = "sft"
+
+
+def own_right_answers(model, tokenizer, p: Profile, writer: RunWriter | None = None) -> Dataset:
+    """Sample the whole run's responses from the base model and keep those that the reward pays for.
+
+    Returns:
+        ``input_ids`` and ``completion_mask`` (0 on the prompt and on an end token that was put in), one row a right
+        response, in training order.
+
+    Raises:
+        ValueError: not one sample is right, so there is nothing to imitate.
+    """
+    problems = training_dataset(p, tokenizer)
+    prompts = list(problems["prompt"])
+    groups = sample_responses(model, tokenizer, prompts, Sampling.of(p, n_samples=p.group_size, seed=p.seed))
+    by_id = {row["id"]: row for row in training_rows(p)}
+    rows = [by_id[name] for name in problems["problem_id"] for _ in range(p.group_size)]
+    asked = [prompt for prompt in prompts for _ in range(p.group_size)]
+    responses = [response for group in groups for response in group]
+    chat = has_chat_template(tokenizer)  # then a reward gets lists of messages, as from TRL
+    texts = [[{"role": "assistant", "content": r.text}] if chat else r.text for r in responses]
+    lengths = [response.n_tokens for response in responses]
+    rewards = reward_function(p)(texts, prompts=asked, completion_ids=[r.ids for r in responses], n_tokens=lengths,
+                                 **trl_columns(p) | data_columns(rows))
+    if writer is not None:
+        first = slice(0, p.batch_size)  # what it learns from, as a sample to read
+        writer.log_train_rollouts(train_rows(1, *(values[first] for values in (asked, rows, texts, lengths, rewards))))
+    prompt_ids = encode_prompts(tokenizer, prompts)
+    right = imitated(rewards, p.group_size)
+    if not right:
+        raise ValueError(f"None of the {len(texts):,} samples of the base model is right (has a reward above 0 and not "
+                         "below its group's mean), so there is nothing to imitate; take an easier data set or more shots.")
+    pairs = [(prompt_ids[i // p.group_size], responses[i]) for i in right]
+    return Dataset.from_dict({"input_ids": [prompt + response.ids for prompt, response in pairs],
+                              "completion_mask": [[0] * len(prompt) + response.sampled for prompt, response in pairs]})
+
+
+def imitated(rewards: Sequence[float | None], group_size: int) -> list[int]:
+    """Which responses are imitated: those with a reward above 0 (a wrong answer's) that is not below their group's mean.
+
+    The mean is GRPO's baseline. A group of right answers alone has all of them at its mean, and all are imitated.
+    """
+    kept = []
+    for start in range(0, len(rewards), group_size):
+        group = [(i, rewards[i]) for i in range(start, start + group_size) if rewards[i] is not None]
+        baseline = sum(reward for _, reward in group) / max(1, len(group))
+        # Rounding may put the mean of equal rewards just above them.
+        kept += [i for i, reward in group if reward > 0 and (reward >= baseline or math.isclose(reward, baseline))]
+    return kept
+
+
+def solution_tokens(row: dict, tokenizer, chat: bool) -> list[int]:
+    """The worked solution as the model should write it, with the end token; the answer is boxed where it was not."""
+    text = row["solution"].strip()
+    if not judge_response(row, text).correct:
+        text += rf" The answer is $\boxed{{{row['ground_truth']}}}$."
+    return [*tokenizer(text if chat else f" {text}", add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+
+
+def worked_solutions(p: Profile, tokenizer, order: Sequence[int]) -> Dataset:
+    """The problems with their worked solutions, in ``order``.
+
+    Returns:
+        ``input_ids`` and ``completion_mask`` (0 on the prompt), one row per problem.
+
+    Raises:
+        ValueError: a problem has no solution, or one longer than a response may be.
+    """
+    rows = training_rows(p)
+    rows = [rows[i] for i in order]
+    if missing := [row["id"] for row in rows if not row.get("solution")]:
+        raise ValueError(f"{len(missing)} of {len(rows)} training problems have no worked solution, the first is "
+                         f"{missing[0]}. Add the field `solution`, or set sft_steps=0 and method='grpo'.")
+    prompts = prompts_for(rows, tokenizer, p)
+    chat = has_chat_template(tokenizer)
+    solutions = [solution_tokens(row, tokenizer, chat) for row in rows]
+    if (longest := max(map(len, solutions))) > p.max_completion_length:
+        raise ValueError(f"max_completion_length={p.max_completion_length} is too small for the worked solutions (longest: "
+                         f"{longest} tokens), so the model would learn responses that are truncated. Set "
+                         f"max_completion_length={longest}.")
+    pairs = list(zip(encode_prompts(tokenizer, prompts), solutions, strict=True))
+    return Dataset.from_dict({"input_ids": [prompt + solution for prompt, solution in pairs],
+                              "completion_mask": [[0] * len(prompt) + [1] * len(solution) for prompt, solution in pairs]})
+
+
+def build_rejection_trainer(p: Profile, model, tokenizer, writer: RunWriter, live=None, say=print) -> SFTTrainer:
+    """TRL's trainer on the model's own correct responses: steps, batch, learning rate and adapter are the profile's."""
+    data = own_right_answers(model, tokenizer, p, writer)
+    samples = p.max_steps * p.batch_size
+    say(f"{len(data):,} of {samples:,} samples of the base model are right; {p.max_steps} steps of {p.batch_size} go over "
+        f"them {samples / len(data):.1f} times")
+    recorder = Recorder(p, writer, len(training_rows(p)), live, say)
+    return supervised_trainer(p, model, tokenizer, data, recorder, common_arguments(p, writer.path / "checkpoints"))
+
+
+def build_sft_trainer(p: Profile, model, tokenizer, writer: RunWriter, live=None, say=print) -> SFTTrainer:
+    """TRL's trainer on the worked solutions of the problems that GRPO would see, in the same order."""
+    n_problems = len(training_rows(p))
+    order = training_order(n_problems, p.max_steps * p.prompts_per_step, p.seed)
+    recorder = Recorder(p, writer, n_problems, live, say)
+    return supervised_trainer(p, model, tokenizer, worked_solutions(p, tokenizer, order), recorder,
+                              common_arguments(p, writer.path / "checkpoints") | one_response_each(p))
+
+
+def build_first_stage(p: Profile, model, tokenizer, writer: RunWriter, live=None, say=print) -> SFTTrainer:
+    """TRL's trainer for the stage before RL, on problems that RL will not see unless it goes over all of them."""
+    n_problems = len(training_rows(p))
+    order = training_order(n_problems, (p.max_steps + p.sft_steps) * p.prompts_per_step, p.seed)
+    data = worked_solutions(p, tokenizer, order[p.max_steps * p.prompts_per_step:])
+    stage = replace(p, method="sft", max_steps=p.sft_steps, learning_rate=p.sft_learning_rate, lr_schedule="linear")
+    recorder = Recorder(stage, writer, n_problems, live, say, before=p.sft_steps)
+    options = common_arguments(stage, writer.path / FIRST_STAGE / "checkpoints") | one_response_each(p)
+    return supervised_trainer(stage, model, tokenizer, data, recorder, options)
+
+
+def one_response_each(p: Profile) -> dict:
+    """TRL's batch arithmetic for one response per problem, in micro-batches no larger than GRPO's."""
+    share = p.prompts_per_step // world_size()
+    if share * world_size() != p.prompts_per_step:
+        raise ValueError(f"{world_size()} processes do not divide the {p.prompts_per_step} problems of a supervised step: "
+                         "choose another prompts_per_step or another number of processes.")
+    at_once = max(n for n in range(1, share + 1) if share % n == 0 and n <= max(1, p.micro_batch // p.group_size))
+    return {"per_device_train_batch_size": at_once, "gradient_accumulation_steps": share // at_once}
+
+
+def supervised_trainer(p: Profile, model, tokenizer, data: Dataset, recorder: Recorder, options: dict) -> SFTTrainer:
+    """TRL's ``SFTTrainer`` on token ids, with the profile's adapter and our records."""
+    refuse_unknown_targets(model, p)
+    set_seed(p.seed)
+    config = SFTConfig(packing=False, max_length=None, completion_only_loss=True, **options)
+    bars = not are_progress_bars_disabled()
+    disable_progress_bars()  # TRL shows one for each of its passes over the data
+    trainer = SFTTrainer(model=model, args=config, train_dataset=data, processing_class=tokenizer,
+                         peft_config=lora_config(p), callbacks=[recorder])
+    if bars:
+        enable_progress_bars()
+    return prepared(trainer, recorder, p, recorder.writer, recorder.say)
+
+
+def after_first_stage(model, p: Profile, run: Path):
+    """The model that RL starts from: ``model`` itself, or what the stage before RL made of it."""
+    if not p.sft_steps:
+        return model
+    trained = run / FIRST_STAGE / "adapter"
+    return merge_adapter(load_adapter(model, trained)) if p.adapter == "lora" else load_model(replace(p, model=str(trained)))
