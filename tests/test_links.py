@@ -131,9 +131,11 @@ def test_the_checks_before_a_commit_are_local_and_there() -> None:
 
 
 def test_the_picture_of_the_readme_tells_what_the_shipped_runs_show() -> None:
-    from learning_curve import README, block, curves, readme_with
+    from learning_curve import block, curves
+    from readme_results import README, put
 
-    assert README.read_text(encoding="utf-8") == readme_with(block(curves())), "run `make figure` again"
+    text = README.read_text(encoding="utf-8")
+    assert text == put(text, "figure", block(curves())), "run `make figure` again"
 
 
 def test_a_broken_link_is_told(tmp_path: Path, monkeypatch) -> None:

@@ -9,14 +9,13 @@ import matplotlib
 
 matplotlib.use("svg")
 import matplotlib.pyplot as plt
+from readme_results import README, put
 
 from rlvr_utils import REPO, plots
 from rlvr_utils.analysis import evaluation_responses, learning_curve
 from rlvr_utils.experiment import finished_runs
 
 PICTURE = REPO / "docs" / "learning_curve.svg"
-README = REPO / "README.md"
-MARKS = ("<!-- figure -->", "<!-- /figure -->")
 RATES = ((None, "right and boxed"), ("boxed", "right among the boxed"))
 
 
@@ -49,13 +48,7 @@ def block(found: dict) -> str:
     return f"![{alt}]({PICTURE.relative_to(REPO).as_posix()})"
 
 
-def readme_with(text: str) -> str:
-    """The README with ``text`` between its marks."""
-    head, rest = README.read_text(encoding="utf-8").split(MARKS[0])
-    return f"{head}{MARKS[0]}\n{text}\n{MARKS[1]}{rest.split(MARKS[1])[1]}"
-
-
 if __name__ == "__main__":
     found = curves()
     draw(found, len(finished_runs("mini-seed-")))
-    README.write_text(readme_with(block(found)), encoding="utf-8")
+    README.write_text(put(README.read_text(encoding="utf-8"), "figure", block(found)), encoding="utf-8")

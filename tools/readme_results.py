@@ -13,6 +13,7 @@ import pandas as pd
 from rlvr_utils import REPO
 from rlvr_utils.analysis import (
     as_markdown,
+    classified,
     endpoints,
     evaluation_responses,
     lora_sentence,
@@ -21,7 +22,7 @@ from rlvr_utils.analysis import (
     rate_change,
 )
 from rlvr_utils.experiment import SMALLEST_GAP, arm_gap, arms_made, finished_runs
-from rlvr_utils.problems import check_steps, load_problems
+from rlvr_utils.problems import load_problems
 
 README = REPO / "README.md"
 MEASURED = REPO / "studies" / "results"
@@ -31,23 +32,17 @@ ROWS = (  # (what, split, decoding, column, condition)
     ("boxed at all, T = 1", "test", "sampled", "boxed", None),
     ("right among the boxed, T = 1", "test", "sampled", "correct", "boxed"),
     ("worked step by step, T = 1", "test", "sampled", "worked", None),
-    ("worked and every step true, T = 1", "test", "sampled", "all_true", None),
-    ("every step true among the worked, T = 1", "test", "sampled", "all_true", "worked"),
+    ("worked and every step true, T = 1", "test", "sampled", "sound", None),
+    ("every step true among the worked, T = 1", "test", "sampled", "sound", "worked"),
     ("right and boxed out of distribution, T = 1", "ood", "sampled", "correct", None),
 )
-
-
-def with_steps(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame with ``all_true``: the response has steps, and each of them checks."""
-    rows = {row["id"]: row for split in ("test", "ood") for row in load_problems("minimath", split)}
-    checked = [check_steps(rows[i], text) for i, text in zip(frame["problem_id"], frame["response"], strict=True)]
-    return frame.assign(all_true=[bool(steps) and all(steps) for steps in checked])
 
 
 def results() -> str:
     """The results as Markdown: a sentence on what was measured, then one row a quantity with 95 % intervals."""
     runs = finished_runs("mini-seed-")
-    frames = {key: endpoints(with_steps(evaluation_responses(runs, *key)))
+    problems = [row for split in ("test", "ood") for row in load_problems("minimath", split)]
+    frames = {key: endpoints(classified(evaluation_responses(runs, *key), problems))
               for key in {(split, decoding) for _, split, decoding, _, _ in ROWS}}
     lines = [
         f"Profile `mini`, {len(runs)} seeds, {frames['test', 'sampled'][0]['problem_id'].nunique()} test problems that "

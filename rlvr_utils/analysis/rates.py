@@ -61,14 +61,7 @@ def gap(first: pd.DataFrame, second: pd.DataFrame, value: str = "correct") -> Es
 def _tables(frame: pd.DataFrame, value: str, given: str | None) -> tuple[np.ndarray, np.ndarray]:
     """Mean of ``value * given`` and of ``given`` in each cell (run, problem); their ratio is the rate."""
     counted = frame[given].astype(float) if given else pd.Series(1.0, index=frame.index)
-    cells = pd.DataFrame(
-        {
-            "run": frame["run"],
-            "problem_id": frame["problem_id"],
-            "value": frame[value].astype(float) * counted,
-            "given": counted,
-        }
-    )
+    cells = frame[["run", "problem_id"]].assign(value=frame[value].astype(float) * counted, given=counted)
     table = cells.pivot_table(index="run", columns="problem_id", values=["value", "given"], aggfunc="mean")
     if table.isna().any(axis=None):
         raise ValueError("not every run answered every problem: take frames from `endpoints`")
@@ -105,9 +98,8 @@ def _interval(rate: Ratio, values: pd.Series | None = None) -> Estimate:
 def learning_curve(frame: pd.DataFrame, value: str = "correct", given: str | None = None) -> pd.DataFrame:
     """The rate at every step that all runs were evaluated at: ``step, mean, low, high`` as from ``rate``."""
     n_runs = frame["run"].nunique()
-    rows = [
-        (step, *rate(at_step, value, given)) for step, at_step in frame.groupby("step") if at_step["run"].nunique() == n_runs
-    ]
+    rows = [(step, *rate(answered, value, given)) for step, answered in frame.groupby("step")
+            if answered["run"].nunique() == n_runs]
     return pd.DataFrame(rows, columns=["step", "mean", "low", "high"])
 
 

@@ -176,7 +176,7 @@ class Attempt:
 
 
 def exercise(identifier: str, name: str, *, difficulty: int, minutes: int) -> Callable:
-    """Makes the check of an exercise of a function that tries properties on an :class:`Attempt`."""
+    """Enters an exercise and turns a function, which tries properties on an :class:`Attempt`, into its check."""
     about = BY_ID[identifier] = Exercise(identifier, name, difficulty, minutes)
 
     def make(properties: Callable[[Attempt], None]) -> Callable[[object], Report]:

@@ -99,18 +99,21 @@ def check_one_spelling(mine: Attempt) -> None:
 def check_same_number(mine: Attempt) -> None:
     """``my_same_number(answer, truth) -> bool``: exact equality of integers, decimals and fractions, and no errors."""
     half = ("0.5", "1/2", r"\frac{1}{2}", r"\frac{2}{4}", "0.50")
-    for a in half:
-        for b in half:
-            mine.must("one number in two spellings is the same", bool(mine(a, b)), expected="True")
-    for a, b in (("0.33", r"\frac{1}{3}"), ("0.3333333333333333", "1/3"), (str(10**20 + 1), str(10**20))):
-        mine.must("near is not equal", not mine(a, b), expected="False")
-    for a, b, same in ((r"-\frac{1}{2}", "-0.5", True), (r"\frac{-1}{2}", "-1/2", True), ("-3", "3", False)):
-        mine.must("the sign counts, wherever it stands", bool(mine(a, b)) == same, expected=str(same))
-    for text in (r"\frac{1}{0}", "1/0", "x", "", "2^{10}", "__import__('os')", r"\frac{1}{"):
-        mine.must("what is no number equals nothing and raises nothing", not mine(text, text), expected="False")
-        mine.must("what is no number equals nothing and raises nothing", not mine(text, "1"), expected="False")
-    # Fraction reads 1e5, and it would write out 1e9000000 for ten seconds: the pattern has to come first.
-    mine.must("a power of ten is none of the forms asked for", not mine("1e5", "1e5"), expected="False")
+    no_number = (r"\frac{1}{0}", "1/0", "x", "", "2^{10}", "__import__('os')", r"\frac{1}{")
+    cases = {
+        "one number in two spellings is the same": [(a, b, True) for a in half for b in half],
+        "near is not equal": [("0.33", r"\frac{1}{3}", False), ("0.3333333333333333", "1/3", False),
+                              (str(10**20 + 1), str(10**20), False)],
+        "the sign counts, wherever it stands": [(r"-\frac{1}{2}", "-0.5", True), (r"\frac{-1}{2}", "-1/2", True),
+                                                ("-3", "3", False)],
+        "what is no number equals nothing and raises nothing": [
+            (text, other, False) for text in no_number for other in (text, "1")],
+        # Fraction reads 1e5, and it would write out 1e9000000 for ten seconds: the pattern has to come first.
+        "a power of ten is none of the forms asked for": [("1e5", "1e5", False)],
+    }
+    for name, pairs in cases.items():
+        for a, b, same in pairs:
+            mine.must(name, bool(mine(a, b)) == same, expected=str(same))
     draw = random.Random(0)
     for _ in range(100):
         a, b, c, d = draw.randint(-9, 9), draw.randint(1, 9), draw.randint(-9, 9), draw.randint(1, 9)
