@@ -421,7 +421,7 @@ def least_seconds(p: Profile, machine: Machine, config: PretrainedConfig | None 
     read_per_token = weights * size + rows * (prompt + completion / 2) * cache
     sample = max(read_per_token / machine.bandwidth, 2 * weights * rows / machine.flops)
     rollout = 2 * weights * rows * prompt / machine.flops + completion * sample
-    passes = 4 + 2 * (p.adapter == "none") + 2 * p.gradient_checkpointing
+    passes = (6 if p.adapter == "none" else 4) + (2 if p.gradient_checkpointing else 0)
     update = passes * weights * rows * (prompt + completion) / machine.flops
     return {"rollout": rollout, "update": update}
 

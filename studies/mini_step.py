@@ -117,7 +117,7 @@ class Side:
 
 def stock_loop(model, tokenizer, prompt_ids, end_ids) -> Callable:
     """``model.generate`` in the place of our loop."""
-    return rollouts.stock_loop(model, tokenizer)
+    return rollouts.stock_loop(model, tokenizer, end_ids)
 
 
 def start_model(p: Profile, run: str | None):

@@ -11,7 +11,7 @@ import pytest
 from resume import SETTINGS
 
 from rlvr_utils import analysis, own_trainer
-from rlvr_utils.problems import classify_response, exemplars, graded, judge_response, load_problems, verdict_on
+from rlvr_utils.problems import classify_response, exemplars, graded, judge_response, kept_verdict, load_problems
 from rlvr_utils.profiles import get_profile
 from rlvr_utils.prompts import build_prompt, question_in
 from rlvr_utils.sampling.rollouts import Response
@@ -94,7 +94,7 @@ def test_a_problem_without_a_ground_truth_is_judged_wrong_and_says_so():
 def test_reward_record_evaluation_and_category_verify_a_response_once(tiny, tmp_path, monkeypatch):
     asked, find_box = Counter(), verdict.find_box  # each call of verify looks for a box once
     monkeypatch.setattr(verdict, "find_box", lambda response: asked.update([response]) or find_box(response))
-    verdict_on.cache_clear()
+    kept_verdict.cache_clear()
     run = train("mini", tmp_path / "run", model=tiny, quiet=True, **SETTINGS | {"max_steps": 1, "log_rollouts_every": 1})
     assert set(run.rollouts["split"]) == {"train", "test", "ood"} and run.rollouts["reward"].notna().all()
     rows = {row["id"]: row for split in ("train", "test", "ood") for row in load_problems("minimath", split)}

@@ -18,7 +18,7 @@ from rlvr_utils.problems import load_problems
 from rlvr_utils.profiles import get_profile
 from rlvr_utils.runs import load_run
 from rlvr_utils.training import random_reward, reward_function, train
-from rlvr_utils.training.rewards import data_columns, recording, try_reward
+from rlvr_utils.training.rewards import data_columns, recorded_reward, try_reward
 from rlvr_utils.training.supervised import imitated
 
 TINY = {"prompts_per_step": 2, "group_size": 4, "max_steps": 6, "eval_problems": 3, "eval_every": 3, "save_every": 2,
@@ -203,7 +203,7 @@ def test_columns_that_some_rows_lack_are_none_there_and_trls_own_names_are_not_o
     assert data_columns(rows) == {"id": ["a", "b"], "problem": ["?", "!"], "rubric": ["strict", None], "seed": [None, 3],
                                   "problem_id": ["a", "b"]}
     seen = {}
-    reward = recording(lambda completions, **columns: seen.update(columns) or [0.0, 0.0], SimpleNamespace(), 10, rows)
+    reward = recorded_reward(lambda completions, **columns: seen.update(columns) or [0.0, 0.0], SimpleNamespace(), 10, rows)
     state = SimpleNamespace(global_step=5)
     reward(prompts=["p", "q"], completions=["", ""], problem_id=["b", "a"], n_tokens=[1, 1], trainer_state=state)
     assert seen["rubric"] == [None, "strict"] and seen["prompts"] == ["p", "q"] and seen["trainer_state"] is state

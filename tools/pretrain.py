@@ -198,11 +198,12 @@ def _pretrain(output_dir: Path, config: PretrainConfig) -> None:
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.peak_learning_rate, betas=(0.9, 0.98), weight_decay=0.05)
     made_by = {"config": asdict(config), "tokenizer": fingerprint(tokenizer)}
     start, losses, spent = restore(output_dir / "state.pt", model, optimizer, made_by)
-    streams = [batch_stream(mix, config, forbidden, tokenizer, start) for mix in (ABILITY, HABIT)]
+    ability, habit = (batch_stream(mix, config, forbidden, tokenizer, start) for mix in (ABILITY, HABIT))
     loss_of = torch.compile(weighted_loss, dynamic=True) if config.fast else weighted_loss
     began = time.monotonic() - spent
     for step in range(start, config.steps):
-        losses.append(train_step(model, optimizer, loss_of, next(streams[in_habit_part(step, config)]), config, step))
+        batch = next(habit if in_habit_part(step, config) else ability)
+        losses.append(train_step(model, optimizer, loss_of, batch, config, step))
         done = step + 1
         if done % 100 == 0 or done == config.steps:
             elapsed = time.monotonic() - began

@@ -51,15 +51,15 @@ def grpo_loss(
     """
     needs = {"ref_per_token_logps": (beta != 0, ref_per_token_logps),
              "entropies": (top_entropy_quantile < 1 or entropy_coef != 0, entropies)}
-    check_settings(loss_type, max_completion_length, num_items_in_batch, gradient_accumulation_steps, needs)
-    mask = check_mask(completion_mask, per_token_logps)
-    advantages = check_advantages(advantages, mask)
+    check_loss_settings(loss_type, max_completion_length, num_items_in_batch, gradient_accumulation_steps, needs)
+    mask = checked_mask(completion_mask, per_token_logps)
+    advantages = checked_advantages(advantages, mask)
     logps = counted("per_token_logps", per_token_logps, mask)
     old = counted("old_per_token_logps", _or(old_per_token_logps, logps.detach()), mask)
     ratio = importance_ratio(logps, old, mask, importance_sampling_level)
     if loss_type == "vespo":  # its sequence weight already contains the sampling engine's
-        weight = vespo_weight((logps - old).detach(), advantages, mask, vespo_k_pos, vespo_lambda_pos, vespo_k_neg,
-                              vespo_lambda_neg, importance_sampling_ratio)
+        weight = vespo_weight((logps - old).detach(), advantages, mask, (vespo_k_pos, vespo_lambda_pos),
+                              (vespo_k_neg, vespo_lambda_neg), importance_sampling_ratio)
         loss, importance_sampling_ratio = -weight * advantages * logps, None
     elif loss_type == "cispo":
         loss = cispo_term(ratio, advantages, logps, _or(epsilon_high, epsilon))
@@ -203,7 +203,7 @@ def off_policy_mask(
 # --- what cannot be computed, each with one sentence saying what to do ---
 
 
-def check_settings(
+def check_loss_settings(
     loss_type: str, max_completion_length: int | None, num_items_in_batch: Tensor | float | None,
     gradient_accumulation_steps: int, needs: dict[str, tuple[bool, Tensor | None]],
 ) -> None:
@@ -224,7 +224,7 @@ def check_settings(
             raise ValueError(f"These settings need {name}, shape (B, T); none was given.")
 
 
-def check_mask(mask: Tensor, per_token_logps: Tensor) -> Tensor:
+def checked_mask(mask: Tensor, per_token_logps: Tensor) -> Tensor:
     """The mask as 0/1 of the log-probabilities' type, ``(B, T)``."""
     if per_token_logps.dim() != 2 or not per_token_logps.is_floating_point() or 0 in per_token_logps.shape:
         raise ValueError(
@@ -241,7 +241,7 @@ def check_mask(mask: Tensor, per_token_logps: Tensor) -> Tensor:
     return mask.to(per_token_logps.dtype)
 
 
-def check_advantages(advantages: Tensor, mask: Tensor) -> Tensor:
+def checked_advantages(advantages: Tensor, mask: Tensor) -> Tensor:
     """``(B,)``, ``(B, 1)`` or ``(B, T)`` advantages -> ``(B, 1)`` or ``(B, T)``."""
     n_rows, n_tokens = mask.shape
     if tuple(advantages.shape) not in {(n_rows,), (n_rows, 1), (n_rows, n_tokens)}:

@@ -72,14 +72,8 @@ def sapo_term(ratio: Tensor, advantages: Tensor, temperature_pos: float, tempera
 
 @torch.no_grad()
 def vespo_weight(
-    log_ratio: Tensor,
-    advantages: Tensor,
-    mask: Tensor,
-    k_pos: float = 2.0,
-    lambda_pos: float = 3.0,
-    k_neg: float = 3.0,
-    lambda_neg: float = 2.0,
-    importance_sampling_ratio: Tensor | None = None,
+    log_ratio: Tensor, advantages: Tensor, mask: Tensor, positive: tuple[float, float] = (2.0, 3.0),
+    negative: tuple[float, float] = (3.0, 2.0), importance_sampling_ratio: Tensor | None = None,
 ) -> Tensor:
     """``phi(w) = exp(lambda) w**k exp(-lambda w)``, w the ratio of whole-sequence probabilities; no gradient.
 
@@ -88,6 +82,7 @@ def vespo_weight(
 
     Args:
         log_ratio, mask: ``(B, T)``; advantages: ``(B, 1)``.
+        positive, negative: ``(k, lambda)`` where the advantage is at least 0, and where it is below.
         importance_sampling_ratio: ``(B, T)``, training engine against sampling engine, where these differ.
 
     Source: VESPO (arXiv 2602.10693); ``get_gamma_weights`` in grpo_trainer.py.
@@ -98,8 +93,8 @@ def vespo_weight(
         engine_log_ratio = importance_sampling_ratio.log().clamp(floor, LARGEST_LOG_RATIO)
         log_w = log_w + engine_log_ratio.sum(dim=-1, keepdim=True)
     log_w = log_w.clamp(floor, LARGEST_LOG_RATIO)
-    k = torch.where(advantages >= 0, k_pos, k_neg)
-    lam = torch.where(advantages >= 0, lambda_pos, lambda_neg).clamp(min=1e-4)
+    k = torch.where(advantages >= 0, positive[0], negative[0])
+    lam = torch.where(advantages >= 0, positive[1], negative[1]).clamp(min=1e-4)
     return (lam + k * log_w - lam * log_w.exp()).exp().nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
 
 

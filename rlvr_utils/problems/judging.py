@@ -22,11 +22,11 @@ def judge_response(row: dict, response: str) -> Verdict:
     """
     if row["ground_truth"] is None:
         return Verdict(False, last_boxed(response), "there is no ground truth to compare with")
-    return verdict_on(response, str(row["ground_truth"]), row.get("problem") or None)
+    return kept_verdict(response, str(row["ground_truth"]), row.get("problem") or None)
 
 
 @lru_cache(maxsize=2**15)
-def verdict_on(response: str, ground_truth: str, question: str | None = None) -> Verdict:
+def kept_verdict(response: str, ground_truth: str, question: str | None = None) -> Verdict:
     """:func:`~rlvr_utils.verifier.verify`, kept: reward, record and category ask about the same response in turn."""
     return verify(response, ground_truth, question)
 

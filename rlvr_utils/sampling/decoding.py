@@ -10,9 +10,9 @@ batch nor on when they end. Left out: beams, sliding windows, models whose state
 from __future__ import annotations
 
 import inspect
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import takewhile
 
 import torch
 from peft import PeftModel
@@ -90,8 +90,8 @@ def choose(logits: torch.Tensor, uniform: torch.Tensor, temperature: float) -> t
 
 def common_beginning(prompt_ids: list[list[int]]) -> int:
     """How many first tokens all prompts share, one at least left to each; 0 where it is not worth a pass."""
-    n = len(os.path.commonprefix(prompt_ids))
-    n = min([n, *(len(ids) - 1 for ids in prompt_ids)])
+    alike = (len(set(tokens)) == 1 for tokens in zip(*prompt_ids, strict=False))
+    n = min(sum(takewhile(bool, alike)), min(map(len, prompt_ids)) - 1)
     return n if n >= WORTH_SHARING else 0
 
 

@@ -26,7 +26,7 @@ from .evaluation import evaluate_interim
 from .overrides import SharedTrainer, StockTrainer, own_environment, same_precision, settle_vllm
 from .processes import world_size
 from .recording import Recorder
-from .rewards import recording, reward_function
+from .rewards import recorded_reward, reward_function
 
 
 @contextlib.contextmanager
@@ -128,7 +128,7 @@ def build_trainer(p: Profile, model, tokenizer, writer: RunWriter, live=None, sa
     recorder = Recorder(p, writer, len(rows), live, say)
     with same_precision(p.dtype):
         trainer = (SharedTrainer if p.shared_prefix else StockTrainer)(
-            model=model, reward_funcs=recording(reward_function(p), writer, p.log_rollouts_every, rows),
+            model=model, reward_funcs=recorded_reward(reward_function(p), writer, p.log_rollouts_every, rows),
             args=grpo_config(p, writer.path / "checkpoints"),
             train_dataset=training_dataset(p, tokenizer, rows), processing_class=tokenizer, peft_config=lora_config(p),
             rollout_func=functools.partial(rollout, batch_size=p.eval_batch), callbacks=[recorder])

@@ -21,7 +21,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
-from ..problems import graded, training_rows, verdict_on
+from ..problems import graded, kept_verdict, training_rows
 from ..profiles import REWARDS, Profile
 from ..prompts import build_prompt
 from ..runs import RunWriter
@@ -36,7 +36,7 @@ TRL_NAMES = ("prompt", "completion", "prompts", "completions", "completion_ids",
 FORM = "def f(prompts, completions, **columns)"
 LARGEST = 1e15  # TRL takes squares of rewards, with 32 bits
 
-boxed_reward = make_boxed_reward(verdict_on=verdict_on)  # the record asks for the same verdicts again
+boxed_reward = make_boxed_reward(verdict_on=kept_verdict)  # the record asks for the same verdicts again
 
 
 def reward_function(p: Profile) -> Callable[..., list[float | None]]:
@@ -237,7 +237,7 @@ def random_reward(completions, trainer_state=None, seed=0, **columns) -> list[fl
     return [float(coin.random() < 0.5) for _ in completions]
 
 
-def recording(reward: Callable[..., list[float | None]], writer: RunWriter, every: int, rows: Sequence[dict]):
+def recorded_reward(reward: Callable[..., list[float | None]], writer: RunWriter, every: int, rows: Sequence[dict]):
     """``reward`` under its own name, given every column of ``rows``; keeps every ``every``-th step's responses on disk."""
     by_id = {row["id"]: row for row in rows}
 
