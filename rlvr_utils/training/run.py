@@ -1,4 +1,15 @@
-"""A run in the order in which it happens: looked at, loaded, recorded, trained, saved; then what a finished one is for."""
+"""A run in the order in which it happens, and then what a finished one is for.
+
+    refuse what cannot work            overrides, rewards, tracking
+    look at what the folder holds      continuing, safety
+    load model and tokenizer           models, rewards
+    open the record                    tracking, runs
+    build the trainer                  build (rewards, recording, overrides) or rejection
+    evaluate, train, save, evaluate    evaluation, TRL with recording as its callback, safety
+    close the record                   tracking
+
+No room on the right calls back into this module.
+"""
 
 from __future__ import annotations
 
