@@ -537,8 +537,8 @@ def _is_application(name: str, marks: tuple[Token, ...], inside: tuple[Token, ..
     """Whether ``name(inside)`` before an equals sign is a function at a place. ``k(k+1)`` is a product.
 
     Primes and an exponent of -1 mark a function, and so do ``f``, words, and a relation such as in ``P(X = 2)``.
-    Capitals and other names with an index apply to anything but a sum, other letters to one letter, ``p`` and ``q`` also
-    to a number.
+    Capitals and other names with an index apply to anything but a sum, other letters to one letter, and those that are
+    no usual unknowns also to a number: ``a(1)``.
     """
     if any(mark == ("op", "'") for mark in marks):
         return True
@@ -546,11 +546,12 @@ def _is_application(name: str, marks: tuple[Token, ...], inside: tuple[Token, ..
     if ("op", "^") in marks and [mark[1] for mark in marks if mark[1] not in ("{", "}")][-3:] != ["^", "-", 1] or any(
             token == name and following != "(" for token, following in zip(values, [*values[1:], ""], strict=False)):
         return False
-    if len(name) > 1 and name not in GREEK or name in ("f", "g", "h", "E", "F", "G", "H", "P") or set(values) & {"|", *_RELATIONS}:
+    is_word = len(name) > 1 and name not in GREEK
+    if is_word or name in ("f", "g", "h", "E", "F", "G", "H", "P") or set(values) & {"|", *_RELATIONS}:
         return True
     if set(values[1:]) & {"+", "-", "pm"}:
         return False
-    return not name.islower() or name in GREEK or len(inside) == 1 and (inside[0][0] == "sym" or name in ("p", "q"))
+    return not name.islower() or name in GREEK or len(inside) == 1 and (inside[0][0] == "sym" or name not in "ijkmntxyz")
 
 
 def determinant(rows: tuple[tuple[Tree, ...], ...]) -> Tree:
