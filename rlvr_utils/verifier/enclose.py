@@ -264,10 +264,6 @@ class PointComparison:
         digest = hashlib.blake2b("|".join(sorted((repr(a), repr(b)))).encode("utf-8", "replace"), digest_size=64).digest()
         self.random = _draws(digest)
 
-    def differ_somewhere(self) -> bool:
-        """Whether they are proven different at low precision, at one of two points."""
-        return any(self._at(self._draw(sign), PRECISIONS[:1]) == "different" for sign in (1, -1))
-
     def agree(self) -> tuple[bool | None, str]:
         """True where they agree at enough points, False where proven different, None where undecided; and why."""
         if not self.names:

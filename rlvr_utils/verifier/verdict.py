@@ -262,7 +262,7 @@ def stripped(tree: Tree) -> Tree:
         for part in (stripped(part) for part in (tree[1] if kind == "add" else tree[1:])):
             terms += part[1] if part[0] == kind else [part]
         neutral = ("num", 0 if kind == "add" else 1)
-        terms = [term for term in terms if term not in (neutral, ("neg", ("num", 0)))] or [neutral]
+        terms = [term for term in terms if term != neutral] or [neutral]
         return terms[0] if len(terms) == 1 else (kind, tuple(terms))
     if kind in ("div", "pow") and tree[2] == ("num", 1):
         return stripped(tree[1])
