@@ -33,7 +33,7 @@ _RENAMED = {
     "ast": "*", "vert": "|", "langle": "(", "rangle": ")", "lparen": "(", "rparen": ")", "lbrack": "[", "rbrack": "]",
     "lbrace": r"\{", "rbrace": r"\}", "varnothing": r"\emptyset ", "backslash": r"\setminus ", "rightarrow": r"\to ",
     "subseteq": r"\subset ", "measuredangle": r"\angle ", "land": r"\text{and}", "wedge": r"\text{and}", "lor": r"\text{or}",
-    "vee": r"\text{or}", "boxed": "", "fbox": "", "top": "T ", "dfrac": r"\frac", "tfrac": r"\frac", "cfrac": r"\frac",
+    "vee": r"\text{or}", "top": "T ", "dfrac": r"\frac", "tfrac": r"\frac", "cfrac": r"\frac",
     "nicefrac": r"\frac", "sfrac": r"\frac", "dbinom": r"\binom", "tbinom": r"\binom",
 }
 _RENAMES = re.compile(rf"\\({'|'.join(_RENAMED)})(?![A-Za-z])\s?")

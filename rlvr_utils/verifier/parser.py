@@ -28,6 +28,7 @@ _RELATIONS = {"=": "=", "<": "<", ">": ">", "le": "<=", "ge": ">=", "ne": "!=", 
 _SIGNS = ("+", "-", "pm", "mp")
 _PRODUCTS = {"*": "mul", "cdot": "mul", "times": "mul", "/": "div", "div": "div", ":": "ratio"}
 _CURRENCIES = {"\\$": "usd", "euro": "eur", "pounds": "gbp", "yen": "jpy"}
+_NO_FACTORS = ("+", "-", "boxed", "fbox")
 _CONNECTIVES = {"and": "and", "or": "or", "and/or": "or"}
 
 
@@ -203,7 +204,7 @@ class Parser:
             return not (value == "U" and (previous_kind, previous) in (("op", ")"), ("op", "]")))
         if value == "(" and self.tokens[self.at + 1] == ("op", "mod"):
             return False
-        return kind == "op" and value in _BUILDERS and value not in ("+", "-") and (value != "|" or not self.bars)
+        return kind == "op" and value in _BUILDERS and value not in _NO_FACTORS and (value != "|" or not self.bars)
 
     # -- units ----------------------------------------------------------------------------------------------
 
@@ -477,7 +478,7 @@ _BUILDERS: dict[str, Callable[[Parser], Tree]] = {
     "lceil": lambda parser: ("fn", "ceil", parser.entries("rceil")),
     "lvert": lambda parser: ("fn", "abs", parser.entries("rvert")),
     "{": lambda parser: parser.inside("}")[0], "\\{": Parser.set,
-    "+": Parser.power, "-": lambda parser: negative(parser.power()),
+    "boxed": Parser.argument, "fbox": Parser.argument, "+": Parser.power, "-": lambda parser: negative(parser.power()),
     **{name: partial(Parser.group, opener=name) for name in "(["},
     **{name: partial(Parser.money, sign=name) for name in _CURRENCIES},
     **{name: partial(Parser.function, name=name) for name in FUNCTIONS}, "sqrt": Parser.root,
