@@ -28,6 +28,8 @@ _RELATIONS = {"=": "=", "<": "<", ">": ">", "le": "<=", "ge": ">=", "ne": "!=", 
 _SIGNS = ("+", "-", "pm", "mp")
 _PRODUCTS = {"*": "mul", "cdot": "mul", "times": "mul", "/": "div", "div": "div", ":": "ratio"}
 _CURRENCIES = {"\\$": "usd", "euro": "eur", "pounds": "gbp", "yen": "jpy"}
+_RELATION_SIGNS, _PRODUCT_SIGNS = tuple(_RELATIONS), tuple(_PRODUCTS)
+_SUFFIXES = ("!", "%", "\\%", "_", "'", *_CURRENCIES)
 _NO_FACTORS = ("+", "-", "boxed", "fbox")
 _CONNECTIVES = {"and": "and", "or": "or", "and/or": "or"}
 
@@ -48,10 +50,11 @@ class Parser:
 
     def accept(self, *values: str) -> str | None:
         """Step over one of ``values`` and return it; None if something else is next."""
-        if not self.sees(*values):
+        kind, value = self.tokens[self.at]
+        if kind != "op" or value not in values:
             return None
         self.at += 1
-        return self.tokens[self.at - 1][1]
+        return value
 
     def expect(self, *values: str) -> str:
         """Step over one of ``values`` and return it. Raises Unreadable if something else is next."""
@@ -90,7 +93,7 @@ class Parser:
     def relation(self) -> Tree:
         r"""``a = b``, ``a < b <= c``, ``x \in S``, or a bare expression."""
         sides, signs = [self._name() or self._union()], []
-        while sign := self.accept(*_RELATIONS):
+        while sign := self.accept(*_RELATION_SIGNS):
             signs.append(_RELATIONS[sign])
             sides.append(self._name() or self._union())
         if not signs:
@@ -174,7 +177,7 @@ class Parser:
             kind, value = self.tokens[self.at]
             if kind == "end":
                 return tree
-            if operator := self.accept(*_PRODUCTS):
+            if operator := self.accept(*_PRODUCT_SIGNS):
                 right = self._signed_power()
                 tree = (_PRODUCTS[operator], tree, right) if operator != ":" else (
                     "ratio", (*(tree[1] if tree[0] == "ratio" else (tree,)), right))
@@ -265,7 +268,7 @@ class Parser:
 
     def _suffixes(self, tree: Tree) -> Tree:
         for _ in range(MAX_SUFFIXES):
-            sign = self.accept("!", "%", "\\%", "_", "'", *_CURRENCIES)
+            sign = self.accept(*_SUFFIXES)
             if sign is None:
                 return tree
             if sign == "!":

@@ -121,9 +121,10 @@ def _judge_words(left: str, right: str) -> Judgement | None:
         equal = times[0] == times[1]
         return Judgement(EQUAL if equal else DIFFERENT, "text",
                          "the same time" if equal else f"{plain_text(left)} is not the time {plain_text(right)}")
-    contents = {match[1].strip() if (match := TEXT.fullmatch(text)) else text for text in (left, right)}
-    if len(contents) == 1 and (left.isalpha() or right.isalpha()):  # \text{AB}, which is no product then, for AB
-        return Judgement(EQUAL, "text", "the same letters")
+    if left.isalpha() or right.isalpha():  # \text{AB}, which is no product then, for AB
+        contents = {match[1].strip() if (match := TEXT.fullmatch(text)) else text for text in (left, right)}
+        if len(contents) == 1:
+            return Judgement(EQUAL, "text", "the same letters")
     in_words = [is_words(text) and plain_text(text).lower() not in SETS_IN_WORDS for text in (left, right)]
     if not any(in_words):
         return None
