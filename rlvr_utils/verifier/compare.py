@@ -387,10 +387,14 @@ class Comparison:
                 if not infinity_of(end):
                     self._insert(end, ends)
         except Unreadable:
+            self.why = ""
             return None
         # Ends have odd places, and what lies between two of them has an even one.
         places = {end: 2 * k + 1 for k, equals in enumerate(ends) for end in equals}
         places |= {INFINITY: 2 * len(ends) + 1, ("neg", INFINITY): -1}
+        intervals = [part[3] for tree in (found, goal) for part in subtrees(tree) if part[0] == "group"]
+        if any(places[low] >= places[high] for low, high in intervals):
+            return None  # (3, 1) is a point
         held = []
         for tree in (found, goal):
             held.append([holds(tree, place, places) for place in range(2 * len(ends) + 1)])
