@@ -383,3 +383,74 @@ def test_a_percentage_below_one_is_not_the_number(above, below, constant):
     size = above / below * {r"\pi": 3.1416, r"\sqrt2": 1.4142, "e": 2.7183}[constant]
     assert answers_match(rf"{value}\%", value) == (size >= 1)
     assert answers_match(rf"(100\cdot{value})\%", value)
+
+
+def latex_matrix(rows: list[list[int]]) -> str:
+    return r"\begin{pmatrix}" + r"\\".join("&".join(map(str, row)) for row in rows) + r"\end{pmatrix}"
+
+
+@SAFE
+@given(st.lists(st.integers(-9, 9), min_size=8, max_size=8))
+def test_products_and_transposes_of_matrices_are_worked_out(numbers):
+    a, b = (numbers[:2], numbers[2:4]), (numbers[4:6], numbers[6:])
+    times = [[sum(x * y for x, y in zip(row, column, strict=True)) for column in zip(*b, strict=True)] for row in a]
+    assert answers_match(latex_matrix(a) + latex_matrix(b), latex_matrix(times))
+    turned = [list(row) for row in zip(*a, strict=True)]
+    assert answers_match(latex_matrix(a) + "^T", latex_matrix(turned))
+    assert answers_match(latex_matrix(a) + "^T", latex_matrix(a)) == (turned == [list(row) for row in a])
+
+
+@SAFE
+@given(st.text("ABCDPQRXYZ", min_size=2, max_size=5), st.text("ABCDPQRXYZ", min_size=2, max_size=5))
+def test_letters_in_text_type_are_the_letters_in_their_order(a, b):
+    assert answers_match(rf"\text{{{a}}}", a) and answers_match(a, rf"\text{{ {a} }}")
+    assert not answers_match(rf"\text{{{a}}}", b) or a == b
+
+
+@SAFE
+@given(st.text("01", min_size=1, max_size=6), st.sampled_from(["two", "three", "seven"]), st.integers(2, 9))
+def test_a_base_may_be_a_word(digits, word, base):
+    expected = base == {"two": 2, "three": 3, "seven": 7}[word]
+    assert answers_match(rf"{digits}_{{{word}}}", f"{digits}_{base}") == expected
+    assert answers_match(rf"{digits}_{{\text{{{word}}}}}", f"{digits}_{base}") == expected
+
+
+@SAFE
+@given(st.integers(-10**15, 10**15), st.sampled_from([
+    (r"\sqrt[4]{{({0})^2}}", r"\sqrt{{|{0}|}}", r"\sqrt{{{0}}}"), (r"(({0})^{{2/3}})^{{3/2}}", "|{0}|", "{0}"),
+    (r"\sqrt{{\sqrt{{({0})^4}}}}", None, "{0}"), (r"e^{{\frac12\ln(({0})^2)}}", None, "{0}"),
+    (r"\sqrt{{({0})^2-1}}", None, r"({0})\sqrt{{1-\frac{{1}}{{({0})^2}}}}")]))
+def test_roots_of_even_powers_are_the_same_on_both_sides(shift, forms):
+    folded, same, straight = (form and form.format(f"x+{shift}") for form in forms)
+    assert not answers_match(folded, straight) and not answers_match(straight, folded)
+    assert same is None or "2/3" in folded or answers_match(folded, same)
+
+
+SETS = {r"(-\infty,{0})": lambda x, a, b: x < a, r"(-\infty,{0}]": lambda x, a, b: x <= a,
+        r"[{0},\infty)": lambda x, a, b: x >= a, r"({0},{1})": lambda x, a, b: a < x < b,
+        r"[{0},{1}]": lambda x, a, b: a <= x <= b, r"\{{{0},{1}\}}": lambda x, a, b: x in (a, b)}
+UNIONS = st.lists(st.tuples(st.sampled_from(sorted(SETS)), st.integers(-4, 4), st.integers(1, 5)), min_size=1, max_size=3)
+
+
+@SAFE
+@given(UNIONS, UNIONS)
+def test_unions_are_equal_where_they_hold_the_same_numbers(left, right):
+    texts, held = [], []
+    for parts in (left, right):
+        texts.append(r"\cup".join(form.format(low, low + width) for form, low, width in [*parts, ("({0},{1})", 10, 1)]))
+        held.append([any(SETS[form](x / 2, low, low + width) for form, low, width in parts) for x in range(-12, 24)])
+    assert answers_match(*texts) == (held[0] == held[1])
+
+
+@SAFE
+@given(st.text("abcuvw", min_size=1, max_size=1), st.integers(0, 99), st.integers(0, 99))
+def test_a_sequence_at_a_place_is_a_name_and_an_unknown_times_a_number_is_not(letter, place, value):
+    assert answers_match(f"{letter}({place})={value}", str(value))
+    assert not answers_match(f"x({place})={value}", str(value))
+
+
+@SAFE
+@given(EXPRESSIONS, st.sampled_from([" \\boxed", ". I put it in \\boxed.", " so \\boxed it is", " \\fbox ", "\n\\boxed\n"]))
+def test_a_box_without_content_hides_no_answer(answer, end):
+    assert last_boxed(rf"It is \boxed{{{answer}}}{end}") == answer
+    assert last_boxed(rf"It is \boxed{{{answer}}}{end}\boxed{{") is None

@@ -4,8 +4,9 @@ r"""The verifier: is the boxed answer of a response equal to the ground truth?
   closed is no answer; boxes in a thought do not count.
 * ``answers_match`` (``verdict``), tier by tier, each more expensive than the one before: identity after normalisation
   (``normalize``), exact plain numbers, words and times (``kinds``), then a tree from a parser of our own (``tokens``,
-  ``parser``) whose structures are compared part by part (``compare``) and whose values are compared by exact algebra
-  (``exact``), or in balls of proven radius at several points (``enclose``). Both use FLINT.
+  ``parser``, ``trees``) whose structures are compared part by part (``compare``). Values are first reduced to a few
+  functions (``definitions``), and then compared by exact algebra (``exact``), or in balls of proven radius at several
+  points (``enclose``). Both use FLINT.
 * Every comparison is proven equal, proven different, in agreement at several points, or undecided. Only the first and
   the third are rewarded.
 * ``verify`` and ``boxed_reward`` (``verdict``): a verdict with its reason; a reward function for TRL.

@@ -17,8 +17,8 @@ from .definitions import reduced
 from .enclose import PointComparison, sign_of
 from .exact import Algebra, Quotient, Value, lift
 from .kinds import unit_text
-from .limits import MAX_ITEMS, Budget, TooBig, Unreadable
-from .trees import Tree, each, letters, subtrees
+from .limits import MAX_ITEMS, MAX_NODES, Budget, TooBig, Unreadable
+from .trees import Tree, each, letters, size, subtrees
 
 
 class Outcome(IntEnum):
@@ -167,7 +167,7 @@ def _choose(tree: Tree, plus: str) -> Tree:
 
 
 def as_matrix(tree: Tree) -> Tree:
-    """Scalar times matrix, a sum or the negative of matrices as one matrix; any other tree as it is."""
+    """Scalar times matrix, a sum, product, negative or transpose of matrices as one matrix; any other tree as it is."""
     kind = tree[0]
     if kind == "neg" and (inner := as_matrix(tree[1]))[0] == "matrix":
         return _each(inner, lambda entry: ("neg", entry))
@@ -177,6 +177,14 @@ def as_matrix(tree: Tree) -> Tree:
             return _each(left, lambda entry: (kind, entry, right))
         if right[0] == "matrix" != left[0] and kind == "mul":
             return _each(right, lambda entry: ("mul", left, entry))
+        if left[0] == right[0] == "matrix" and kind == "mul" and len(left[1][0]) == len(right[1]):
+            if size(left) * size(right) > MAX_NODES:
+                raise TooBig("a product of large matrices")
+            columns = tuple(zip(*right[1], strict=True))
+            return ("matrix", tuple(tuple(("add", tuple(("mul", *pair) for pair in zip(row, column, strict=True)))
+                                          for column in columns) for row in left[1]))
+    if kind == "pow" and tree[2] == ("sym", "T") and (inner := as_matrix(tree[1]))[0] == "matrix":
+        return ("matrix", tuple(zip(*inner[1], strict=True)))
     if kind == "add":
         terms = [as_matrix(term) for term in tree[1]]
         if all(term[0] == "matrix" for term in terms) and len({(len(t[1]), len(t[1][0])) for t in terms}) == 1:
@@ -379,10 +387,14 @@ class Comparison:
                 if not infinity_of(end):
                     self._insert(end, ends)
         except Unreadable:
+            self.why = ""
             return None
         # Ends have odd places, and what lies between two of them has an even one.
         places = {end: 2 * k + 1 for k, equals in enumerate(ends) for end in equals}
         places |= {INFINITY: 2 * len(ends) + 1, ("neg", INFINITY): -1}
+        intervals = [part[3] for tree in (found, goal) for part in subtrees(tree) if part[0] == "group"]
+        if any(places[low] >= places[high] for low, high in intervals):
+            return None  # (3, 1) is a point
         held = []
         for tree in (found, goal):
             held.append([holds(tree, place, places) for place in range(2 * len(ends) + 1)])
@@ -532,8 +544,6 @@ class Comparison:
         if _is_unknown(found) or _is_unknown(goal):
             return EQUAL if equal else self.doubt("a function without a definition has no value")
         points = PointComparison(found, goal, self.algebra)
-        if points.differ_somewhere():
-            return self.differ("the expressions have different values")
         if equal:
             return EQUAL if points.has_value() else self.doubt("the expressions have no value")
         self.tier = "numerical"
@@ -585,7 +595,7 @@ def _as_items(tree: Tree) -> Tree:
         return (tree[0], tuple(value for item in tree[1] for value in expand_signs(item)), *tree[2:])
     if tree[0] == "neg" and tree[1][0] == "based":
         return ("based", "-" + tree[1][1], tree[1][2])
-    if tree[0] in ("neg", "mul", "div", "add"):
+    if tree[0] in ("neg", "mul", "div", "add", "pow"):
         tree = as_matrix(tree)
     if tree[0] == "cup" and all(part[0] == "set" for part in tree[1]):
         return ("set", tuple(item for part in tree[1] for item in part[1]))

@@ -6,7 +6,7 @@ too small to be seen at this precision makes the point undecided. Precision rise
 
 An analytic function that is 0 near a point is 0 everywhere. A kink breaks this: ``|x - 9|`` is ``9 - x`` at every point
 below 9. So an expression with ``|f|`` is compared twice at a point, with ``|f|`` and with ``-|f|``, which is its other
-side continued to here (``PointComparison._agree_beyond_kinks``). Steps, and kinks that cannot be seen, are undecided.
+side continued to here (``PointComparison._doubt_beyond_kinks``). Steps, and kinks that cannot be seen, are undecided.
 """
 
 from __future__ import annotations
@@ -264,10 +264,6 @@ class PointComparison:
         digest = hashlib.blake2b("|".join(sorted((repr(a), repr(b)))).encode("utf-8", "replace"), digest_size=64).digest()
         self.random = _draws(digest)
 
-    def differ_somewhere(self) -> bool:
-        """Whether they are proven different at low precision, at one of two points."""
-        return any(self._at(self._draw(sign), PRECISIONS[:1]) == "different" for sign in (1, -1))
-
     def agree(self) -> tuple[bool | None, str]:
         """True where they agree at enough points, False where proven different, None where undecided; and why."""
         if not self.names:
@@ -394,10 +390,12 @@ class PointComparison:
         counts: dict[str, dict[Tree, int]] = {}
         weights: dict[str, int] = {}  # 1: in logarithms only, 2: in a root
         insides: list[Tree] = []
-        for tree in {part for side in (self.a, self.b) for part in subtrees(side) if part[0] in ("pow", "fn")}:
-            inside = tree[1] if tree[0] == "pow" else tree[2][0]
-            if not letters(tree) or tree[0] == "pow" and tree[2][0] == "num" and isinstance(tree[2][1], int):
+        beside: list[set[str]] = []
+        for tree in dict.fromkeys(subtrees(self.a) + subtrees(self.b)):
+            is_whole_power = tree[0] == "pow" and tree[2][0] == "num" and isinstance(tree[2][1], int)
+            if tree[0] not in ("pow", "fn") or is_whole_power or not letters(tree):
                 continue
+            inside = tree[1] if tree[0] == "pow" else tree[2][0]
             if tree[1] in ("arcsin", "arctan"):
                 self._check_inverse(tree[1], inside)
             elif tree[0] == "fn" and tree[1] not in ("ln", "sin", "cos", "factorial", "binom"):
@@ -406,6 +404,7 @@ class PointComparison:
                 if self.is_complex:
                     raise Unreadable("kinks of a root or logarithm of imaginary numbers are not found")
                 insides.append(inside)
+                beside.append(set())
                 # An odd root of an even power, x^{2/3}, is as even as the root of one, (x^2)^{1/3}.
                 is_odd_root = tree[0] == "pow" and tree[2][0] == "num" and tree[2][1].denominator % 2
                 power = tree[2][1].numerator if is_odd_root else 1
@@ -414,8 +413,13 @@ class PointComparison:
                     counts.setdefault(key, {})[tree] = count
                     if count * power % 2 == 0:
                         weights[key] = max(weights.get(key, 0), 1 if tree[1] == "ln" else 2)
-                    elif not self._shows_its_zeros(factor):
+                    elif self._shows_its_zeros(factor):
+                        beside[-1].add(key)
+                    else:
                         raise Unreadable("zeros of even order inside a root or logarithm are not found")
+        for keys in beside * len(beside):  # the sign of a product stays where a second factor turns together with a kink
+            if keys & weights.keys():
+                weights |= {key: 1 for key in keys - weights.keys()}
         turned = {tree for key in weights for tree in counts[key]}
         if any(part in turned for inside in insides for part in subtrees(inside)):
             raise Unreadable("a kink inside a root or logarithm is not followed")

@@ -16,7 +16,7 @@ _PIECES = re.compile(r"\\{1,2}(?:boxed|fbox)(?![A-Za-z])(?:\s*(\{))?|\\.|[{}]", 
 # Without braces a box holds a number, or one letter that no word follows: `\boxed 12`, `\boxed5`, `\boxed x$`.
 _UNBRACED = re.compile(r"\s{0,9}([+-]?\.?[0-9][^\s$]{0,200}|-?\\(?:[dt]?frac|sqrt|pi|text)(?![A-Za-z])[^\s$]{0,200}"
                        r"|[A-Za-z](?=\s{0,9}(?:\$|\\[)\]]|[.,;]?\s{0,9}$)))")
-_WORD = re.compile(r"\s{1,9}([^\s$]{1,200})")
+_WORD = re.compile(r"\s{1,9}(?!\\{1,2}[bf]o)([^\s$]{1,200})")
 
 
 #: Characters of a response, from its end, in which the box is looked for.
@@ -71,8 +71,6 @@ def _last_box(text: str, start: int) -> Box | None:
                 found.append((match.end(), Box(unbraced[1].rstrip(".,;:!?`*'\""))))
             elif word:
                 mention, word_end = Box(word[1].rstrip(".,;:!?`*'\"") or None, "the last box is empty"), word.end()
-            elif not text[match.end():match.end() + 99].strip():
-                opened.append(match.end())  # the response ends here: it was cut off
     unclosed = Box(None, "the last box is never closed")
     found += [(begin, unclosed) for begin in opened if begin is not None]
     return max(found, key=lambda place: place[0])[1] if found else mention

@@ -55,7 +55,7 @@ _COUNTED = (
     "kid lap lattice lemon letter license line male man marble match matches meal member men muffin multiple necklace "
     "nickel night number nut orange outcome page pair part passenger path pear pen pencil pennies penny pentagon "
     "people permutation person pie piece pizza plant plate player point polygon possibilities possibility present "
-    "primes problem quarter question rabbit rectangle region rise room root rose route row sandwich seat segment "
+    "primes problem question rabbit rectangle region rise room root rose route row sandwich seat segment "
     "sequence set sheep shirt shoe show side slice sock solution song square stair stamp step sticker student subset "
     "table teacher team term ticket tile time token toy train tree triangle triangles trip triple tuple turn value "
     "vertex vertices vote way wheel woman women word worker zero "

@@ -33,7 +33,7 @@ _RENAMED = {
     "ast": "*", "vert": "|", "langle": "(", "rangle": ")", "lparen": "(", "rparen": ")", "lbrack": "[", "rbrack": "]",
     "lbrace": r"\{", "rbrace": r"\}", "varnothing": r"\emptyset ", "backslash": r"\setminus ", "rightarrow": r"\to ",
     "subseteq": r"\subset ", "measuredangle": r"\angle ", "land": r"\text{and}", "wedge": r"\text{and}", "lor": r"\text{or}",
-    "vee": r"\text{or}", "boxed": "", "fbox": "", "dfrac": r"\frac", "tfrac": r"\frac", "cfrac": r"\frac",
+    "vee": r"\text{or}", "top": "T ", "dfrac": r"\frac", "tfrac": r"\frac", "cfrac": r"\frac",
     "nicefrac": r"\frac", "sfrac": r"\frac", "dbinom": r"\binom", "tbinom": r"\binom",
 }
 _RENAMES = re.compile(rf"\\({'|'.join(_RENAMED)})(?![A-Za-z])\s?")
@@ -129,5 +129,6 @@ def _normalize_commands(text: str) -> str:
     text = _LONE_STYLE.sub(lambda match: rf"\{'mathbb' if match[1] == 'mathbb' else 'text'}{{{match[2]}}}", text)
     text = _SPACES.sub(" ", _STYLES.sub(" ", text))
     text = _RENAMES.sub(lambda match: _RENAMED[match[1]], text)
-    text = _UNIT_FRACTION.sub(r"\2/\4", text)  # 60 km over h
+    if "\\frac" in text and "\\text" in text:
+        text = _UNIT_FRACTION.sub(r"\2/\4", text)  # 60 km over h
     return _BUILDER.sub(r"\\{\\mid ", text)  # {x | x > 3} is its condition

@@ -14,6 +14,8 @@ The parser reads a tuple of tokens and moves one index. Where it looks ahead it 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial, reduce
 from math import factorial
 
 from .kinds import FUNCTIONS, GREEK, MULTIPLIERS, read_unit, unit_words
@@ -26,11 +28,9 @@ _RELATIONS = {"=": "=", "<": "<", ">": ">", "le": "<=", "ge": ">=", "ne": "!=", 
 _SIGNS = ("+", "-", "pm", "mp")
 _PRODUCTS = {"*": "mul", "cdot": "mul", "times": "mul", "/": "div", "div": "div", ":": "ratio"}
 _CURRENCIES = {"\\$": "usd", "euro": "eur", "pounds": "gbp", "yen": "jpy"}
-_PARTNERS = {"lfloor": ("rfloor", "floor"), "lceil": ("rceil", "ceil"), "lvert": ("rvert", "abs")}
-_MATRICES = frozenset(f"begin {name}" for name in "pmatrix bmatrix Bmatrix matrix vmatrix smallmatrix array".split())
-_ACCENTS = frozenset("overline vec hat bar widehat overrightarrow angle triangle".split())
-_FACTORS = FUNCTIONS | GREEK | _ACCENTS | _MATRICES | frozenset(
-    "frac sqrt pi infty binom lfloor lceil lvert sum prod abs ( [ \\{ {".split())
+_RELATION_SIGNS, _PRODUCT_SIGNS = tuple(_RELATIONS), tuple(_PRODUCTS)
+_SUFFIXES = ("!", "%", "\\%", "_", "'", *_CURRENCIES)
+_NO_FACTORS = ("+", "-", "boxed", "fbox")
 _CONNECTIVES = {"and": "and", "or": "or", "and/or": "or"}
 
 
@@ -50,10 +50,11 @@ class Parser:
 
     def accept(self, *values: str) -> str | None:
         """Step over one of ``values`` and return it; None if something else is next."""
-        if not self.sees(*values):
+        kind, value = self.tokens[self.at]
+        if kind != "op" or value not in values:
             return None
         self.at += 1
-        return self.tokens[self.at - 1][1]
+        return value
 
     def expect(self, *values: str) -> str:
         """Step over one of ``values`` and return it. Raises Unreadable if something else is next."""
@@ -92,7 +93,7 @@ class Parser:
     def relation(self) -> Tree:
         r"""``a = b``, ``a < b <= c``, ``x \in S``, or a bare expression."""
         sides, signs = [self._name() or self._union()], []
-        while sign := self.accept(*_RELATIONS):
+        while sign := self.accept(*_RELATION_SIGNS):
             signs.append(_RELATIONS[sign])
             sides.append(self._name() or self._union())
         if not signs:
@@ -163,7 +164,7 @@ class Parser:
         sign = self.accept(*_SIGNS) or "+"
         while sign:
             term = self.product()
-            terms.append(term if sign == "+" else ("neg", term) if sign == "-" else (sign, term))
+            terms.append(term if sign == "+" else negative(term) if sign == "-" else (sign, term))
             sign = self.accept(*_SIGNS)
             if sign == "-" and terms[-1] == ("sym", "bb R") and self.sees("\\{"):
                 return ("setminus", (terms[-1], self.atom()))
@@ -176,7 +177,7 @@ class Parser:
             kind, value = self.tokens[self.at]
             if kind == "end":
                 return tree
-            if operator := self.accept(*_PRODUCTS):
+            if operator := self.accept(*_PRODUCT_SIGNS):
                 right = self._signed_power()
                 tree = (_PRODUCTS[operator], tree, right) if operator != ":" else (
                     "ratio", (*(tree[1] if tree[0] == "ratio" else (tree,)), right))
@@ -194,7 +195,7 @@ class Parser:
         sign = self.accept(*_SIGNS)
         if sign in ("pm", "mp"):
             raise Unreadable("a plus-minus sign follows a product sign")
-        return ("neg", self.power()) if sign == "-" else self.power()
+        return negative(self.power()) if sign == "-" else self.power()
 
     def _starts_factor(self, kind: str, value) -> bool:
         previous_kind, previous = self.tokens[self.at - 1]
@@ -206,7 +207,7 @@ class Parser:
             return not (value == "U" and (previous_kind, previous) in (("op", ")"), ("op", "]")))
         if value == "(" and self.tokens[self.at + 1] == ("op", "mod"):
             return False
-        return kind == "op" and (value in _FACTORS or value == "|" and not self.bars)
+        return kind == "op" and value in _BUILDERS and value not in _NO_FACTORS and (value != "|" or not self.bars)
 
     # -- units ----------------------------------------------------------------------------------------------
 
@@ -241,12 +242,10 @@ class Parser:
                 words += unit_words(value)
                 self.at += 1
             elif words and words[-1][0] != "^" and self.accept("^"):
-                sign, exponent = 1, self.argument()
-                if exponent[0] == "neg":
-                    sign, exponent = -1, exponent[1]
-                if exponent[0] != "num" or not isinstance(exponent[1], int) or exponent[1] > 999:
+                exponent = self.argument()
+                if exponent[0] != "num" or not isinstance(exponent[1], int) or abs(exponent[1]) > 999:
                     raise Unreadable("an exponent of a unit that is no integer")
-                words.append(f"^{sign * exponent[1]}")
+                words.append(f"^{exponent[1]}")
             elif words and value in ("/", "cdot", "*") and self.tokens[self.at + 1][0] in ("text", "sym"):
                 words.append("per" if value == "/" else "*")
                 self.at += 1
@@ -269,7 +268,7 @@ class Parser:
 
     def _suffixes(self, tree: Tree) -> Tree:
         for _ in range(MAX_SUFFIXES):
-            sign = self.accept("!", "%", "\\%", "_", "'", *_CURRENCIES)
+            sign = self.accept(*_SUFFIXES)
             if sign is None:
                 return tree
             if sign == "!":
@@ -300,7 +299,7 @@ class Parser:
 
     def argument(self) -> Tree:
         """The argument of a command, or an exponent: a group, or the next token (``x^10`` is meant as ``x^{10}``)."""
-        return ("neg", self.argument()) if self.accept("-") else self.atom()
+        return negative(self.argument()) if self.accept("-") else self.atom()
 
     # -- atoms ----------------------------------------------------------------------------------------------
 
@@ -320,7 +319,9 @@ class Parser:
         elif kind == "text":
             tree = ("text", value.lower())
         elif kind == "op":
-            tree = self._bracket(value) or self._command(value)
+            if value not in _BUILDERS:
+                raise Unreadable(f"cannot read {value!r} here")
+            tree = _BUILDERS[value](self)
         else:
             raise Unreadable("the expression ends too early")
         self.depth -= 1
@@ -328,12 +329,12 @@ class Parser:
 
     def _symbol(self, name: str) -> Tree:
         if name in ("f", "g", "h") and self.accept("("):
-            return ("fn", name, self._entries(")"))
+            return ("fn", name, self.entries(")"))
         return ("const", name) if name in ("e", "i") else ("sym", name)
 
-    # -- brackets -------------------------------------------------------------------------------------------
+    # -- brackets and commands ------------------------------------------------------------------------------
 
-    def _inside(self, *closers: str) -> tuple[Tree, str]:
+    def inside(self, *closers: str) -> tuple[Tree, str]:
         """What stands before one of ``closers``, and which one it is."""
         bars, self.bars = self.bars, 0
         tree = self.items()
@@ -341,112 +342,60 @@ class Parser:
         self.bars = bars
         return tree, closer
 
-    def _entries(self, closer: str) -> tuple[Tree, ...]:
-        tree, _ = self._inside(closer)
-        return tree[1] if tree[0] == "list" else (tree,)
+    def entries(self, closer: str) -> tuple[Tree, ...]:
+        """The items before a closing bracket."""
+        return _items(self.inside(closer)[0])
 
-    def _bracket(self, opener: str) -> Tree | None:
-        """What a sign at the start of a factor opens: a group, a set, an absolute value, an amount of money."""
-        if opener == "{":
-            return self._inside("}")[0]
-        if opener == "\\{":
-            return self._set()
-        if opener in ("(", "["):
-            return self._group(opener)
-        if opener == "|":
-            self.bars += 1
-            inside = self.sum()
-            self.expect("|")
-            self.bars -= 1
-            return ("fn", "abs", (inside,))
-        if opener in _CURRENCIES:
-            return ("unit", self.power(), ((_CURRENCIES[opener], 1),))
-        if opener in ("+", "-"):
-            inside = self.power()
-            return inside if opener == "+" else ("neg", inside)
-        return None
+    def absolute(self) -> Tree:
+        """``|x|``."""
+        self.bars += 1
+        inside = self.sum()
+        self.expect("|")
+        self.bars -= 1
+        return ("fn", "abs", (inside,))
 
-    def _set(self) -> Tree:
+    def set(self) -> Tree:
         r"""``\{1, 2\}``, or ``\{\mid x > 3\}``, which is its condition."""
         if self.accept("\\}"):
             return ("set", ())
         is_condition = self.accept("mid")
-        tree, _ = self._inside("\\}")
+        tree, _ = self.inside("\\}")
         if not is_condition:
-            return ("set", tree[1] if tree[0] == "list" else (tree,))
+            return ("set", _items(tree))
         if tree[0] not in ("rel", "list", "label", "pmod"):
             raise Unreadable("a set by a condition that is none")
         return tree
 
-    def _group(self, opener: str) -> Tree:
+    def group(self, opener: str) -> Tree:
+        """A tuple or an interval; brackets around one value only group."""
         if opener == "(" and self.accept(")"):
             raise Unreadable("empty brackets")
-        tree, closer = self._inside(")", "]")
-        if tree[0] != "list" and opener + closer in ("()", "[]"):
-            return tree
-        return ("group", opener, closer, tree[1] if tree[0] == "list" else (tree,))
+        tree, closer = self.inside(")", "]")
+        return tree if tree[0] != "list" and opener + closer in ("()", "[]") else ("group", opener, closer, _items(tree))
 
-    # -- commands -------------------------------------------------------------------------------------------
+    def money(self, sign: str) -> Tree:
+        r"""``\$5``."""
+        return ("unit", self.power(), ((_CURRENCIES[sign], 1),))
 
-    def _command(self, name: str) -> Tree:
-        """A command at the start of a factor, with its arguments."""
-        if name == "frac":
-            return ("div", self.argument(), self.argument())
-        if name in ("pi", "infty"):
-            return ("const", name)
-        if name == "sqrt":
-            return self._root()
-        if name in GREEK:
-            return ("sym", name)
-        if name in FUNCTIONS:
-            return self._function(name)
-        if name == "abs":
-            return ("fn", "abs", (self.argument(),))
-        if name in _MATRICES:
-            return self._matrix(name.removeprefix("begin "))
-        if name == "binom":
-            return ("fn", "binom", (self.argument(), self.argument()))
-        if name in _PARTNERS:
-            closer, function = _PARTNERS[name]
-            return ("fn", function, self._entries(closer))
-        if name == "emptyset":
-            return ("set", ())
-        if name in ("sum", "prod"):
-            return self._written_out(name)
-        return self._accent(name)
-
-    def _accent(self, name: str) -> Tree:
-        r"""``\overline{AB}``, ``\angle ABC``: a name, whatever letters follow."""
-        if name not in _ACCENTS:
-            raise Unreadable(f"cannot read {name!r} here")
-        if name not in ("angle", "triangle"):
-            return ("fn", name, (self._named() or self.argument(),))
-        letters = ""
-        while self.tokens[self.at][0] == "sym":
-            letters += self.tokens[self.at][1]
-            self.at += 1
-        if not letters and self.tokens[self.at] == ("op", "="):
-            return ("sym", name)
-        return ("fn", name, (("sym", letters) if letters else self.argument(),))
-
-    def _named(self) -> Tree | None:
-        r"""The letters and digits of ``\vec{AB}`` as one name, in their order; None for anything else in the braces."""
-        end = self.at + 1
-        while self.tokens[end][0] in ("sym", "num"):
+    def accent(self, name: str) -> Tree:
+        r"""``\overline{AB}``, ``\angle ABC``: a name of letters and digits in their order, or an expression."""
+        is_figure, is_braced = name in ("angle", "triangle"), self.sees("{")
+        start = end = self.at + is_braced
+        while (is_figure or is_braced) and self.tokens[end][0] in ("sym", "num"):
             end += 1
-        if self.tokens[self.at] != ("op", "{") or end == self.at + 1 or self.tokens[end] != ("op", "}"):
-            return None
-        name = "".join(str(value) for _, value in self.tokens[self.at + 1:end])
-        self.at = end + 1
-        return ("sym", name)
+        if end > start and (not is_braced or self.tokens[end] == ("op", "}")):
+            self.at = end + is_braced
+            return ("fn", name, (("sym", "".join(str(value) for _, value in self.tokens[start:end])),))
+        return ("sym", name) if is_figure and self.sees("=") else ("fn", name, (self.argument(),))
 
-    def _root(self) -> Tree:
+    def root(self) -> Tree:
+        r"""``\sqrt[3]{x}``."""
         index: Tree = ("num", 2)
         if self.accept("["):
-            index, _ = self._inside("]")
+            index, _ = self.inside("]")
         return ("fn", "root", (self.argument(), index))
 
-    def _function(self, name: str) -> Tree:
+    def function(self, name: str) -> Tree:
         r"""``\sin^2 3x``, ``\log_2 (x + 1)``, ``\gcd(12, 18)``."""
         base = exponent = None
         for _ in range(2):
@@ -460,7 +409,7 @@ class Parser:
             exponent = self.argument()
         if base is not None:
             arguments += (base,)
-        if exponent == ("neg", ("num", 1)):
+        if exponent == ("num", -1):
             if f"arc{name}" not in FUNCTIONS:  # \\ln^{-1} has no usual meaning
                 raise Unreadable(f"the inverse of \\{name}, or one over it")
             return ("fn", "arc" + name, arguments)
@@ -470,23 +419,18 @@ class Parser:
     def _arguments(self) -> tuple[Tree, ...]:
         r"""A bracket, a group in braces, or the product that follows: it ends at ``+ - = , /`` and at another function."""
         if self.accept("("):
-            return self._entries(")")
+            return self.entries(")")
         if self.tokens[self.at] in (("op", "{"), ("op", "[")):
             tree = self.atom()
-            return tree[1] if tree[0] == "list" else (self._suffixes(self._raised(tree) if self.accept("^") else tree),)
-        if self.accept("-"):
-            return (("neg", self._more_factors(self.power())),)
-        return (self._more_factors(self.power()),)
-
-    def _more_factors(self, tree: Tree) -> Tree:
+            return _items(tree) if tree[0] == "list" else (self._suffixes(self._raised(tree) if self.accept("^") else tree),)
+        is_negative, tree = self.accept("-"), self.power()
         for _ in range(MAX_FACTORS):
-            kind, value = self.tokens[self.at]
-            if kind != "sym" and not (kind == "op" and (value in ("frac", "sqrt", "pi") or value in GREEK)):
-                return tree
+            if self.tokens[self.at][0] != "sym" and not self.sees("frac", "sqrt", "pi", *GREEK):
+                return (negative(tree) if is_negative else tree,)
             tree = ("mul", tree, self.power())
         raise TooBig(f"a product of more than {MAX_FACTORS} factors")
 
-    def _written_out(self, name: str) -> Tree:
+    def written_out(self, name: str) -> Tree:
         r"""``\sum_{k=1}^{4} k`` as the sum of its terms, where the ends are integers and the terms few."""
         if not self.accept("_"):
             raise Unreadable(f"\\{name} without its ends")
@@ -496,23 +440,17 @@ class Parser:
             raise Unreadable(f"the ends of \\{name} are not read")
         (symbol, first), last = start[2], self.argument()
         body = self.product()
-        ends = [end[1] if end[0] == "num" else -end[1][1] if end[0] == "neg" and end[1][0] == "num" else None
-                for end in (first, last)]
-        if not all(isinstance(end, int) for end in ends):
+        if not all(end[0] == "num" and isinstance(end[1], int) for end in (first, last)):
             raise Unreadable(f"the ends of \\{name} are no numbers")
-        if not 0 <= ends[1] - ends[0] < MAX_SUM or (ends[1] - ends[0]) * size(body) > MAX_TOKENS:
+        steps = last[1] - first[1]
+        if not 0 <= steps < MAX_SUM or steps * size(body) > MAX_TOKENS:
             raise TooBig(f"a sum of more than {MAX_SUM} terms or {MAX_TOKENS} symbols")
-        terms = tuple(substitute(body, symbol, ("num", k)) for k in range(ends[0], ends[1] + 1))
-        if name == "sum":
-            return ("add", terms)
-        tree = terms[0]
-        for term in terms[1:]:
-            tree = ("mul", tree, term)
-        return tree
+        terms = tuple(substitute(body, symbol, ("num", first[1] + k)) for k in range(steps + 1))
+        return ("add", terms) if name == "sum" else reduce(lambda product, term: ("mul", product, term), terms)
 
     # -- matrices -------------------------------------------------------------------------------------------
 
-    def _matrix(self, name: str) -> Tree:
+    def matrix(self, name: str) -> Tree:
         rows = self._rows(f"end {name}")
         if len({len(row) for row in rows}) != 1:
             raise Unreadable("the rows of the matrix differ in length")
@@ -533,12 +471,44 @@ class Parser:
         return tuple(rows)
 
 
+#: What each sign or command builds that may begin a factor.
+_BUILDERS: dict[str, Callable[[Parser], Tree]] = {
+    "frac": lambda parser: ("div", parser.argument(), parser.argument()),
+    "binom": lambda parser: ("fn", "binom", (parser.argument(), parser.argument())),
+    "abs": lambda parser: ("fn", "abs", (parser.argument(),)),
+    "pi": lambda parser: ("const", "pi"), "infty": lambda parser: ("const", "infty"), "emptyset": lambda parser: ("set", ()),
+    "lfloor": lambda parser: ("fn", "floor", parser.entries("rfloor")), "|": Parser.absolute,
+    "lceil": lambda parser: ("fn", "ceil", parser.entries("rceil")),
+    "lvert": lambda parser: ("fn", "abs", parser.entries("rvert")),
+    "{": lambda parser: parser.inside("}")[0], "\\{": Parser.set,
+    "boxed": Parser.argument, "fbox": Parser.argument, "+": Parser.power, "-": lambda parser: negative(parser.power()),
+    **{name: partial(Parser.group, opener=name) for name in "(["},
+    **{name: partial(Parser.money, sign=name) for name in _CURRENCIES},
+    **{name: partial(Parser.function, name=name) for name in FUNCTIONS}, "sqrt": Parser.root,
+    **{name: partial(Parser.written_out, name=name) for name in ("sum", "prod")},
+    **{name: partial(Parser.accent, name=name)
+       for name in "overline vec hat bar widehat overrightarrow angle triangle".split()},
+    **{f"begin {name}": partial(Parser.matrix, name=name)
+       for name in "pmatrix bmatrix Bmatrix matrix vmatrix smallmatrix array".split()},
+    **{name: lambda parser, name=name: ("sym", name) for name in GREEK},
+}
+
+
+def _items(tree: Tree) -> tuple[Tree, ...]:
+    return tree[1] if tree[0] == "list" else (tree,)
+
+
+def negative(tree: Tree) -> Tree:
+    """Minus a tree, as a number where it is one."""
+    return ("num", -tree[1]) if tree[0] == "num" else ("neg", tree)
+
+
 def _is_application(name: str, marks: tuple[Token, ...], inside: tuple[Token, ...]) -> bool:
     """Whether ``name(inside)`` before an equals sign is a function at a place. ``k(k+1)`` is a product.
 
     Primes and an exponent of -1 mark a function, and so do ``f``, words, and a relation such as in ``P(X = 2)``.
-    Capitals and other names with an index apply to anything but a sum, other letters to one letter, ``p`` and ``q`` also
-    to a number.
+    Capitals and other names with an index apply to anything but a sum, other letters to one letter, and those that are
+    no usual unknowns also to a number: ``a(1)``.
     """
     if any(mark == ("op", "'") for mark in marks):
         return True
@@ -546,11 +516,12 @@ def _is_application(name: str, marks: tuple[Token, ...], inside: tuple[Token, ..
     if ("op", "^") in marks and [mark[1] for mark in marks if mark[1] not in ("{", "}")][-3:] != ["^", "-", 1] or any(
             token == name and following != "(" for token, following in zip(values, [*values[1:], ""], strict=False)):
         return False
-    if len(name) > 1 and name not in GREEK or name in ("f", "g", "h", "E", "F", "G", "H", "P") or set(values) & {"|", *_RELATIONS}:
+    is_word = len(name) > 1 and name not in GREEK
+    if is_word or name in ("f", "g", "h", "E", "F", "G", "H", "P") or set(values) & {"|", *_RELATIONS}:
         return True
     if set(values[1:]) & {"+", "-", "pm"}:
         return False
-    return not name.islower() or name in GREEK or len(inside) == 1 and (inside[0][0] == "sym" or name in ("p", "q"))
+    return not name.islower() or name in GREEK or len(inside) == 1 and (inside[0][0] == "sym" or name not in "ijkmntxyz")
 
 
 def determinant(rows: tuple[tuple[Tree, ...], ...]) -> Tree:

@@ -78,6 +78,9 @@ def _in_base(match: re.Match) -> Tree | None:
 
 _FORMS = ((_REPEATING, _repeating), (_DOTS, _dotted), (_SCIENTIFIC, _scientific), (_BASED, _in_base), (_MIXED, _mixed))
 
+#: What follows the first digits of such a number.
+_FORM_STARTS = frozenset(". _\\eABCDEFGHIJKLMNOPQRSTUVWXYZ")
+
 
 def group_end(text: str, start: int) -> int:
     """The index of the brace that closes the one at ``start``."""
@@ -201,7 +204,7 @@ class _Tokenizer:
         if base := self._base_digit(digits, position):
             self.tokens.append(("num", number(base)))
             return start + len(base)
-        for pattern, build in _FORMS if following else ():
+        for pattern, build in _FORMS if following in _FORM_STARTS else ():
             if pattern is _MIXED and self.tokens[-1:] in ([("op", "^")], [("op", "_")]):
                 continue  # 2^3\frac12 is a product
             if (match := pattern.match(text, start)) and (tree := build(match)):

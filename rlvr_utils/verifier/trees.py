@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 #: ``("add", (("num", 2), ("sym", "x")))``: a kind, and then trees, tuples of trees, or plain values.
 Tree = tuple
 
 
-def subtrees(tree: Tree) -> Iterator[Tree]:
+def subtrees(tree: Tree) -> list[Tree]:
     """The tree, every tree inside, and the tuples that hold them."""
-    waiting = [tree]
-    while waiting:
-        tree = waiting.pop()
-        yield tree
-        waiting += [part for part in tree if isinstance(part, tuple) and part]
+    found = [tree]
+    for part in found:  # the list grows while it is read
+        found += [child for child in part if isinstance(child, tuple) and child]
+    return found
 
 
 def letters(tree: Tree) -> set[str]:
@@ -24,7 +23,7 @@ def letters(tree: Tree) -> set[str]:
 
 def size(tree: Tree) -> int:
     """How many trees and tuples a tree is made of."""
-    return sum(1 for _ in subtrees(tree))
+    return len(subtrees(tree))
 
 
 def each(tree: Tree, change: Callable[[Tree], Tree]) -> Tree:

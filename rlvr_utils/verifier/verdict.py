@@ -15,7 +15,7 @@ from .compare import AGREE, DIFFERENT, EQUAL, UNDECIDED, Comparison, Outcome, ex
 from .extraction import find_box
 from .kinds import choice, chosen, clock_time, is_certain_time, is_words, plain_text, words
 from .limits import MAX_CHARACTERS, Unreadable
-from .normalize import normalize
+from .normalize import TEXT, normalize
 from .parser import parse
 from .tokens import SETS_IN_WORDS
 from .trees import Tree, each, letters, subtrees
@@ -121,6 +121,10 @@ def _judge_words(left: str, right: str) -> Judgement | None:
         equal = times[0] == times[1]
         return Judgement(EQUAL if equal else DIFFERENT, "text",
                          "the same time" if equal else f"{plain_text(left)} is not the time {plain_text(right)}")
+    if left.isalpha() or right.isalpha():  # \text{AB}, which is no product then, for AB
+        contents = {match[1].strip() if (match := TEXT.fullmatch(text)) else text for text in (left, right)}
+        if len(contents) == 1:
+            return Judgement(EQUAL, "text", "the same letters")
     in_words = [is_words(text) and plain_text(text).lower() not in SETS_IN_WORDS for text in (left, right)]
     if not any(in_words):
         return None
@@ -259,7 +263,7 @@ def stripped(tree: Tree) -> Tree:
         for part in (stripped(part) for part in (tree[1] if kind == "add" else tree[1:])):
             terms += part[1] if part[0] == kind else [part]
         neutral = ("num", 0 if kind == "add" else 1)
-        terms = [term for term in terms if term not in (neutral, ("neg", ("num", 0)))] or [neutral]
+        terms = [term for term in terms if term != neutral] or [neutral]
         return terms[0] if len(terms) == 1 else (kind, tuple(terms))
     if kind in ("div", "pow") and tree[2] == ("num", 1):
         return stripped(tree[1])
