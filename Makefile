@@ -96,7 +96,8 @@ $(VLLM_STAMP):
 	touch $@
 
 test-vllm: $(VLLM_STAMP)
-	PYTHONPATH=.:tests VLLM_CPU_KVCACHE_SPACE=1 $(VLLM)/bin/python -m pytest tests/with_vllm/through_vllm.py $(ARGS)
+	PYTHONPATH=.:tests VLLM_CPU_KVCACHE_SPACE=1 $(VLLM)/bin/python -m pytest \
+		tests/with_vllm/through_vllm.py tests/with_vllm/through_server.py $(ARGS)
 
 # Named by its file: pytest does not collect it by itself.
 test-browser: venv
