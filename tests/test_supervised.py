@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from safetensors.torch import load_file
 from rlvr_utils import training
 from rlvr_utils.analysis import wandb_metrics
 from rlvr_utils.models import attach_lora, load_model, load_tokenizer, merged_weights
+from rlvr_utils.preflight import preflight
 from rlvr_utils.problems import judge_response, training_order, training_rows
 from rlvr_utils.profiles import get_profile
 from rlvr_utils.runs import load_run
@@ -152,6 +154,7 @@ def test_data_that_cannot_be_imitated_is_refused_before_anything_is_trained(chan
     with pytest.raises(ValueError, match=sentence):
         train("mini", tmp_path / "run", model=tiny, dataset=str(file), quiet=True, **SETTINGS)
     assert not len(load_run(tmp_path / "run").evaluations)
+    assert re.search(sentence, " ".join(preflight("mini", model=tiny, dataset=str(file), **SETTINGS)))
 
 
 def test_wandb_keeps_the_negative_steps(tiny, tmp_path):

@@ -234,7 +234,8 @@ def check_problems(p: Profile) -> str:
     counts = ", ".join(f"{len(tokens)} {name}" for name, tokens in lengths.items())
     longest = max(map(max, lengths.values()))
     return (f"{counts} problems, each with its ground truth; {overlap_sentence(overlap(*all_rows(p)))}; "
-            f"the longest prompt has {longest} of {p.max_prompt_length} tokens.{unreadable_sentence(p)}")
+            f"the longest prompt has {longest} of {p.max_prompt_length} tokens."
+            f"{solutions_sentence(p)}{unreadable_sentence(p)}")
 
 
 def unreadable_sentence(p: Profile) -> str:
@@ -264,16 +265,19 @@ def prompt_lengths(p: Profile) -> dict[str, list[int]]:
     return lengths
 
 
-def check_solutions(p: Profile) -> str:
-    """The worked solutions that supervised training imitates are there and short enough."""
+def solutions_sentence(p: Profile) -> str:
+    """That supervised training has worked solutions to imitate; empty if the run has no such stage.
+
+    Raises:
+        ValueError: one is missing, or longer than a response may be.
+    """
     if not p.sft_steps and p.method != "sft":
-        return "no supervised training, so no worked solutions are needed."
+        return ""
     from ..training.supervised import worked_solutions  # importing TRL takes seconds that other checks do not need
 
-    access(p.model)
     n = len(all_rows(p)[0])
     worked_solutions(p, load_tokenizer(p), range(n))
-    return f"{n} worked solutions fit into max_completion_length={p.max_completion_length} tokens."
+    return f" The {n} worked solutions fit into max_completion_length={p.max_completion_length} tokens."
 
 
 def check_reward(p: Profile) -> str:
@@ -439,5 +443,4 @@ def answers(url: str) -> bool:
 
 CHECKS: dict[str, Callable[[Profile], str]] = {
     "versions": check_versions, "model": check_model, "layers": check_layers, "problems": check_problems,
-    "solutions": check_solutions, "reward": check_reward, "machine": check_machine, "disk": check_disk,
-    "sampling": check_vllm, "W&B": check_wandb}
+    "reward": check_reward, "machine": check_machine, "disk": check_disk, "sampling": check_vllm, "W&B": check_wandb}

@@ -148,10 +148,10 @@ def first_stage(p: Profile, model, tokenizer, writer: RunWriter, live, say):
         trainer = build_first_stage(p, model, tokenizer, writer, live, say)
         evaluate_all(trainer, p, writer, -p.sft_steps, say)
         train_from(trainer, replace(p, max_steps=p.sft_steps), folder, checkpoint)
-        model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
         if is_first():
-            save_trained(model, p, folder / "adapter", p.sft_steps)
+            save_trained(trainer, p, folder / "adapter", p.sft_steps)
         wait()
+        model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
         model = model.unload() if p.adapter == "lora" else model  # the base, whose weights LoRA has left as they were
     return after_first_stage(model, p, writer.path)
 

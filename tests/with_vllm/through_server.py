@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from rlvr_utils.training.weight_sync import ExactSync
 from through_vllm import ROWS, assert_same, profile, prompts
 from trl.generation.vllm_client import VLLMClient
 
@@ -22,7 +23,6 @@ from rlvr_utils.prompts import STOP
 from rlvr_utils.runs import RunWriter
 from rlvr_utils.sampling.rollouts import encode_prompts, evaluate, rollout, sample_responses, vllm_engine
 from rlvr_utils.training import build_trainer
-from rlvr_utils.training.weight_sync import ExactSync
 
 LENGTH = 592  # max_prompt_length + max_completion_length of profile mini
 
