@@ -152,14 +152,14 @@ def do_doctor(arguments: argparse.Namespace) -> int:
         print(check)
     ready = all(check.ok for check in checks)
     if ready:
-        ready = trials(arguments, p)
+        ready = sample_and_time(arguments, p)
     elif arguments.trainability or arguments.timing:
         print("Nothing was sampled or timed: mend what is marked !! first.")
     print(f"\nProfile {name} is {'ready' if ready else 'not ready'}.")
     return int(not ready)
 
 
-def trials(arguments: argparse.Namespace, p: Profile) -> bool:
+def sample_and_time(arguments: argparse.Namespace, p: Profile) -> bool:
     """What needs the model itself: a sample of its answers, three steps on the clock."""
     from rlvr_utils.preflight import time_steps, trainability
 

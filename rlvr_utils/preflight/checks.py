@@ -377,12 +377,12 @@ def hub_access(model: str, endpoint: str | None = None) -> str:
 
 def gated(model: str, page: str, has_token: bool) -> str:
     """What to click for a gated model."""
-    steps = (f"the account of your token has no access yet: log in, open {page}, accept the licence and wait for the "
-             "approval" if has_token else
-             f"no token is set: log in, open {page}, click 'Agree and access repository', make a token with read access on "
-             "https://huggingface.co/settings/tokens and set HF_TOKEN to it")
+    steps = (f"is gated, and the account of your token has no access yet: log in, open {page}, accept the licence and wait "
+             "for the approval" if has_token else
+             f"is gated, and no token is set: log in, open {page}, click 'Agree and access repository', make a token with "
+             "read access on https://huggingface.co/settings/tokens and set HF_TOKEN to it")
     ungated = "; or set model='NousResearch/Meta-Llama-3.1-8B', an ungated copy" if "Llama-3.1-8B" in model else ""
-    return f"{model} is gated, and {steps}{ungated}."
+    return f"{model} {steps}{ungated}."
 
 
 def check_vllm(p: Profile) -> str:
