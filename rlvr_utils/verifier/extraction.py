@@ -71,6 +71,8 @@ def _last_box(text: str, start: int) -> Box | None:
                 found.append((match.end(), Box(unbraced[1].rstrip(".,;:!?`*'\""))))
             elif word:
                 mention, word_end = Box(word[1].rstrip(".,;:!?`*'\"") or None, "the last box is empty"), word.end()
+            elif not text[match.end():match.end() + 99].strip():
+                opened.append(match.end())  # the response ends here: it was cut off
     unclosed = Box(None, "the last box is never closed")
     found += [(begin, unclosed) for begin in opened if begin is not None]
     return max(found, key=lambda place: place[0])[1] if found else mention
