@@ -45,7 +45,8 @@ BOXED_RISE, FLAT = 0.2, 0.05
 #: How TRL calls what vLLM and the trained model differ by.
 LOGP_DIFFERENCE, RATIO = "sampling/sampling_logp_difference/mean", "sampling/importance_sampling_ratio/mean"
 #: vLLM samples with its own arithmetic, so TRL weighs each token by the ratio of the two probabilities, 1 on average.
-#: Mean difference of log-probs, nats per token, and mean ratio, from which they are no longer one model.
+#: Mean difference of log-probs, nats per token, and mean ratio, from which they are no longer one model. Healthy in
+#: bfloat16, with vLLM on a CPU: 0.002 (MiniLlama) to 0.037 (SmolLM2-135M), and a ratio of 1.00. (A GPU: not run.)
 APART, LOW_RATIO, LOST_RATIO = 0.1, 0.5, 0.1
 #: Steps with a learning signal after which an adapter that never moved will not move any more.
 STILL = 5

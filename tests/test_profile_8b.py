@@ -132,6 +132,15 @@ def test_the_readme_counts_the_responses_of_the_profile() -> None:
     assert p.max_steps * p.prompts_per_step == pytest.approx(7_500, abs=p.prompts_per_step + 10), "one pass"
 
 
+def test_the_readmes_first_run_goes_on_with_the_line_that_it_names() -> None:
+    text = (REPO / "README.md").read_text(encoding="utf-8")
+    lines = [re.search(pattern, text)[1] for pattern in (r"Add `(--set max_steps=30 [^`]*)`",
+                                                         r"`rlvr train --profile llama-8b --extend (--set [^`]*)`")]
+    first, then = (get_profile("llama-8b", **dict(re.findall(r"--set (\w+)=(\d+)", line))) for line in lines)
+    apart = [name for name, value in first.to_dict().items() if then.to_dict()[name] != value]
+    assert apart == ["max_steps"], "another setting would be refused: its evaluations could not be compared"
+
+
 @pytest.mark.parametrize("name", PROFILES)
 @pytest.mark.parametrize("vllm", [False, True])
 def test_every_profile_builds_its_complete_trl_and_peft_configuration(name, vllm, monkeypatch, tmp_path: Path) -> None:
