@@ -231,7 +231,7 @@ def ends_of(tree: Tree) -> list[Tree]:
         raise Unreadable("several unknowns")
     if kind in ("cup", "cap", "setminus") or _joins_relations(tree):
         return [end for part in tree[1] for end in ends_of(part)]
-    if kind == "rel" and tree[1] == ("in",):
+    if kind == "rel" and tree[1] == ("in",) and tree[2][0][0] == "sym":
         return ends_of(tree[2][1])
     ends = [side for side in tree[2] if side[0] != "sym"] if kind == "rel" and set(tree[1]) <= _PLACED.keys() else []
     if not ends or len(ends) != len(tree[2]) - 1:

@@ -27,7 +27,7 @@ _ONE_ARGUMENT = {
     "abs": "(u^2)^{1/2}",
 }
 _TWO_ARGUMENTS = {
-    "root": r"u^{1/v}", "log": r"\frac{\ln u}{\ln v}", "ln": r"\frac{\ln u}{\ln v}",
+    "root": r"u^{1/v}", "log": r"\frac{\ln u}{\ln v}", "lg": r"\frac{\ln u}{\ln v}", "ln": r"\frac{\ln u}{\ln v}",
     "mod": r"u - v\lfloor\frac{u}{v}\rfloor", "max": r"\frac{u + v + |u - v|}{2}", "min": r"\frac{u + v - |u - v|}{2}",
 }
 DEFINITIONS = {(name, count): parse(text) for count, table in ((1, _ONE_ARGUMENT), (2, _TWO_ARGUMENTS))

@@ -13,7 +13,7 @@ MAX_SUFFIXES = 4
 #: Most entries of a list that are compared in any order, and most terms that a sum sign is written out to.
 MAX_ITEMS = 24
 MAX_SUM = 40
-#: Most parts of an expression whose functions are written out (``\\tan`` is a quotient).
+#: Most parts of an expression whose functions are written out (a tangent is a quotient).
 MAX_NODES = 2_000
 #: Largest integer that is ever built, in bits (2004! has 19,000), and largest n in n!.
 MAX_BITS = 60_000
