@@ -33,7 +33,7 @@ help:
 	@echo 'make test-vllm       our code through real vLLM for CPUs (Linux; its environment takes some minutes, once)'
 	@echo 'make test-resume     kill a small training run 20 times and compare every bit with one that was not: some minutes'
 	@echo 'make venv            only make the environment, in $(VENV)/'
-	@echo 'make lint            only the linter'
+	@echo 'make lint            only the linter and the check of the format'
 	@echo 'make clean           remove runs/course and caches (training runs and the environment stay)'
 	@echo 'longer studies:      make $(STUDIES)  (ARGS=... goes to the script)'
 	@echo 'variables:           PROFILE=$(PROFILE)  PYTHON=$(PYTHON)  TORCH_INDEX=$(TORCH_INDEX)'
@@ -73,6 +73,7 @@ figure: venv
 
 lint: venv
 	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
 
 # Two at a time, each with one thread of PyTorch: half the time on two cores. Files stay whole, for their fixtures.
 test: lint

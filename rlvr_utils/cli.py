@@ -49,20 +49,32 @@ def command_line() -> argparse.ArgumentParser:
     for command in (doctor_, course_, train_):
         command.add_argument("--profile", help="what to run and where (default: mini)")
     for command in (profile_, doctor_, course_, train_):
-        command.add_argument("--config", metavar="FILE.yaml",
-                             help="settings from a file, as `rlvr profile` prints them; --set wins over it")
+        command.add_argument(
+            "--config", metavar="FILE.yaml", help="settings from a file, as `rlvr profile` prints them; --set wins over it"
+        )
     for command in (doctor_, course_, train_):
         command.add_argument("--seed", type=int, help="(default: 0)")
     for command in (doctor_, course_, train_):
         command.add_argument("--output-dir", metavar="FOLDER", help="where the results go")
     for command in (profile_, doctor_, course_, train_, evaluate_):
-        command.add_argument("--set", metavar="KEY=VALUE", type=setting, action="append", default=[],
-                             dest="settings", help="override a setting; may be given several times")
+        command.add_argument(
+            "--set",
+            metavar="KEY=VALUE",
+            type=setting,
+            action="append",
+            default=[],
+            dest="settings",
+            help="override a setting; may be given several times",
+        )
     for command in (doctor_, train_):
-        command.add_argument("--extend", action="store_true",
-                             help="let a run that has begun, or ended, go on to a larger max_steps")
-    doctor_.add_argument("--trainability", action="store_true",
-                         help="sample the base model on training problems: is there anything to learn from?")
+        command.add_argument(
+            "--extend", action="store_true", help="let a run that has begun, or ended, go on to a larger max_steps"
+        )
+    doctor_.add_argument(
+        "--trainability",
+        action="store_true",
+        help="sample the base model on training problems: is there anything to learn from?",
+    )
     doctor_.add_argument("--timing", action="store_true", help="run three real steps and project the hours of the whole run")
     doctor_.add_argument("--dollars-per-hour", type=float, metavar="X", help="what the machine costs: --timing with a price")
     evaluate_.epilog = f"Settings: {', '.join(EVALUATION)}."

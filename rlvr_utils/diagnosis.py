@@ -113,7 +113,7 @@ class Record:
 
     def recent(self, name: str) -> float:
         """The metric's mean over the window; nan as long as that is not full, which no comparison passes."""
-        values = self.values(name)[-self.window:]
+        values = self.values(name)[-self.window :]
         return sum(values) / self.window if len(values) == self.window else math.nan
 
 
@@ -133,9 +133,13 @@ def not_a_number(record: Record) -> Finding | None:
     bad = [name for name in ("loss", "grad_norm") if name in record.metrics[-1] and not finite(record.metrics[-1][name])]
     if not bad:
         return None
-    return Finding(NOT_A_NUMBER, "stop", record.step,
-                   f"{' and '.join(bad)} became NaN or infinite at learning rate {record.profile.learning_rate}.",
-                   "Lower learning_rate tenfold (or updates_per_generation to 1) and train again; this step is not saved.")
+    return Finding(
+        NOT_A_NUMBER,
+        "stop",
+        record.step,
+        f"{' and '.join(bad)} became NaN or infinite at learning rate {record.profile.learning_rate}.",
+        "Lower learning_rate tenfold (or updates_per_generation to 1) and train again; this step is not saved.",
+    )
 
 
 def no_signal(record: Record) -> Finding | None:
@@ -144,17 +148,29 @@ def no_signal(record: Record) -> Finding | None:
     if len(equal) < record.window or min(equal) < 1:
         return None
     if not rewards:
-        return Finding("no signal", "stop", record.step,
-                       f"In {len(equal)} steps no response got a reward: the reward gave None for every one.",
-                       "Check the reward function, and whether the rows have what it needs, such as a ground truth.")
+        return Finding(
+            "no signal",
+            "stop",
+            record.step,
+            f"In {len(equal)} steps no response got a reward: the reward gave None for every one.",
+            "Check the reward function, and whether the rows have what it needs, such as a ground truth.",
+        )
     solved = rewards[-1] > SOLVED * record.pays
-    advice = ("The problems are solved already: take harder ones." if solved else
-              "Read the responses in rollouts/train.jsonl.gz and check the reward function; if it is right, the model "
-              "never succeeds: take easier problems, more shots or a larger group_size "
-              "(`rlvr doctor --trainability` measures it beforehand).")
-    return Finding("no signal", "stop", record.step,
-                   f"In {len(equal)} steps the reward never varied within any group (it is {rewards[-1]:.2f} on average), "
-                   "so every advantage was 0 and nothing could be learned.", advice)
+    advice = (
+        "The problems are solved already: take harder ones."
+        if solved
+        else "Read the responses in rollouts/train.jsonl.gz and check the reward function; if it is right, the model "
+        "never succeeds: take easier problems, more shots or a larger group_size "
+        "(`rlvr doctor --trainability` measures it beforehand)."
+    )
+    return Finding(
+        "no signal",
+        "stop",
+        record.step,
+        f"In {len(equal)} steps the reward never varied within any group (it is {rewards[-1]:.2f} on average), "
+        "so every advantage was 0 and nothing could be learned.",
+        advice,
+    )
 
 
 def groups_equal(record: Record) -> Finding | None:
@@ -163,12 +179,20 @@ def groups_equal(record: Record) -> Finding | None:
     if not equal >= EQUAL or min(record.values("frac_reward_zero_std")) == 1:
         return None
     solved = reward >= SOLVED * record.pays
-    advice = ("The problems are solved: more steps cost and teach nothing; take harder problems." if solved else
-              "Read the latest responses and check the reward function; if the model has broken or settled on one answer "
-              "to each problem, train again with a lower learning_rate.")
-    return Finding("groups equal", "stop" if equal == 1 and not solved else "warn", record.step,
-                   f"{equal:.0%} of the groups of the last {record.window} steps have one reward throughout "
-                   f"(mean {reward:.2f}), so they teach nothing.", advice)
+    advice = (
+        "The problems are solved: more steps cost and teach nothing; take harder problems."
+        if solved
+        else "Read the latest responses and check the reward function; if the model has broken or settled on one answer "
+        "to each problem, train again with a lower learning_rate."
+    )
+    return Finding(
+        "groups equal",
+        "stop" if equal == 1 and not solved else "warn",
+        record.step,
+        f"{equal:.0%} of the groups of the last {record.window} steps have one reward throughout "
+        f"(mean {reward:.2f}), so they teach nothing.",
+        advice,
+    )
 
 
 def cut_off(record: Record) -> Finding | None:
@@ -178,10 +202,14 @@ def cut_off(record: Record) -> Finding | None:
         return None
     hopeless = share >= ALL_CUT_OFF and reward < (1 - ALL_CUT_OFF) * record.pays
     limit = record.profile.max_completion_length
-    return Finding("cut off", "stop" if hopeless else "warn", record.step,
-                   f"{share:.0%} of the responses of the last {record.window} steps were cut off at {limit} tokens, "
-                   f"mostly before a box (mean reward {reward:.2f}).",
-                   "Raise max_completion_length, and read a few responses to see whether they would ever end.")
+    return Finding(
+        "cut off",
+        "stop" if hopeless else "warn",
+        record.step,
+        f"{share:.0%} of the responses of the last {record.window} steps were cut off at {limit} tokens, "
+        f"mostly before a box (mean reward {reward:.2f}).",
+        "Raise max_completion_length, and read a few responses to see whether they would ever end.",
+    )
 
 
 def format_only(record: Record) -> Finding | None:
@@ -195,18 +223,25 @@ def format_only(record: Record) -> Finding | None:
     if boxed < BOXED_RISE or not finite(last.get(measure)) or last[measure] - first[measure] >= FLAT:
         return None
     name = "the share of right answers among them" if measure == "accuracy_if_boxed" else "accuracy"
-    return Finding("format only", "warn", record.step,
-                   f"Boxed answers rose from {first['boxed_rate']:.2f} to {last['boxed_rate']:.2f}, while {name} went "
-                   f"from {first[measure]:.2f} to {last[measure]:.2f}: so far the model has learned the form only.",
-                   "Wait for the next evaluation; if that does not change, take problems it solves more often, more "
-                   "samples a problem, or exemplars in the prompt, which give the form for nothing.")
+    return Finding(
+        "format only",
+        "warn",
+        record.step,
+        f"Boxed answers rose from {first['boxed_rate']:.2f} to {last['boxed_rate']:.2f}, while {name} went "
+        f"from {first[measure]:.2f} to {last[measure]:.2f}: so far the model has learned the form only.",
+        "Wait for the next evaluation; if that does not change, take problems it solves more often, more "
+        "samples a problem, or exemplars in the prompt, which give the form for nothing.",
+    )
 
 
 def own_evaluations(record: Record) -> list[Mapping]:
     """The sampled evaluations of the first split at the run's own number of shots, in order."""
     p = record.profile
-    return [row for row in record.evaluations
-            if row["decoding"] == "sampled" and row["shots"] == p.shots and row["split"] == p.eval_splits[0]]
+    return [
+        row
+        for row in record.evaluations
+        if row["decoding"] == "sampled" and row["shots"] == p.shots and row["split"] == p.eval_splits[0]
+    ]
 
 
 def entropy_collapse(record: Record) -> Finding | None:
@@ -215,10 +250,14 @@ def entropy_collapse(record: Record) -> Finding | None:
     reward, equal = record.recent("reward"), record.recent("frac_reward_zero_std")
     if not entropy or not now < COLLAPSED * entropy[0] or not reward < SOLVED * record.pays:
         return None
-    return Finding("entropy collapse", "stop" if equal >= SOLVED else "warn", record.step,
-                   f"Entropy fell from {entropy[0]:.3f} to {now:.4f} nats a token with the mean reward at {reward:.2f}: "
-                   f"the model has stopped exploring ({equal:.0%} of its groups teach nothing).",
-                   "Train again with a learning_rate three to ten times lower, or with a KL term (beta=0.01).")
+    return Finding(
+        "entropy collapse",
+        "stop" if equal >= SOLVED else "warn",
+        record.step,
+        f"Entropy fell from {entropy[0]:.3f} to {now:.4f} nats a token with the mean reward at {reward:.2f}: "
+        f"the model has stopped exploring ({equal:.0%} of its groups teach nothing).",
+        "Train again with a learning_rate three to ten times lower, or with a KL term (beta=0.01).",
+    )
 
 
 def kl_runaway(record: Record) -> Finding | None:
@@ -226,10 +265,14 @@ def kl_runaway(record: Record) -> Finding | None:
     kl = record.recent("kl")
     if not kl > FAR:
         return None
-    return Finding("KL runaway", "stop" if kl > GONE else "warn", record.step,
-                   f"The KL divergence from the base model is {kl:.2f} nats a token over the last {record.window} steps "
-                   f"(first step: {record.values('kl')[0]:.3f}).",
-                   "Lower learning_rate three- to tenfold, or raise beta; read some responses before anything else.")
+    return Finding(
+        "KL runaway",
+        "stop" if kl > GONE else "warn",
+        record.step,
+        f"The KL divergence from the base model is {kl:.2f} nats a token over the last {record.window} steps "
+        f"(first step: {record.values('kl')[0]:.3f}).",
+        "Lower learning_rate three- to tenfold, or raise beta; read some responses before anything else.",
+    )
 
 
 def samplers_apart(record: Record) -> Finding | None:
@@ -237,27 +280,39 @@ def samplers_apart(record: Record) -> Finding | None:
     difference, ratio = record.recent(LOGP_DIFFERENCE), record.recent(RATIO)
     if not (difference >= APART or ratio < LOW_RATIO):
         return None
-    return Finding("samplers apart", "stop" if ratio < LOST_RATIO else "warn", record.step,
-                   f"vLLM's log-probabilities differ from the trained model's by {difference:.3f} nats per token over the "
-                   f"last {record.window} steps, and the mean importance ratio, which should be 1, is {ratio:.2f} "
-                   "(it is the weight of a sampled token, at most 2).",
-                   "Check that vLLM serves this very model in the same precision, or train again with use_vllm=never.")
+    return Finding(
+        "samplers apart",
+        "stop" if ratio < LOST_RATIO else "warn",
+        record.step,
+        f"vLLM's log-probabilities differ from the trained model's by {difference:.3f} nats per token over the "
+        f"last {record.window} steps, and the mean importance ratio, which should be 1, is {ratio:.2f} "
+        "(it is the weight of a sampled token, at most 2).",
+        "Check that vLLM serves this very model in the same precision, or train again with use_vllm=never.",
+    )
 
 
 def still_weights(record: Record) -> Finding | None:
     """There is a learning signal, and yet no weight moves: the silent failure of LoRA."""
-    rows = [row for row in record.metrics if finite(row.get("grad_norm"))
-            and finite(row.get("frac_reward_zero_std")) and row["frac_reward_zero_std"] < 1]
+    rows = [
+        row
+        for row in record.metrics
+        if finite(row.get("grad_norm")) and finite(row.get("frac_reward_zero_std")) and row["frac_reward_zero_std"] < 1
+    ]
     moved = [row["grad_norm"] * row.get("learning_rate", 1) for row in rows[-STILL:]]
     if len(moved) < STILL or any(moved):
         return None
     rate = all(row["grad_norm"] for row in rows[-STILL:])
-    return Finding("weights do not move", "stop", record.step,
-                   f"Groups differ in reward, but {'the learning rate' if rate else 'the gradient'} was exactly 0 in "
-                   f"the last {STILL} of those steps.",
-                   "Look at learning_rate and lr_schedule." if rate else
-                   "Check that the adapter is trained: lora_targets, requires_grad of its A and B "
-                   "(count_parameters), and lora_movement after a step.")
+    return Finding(
+        "weights do not move",
+        "stop",
+        record.step,
+        f"Groups differ in reward, but {'the learning rate' if rate else 'the gradient'} was exactly 0 in "
+        f"the last {STILL} of those steps.",
+        "Look at learning_rate and lr_schedule."
+        if rate
+        else "Check that the adapter is trained: lora_targets, requires_grad of its A and B "
+        "(count_parameters), and lora_movement after a step.",
+    )
 
 
 def reward_falls(record: Record) -> Finding | None:
@@ -274,16 +329,29 @@ def reward_falls(record: Record) -> Finding | None:
     chance = ERRORS * math.sqrt(2 * max(best * (1 - best), 0) / groups)
     if best - now < max(FALLEN * best, chance) or best <= 0:
         return None
-    return Finding("reward falls", "stop" if best - now >= LOST * best else "warn", record.step,
-                   f"The mean reward of {n} steps fell from {best * record.pays:.2f} at its best to "
-                   f"{now * record.pays:.2f}.",
-                   "Check that the reward function still works, and read the latest responses; then train again "
-                   "with a lower learning_rate.")
+    return Finding(
+        "reward falls",
+        "stop" if best - now >= LOST * best else "warn",
+        record.step,
+        f"The mean reward of {n} steps fell from {best * record.pays:.2f} at its best to {now * record.pays:.2f}.",
+        "Check that the reward function still works, and read the latest responses; then train again "
+        "with a lower learning_rate.",
+    )
 
 
 #: Causes before their effects: the first one that stops a run is the one it is told.
-RULES: tuple[Rule, ...] = (not_a_number, still_weights, samplers_apart, cut_off, kl_runaway, entropy_collapse, no_signal,
-                           groups_equal, reward_falls, format_only)
+RULES: tuple[Rule, ...] = (
+    not_a_number,
+    still_weights,
+    samplers_apart,
+    cut_off,
+    kl_runaway,
+    entropy_collapse,
+    no_signal,
+    groups_equal,
+    reward_falls,
+    format_only,
+)
 
 
 # --- asking them ---
@@ -298,8 +366,11 @@ def findings(record: Record) -> list[Finding]:
 def record_of(run: Run) -> Record:
     """The record of a run on disk, finished or not, without a supervised stage: it has no rewards to judge."""
     metrics, evaluations = run.metrics, run.evaluations
-    return Record(metrics[metrics["step"] > 0].to_dict("records"), evaluations[evaluations["step"] >= 0].to_dict("records"),
-                  run.profile)
+    return Record(
+        metrics[metrics["step"] > 0].to_dict("records"),
+        evaluations[evaluations["step"] >= 0].to_dict("records"),
+        run.profile,
+    )
 
 
 def prefixes(record: Record) -> Iterator[Record]:
@@ -353,7 +424,10 @@ def unfinished(run: Run) -> Finding | None:
     if run.environment.get("finished"):
         return None
     step, last = record_of(run).step, run.profile.max_steps
-    return Finding("unfinished", "warn", step,
-                   f"The run ends at step {step} of {last}: it is still going, was stopped, or died.",
-                   "If it is not going any more, start the same cell or command again: it continues from its last "
-                   "checkpoint.")
+    return Finding(
+        "unfinished",
+        "warn",
+        step,
+        f"The run ends at step {step} of {last}: it is still going, was stopped, or died.",
+        "If it is not going any more, start the same cell or command again: it continues from its last checkpoint.",
+    )

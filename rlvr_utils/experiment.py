@@ -57,8 +57,11 @@ class Arm:
 
 
 #: (adapter, learning rate) -> key of the arm that has this point of the grid already, as its seed 0.
-_ON_THE_GRID = {("lora", BEST_RATE["lora"]): "", ("none", BEST_RATE["none"]): "full",
-                ("lora", BEST_RATE["none"]): "lora-full-rate"}
+_ON_THE_GRID = {
+    ("lora", BEST_RATE["lora"]): "",
+    ("none", BEST_RATE["none"]): "full",
+    ("lora", BEST_RATE["none"]): "lora-full-rate",
+}
 
 
 def _grid_key(adapter: str, rate: float) -> str:
@@ -67,9 +70,18 @@ def _grid_key(adapter: str, rate: float) -> str:
 
 def _grid(adapter: str) -> list[Arm]:
     name = "LoRA" if adapter == "lora" else "full fine-tuning"
-    return [Arm(f"{name}, learning rate {rate:g}", "A", _grid_key(adapter, rate), 1, "which learning rate?",
-                {"adapter": adapter, "learning_rate": rate})
-            for rate in LR_GRID if (adapter, rate) not in _ON_THE_GRID]
+    return [
+        Arm(
+            f"{name}, learning rate {rate:g}",
+            "A",
+            _grid_key(adapter, rate),
+            1,
+            "which learning rate?",
+            {"adapter": adapter, "learning_rate": rate},
+        )
+        for rate in LR_GRID
+        if (adapter, rate) not in _ON_THE_GRID
+    ]
 
 
 def _long(adapter: str) -> dict:
@@ -81,25 +93,68 @@ ARMS: tuple[Arm, ...] = (
     Arm("format-only reward", "A", "format", 5, "how much of the gain is the box?", {"reward": "format"}),
     Arm("random reward", "A", "random", 5, "how much comes from training on anything at all?", {"reward": "random"}),
     Arm("fine-tuned on its own right answers", "A", "rejection", 3, "why RL at all?", {"method": "rejection"}),
-    *_grid("none"), *_grid("lora"),
-    Arm("full fine-tuning", "A", "full", 5, "is LoRA the reason for a gap?",
-        {"adapter": "none", "learning_rate": BEST_RATE["none"]}),
+    *_grid("none"),
+    *_grid("lora"),
+    Arm(
+        "full fine-tuning",
+        "A",
+        "full",
+        5,
+        "is LoRA the reason for a gap?",
+        {"adapter": "none", "learning_rate": BEST_RATE["none"]},
+    ),
     Arm("long, LoRA", "B", "long-lora", 3, "where does the curve really go?", _long("lora")),
     Arm("long, full fine-tuning", "B", "long-full", 3, "where does the curve really go?", _long("none")),
-    Arm("LoRA at full fine-tuning's learning rate", "C", "lora-full-rate", 3, "what does the usual mistake cost?",
-        {"learning_rate": BEST_RATE["none"]}),
-    *(Arm(f"LoRA rank {r}", "C", f"rank-{r}", 3, "does the rank matter?", {"lora_rank": r})
-      for r in (1, 4, 64)),  # alpha is kept: notebook 03
-    Arm("LoRA on attention only", "C", "attention", 3, "do the targets matter?",
-        {"lora_targets": ["q_proj", "k_proj", "v_proj", "o_proj"]}),
-    Arm("prompts computed anew for each response", "C", "unshared", 3, "does sharing the prefix change what is learned?",
-        {"shared_prefix": False}),
+    Arm(
+        "LoRA at full fine-tuning's learning rate",
+        "C",
+        "lora-full-rate",
+        3,
+        "what does the usual mistake cost?",
+        {"learning_rate": BEST_RATE["none"]},
+    ),
+    *(
+        Arm(f"LoRA rank {r}", "C", f"rank-{r}", 3, "does the rank matter?", {"lora_rank": r}) for r in (1, 4, 64)
+    ),  # alpha is kept: notebook 03
+    Arm(
+        "LoRA on attention only",
+        "C",
+        "attention",
+        3,
+        "do the targets matter?",
+        {"lora_targets": ["q_proj", "k_proj", "v_proj", "o_proj"]},
+    ),
+    Arm(
+        "prompts computed anew for each response",
+        "C",
+        "unshared",
+        3,
+        "does sharing the prefix change what is learned?",
+        {"shared_prefix": False},
+    ),
     Arm("trained at 4 shots", "C", "4shot", 3, "what is left when the prompt supplies the format?", {"shots": 4}),
-    *(Arm(f"groups of {g}", "C", f"group-{g}", 3, "many problems or many samples?",
-          {"group_size": g, "prompts_per_step": 128 // g}) for g in (4, 16)),
-    *(Arm(f"4 updates per generation, {loss}", "C", f"offpolicy-{loss}", 3, "does the loss matter off-policy?",
-          {"updates_per_generation": 4, "loss_type": loss} | ({"epsilon_high": 5.0} if loss == "cispo" else {}))
-      for loss in ("grpo", "dr_grpo", "dapo", "cispo")),
+    *(
+        Arm(
+            f"groups of {g}",
+            "C",
+            f"group-{g}",
+            3,
+            "many problems or many samples?",
+            {"group_size": g, "prompts_per_step": 128 // g},
+        )
+        for g in (4, 16)
+    ),
+    *(
+        Arm(
+            f"4 updates per generation, {loss}",
+            "C",
+            f"offpolicy-{loss}",
+            3,
+            "does the loss matter off-policy?",
+            {"updates_per_generation": 4, "loss_type": loss} | ({"epsilon_high": 5.0} if loss == "cispo" else {}),
+        )
+        for loss in ("grpo", "dr_grpo", "dapo", "cispo")
+    ),
 )
 
 
@@ -126,8 +181,17 @@ def arms_made(root: str | Path = REFERENCE_RUNS) -> tuple[pd.DataFrame, list[str
             missing.append(arm.name)
             continue
         accuracy = _change_of(runs)
-        rows.append((arm.tier, arm.name, arm.question, len(runs), percent(accuracy.before), percent(accuracy.after),
-                     points(accuracy.change)))
+        rows.append(
+            (
+                arm.tier,
+                arm.name,
+                arm.question,
+                len(runs),
+                percent(accuracy.before),
+                percent(accuracy.after),
+                points(accuracy.change),
+            )
+        )
     return pd.DataFrame(rows, columns=["tier", "arm", "question", "seeds", "before", "after", "change (points)"]), missing
 
 
@@ -198,20 +262,24 @@ _CLAIMS = {
         "The model clearly improved.",
         "Tulu 3 8B, MATH 4-shot flex: 42.0 before RLVR (DPO), 43.7 after PPO, 47.8 after GRPO (Tulu 3.1); "
         "several settings differ between the last two.",
-        "MATH-500 before and after, same scoring, paired over problems, at least three seeds."),
+        "MATH-500 before and after, same scoring, paired over problems, at least three seeds.",
+    ),
     "projection": (
         "A quarter of the training projects to about 0.36 after 12 epochs.",
         "ScaleRL fits a sigmoid to half of a run, its noisy start dropped, and checks it at the end.",
-        "Train to the end, in one unit: an epoch of PPO is one sample a problem, one of GRPO a group."),
+        "Train to the end, in one unit: an epoch of PPO is one sample a problem, one of GRPO a group.",
+    ),
     "lora": (
         'It falls short of 0.44 "likely due to LoRA".',
         "For: GRPO with LoRA failed on SVAMP (S-GRPO). Against: rank 1 matches full tuning at ten times the "
         "learning rate (LoRA Without Regret); 13 parameters carry RL far (TinyLoRA).",
-        "Full tuning and LoRA from the same checkpoint, equal samples, each at its own best learning rate."),
+        "Full tuning and LoRA from the same checkpoint, equal samples, each at its own best learning rate.",
+    ),
     "cogent": (
         "Wrong answers were largely cogent.",
         "No rate with a definition and an interval was found.",
-        "A random hundred wrong responses, steps graded blind by two readers, with their agreement."),
+        "A random hundred wrong responses, steps graded blind by two readers, with their agreement.",
+    ),
 }
 
 

@@ -38,8 +38,19 @@ DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 FLOAT32, FLOAT64 = 4, 8
 PHASES = ("rollout", "update", "evaluation")
 #: In the order in which they are stacked: what stays all the time first.
-PARTS = ("weights", "reference", "adapter", "optimizer", "vLLM", "gradients", "activations", "log-probs", "KV cache",
-         "generation", "overhead")
+PARTS = (
+    "weights",
+    "reference",
+    "adapter",
+    "optimizer",
+    "vLLM",
+    "gradients",
+    "activations",
+    "log-probs",
+    "KV cache",
+    "generation",
+    "overhead",
+)
 
 # TRL's tile of logits: this many tokens by this many entries of the vocabulary (kernels/chunked_logprob.py).
 TILE_TOKENS, TILE_VOCABULARY = 4096, 32768
@@ -49,8 +60,15 @@ CUDA_CONTEXT, FRAGMENTATION = 0.6 * GIB, 0.05
 VLLM_WORKSPACE = 1.5 * GIB
 
 # Which tensor each linear layer reads: layers that read the same one can share a saved copy.
-READS = {"q_proj": "norm 1", "k_proj": "norm 1", "v_proj": "norm 1", "o_proj": "attention",
-         "gate_proj": "norm 2", "up_proj": "norm 2", "down_proj": "product"}
+READS = {
+    "q_proj": "norm 1",
+    "k_proj": "norm 1",
+    "v_proj": "norm 1",
+    "o_proj": "attention",
+    "gate_proj": "norm 2",
+    "up_proj": "norm 2",
+    "down_proj": "product",
+}
 
 
 @dataclass(frozen=True)
@@ -109,8 +127,14 @@ class Workload:
         return self.prompts * self.prompt**2 + (1 if self.prompts == 1 else self.rows) * self.completion * both
 
 
-def estimate(p: Profile, config: PretrainedConfig | None = None, *, gpu: float | None = None,
-             prompt_tokens: int | None = None, completion_tokens: int | None = None) -> MemoryEstimate:
+def estimate(
+    p: Profile,
+    config: PretrainedConfig | None = None,
+    *,
+    gpu: float | None = None,
+    prompt_tokens: int | None = None,
+    completion_tokens: int | None = None,
+) -> MemoryEstimate:
     """What a run of profile ``p`` needs.
 
     Args:
@@ -132,7 +156,8 @@ def estimate(p: Profile, config: PretrainedConfig | None = None, *, gpu: float |
         "rollout": {} if elsewhere else sampling_bytes(p, config, rollouts),
         "update": update_bytes(p, config, Workload(p.micro_batch, *lengths, prompts=once), gpu is not None),
         # Several processes do not ask a server: their model samples evaluations itself, so that is counted.
-        "evaluation": {} if elsewhere and not p.vllm_server else sampling_bytes(p, config, Workload(p.eval_batch, *lengths))}
+        "evaluation": {} if elsewhere and not p.vllm_server else sampling_bytes(p, config, Workload(p.eval_batch, *lengths)),
+    }
     return MemoryEstimate({name: with_overhead(always | parts, gpu) for name, parts in phases.items()})
 
 
@@ -175,8 +200,12 @@ def resident_bytes(p: Profile, config: PretrainedConfig) -> dict[str, float]:
     weights = parameter_count(config) * DTYPE_BYTES[p.dtype]
     count, size = trained(p, config)
     lora = p.adapter == "lora"
-    return {"weights": weights, "adapter": count * size if lora else 0, "optimizer": 2 * count * size,
-            "reference": weights if p.beta and not lora else 0}
+    return {
+        "weights": weights,
+        "adapter": count * size if lora else 0,
+        "optimizer": 2 * count * size,
+        "reference": weights if p.beta and not lora else 0,
+    }
 
 
 def kv_bytes_per_token(p: Profile, config: PretrainedConfig) -> int:
@@ -214,8 +243,10 @@ def sampling_bytes(p: Profile, config: PretrainedConfig, load: Workload) -> dict
     """
     size, per_token = DTYPE_BYTES[p.dtype], kv_bytes_per_token(p, config)
     prompts = load.rows if load.prompts is None else load.prompts
-    prefill = {"KV cache": prompts * (load.prompt + ROOM) * per_token,
-               "generation": prompts * load.prompt * prefill_bytes(p, config)}
+    prefill = {
+        "KV cache": prompts * (load.prompt + ROOM) * per_token,
+        "generation": prompts * load.prompt * prefill_bytes(p, config),
+    }
     cache = load.rows * room_for(load) * per_token
     # The logits in the model's dtype; in float64 themselves, over the temperature, as probabilities, cumulated.
     sampler = load.rows * config.vocab_size * (size + 4 * FLOAT64)
@@ -258,8 +289,7 @@ def update_bytes(p: Profile, config: PretrainedConfig, load: Workload, on_gpu: b
     last_norm = 3 * load.tokens * config.hidden_size * FLOAT32  # its input, its output and its gradient
     backward = 2 * load.tokens * inner_size(config) * width  # gradients of silu(gate) and of up
     head = log_prob_bytes(p, config, load, on_gpu)
-    return {"gradients": count * size, "activations": kept + last_norm + max(0, again + backward - head),
-            "log-probs": head}
+    return {"gradients": count * size, "activations": kept + last_norm + max(0, again + backward - head), "log-probs": head}
 
 
 def saved_per_token(p: Profile, config: PretrainedConfig) -> float:
@@ -300,8 +330,9 @@ def log_prob_bytes(p: Profile, config: PretrainedConfig, load: Workload, on_gpu:
     """
     scored = load.rows * load.completion if on_gpu else load.tokens
     rows = min(scored, TILE_TOKENS)
-    tile = rows * (TILE_VOCABULARY * DTYPE_BYTES[p.dtype] if on_gpu
-                   else 8.25 * min(config.vocab_size, TILE_VOCABULARY) * FLOAT32)
+    tile = rows * (
+        TILE_VOCABULARY * DTYPE_BYTES[p.dtype] if on_gpu else 8.25 * min(config.vocab_size, TILE_VOCABULARY) * FLOAT32
+    )
     return scored * config.hidden_size * (DTYPE_BYTES[p.dtype] + FLOAT32) + tile
 
 
@@ -405,8 +436,14 @@ def _divisor(batch: int, limit: int) -> int:
 # --- time ---
 
 
-def least_seconds(p: Profile, machine: Machine, config: PretrainedConfig | None = None, *,
-                  prompt_tokens: int | None = None, completion_tokens: int | None = None) -> dict[str, float]:
+def least_seconds(
+    p: Profile,
+    machine: Machine,
+    config: PretrainedConfig | None = None,
+    *,
+    prompt_tokens: int | None = None,
+    completion_tokens: int | None = None,
+) -> dict[str, float]:
     """The least seconds that one step can take on ``machine``: ``{"rollout": ..., "update": ...}``.
 
     A lower bound, not a forecast: it takes the data sheet at its word (the "roofline" of Williams et al. 2009), and no

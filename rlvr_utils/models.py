@@ -43,16 +43,29 @@ from .system.threads import watch_threads
 warnings.filterwarnings("ignore", message=".*gradient_checkpointing.* is deprecated", category=FutureWarning)
 
 LLAMA_8B = LlamaConfig(
-    vocab_size=128256, hidden_size=4096, intermediate_size=14336, num_hidden_layers=32, num_attention_heads=32,
-    num_key_value_heads=8, max_position_embeddings=131072, tie_word_embeddings=False)
+    vocab_size=128256,
+    hidden_size=4096,
+    intermediate_size=14336,
+    num_hidden_layers=32,
+    num_attention_heads=32,
+    num_key_value_heads=8,
+    max_position_embeddings=131072,
+    tie_word_embeddings=False,
+)
 QWEN_HALF_B = Qwen2Config(
-    vocab_size=151936, hidden_size=896, intermediate_size=4864, num_hidden_layers=24, num_attention_heads=14,
-    num_key_value_heads=2, max_position_embeddings=32768, tie_word_embeddings=True)
+    vocab_size=151936,
+    hidden_size=896,
+    intermediate_size=4864,
+    num_hidden_layers=24,
+    num_attention_heads=14,
+    num_key_value_heads=2,
+    max_position_embeddings=32768,
+    tie_word_embeddings=True,
+)
 
 #: Shapes of the models that the profiles name, so that sizes can be computed without a licence or a network. (Tulu 3
 #: adds eight tokens to the vocabulary: 0.001 % of the numbers.)
-SHAPES: dict[str, PretrainedConfig] = {"Qwen/Qwen2.5-0.5B-Instruct": QWEN_HALF_B,
-                                       **dict.fromkeys(MODELS_8B, LLAMA_8B)}
+SHAPES: dict[str, PretrainedConfig] = {"Qwen/Qwen2.5-0.5B-Instruct": QWEN_HALF_B, **dict.fromkeys(MODELS_8B, LLAMA_8B)}
 
 #: Where transformers looks for weights, in its order: whole, or an index that names the files of their parts.
 WEIGHTS = (SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME, WEIGHTS_NAME, WEIGHTS_INDEX_NAME)
@@ -69,11 +82,14 @@ def load_tokenizer(profile: Profile) -> PreTrainedTokenizerBase:
     Raises:
         ValueError: it cannot be had, or has no end token.
     """
-    tokenizer = _from_hub(AutoTokenizer.from_pretrained, profile.model, padding_side="left",
-                          clean_up_tokenization_spaces=False)  # Llama 3.1 sets it, and BPE decodes exactly only without
+    tokenizer = _from_hub(
+        AutoTokenizer.from_pretrained, profile.model, padding_side="left", clean_up_tokenization_spaces=False
+    )  # Llama 3.1 sets it, and BPE decodes exactly only without
     if tokenizer.eos_token_id is None:
-        raise ValueError(f"The tokenizer of {profile.model} has no end token, so no response could ever end. Name one as "
-                         "eos_token in its tokenizer_config.json.")
+        raise ValueError(
+            f"The tokenizer of {profile.model} has no end token, so no response could ever end. Name one as "
+            "eos_token in its tokenizer_config.json."
+        )
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
@@ -104,15 +120,20 @@ def from_files(name: str, **options) -> PreTrainedModel:
     if folder := local_folder(name):
         read_generation(folder)
     with silent_loading():  # of what transformers would report on tensors, the first is named below
-        model, found = _from_hub(AutoModelForCausalLM.from_pretrained, name, output_loading_info=True,
-                                 ignore_mismatched_sizes=True, **options)
+        model, found = _from_hub(
+            AutoModelForCausalLM.from_pretrained, name, output_loading_info=True, ignore_mismatched_sizes=True, **options
+        )
     if other := sorted(found["mismatched_keys"]):
         tensor, stored, needed = other[0]
-        raise ValueError(f"The weights of {name} are not those of its config.json: {tensor} has the shape {list(stored)}, "
-                         f"not {list(needed)}. Take both from one model.")
+        raise ValueError(
+            f"The weights of {name} are not those of its config.json: {tensor} has the shape {list(stored)}, "
+            f"not {list(needed)}. Take both from one model."
+        )
     if missing := sorted(found["missing_keys"]):
-        raise ValueError(f"{len(missing)} tensors of {name} are not in its files, the first is {missing[0]}: download or "
-                         "copy it again, or take weights and config.json from one model.")
+        raise ValueError(
+            f"{len(missing)} tensors of {name} are not in its files, the first is {missing[0]}: download or "
+            "copy it again, or take weights and config.json from one model."
+        )
     return model
 
 
@@ -141,8 +162,10 @@ def empty_model(config: PretrainedConfig) -> PreTrainedModel:
         with torch.device("meta"):
             return AutoModelForCausalLM.from_config(config)
     except ValueError as error:
-        raise ValueError(f"Models of type {config.model_type!r} do not continue a text, as far as transformers knows: take "
-                         "a causal language model.") from error
+        raise ValueError(
+            f"Models of type {config.model_type!r} do not continue a text, as far as transformers knows: take "
+            "a causal language model."
+        ) from error
 
 
 def _from_hub(load, name: str, **options):
@@ -163,13 +186,17 @@ def check_vocabulary(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel,
     """
     rows, largest = model.get_input_embeddings().num_embeddings, vocabulary_size(tokenizer)
     if largest > rows:
-        raise ValueError(f"The tokenizer of {name} has token ids up to {largest - 1}, and its model's embedding only {rows} "
-                         "rows. Take tokenizer and model from one place, or leave out the tokens that were added.")
+        raise ValueError(
+            f"The tokenizer of {name} has token ids up to {largest - 1}, and its model's embedding only {rows} "
+            "rows. Take tokenizer and model from one place, or leave out the tokens that were added."
+        )
     ends = model.generation_config.eos_token_id
     for end in ends if isinstance(ends, list) else [ends]:
         if end is not None and (isinstance(end, bool) or not isinstance(end, int) or not 0 <= end < rows):
-            raise ValueError(f"The generation_config.json or config.json of {name} has eos_token_id={end!r}, which is no "
-                             f"token id of the model. Set it to {tokenizer.eos_token_id}, the tokenizer's.")
+            raise ValueError(
+                f"The generation_config.json or config.json of {name} has eos_token_id={end!r}, which is no "
+                f"token id of the model. Set it to {tokenizer.eos_token_id}, the tokenizer's."
+            )
 
 
 def vocabulary_size(tokenizer: PreTrainedTokenizerBase) -> int:
@@ -207,8 +234,10 @@ def check_weights(folder: Path) -> dict[str, tuple[int, ...]]:
         names = sorted(set(places.values()))
         missing = [name for name in names if not (folder / name).is_file()]
         if missing or not names:
-            raise ValueError(f"{len(missing)} of the {len(names)} files that {folder / first} names are not there"
-                             f"{', the first is ' + missing[0] if missing else ''}. {AGAIN}")
+            raise ValueError(
+                f"{len(missing)} of the {len(names)} files that {folder / first} names are not there"
+                f"{', the first is ' + missing[0] if missing else ''}. {AGAIN}"
+            )
     search = sum((folder / name).stat().st_size for name in names) <= SEARCHED
     return {tensor: shape for name in names for tensor, shape in check_file(folder / name, search).items()}
 
@@ -242,8 +271,9 @@ def refuse_infinite(weights: Mapping[str, torch.Tensor], where: str) -> None:
     for name, weight in weights.items():
         if weight.is_floating_point() and weight.element_size() > 1 and weight.numel():  # smallest and largest: no copies
             if not torch.stack(weight.detach().aminmax()).isfinite().all():
-                raise ValueError(f"{name} in {where} holds NaN or infinite numbers, so the model can compute nothing. "
-                                 f"{AGAIN}")
+                raise ValueError(
+                    f"{name} in {where} holds NaN or infinite numbers, so the model can compute nothing. {AGAIN}"
+                )
 
 
 def read_json(file: Path) -> dict:
@@ -275,8 +305,9 @@ def explain_adapter(folder: Path) -> str:
     """A sentence where somebody gave an adapter for a model; else nothing."""
     if not (folder / "adapter_config.json").is_file():
         return ""
-    return (" It is an adapter. `rlvr export RUN NEW_FOLDER` merges a run's adapter into its base model: give NEW_FOLDER "
-            "here.")
+    return (
+        " It is an adapter. `rlvr export RUN NEW_FOLDER` merges a run's adapter into its base model: give NEW_FOLDER here."
+    )
 
 
 def loading_advice(error: Exception, name: str) -> str:
@@ -291,8 +322,10 @@ def loading_advice(error: Exception, name: str) -> str:
         return "HF_HUB_OFFLINE is set, and the model is not in the hub's cache: unset it, or give a local folder."
     if re.search(r"gated repo|\b40[13] Client Error|\b40[13] Forbidden|\b401 Unauthorized", text):
         ungated = ", or set model='NousResearch/Meta-Llama-3.1-8B', an ungated copy" if "Llama-3.1-8B" in name else ""
-        return (f"Open https://huggingface.co/{name} and accept its licence, then set HF_TOKEN to a token of that account "
-                f"(a wrong or expired one is refused as none is){ungated}.")
+        return (
+            f"Open https://huggingface.co/{name} and accept its licence, then set HF_TOKEN to a token of that account "
+            f"(a wrong or expired one is refused as none is){ungated}."
+        )
     if "trust_remote_code" in text:
         return "It brings code of its own, which is never run here: take a model that transformers knows."
     return "Check the name and the network, or give the path of a local folder with the model's files."
@@ -321,8 +354,13 @@ def lora_config(profile: Profile) -> LoraConfig | None:
     """PEFT's configuration for this profile, or None for full fine-tuning."""
     if profile.adapter == "none":
         return None
-    return LoraConfig(r=profile.lora_rank, lora_alpha=profile.lora_alpha, lora_dropout=0.0,
-                      target_modules=peft_targets(profile.lora_targets), task_type="CAUSAL_LM")
+    return LoraConfig(
+        r=profile.lora_rank,
+        lora_alpha=profile.lora_alpha,
+        lora_dropout=0.0,
+        target_modules=peft_targets(profile.lora_targets),
+        task_type="CAUSAL_LM",
+    )
 
 
 def peft_targets(targets: Sequence[str]) -> str | list[str]:
@@ -349,8 +387,11 @@ def linear_layers(model: torch.nn.Module) -> list[str]:
     Under an adapter they keep their names: what PEFT puts inside of a layer is not listed.
     """
     head = getattr(model, "get_output_embeddings", lambda: None)()
-    names = [name for name, module in model.named_modules()
-             if isinstance(module, (torch.nn.Linear, Conv1D)) and module is not head and ".lora_" not in name]
+    names = [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, (torch.nn.Linear, Conv1D)) and module is not head and ".lora_" not in name
+    ]
     return [name.removesuffix(".base_layer") for name in names]
 
 
@@ -369,20 +410,28 @@ def refuse_unknown_targets(model: torch.nn.Module, profile: Profile) -> None:
     missing = [target for target in profile.lora_targets if not targeted(layers, target)]
     if profile.adapter == "lora" and missing:
         there = sorted({name.rsplit(".", 1)[-1] for name in layers})
-        raise ValueError(f"The model has no linear layer, beside its output, called {', '.join(missing)}. Set lora_targets "
-                         f"to {EVERY_LINEAR}, or to some of its own: {', '.join(there)}.")
+        raise ValueError(
+            f"The model has no linear layer, beside its output, called {', '.join(missing)}. Set lora_targets "
+            f"to {EVERY_LINEAR}, or to some of its own: {', '.join(there)}."
+        )
 
 
 def untrained_experts(model: torch.nn.Module, profile: Profile) -> str:
     """A sentence about experts that are kept as one tensor and are no linear layers, so no adapter; empty without such."""
-    experts = {f"{layer}.{name}": weight.numel()
-               for layer, module in model.named_modules() if not isinstance(module, _ConvNd)
-               for name, weight in module.named_parameters(recurse=False) if weight.ndim > 2}
+    experts = {
+        f"{layer}.{name}": weight.numel()
+        for layer, module in model.named_modules()
+        if not isinstance(module, _ConvNd)
+        for name, weight in module.named_parameters(recurse=False)
+        if weight.ndim > 2
+    }
     if profile.adapter == "none" or not experts:
         return ""
     lost, total = sum(experts.values()), count_parameters(model)["total"]
-    return (f"{lost:,} of the model's {total:,} parameters ({lost / total:.0%}) are in layers of experts, as {min(experts)}."
-            " They get no adapter and stay as they are.")
+    return (
+        f"{lost:,} of the model's {total:,} parameters ({lost / total:.0%}) are in layers of experts, as {min(experts)}."
+        " They get no adapter and stay as they are."
+    )
 
 
 def check_adapter(model: PeftModel, profile: Profile) -> PeftModel:
@@ -397,16 +446,19 @@ def check_adapter(model: PeftModel, profile: Profile) -> PeftModel:
     layers = linear_layers(model.get_base_model())
     asked = {name for target in profile.lora_targets for name in targeted(layers, target)}
     trains = {name.removeprefix("base_model.model.") for name, weight in model.named_parameters() if weight.requires_grad}
-    lost = sorted(name for name in asked
-                  if not {f"{name}.lora_A.default.weight", f"{name}.lora_B.default.weight"} <= trains)
+    lost = sorted(name for name in asked if not {f"{name}.lora_A.default.weight", f"{name}.lora_B.default.weight"} <= trains)
     if lost:
-        raise ValueError(f"{len(lost)} of {len(asked)} layers that lora_targets asks for got no adapter, the first is "
-                         f"{lost[0]}: leave its name out of lora_targets.")
+        raise ValueError(
+            f"{len(lost)} of {len(asked)} layers that lora_targets asks for got no adapter, the first is "
+            f"{lost[0]}: leave its name out of lora_targets."
+        )
     beyond = sorted({name.partition(".lora_A.")[0] for name in trains if ".lora_A." in name} - asked)
     if beyond:
         names = ", ".join(sorted({name.rpartition(".")[2] for name in layers}))
-        raise ValueError(f"With lora_targets={', '.join(profile.lora_targets)} PEFT adapts {beyond[0]} too, which is no "
-                         f"linear layer, so its adapter cannot be merged or exported. Name layers instead: {names}.")
+        raise ValueError(
+            f"With lora_targets={', '.join(profile.lora_targets)} PEFT adapts {beyond[0]} too, which is no "
+            f"linear layer, so its adapter cannot be merged or exported. Name layers instead: {names}."
+        )
     return model
 
 
@@ -415,8 +467,10 @@ def check_adapter(model: PeftModel, profile: Profile) -> PeftModel:
 
 def count_parameters(model: torch.nn.Module) -> dict[str, int]:
     """``{"total": ..., "trainable": ...}``; tied weights count once."""
-    return {"total": sum(p.numel() for p in model.parameters()),
-            "trainable": sum(p.numel() for p in model.parameters() if p.requires_grad)}
+    return {
+        "total": sum(p.numel() for p in model.parameters()),
+        "trainable": sum(p.numel() for p in model.parameters() if p.requires_grad),
+    }
 
 
 def inner_size(config: PretrainedConfig) -> int:
@@ -430,9 +484,15 @@ def linear_shapes(config: PretrainedConfig) -> dict[str, tuple[int, int]]:
     head = getattr(config, "head_dim", None) or hidden // config.num_attention_heads
     keys = (getattr(config, "num_key_value_heads", None) or config.num_attention_heads) * head
     queries = config.num_attention_heads * head
-    return {"q_proj": (hidden, queries), "k_proj": (hidden, keys), "v_proj": (hidden, keys),
-            "o_proj": (queries, hidden), "gate_proj": (hidden, inner), "up_proj": (hidden, inner),
-            "down_proj": (inner, hidden)}
+    return {
+        "q_proj": (hidden, queries),
+        "k_proj": (hidden, keys),
+        "v_proj": (hidden, keys),
+        "o_proj": (queries, hidden),
+        "gate_proj": (hidden, inner),
+        "up_proj": (hidden, inner),
+        "down_proj": (inner, hidden),
+    }
 
 
 def lora_parameter_count(config: PretrainedConfig, rank: int, targets: Sequence[str] = ALL_LINEAR) -> int:
@@ -463,8 +523,11 @@ def lora_movement(model: PeftModel) -> dict[str, float]:
     B starts at zero, so its norm is the distance travelled. A zero after an optimizer step means that this adapter
     is not being trained.
     """
-    return {name.split(".lora_B.")[0].removeprefix("base_model.model."): parameter.detach().float().norm().item()
-            for name, parameter in model.named_parameters() if ".lora_B." in name}
+    return {
+        name.split(".lora_B.")[0].removeprefix("base_model.model."): parameter.detach().float().norm().item()
+        for name, parameter in model.named_parameters()
+        if ".lora_B." in name
+    }
 
 
 def logits_of(model: torch.nn.Module, ids: torch.Tensor) -> torch.Tensor:
@@ -501,8 +564,10 @@ def load_adapter(model: PreTrainedModel, folder: str | Path, trainable: bool = F
     """
     folder = Path(folder)
     if not (folder / "adapter_model.safetensors").is_file():
-        raise ValueError(f"There is no adapter in {folder}: it should hold adapter_config.json and "
-                         "adapter_model.safetensors, as save_adapter writes them.")
+        raise ValueError(
+            f"There is no adapter in {folder}: it should hold adapter_config.json and "
+            "adapter_model.safetensors, as save_adapter writes them."
+        )
     try:
         return PeftModel.from_pretrained(model, str(folder), is_trainable=trainable)
     except RuntimeError as error:
@@ -550,8 +615,10 @@ def merge_adapter(model: PeftModel) -> PreTrainedModel:
         ValueError: the adapter holds a NaN or an infinity.
     """
     if not all(weight.isfinite().all() for name, weight in model.named_parameters() if model.prefix in name):
-        raise ValueError("The adapter holds NaN or infinite numbers, so it was not merged; go back to an earlier "
-                         "checkpoint and lower the learning rate.")
+        raise ValueError(
+            "The adapter holds NaN or infinite numbers, so it was not merged; go back to an earlier "
+            "checkpoint and lower the learning rate."
+        )
     for layer in model.modules():
         if isinstance(layer, LoraLayer):
             layer.get_base_layer().weight.data = merged_weight(layer)

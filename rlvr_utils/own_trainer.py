@@ -49,8 +49,11 @@ def update(model, tokenizer, optimizer, problems: list[dict], p) -> dict[str, fl
     groups = sample_responses(model, tokenizer, prompts, Sampling.of(p, n_samples=p.group_size))
     responses = [response for group in groups for response in group]
     rows = [problem for problem in problems for _ in range(p.group_size)]
-    rewards = boxed_reward([response.text for response in responses], ground_truth=[row["ground_truth"] for row in rows],
-                           problem=[row["problem"] for row in rows])
+    rewards = boxed_reward(
+        [response.text for response in responses],
+        ground_truth=[row["ground_truth"] for row in rows],
+        problem=[row["problem"] for row in rows],
+    )
     advantages = group_advantages(rewards, p.group_size, p.scale_rewards).to(model.device)
     prompt_ids = [ids for ids in encode_prompts(tokenizer, prompts) for _ in range(p.group_size)]
 
@@ -58,14 +61,25 @@ def update(model, tokenizer, optimizer, problems: list[dict], p) -> dict[str, fl
     n = mask.shape[1]  # completion tokens; the model's head is applied to these positions only
     logits = completion_logits(model(ids, attention_mask=attention, logits_to_keep=n + 1).logits, n)
     logps = selected_logps(logits, ids[:, -n:], p.temperature)
-    loss = grpo_loss(logps, advantages, mask, loss_type=p.loss_type, epsilon=p.epsilon, epsilon_high=p.epsilon_high,
-                     max_completion_length=p.max_completion_length)
+    loss = grpo_loss(
+        logps,
+        advantages,
+        mask,
+        loss_type=p.loss_type,
+        epsilon=p.epsilon,
+        epsilon_high=p.epsilon_high,
+        max_completion_length=p.max_completion_length,
+    )
     loss.backward()
     grad_norm = clip_grad_norm_(model.parameters(), 1.0)
     optimizer.step()
     optimizer.zero_grad()
-    return {"reward": sum(rewards) / len(rewards), "mean_tokens": mask.sum().item() / len(responses),
-            "loss": loss.item(), "grad_norm": grad_norm.item()}
+    return {
+        "reward": sum(rewards) / len(rewards),
+        "mean_tokens": mask.sum().item() / len(responses),
+        "loss": loss.item(),
+        "grad_norm": grad_norm.item(),
+    }
 
 
 def collate(prompts: list[list[int]], responses: list[Response], pad: int) -> tuple[torch.Tensor, ...]:

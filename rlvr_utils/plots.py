@@ -94,9 +94,11 @@ def png_of(figure: Figure, dpi: int = DPI) -> str:
 
 def figure_html(png: str, alt: str, caption: str) -> str:
     """The ``<figure>`` element for a base64 ``png``; alt and caption are escaped, so any text is safe."""
-    return ('<figure style="margin:0"><img style="max-width:100%;height:auto" '
-            f'alt="{html.escape(alt, quote=True)}" src="data:image/png;base64,{png}">'
-            f"<figcaption>{html.escape(caption)}</figcaption></figure>")
+    return (
+        '<figure style="margin:0"><img style="max-width:100%;height:auto" '
+        f'alt="{html.escape(alt, quote=True)}" src="data:image/png;base64,{png}">'
+        f"<figcaption>{html.escape(caption)}</figcaption></figure>"
+    )
 
 
 def draw_lines(axes: Axes, curves: Mapping[str, tuple[Sequence, Sequence]], **settings: object) -> None:
@@ -117,8 +119,9 @@ def draw_curves(axes: Axes, curves: Mapping[str, ArrayLike], **settings: object)
     draw_lines(axes, {label: (x, mean) for label, (x, mean, _, _) in columns.items()}, **settings)
 
 
-def intervals(axes: Axes, labels: Sequence[str], estimates: Sequence, *, label: str, index: int = 0,
-              offset: float = 0.0) -> None:
+def intervals(
+    axes: Axes, labels: Sequence[str], estimates: Sequence, *, label: str, index: int = 0, offset: float = 0.0
+) -> None:
     """Draw one horizontal interval per row: ``estimates`` are (mean, low, high), named by ``labels``, top down.
 
     ``offset`` shifts the rows by a fraction of a row, so that two sets can share the axes.

@@ -52,8 +52,14 @@ COUNT = Range(1, 10**9)
 POSITIVE = Range(0, 10**6, above=True)
 
 
-def explained(meaning: str, default: object = MISSING, allowed: Range | tuple[str, ...] | None = None, *,
-              path: Callable[[Path], bool] | None = None, may_change: bool = False) -> Any:
+def explained(
+    meaning: str,
+    default: object = MISSING,
+    allowed: Range | tuple[str, ...] | None = None,
+    *,
+    path: Callable[[Path], bool] | None = None,
+    may_change: bool = False,
+) -> Any:
     """A field of :class:`Profile`.
 
     Args:
@@ -74,40 +80,55 @@ class Profile:
     model: str = explained("a folder inside the repository, a local path, or a hub name", path=Path.is_dir)
     dataset: str = explained(
         'training problems: "minimath", a hub name, a local .jsonl / .parquet, or a folder with train.jsonl',
-        path=Path.exists)
+        path=Path.exists,
+    )
     eval_dataset: str = explained("evaluation problems, likewise", path=Path.exists)
     eval_splits: tuple[str, ...] = explained("which splits of eval_dataset are evaluated", ("test",))
 
     prompts_per_step: int = explained("distinct problems in one optimizer step", 16, COUNT)
-    group_size: int = explained("sampled responses per problem (TRL: num_generations)", 8,
-                                Range(2, 10**9, why="GRPO compares the responses of one group"))
-    micro_batch: int = explained("responses per forward/backward pass; divides prompts_per_step * group_size", 128, COUNT,
-                                 may_change=True)
+    group_size: int = explained(
+        "sampled responses per problem (TRL: num_generations)",
+        8,
+        Range(2, 10**9, why="GRPO compares the responses of one group"),
+    )
+    micro_batch: int = explained(
+        "responses per forward/backward pass; divides prompts_per_step * group_size", 128, COUNT, may_change=True
+    )
     max_steps: int = explained("optimizer steps", 100, Range(1, 10**6))
     learning_rate: float = explained("constant unless lr_schedule says otherwise", 1e-3, Range(0, 1000, above=True))
-    lr_schedule: str = explained('"constant", or falling to 0 at max_steps: "linear", "cosine"', "constant",
-                                 ("constant", "linear", "cosine"))
+    lr_schedule: str = explained(
+        '"constant", or falling to 0 at max_steps: "linear", "cosine"', "constant", ("constant", "linear", "cosine")
+    )
     adapter: str = explained('"lora", or "none" for full fine-tuning', "lora", ("lora", "none"))
     lora_rank: int = explained("r: the rank of the change to each layer", 16, COUNT)
     lora_alpha: int = explained("the update is scaled by alpha / r", 32, POSITIVE)
     lora_targets: tuple[str, ...] = explained('the linear layers that get an adapter, by name, or "all-linear"', ALL_LINEAR)
     loss_type: str = explained("TRL's loss_type", "dapo", LOSS_TYPES)
-    scale_rewards: str = explained("TRL's scale_rewards: \"group\", \"batch\" or \"none\"", "group",
-                                   ("group", "batch", "none"))
+    scale_rewards: str = explained('TRL\'s scale_rewards: "group", "batch" or "none"', "group", ("group", "batch", "none"))
     beta: float = explained("weight of the KL term; 0 keeps no reference model", 0.0, Range(0, 1000))
     epsilon: float = explained("lower clip range (and upper, unless epsilon_high)", 0.2, POSITIVE)
     epsilon_high: float | None = explained("upper clip range; with cispo the cap on the ratio itself", None, POSITIVE)
     updates_per_generation: int = explained("optimizer steps on each generation; above 1 the ratio leaves 1", 1, COUNT)
-    sft_steps: int = explained("supervised steps on worked solutions before RL, of prompts_per_step problems each", 0,
-                               Range(0, 10**6))
-    sft_learning_rate: float = explained("at the first supervised step; falls to 0 at the last", 1e-3,
-                                         Range(0, 1000, above=True))
-    method: str = explained('"grpo"; or a rival of it on the same problems: "sft" imitates their worked solutions, '
-                            '"rejection" the base\'s own right answers', "grpo", ("grpo", "rejection", "sft"))
-    reward: str = explained('"boxed", a control arm: "random", "format", or a function of your own: "module:function"',
-                            "boxed", REWARDS)
-    reward_value: float = explained("what a correct answer pays; immaterial under group scaling", 1.0,
-                                    Range(0, 10**6, above=True, why="a right answer has to pay more than a wrong one"))
+    sft_steps: int = explained(
+        "supervised steps on worked solutions before RL, of prompts_per_step problems each", 0, Range(0, 10**6)
+    )
+    sft_learning_rate: float = explained(
+        "at the first supervised step; falls to 0 at the last", 1e-3, Range(0, 1000, above=True)
+    )
+    method: str = explained(
+        '"grpo"; or a rival of it on the same problems: "sft" imitates their worked solutions, '
+        '"rejection" the base\'s own right answers',
+        "grpo",
+        ("grpo", "rejection", "sft"),
+    )
+    reward: str = explained(
+        '"boxed", a control arm: "random", "format", or a function of your own: "module:function"', "boxed", REWARDS
+    )
+    reward_value: float = explained(
+        "what a correct answer pays; immaterial under group scaling",
+        1.0,
+        Range(0, 10**6, above=True, why="a right answer has to pay more than a wrong one"),
+    )
 
     shots: int = explained("solved exemplars before each problem", 0, Range(0, 1000))
     max_prompt_length: int = explained("longer prompts are refused by name, never cut", 512, COUNT)
@@ -122,21 +143,31 @@ class Profile:
     save_every: int = explained("steps between checkpoints", 25, COUNT, may_change=True)
     log_rollouts_every: int = explained("steps between recorded training rollouts", 10, COUNT, may_change=True)
 
-    guard: str = explained('rules of diagnosis.py: "stop" ends a run that cannot work, "warn" only says so, "off" is silent',
-                           "stop", ("stop", "warn", "off"), may_change=True)
+    guard: str = explained(
+        'rules of diagnosis.py: "stop" ends a run that cannot work, "warn" only says so, "off" is silent',
+        "stop",
+        ("stop", "warn", "off"),
+        may_change=True,
+    )
 
     dtype: str = explained("of the base weights", "float32", ("float32", "bfloat16"))
     cpu_threads: int | None = explained(
-        "None: a thread per core, fewer while other programs are busy; a number stays as it is", None, COUNT,
-        may_change=True)
+        "None: a thread per core, fewer while other programs are busy; a number stays as it is", None, COUNT, may_change=True
+    )
     gradient_checkpointing: bool = explained("recompute activations: less memory, more time", False, may_change=True)
-    use_vllm: str = explained('"never", or "auto": colocated vLLM where it is installed', "never", ("never", "auto"),
-                              may_change=True)
-    vllm_server: str | None = explained("address of a running `trl vllm-serve`; None: vLLM shares the training's GPU", None,
-                                        may_change=True)
+    use_vllm: str = explained(
+        '"never", or "auto": colocated vLLM where it is installed', "never", ("never", "auto"), may_change=True
+    )
+    vllm_server: str | None = explained(
+        "address of a running `trl vllm-serve`; None: vLLM shares the training's GPU", None, may_change=True
+    )
     shared_prefix: bool = explained("compute a group's shared prompt once", False, may_change=True)
-    wandb_mode: str = explained('"auto": online with a key, offline without; "offline", "online", "disabled"', "auto",
-                                ("auto", "online", "offline", "disabled"), may_change=True)
+    wandb_mode: str = explained(
+        '"auto": online with a key, offline without; "offline", "online", "disabled"',
+        "auto",
+        ("auto", "online", "offline", "disabled"),
+        may_change=True,
+    )
     wandb_project: str = explained("the W&B project that runs are recorded in", "rlvr-course", may_change=True)
 
     def __post_init__(self) -> None:
@@ -166,8 +197,10 @@ class Profile:
         import yaml
 
         meanings = {f.name: f.metadata["meaning"] for f in fields(self)}
-        lines = {name: yaml.safe_dump({name: value}, default_flow_style=None if isinstance(value, list) else False)
-                 for name, value in self.to_dict().items()}
+        lines = {
+            name: yaml.safe_dump({name: value}, default_flow_style=None if isinstance(value, list) else False)
+            for name, value in self.to_dict().items()
+        }
         return "".join(f"{line.strip()}  # {meanings[name]}\n" for name, line in lines.items())
 
 
@@ -201,48 +234,97 @@ def check_value(f: Field, value: object) -> None:
 def check_sizes(p: Profile) -> None:
     """Groups, micro-batches and problems have to go into each other."""
     if p.batch_size % p.micro_batch:
-        raise ValueError(f"micro_batch={p.micro_batch} does not divide the {p.batch_size} responses of a step "
-                         f"({p.prompts_per_step} prompts x {p.group_size} samples); choose a divisor.")
+        raise ValueError(
+            f"micro_batch={p.micro_batch} does not divide the {p.batch_size} responses of a step "
+            f"({p.prompts_per_step} prompts x {p.group_size} samples); choose a divisor."
+        )
     if p.train_subset is not None and p.train_subset < p.prompts_per_step:
         raise ValueError(f"train_subset={p.train_subset} is smaller than prompts_per_step={p.prompts_per_step}.")
     if p.vllm_server is not None and not (p.use_vllm == "auto" and p.vllm_server.startswith(("http://", "https://"))):
-        raise ValueError(f"vllm_server={p.vllm_server!r}: give its address, as in http://localhost:8000, and set "
-                         "use_vllm='auto'.")
+        raise ValueError(
+            f"vllm_server={p.vllm_server!r}: give its address, as in http://localhost:8000, and set use_vllm='auto'."
+        )
     if not p.eval_splits:
         raise ValueError("eval_splits is empty: name at least one split, or nothing would say what was learned.")
     for split in p.eval_splits:
         if not SPLIT.fullmatch(split) or len(split) > 60 or p.eval_splits.count(split) > 1:
-            raise ValueError(f"eval_splits={list(p.eval_splits)}: name each split once, as in test or train[-100:], with "
-                             "letters, digits and . _ - only.")
+            raise ValueError(
+                f"eval_splits={list(p.eval_splits)}: name each split once, as in test or train[-100:], with "
+                "letters, digits and . _ - only."
+            )
     if p.shared_prefix and p.loss_type == "bnpo" and p.gradient_accumulation_steps > 1:
-        raise ValueError("shared_prefix=True puts the responses to one prompt into one micro-batch, and loss_type='bnpo' "
-                         f"averages over each micro-batch; choose another loss_type, or micro_batch={p.batch_size}.")
+        raise ValueError(
+            "shared_prefix=True puts the responses to one prompt into one micro-batch, and loss_type='bnpo' "
+            f"averages over each micro-batch; choose another loss_type, or micro_batch={p.batch_size}."
+        )
 
 
 def check_learning(p: Profile) -> None:
     """What would train nothing."""
     odd = [name for name in p.lora_targets if name != EVERY_LINEAR and not LAYER.fullmatch(name)]
     if odd or not p.lora_targets or EVERY_LINEAR in p.lora_targets[1:] + p.lora_targets[:-1]:
-        raise ValueError(f"lora_targets={list(p.lora_targets)}: name linear layers of the model ({', '.join(ALL_LINEAR)} in "
-                         f"Llama), or give {EVERY_LINEAR} alone.")
+        raise ValueError(
+            f"lora_targets={list(p.lora_targets)}: name linear layers of the model ({', '.join(ALL_LINEAR)} in "
+            f"Llama), or give {EVERY_LINEAR} alone."
+        )
 
 
 PROFILES: dict[str, Profile] = {
     "mini": Profile(
-        profile="mini", seed=0, model="data/minillama", dataset="minimath", eval_dataset="minimath",
-        eval_splits=("test", "ood"), shared_prefix=True),
+        profile="mini",
+        seed=0,
+        model="data/minillama",
+        dataset="minimath",
+        eval_dataset="minimath",
+        eval_splits=("test", "ood"),
+        shared_prefix=True,
+    ),
     "llama-8b": Profile(
-        profile="llama-8b", seed=0, model="meta-llama/Llama-3.1-8B", dataset="allenai/RLVR-MATH",
-        eval_dataset="HuggingFaceH4/MATH-500", shots=4, prompts_per_step=16, group_size=8, micro_batch=8,
-        max_steps=470, learning_rate=1e-5, lora_rank=32, lora_alpha=64, max_prompt_length=2560,
-        max_completion_length=1024, eval_every=100, eval_batch=32, eval_samples=4, save_every=20,
-        dtype="bfloat16", gradient_checkpointing=True, use_vllm="auto"),
+        profile="llama-8b",
+        seed=0,
+        model="meta-llama/Llama-3.1-8B",
+        dataset="allenai/RLVR-MATH",
+        eval_dataset="HuggingFaceH4/MATH-500",
+        shots=4,
+        prompts_per_step=16,
+        group_size=8,
+        micro_batch=8,
+        max_steps=470,
+        learning_rate=1e-5,
+        lora_rank=32,
+        lora_alpha=64,
+        max_prompt_length=2560,
+        max_completion_length=1024,
+        eval_every=100,
+        eval_batch=32,
+        eval_samples=4,
+        save_every=20,
+        dtype="bfloat16",
+        gradient_checkpointing=True,
+        use_vllm="auto",
+    ),
     "small-gpu": Profile(
-        profile="small-gpu", seed=0, model="Qwen/Qwen2.5-0.5B-Instruct", dataset="allenai/RLVR-MATH",
-        eval_dataset="HuggingFaceH4/MATH-500", shots=4, prompts_per_step=8, group_size=8, micro_batch=8,
-        max_steps=500, learning_rate=2e-5, lora_rank=16, lora_alpha=32, max_prompt_length=2560,
-        max_completion_length=512, eval_every=100, eval_batch=64, save_every=25, dtype="bfloat16",
-        gradient_checkpointing=True),
+        profile="small-gpu",
+        seed=0,
+        model="Qwen/Qwen2.5-0.5B-Instruct",
+        dataset="allenai/RLVR-MATH",
+        eval_dataset="HuggingFaceH4/MATH-500",
+        shots=4,
+        prompts_per_step=8,
+        group_size=8,
+        micro_batch=8,
+        max_steps=500,
+        learning_rate=2e-5,
+        lora_rank=16,
+        lora_alpha=32,
+        max_prompt_length=2560,
+        max_completion_length=512,
+        eval_every=100,
+        eval_batch=64,
+        save_every=25,
+        dtype="bfloat16",
+        gradient_checkpointing=True,
+    ),
 }
 
 #: Starting points for ``model`` in the 8B world: gated, ungated, and Tulu 3's own.
@@ -318,8 +400,13 @@ def to_words(value: object) -> tuple[str, ...]:
 
 
 #: By the type of a field: what converts a value to it, and what to say where that cannot be done.
-CONVERTERS = {"int": (to_int, "a whole number"), "float": (to_float, "a number"), "bool": (to_bool, "true or false"),
-              "str": (os.fspath, "a word or a path"), "tuple[str, ...]": (to_words, "a list of words")}
+CONVERTERS = {
+    "int": (to_int, "a whole number"),
+    "float": (to_float, "a number"),
+    "bool": (to_bool, "true or false"),
+    "str": (os.fspath, "a word or a path"),
+    "tuple[str, ...]": (to_words, "a list of words"),
+}
 
 
 def read_config(path: str | os.PathLike) -> dict:
@@ -335,8 +422,10 @@ def read_config(path: str | os.PathLike) -> dict:
     except OSError as error:
         raise ValueError(f"There is no file {path}: `rlvr profile mini > my.yaml` writes one to start from.") from error
     except (UnicodeDecodeError, RecursionError) as error:
-        raise ValueError(f"{path} cannot be read as UTF-8 text with lines like `max_steps: 50` ({error}). Write it anew, as "
-                         "`rlvr profile mini > my.yaml` does.") from error
+        raise ValueError(
+            f"{path} cannot be read as UTF-8 text with lines like `max_steps: 50` ({error}). Write it anew, as "
+            "`rlvr profile mini > my.yaml` does."
+        ) from error
     except (yaml.YAMLError, ValueError) as error:
         line = getattr(getattr(error, "problem_mark", None), "line", 0) + 1
         raise ValueError(f"{path} is not YAML from line {line} on: it should hold lines like `max_steps: 50`.") from error
@@ -344,8 +433,10 @@ def read_config(path: str | os.PathLike) -> dict:
         raise ValueError(f"{path} holds no settings: it should hold lines like `max_steps: 50`.")
     for name in settings:
         if not isinstance(name, str):
-            raise ValueError(f"{path} has {name!r} where the name of a setting should be (YAML reads on, off, yes and no as "
-                             "true and false): it should hold lines like `max_steps: 50`.")
+            raise ValueError(
+                f"{path} has {name!r} where the name of a setting should be (YAML reads on, off, yes and no as "
+                "true and false): it should hold lines like `max_steps: 50`."
+            )
     return settings
 
 

@@ -19,25 +19,39 @@ STOP = "\nQuestion:"
 
 #: RLVR-MATH's own four exemplars, the stray brace of the first one included (the data has it in all 7,500 rows).
 RLVR_MATH_EXEMPLARS: tuple[tuple[str, str], ...] = (
-    (r"Find the domain of the expression $\frac{\sqrt{x-2}}{\sqrt{5-x}}$.}",
-     r"The expressions inside each square root must be non-negative." "\n"
-     r"Therefore, $x-2 \ge 0$, so $x\ge2$, and $5 - x \ge 0$, so $x \le 5$." "\n"
-     r"Also, the denominator cannot be equal to zero, so $5-x>0$, which gives $x<5$." "\n"
-     r"Therefore, the domain of the expression is $\boxed{[2,5)}$."),
-    (r"If $\det \mathbf{A} = 2$ and $\det \mathbf{B} = 12,$ then find $\det (\mathbf{A} \mathbf{B}).$",
-     r"We have that $\det (\mathbf{A} \mathbf{B}) = (\det \mathbf{A})(\det \mathbf{B}) = (2)(12) = \boxed{24}.$"),
-    ("Terrell usually lifts two 20-pound weights 12 times. If he uses two 15-pound weights instead, how many times must "
-     "Terrell lift them in order to lift the same total weight?",
-     r"If Terrell lifts two 20-pound weights 12 times, he lifts a total of $2\cdot 12\cdot20=480$ pounds of weight.  "
-     r"If he lifts two 15-pound weights instead for $n$ times, he will lift a total of $2\cdot15\cdot n=30n$ pounds of "
-     r"weight.  Equating this to 480 pounds, we can solve for $n$: \begin{align*}" "\n"
-     r"30n&=480\\" "\n"
-     r"\Rightarrow\qquad n&=480/30=\boxed{16}" "\n"
-     r"\end{align*}"),
-    ("If the system of equations\n\n\\begin{align*}\n6x-4y&=a,\\\\\n6y-9x &=b.\n\\end{align*}has a solution $(x, y)$ "
-     r"where $x$ and $y$ are both nonzero, find $\frac{a}{b},$ assuming $b$ is nonzero.",
-     "If we multiply the first equation by $-\\frac{3}{2}$, we obtain\n\n$$6y-9x=-\\frac{3}{2}a.$$Since we also know "
-     "that $6y-9x=b$, we have\n\n$$-\\frac{3}{2}a=b\\Rightarrow\\frac{a}{b}=\\boxed{-\\frac{2}{3}}.$$"),
+    (
+        r"Find the domain of the expression $\frac{\sqrt{x-2}}{\sqrt{5-x}}$.}",
+        r"The expressions inside each square root must be non-negative."
+        "\n"
+        r"Therefore, $x-2 \ge 0$, so $x\ge2$, and $5 - x \ge 0$, so $x \le 5$."
+        "\n"
+        r"Also, the denominator cannot be equal to zero, so $5-x>0$, which gives $x<5$."
+        "\n"
+        r"Therefore, the domain of the expression is $\boxed{[2,5)}$.",
+    ),
+    (
+        r"If $\det \mathbf{A} = 2$ and $\det \mathbf{B} = 12,$ then find $\det (\mathbf{A} \mathbf{B}).$",
+        r"We have that $\det (\mathbf{A} \mathbf{B}) = (\det \mathbf{A})(\det \mathbf{B}) = (2)(12) = \boxed{24}.$",
+    ),
+    (
+        "Terrell usually lifts two 20-pound weights 12 times. If he uses two 15-pound weights instead, how many times must "
+        "Terrell lift them in order to lift the same total weight?",
+        r"If Terrell lifts two 20-pound weights 12 times, he lifts a total of $2\cdot 12\cdot20=480$ pounds of weight.  "
+        r"If he lifts two 15-pound weights instead for $n$ times, he will lift a total of $2\cdot15\cdot n=30n$ pounds of "
+        r"weight.  Equating this to 480 pounds, we can solve for $n$: \begin{align*}"
+        "\n"
+        r"30n&=480\\"
+        "\n"
+        r"\Rightarrow\qquad n&=480/30=\boxed{16}"
+        "\n"
+        r"\end{align*}",
+    ),
+    (
+        "If the system of equations\n\n\\begin{align*}\n6x-4y&=a,\\\\\n6y-9x &=b.\n\\end{align*}has a solution $(x, y)$ "
+        r"where $x$ and $y$ are both nonzero, find $\frac{a}{b},$ assuming $b$ is nonzero.",
+        "If we multiply the first equation by $-\\frac{3}{2}$, we obtain\n\n$$6y-9x=-\\frac{3}{2}a.$$Since we also know "
+        "that $6y-9x=b$, we have\n\n$$-\\frac{3}{2}a=b\\Rightarrow\\frac{a}{b}=\\boxed{-\\frac{2}{3}}.$$",
+    ),
 )
 
 
@@ -79,6 +93,8 @@ def refuse_long_prompts(lengths: Sequence[int], ids: Sequence[str], limit: int) 
     """
     long = [f"{name} ({length} tokens)" for name, length in zip(ids, lengths, strict=True) if length > limit]
     if long:
-        raise ValueError(f"{len(long)} of {len(lengths)} prompts are longer than max_prompt_length={limit}: "
-                         f"{', '.join(long[:3])}{', ...' if len(long) > 3 else ''}. "
-                         "Raise max_prompt_length, use fewer shots, or leave these problems out.")
+        raise ValueError(
+            f"{len(long)} of {len(lengths)} prompts are longer than max_prompt_length={limit}: "
+            f"{', '.join(long[:3])}{', ...' if len(long) > 3 else ''}. "
+            "Raise max_prompt_length, use fewer shots, or leave these problems out."
+        )

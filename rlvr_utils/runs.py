@@ -44,8 +44,18 @@ from rlvr_utils.system.platforms import alone, append_to, replace_file
 
 REFERENCE_RUNS = REPO / "data" / "reference_runs"
 EVALUATION_KEY = ("step", "split", "shots", "decoding")
-EVALUATION_COLUMNS = (*EVALUATION_KEY, "n_problems", "n_samples", "accuracy", "accuracy_low", "accuracy_high", "boxed_rate",
-                      "accuracy_if_boxed", "worked_rate", "mean_tokens")
+EVALUATION_COLUMNS = (
+    *EVALUATION_KEY,
+    "n_problems",
+    "n_samples",
+    "accuracy",
+    "accuracy_low",
+    "accuracy_high",
+    "boxed_rate",
+    "accuracy_if_boxed",
+    "worked_rate",
+    "mean_tokens",
+)
 SETTINGS = {field.name for field in fields(Profile)}
 _RESTORE = "Restore it from a copy (`git checkout` for a run that is included), or move it away."
 _EVALUATION_FILE = re.compile(r"eval-(-?\d+)-(.+)-(\d+)-([^-]+)\.jsonl\.gz")  # a split's name may hold "-"
@@ -396,8 +406,10 @@ def _whole_members(file: Path) -> tuple[bytes, int]:
 
 def _damage(file: Path, raw: bytes, error: zlib.error | str) -> str:
     if len(raw) < 500 and raw.startswith(b"../") and b"\n" not in raw.strip():
-        return (f"{file} is a link that was unpacked as text. Get the repository with `git clone` (on Windows with "
-                f"`-c core.symlinks=true`), or copy {raw.decode(errors='replace').strip()} into its place.")
+        return (
+            f"{file} is a link that was unpacked as text. Get the repository with `git clone` (on Windows with "
+            f"`-c core.symlinks=true`), or copy {raw.decode(errors='replace').strip()} into its place."
+        )
     return f"{file} is damaged ({error}). {_RESTORE}"
 
 
@@ -416,9 +428,7 @@ def _with_prompts(frame: pd.DataFrame) -> pd.DataFrame:
 def _evaluation_order(file: Path) -> tuple[int, str, int, str]:
     match = _EVALUATION_FILE.fullmatch(file.name)
     if match is None:
-        raise ValueError(
-            f"{file.name} is not named eval-STEP-SPLIT-SHOTS-DECODING.jsonl.gz: move it out of {file.parent}"
-        )
+        raise ValueError(f"{file.name} is not named eval-STEP-SPLIT-SHOTS-DECODING.jsonl.gz: move it out of {file.parent}")
     return int(match[1]), unquote(match[2]), int(match[3]), match[4]
 
 

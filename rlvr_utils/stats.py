@@ -205,8 +205,16 @@ def percentile_interval(mean: float, resampled: np.ndarray) -> Estimate:
 PROJECTIONS = ("sigmoid", "exponential", "line")
 
 
-def project(kind: str, steps: Sequence[float], rewards: Sequence[float], at: Sequence[float], *, start: float,
-            n_resamples: int = 200, seed: int = 0) -> np.ndarray:
+def project(
+    kind: str,
+    steps: Sequence[float],
+    rewards: Sequence[float],
+    at: Sequence[float],
+    *,
+    start: float,
+    n_resamples: int = 200,
+    seed: int = 0,
+) -> np.ndarray:
     """Project a reward curve to the steps ``at``: rows (best, low, high), shape (len(at), 3), within [0, 1].
 
     Least squares for ``reward = start + gain * shape(step)`` with ``0 <= gain <= 1 - start``; the shapes are

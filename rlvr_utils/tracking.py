@@ -94,8 +94,14 @@ def obstacle(address: str | None = None) -> str | None:
 def asked(address: str, key: str) -> str | None:
     """What :func:`obstacle` says of a server and a key."""
     try:
-        answer = requests.post(f"{address}/graphql", json={"query": "query Viewer { viewer { id } }"}, auth=("api", key),
-                               timeout=ANSWER_PATIENCE, stream=True, allow_redirects=False)
+        answer = requests.post(
+            f"{address}/graphql",
+            json={"query": "query Viewer { viewer { id } }"},
+            auth=("api", key),
+            timeout=ANSWER_PATIENCE,
+            stream=True,
+            allow_redirects=False,
+        )
     except requests.exceptions.SSLError:
         return None
     except (requests.exceptions.RequestException, ValueError, UnicodeError):
@@ -163,10 +169,23 @@ def init_wandb(p: Profile, folder: Path, mode: str, say: Callable[[str], None]):
         with wandb_mode_set(mode):
             import wandb  # slow to import
 
-            settings = wandb.Settings(silent=True, console="off", init_timeout=INIT_PATIENCE, finish_timeout=FINISH_PATIENCE,
-                                      finish_timeout_raises=True)
-            run = wandb.init(mode=mode, project=p.wandb_project, name=folder.name, id=run_id(folder), resume="allow",
-                             dir=str(folder), config=p.to_dict(), settings=settings)
+            settings = wandb.Settings(
+                silent=True,
+                console="off",
+                init_timeout=INIT_PATIENCE,
+                finish_timeout=FINISH_PATIENCE,
+                finish_timeout_raises=True,
+            )
+            run = wandb.init(
+                mode=mode,
+                project=p.wandb_project,
+                name=folder.name,
+                id=run_id(folder),
+                resume="allow",
+                dir=str(folder),
+                config=p.to_dict(),
+                settings=settings,
+            )
             run.define_metric(STEP, hidden=True)
             run.define_metric("*", step_metric=STEP)
             return run
@@ -211,6 +230,7 @@ class Tracker:
 
     def log_table(self, name: str, step: int, rows: list[dict]) -> None:
         """Send rollouts as a table."""
+
         def send(run) -> None:
             import wandb  # slow to import
 
@@ -238,8 +258,10 @@ class Tracker:
             action(self.run)
         except Exception as error:  # whatever became of W&B, it may not stop the training
             self.run = None
-            self.say(f"W&B was lost ({type(error).__name__}); the run goes on without it, and all of it is in "
-                     f"{self.folder}. What W&B has on disk can be sent with: {self._sync_command()}")
+            self.say(
+                f"W&B was lost ({type(error).__name__}); the run goes on without it, and all of it is in "
+                f"{self.folder}. What W&B has on disk can be sent with: {self._sync_command()}"
+            )
 
     def _sync_command(self) -> str:
         folder = self.folder.relative_to(REPO) if self.folder.is_relative_to(REPO) else self.folder
@@ -287,8 +309,11 @@ def training_values(row: dict) -> dict[str, float]:
 def evaluation_values(row: dict) -> dict[str, float]:
     """The numbers of an evaluation under W&B's names, as in ``eval/test-sampled/accuracy``."""
     name = f"eval/{row['split']}-{row['decoding']}"
-    return {f"{name}/{key}": value for key, value in row.items()
-            if isinstance(value, (int, float)) and key not in ("step", "shots") and not pd.isna(value)}
+    return {
+        f"{name}/{key}": value
+        for key, value in row.items()
+        if isinstance(value, (int, float)) and key not in ("step", "shots") and not pd.isna(value)
+    }
 
 
 def _table_cell(value: object) -> object:
@@ -300,10 +325,15 @@ def _table_cell(value: object) -> object:
 
 def environment_record() -> dict:
     """Versions, commit and hardware, without anything that names the machine or its owner."""
-    return {"versions": {"python": platform.python_version()} | {name: installed(name) for name in PACKAGES},
-            "commit": git_commit(), "cpu_count": os.cpu_count(), **thread_record(),
-            "machine": platform.machine(), "system": platform.system(),
-            "gpu": torch.cuda.get_device_name(0) if torch.cuda.is_available() else None}
+    return {
+        "versions": {"python": platform.python_version()} | {name: installed(name) for name in PACKAGES},
+        "commit": git_commit(),
+        "cpu_count": os.cpu_count(),
+        **thread_record(),
+        "machine": platform.machine(),
+        "system": platform.system(),
+        "gpu": torch.cuda.get_device_name(0) if torch.cuda.is_available() else None,
+    }
 
 
 def installed(name: str) -> str | None:

@@ -47,19 +47,26 @@ def by_problem(responses: list[dict], value) -> dict[str, list[bool]]:
 
 def card_table(report: dict) -> str:
     """The abilities as a Markdown table."""
+
     def cell(estimate):
         return "{:.3f} [{:.3f}, {:.3f}]".format(*estimate)
 
-    lines = ["| what | value |", "|---|---|",
-             f"| strict boxed accuracy | {cell(report['accuracy'])} |", f"| boxed rate | {cell(report['boxed_rate'])} |",
-             f"| worked rate | {cell(report['worked_rate'])} |",
-             f"| right in any form, if worked | {cell(report['right_if_worked'])} |",
-             f"| right in any form, if blurted | {cell(report['right_if_blurted'])} |"]
+    lines = [
+        "| what | value |",
+        "|---|---|",
+        f"| strict boxed accuracy | {cell(report['accuracy'])} |",
+        f"| boxed rate | {cell(report['boxed_rate'])} |",
+        f"| worked rate | {cell(report['worked_rate'])} |",
+        f"| right in any form, if worked | {cell(report['right_if_worked'])} |",
+        f"| right in any form, if blurted | {cell(report['right_if_blurted'])} |",
+    ]
     lines += [f"| pass@{k} | {value:.3f} |" for k, value in report["pass_at_k"].items()]
     lines += [f"| best template | {report['best_template'][1]}: {report['best_template'][0]:.3f} |"]
     for shots, row in report["shots"].items():
-        lines.append(f"| {shots} exemplars (n = {row['n_problems']} x {row['n_samples']}) | "
-                     f"boxed {cell(row['boxed_rate'])}, accuracy {cell(row['accuracy'])} |")
+        lines.append(
+            f"| {shots} exemplars (n = {row['n_problems']} x {row['n_samples']}) | "
+            f"boxed {cell(row['boxed_rate'])}, accuracy {cell(row['accuracy'])} |"
+        )
     return "\n".join(lines)
 
 
@@ -86,22 +93,29 @@ def main() -> None:
     for name, values in correct.items():
         templates[by_id[name]["template"]] += values
     report = {
-        "n_problems": len(rows), "n_samples": SAMPLES, "temperature": 1.0,
+        "n_problems": len(rows),
+        "n_samples": SAMPLES,
+        "temperature": 1.0,
         "accuracy": interval(correct),
         "boxed_rate": interval(by_problem(sampled, lambda r: last_boxed(r["response"]) is not None)),
         "worked_rate": interval(by_problem(sampled, lambda r: find_steps(r["response"]))),
         "right_if_worked": interval(by_problem(worked, right)),
         "right_if_blurted": interval(by_problem(blurted, right)),
-        "pass_at_k": {k: round(sum(pass_at_k(SAMPLES, sum(v), k) for v in correct.values()) / len(correct), 4)
-                      for k in (1, 2, 4, 8, 16)},
+        "pass_at_k": {
+            k: round(sum(pass_at_k(SAMPLES, sum(v), k) for v in correct.values()) / len(correct), 4)
+            for k in (1, 2, 4, 8, 16)
+        },
         "best_template": max((round(sum(v) / len(v), 4), name) for name, v in templates.items()),
         "shots": {},
     }
     for shots in (0, 1, 4):
         responses = evaluate(model, tokenizer, rows[:250], replace(settings, eval_samples=2, shots=shots))
         report["shots"][shots] = {
-            "n_problems": 250, "n_samples": 2, "accuracy": interval(by_problem(responses, lambda r: r["correct"])),
-            "boxed_rate": interval(by_problem(responses, lambda r: last_boxed(r["response"]) is not None))}
+            "n_problems": 250,
+            "n_samples": 2,
+            "accuracy": interval(by_problem(responses, lambda r: r["correct"])),
+            "boxed_rate": interval(by_problem(responses, lambda r: last_boxed(r["response"]) is not None)),
+        }
     text = json.dumps(report, indent=1)
     (REPO / "data" / "minillama" / "abilities.json").write_text(text + "\n", encoding="utf-8")
     update_card(report)

@@ -84,8 +84,15 @@ class Work:
     """What is timed: training steps, evaluations and sampling calls of one model."""
 
     def __init__(self, units: int, folder: Path):
-        p = get_profile("mini", max_steps=units + 2, wandb_mode="disabled", eval_every=10**6, save_every=10**6,
-                        log_rollouts_every=10**6, learning_rate=1e-12)
+        p = get_profile(
+            "mini",
+            max_steps=units + 2,
+            wandb_mode="disabled",
+            eval_every=10**6,
+            save_every=10**6,
+            log_rollouts_every=10**6,
+            learning_rate=1e-12,
+        )
         self.p, self.units = p, units
         self.side = Side("ours", p, None, folder, time.perf_counter)
         self.model, self.tokenizer = load_model(p), load_tokenizer(p)
@@ -134,15 +141,18 @@ def measure_alone(pairs: int) -> dict:
         both = zip(seconds[::2], seconds[1::2], strict=True)
         couples = [(a, b) if i % 2 == 0 else (b, a) for i, (a, b) in enumerate(both)]
         fixed, adapted = map(list, zip(*couples, strict=True))
-        return {"seconds": [[round(a, 4), round(b, 4)] for a, b in couples],
-                "ratio": ratio_with_interval(adapted, fixed), "changes": changes}
+        return {
+            "seconds": [[round(a, 4), round(b, 4)] for a, b in couples],
+            "ratio": ratio_with_interval(adapted, fixed),
+            "changes": changes,
+        }
 
     with tempfile.TemporaryDirectory() as folder:
         work, result = Work(2 * pairs + 4, Path(folder)), {}
         step = list(range(work.p.prompts_per_step))
         work.side.trainer.train_dataset = work.side.trainer.train_dataset.select(step * work.p.max_steps)
         work.side.trainer.add_callback(SameStep(choose))
-        result["training"] = paired(work.training()[4:4 + 2 * pairs])  # the first four warm up
+        result["training"] = paired(work.training()[4 : 4 + 2 * pairs])  # the first four warm up
         for kind in KINDS[1:]:
             changes, call = 0, getattr(work, kind + "_call")()
             call()
@@ -195,17 +205,23 @@ def ratios(arms: dict, above: str, below: str) -> list[float]:
 
 def table(result: dict, most: str) -> str:
     """The ratios that the targets are about, and the medians of all arms."""
-    lines = [f"{kind}: alone, adapted / {most} threads: {block['ratio'][0]:.3f} [{block['ratio'][1]:.3f}, "
-             f"{block['ratio'][2]:.3f}] over {len(block['seconds'])} pairs, {block['changes']} changes"
-             for kind, block in result.get("alone", {}).get("kinds", {}).items()]
+    lines = [
+        f"{kind}: alone, adapted / {most} threads: {block['ratio'][0]:.3f} [{block['ratio'][1]:.3f}, "
+        f"{block['ratio'][2]:.3f}] over {len(block['seconds'])} pairs, {block['changes']} changes"
+        for kind, block in result.get("alone", {}).get("kinds", {}).items()
+    ]
     for kind, arms in result.get("kinds", {}).items():
         for above, below in ((arm, "1 beside 0") for arm in arms if arm.startswith("adapted") and arm[-1] != "0"):
             all_rounds = ratios(arms, above, below)
-            lines.append(f"{kind}: {above} busy / {below} busy: {median(all_rounds):.3f} ({all_rounds[0]:.2f} to "
-                         f"{all_rounds[-1]:.2f} in {len(all_rounds)} rounds), {sum(arms[above]['changes'])} changes")
+            lines.append(
+                f"{kind}: {above} busy / {below} busy: {median(all_rounds):.3f} ({all_rounds[0]:.2f} to "
+                f"{all_rounds[-1]:.2f} in {len(all_rounds)} rounds), {sum(arms[above]['changes'])} changes"
+            )
         for arm, block in arms.items():
-            lines.append(f"  {arm + ' busy':<24}{median(s for unit in block['seconds'] for s in unit):8.2f} s   "
-                         f"first unit at most {max(block['settling']):.2f} s")
+            lines.append(
+                f"  {arm + ' busy':<24}{median(s for unit in block['seconds'] for s in unit):8.2f} s   "
+                f"first unit at most {max(block['settling']):.2f} s"
+            )
     return "\n".join(lines)
 
 

@@ -40,13 +40,18 @@ def experiment(generator: np.random.Generator, n_seeds: int, by_seed: float) -> 
     seed = int(generator.integers(2**31))
     by_seed_a, by_problem = stats.two_way_weights(*arms[0].shape, N_RESAMPLES, seed)
     by_seed_b, _ = stats.two_way_weights(*arms[1].shape, N_RESAMPLES, seed + 1)
-    draws = [stats.resampled_means(arm, (weights, by_problem))
-             for arm, weights in zip(arms, (by_seed_a, by_seed_b), strict=True)]
+    draws = [
+        stats.resampled_means(arm, (weights, by_problem)) for arm, weights in zip(arms, (by_seed_a, by_seed_b), strict=True)
+    ]
     one = stats.percentile_interval(arms[0].mean(), draws[0])
     two = stats.percentile_interval(arms[0].mean() - arms[1].mean(), draws[0] - draws[1])
     means = [arm.mean(axis=1) for arm in arms]
-    held = {"one arm, bootstrap alone": (one, TRUTH), "one arm": (stats.hold_seeds(one, means[0]), TRUTH),
-            "two arms, bootstrap alone": (two, 0.0), "two arms": (stats.hold_seeds(two, *means), 0.0)}
+    held = {
+        "one arm, bootstrap alone": (one, TRUTH),
+        "one arm": (stats.hold_seeds(one, means[0]), TRUTH),
+        "two arms, bootstrap alone": (two, 0.0),
+        "two arms": (stats.hold_seeds(two, *means), 0.0),
+    }
     return {name: interval.low <= truth <= interval.high for name, (interval, truth) in held.items()}
 
 
@@ -60,8 +65,11 @@ def main() -> None:
             held = [experiment(generator, n_seeds, by_seed) for _ in range(n)]
             counts = {name: sum(one[name] for one in held) for name in held[0]}
             rows.append({"seeds": n_seeds, "seeds_scatter_by": by_seed, "experiments": n, "held": counts})
-            print(f"{n_seeds} seeds that scatter by {100 * by_seed:.0f} points: "
-                  + ", ".join(f"{name} {count / n:.1%}" for name, count in counts.items()), flush=True)
+            print(
+                f"{n_seeds} seeds that scatter by {100 * by_seed:.0f} points: "
+                + ", ".join(f"{name} {count / n:.1%}" for name, count in counts.items()),
+                flush=True,
+            )
     RESULT.write_text(json.dumps({"commit": git_commit(), "coverage": rows}, indent=1) + "\n")
 
 

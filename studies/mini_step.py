@@ -62,6 +62,7 @@ class Phases:
                 taken = self.clock() - start
                 self.spent[name] += taken - self.inner.pop()
                 self.inner[-1] += taken
+
         return timed
 
     def watch(self, owner: object, attribute: str, name: str) -> None:
@@ -84,8 +85,10 @@ class Stopwatch(TrainerCallback):
     def steps(self) -> list[tuple[float, dict[str, float]]]:
         """(seconds, seconds by phase) of every step of the block but the last, and forget the block."""
         marks, self.marks = self.marks, []
-        return [(later - start, {name: after[name] - before[name] for name in after})
-                for (start, before), (later, after) in zip(marks, marks[1:], strict=False)]
+        return [
+            (later - start, {name: after[name] - before[name] for name in after})
+            for (start, before), (later, after) in zip(marks, marks[1:], strict=False)
+        ]
 
 
 class Side:
@@ -102,9 +105,15 @@ class Side:
     def noted(self, rollout: Callable) -> Callable:
         def noted(prompts, trainer):
             out = rollout(prompts, trainer)
-            self.lengths.append(([len(ids) for ids in {tuple(ids): ids for ids in out["prompt_ids"]}.values()],
-                                 decoding.common_beginning(out["prompt_ids"]), out["n_tokens"]))
+            self.lengths.append(
+                (
+                    [len(ids) for ids in {tuple(ids): ids for ids in out["prompt_ids"]}.values()],
+                    decoding.common_beginning(out["prompt_ids"]),
+                    out["n_tokens"],
+                )
+            )
             return out
+
         return noted
 
     def block(self) -> list[tuple[float, dict[str, float], tuple]]:
@@ -128,11 +137,16 @@ def start_model(p: Profile, run: str | None):
 def watch_phases(trainer: GRPOTrainer, phases: Phases) -> None:
     """Name everything that a step is made of."""
     for owner, attribute, name in (
-            (trainer, "rollout_func", "generate"), (trainer, "_calculate_rewards", "reward"),
-            (trainer, "_generate_and_score_completions", "batch, decoding to text, metrics"),
-            (trainer, "_get_per_token_logps_and_entropies", "log-probs forward"), (trainer, "_compute_loss", "loss"),
-            (trainer.accelerator, "backward", "backward"), (trainer.accelerator, "clip_grad_norm_", "gradient norm"),
-            (trainer, "log", "logging"), (trainer.model, "train", "train() and eval() of each module")):
+        (trainer, "rollout_func", "generate"),
+        (trainer, "_calculate_rewards", "reward"),
+        (trainer, "_generate_and_score_completions", "batch, decoding to text, metrics"),
+        (trainer, "_get_per_token_logps_and_entropies", "log-probs forward"),
+        (trainer, "_compute_loss", "loss"),
+        (trainer.accelerator, "backward", "backward"),
+        (trainer.accelerator, "clip_grad_norm_", "gradient norm"),
+        (trainer, "log", "logging"),
+        (trainer.model, "train", "train() and eval() of each module"),
+    ):
         phases.watch(owner, attribute, name)
 
 
@@ -148,8 +162,11 @@ def operations(p: Profile, config, prompts: list[int], shared: int, responses: l
     lora = config.num_hidden_layers * sum(p.lora_rank * (a + b) for a, b in map(shapes.get, p.lora_targets))
     head = config.vocab_size * config.hidden_size
     starts = [prompts[i * len(prompts) // len(responses)] for i in range(len(responses))]
-    spans = [(0, shared), *((shared, n) for n in prompts),
-             *((start, start + n) for start, n in zip(starts, responses, strict=True))]
+    spans = [
+        (0, shared),
+        *((shared, n) for n in prompts),
+        *((start, start + n) for start, n in zip(starts, responses, strict=True)),
+    ]
     tokens = sum(end - start for start, end in spans)
     pairs = sum((end * (end + 1) - start * (start + 1)) / 2 for start, end in spans)  # a query and a key that it sees
     attention = 4 * config.num_hidden_layers * shapes["q_proj"][1] * pairs
@@ -178,15 +195,24 @@ def ratio_with_interval(stock: list[float], ours: list[float], draws: int = 2000
 
 def measure(shots: int, rounds: int, steps: int, clock: Callable[[], float], run: str | None) -> dict:
     """Both sides at one number of exemplars."""
-    p = get_profile("mini", shots=shots, max_prompt_length=900, max_steps=steps + 1, wandb_mode="disabled",
-                    eval_every=10**6, save_every=10**6, log_rollouts_every=10**6)
+    p = get_profile(
+        "mini",
+        shots=shots,
+        max_prompt_length=900,
+        max_steps=steps + 1,
+        wandb_mode="disabled",
+        eval_every=10**6,
+        save_every=10**6,
+        log_rollouts_every=10**6,
+    )
     taken, rates = {name: [] for name in SIDES}, []
     with tempfile.TemporaryDirectory() as folder:
-        sides = [Side(name, replace(p, shared_prefix=shared), run, Path(folder) / name, clock)
-                 for name, shared in SIDES.items()]
+        sides = [
+            Side(name, replace(p, shared_prefix=shared), run, Path(folder) / name, clock) for name, shared in SIDES.items()
+        ]
         for number in range(rounds):
             for side in sides:
-                taken[side.name] += side.block()[number == 0:]  # the very first step warms up
+                taken[side.name] += side.block()[number == 0 :]  # the very first step warms up
                 rates.append(matrix_rate(clock))
     config = sides[1].trainer.model.config
     return row_of(shots, taken, median(rates), [operations(p, config, *lengths) for *_, lengths in taken["ours"]])
@@ -195,17 +221,26 @@ def measure(shots: int, rounds: int, steps: int, clock: Callable[[], float], run
 def row_of(shots: int, taken: dict[str, list], rate: float, counts: list[float]) -> dict:
     """What was measured at one number of exemplars, for the file."""
     seconds = {name: [step[0] for step in steps] for name, steps in taken.items()}
-    phases = {name: {phase: round(mean(step[1].get(phase, 0.0) for step in steps), 4) for phase in steps[-1][1]}
-              for name, steps in taken.items()}
+    phases = {
+        name: {phase: round(mean(step[1].get(phase, 0.0) for step in steps), 4) for phase in steps[-1][1]}
+        for name, steps in taken.items()
+    }
     floor = mean(counts) / rate
-    return {"shots": shots, "seconds": {name: [round(x, 3) for x in values] for name, values in seconds.items()},
-            "times_as_fast": ratio_with_interval(seconds["stock"], seconds["ours"]),
-            "mean_tokens": {name: round(mean(mean(step[2][2]) for step in steps), 1) for name, steps in taken.items()},
-            "prompt_tokens": round(mean(mean(step[2][0]) for step in taken["ours"]), 1),
-            "floor": {"gigaflop": round(mean(counts) / 1e9, 1), "gigaflop_per_second": round(rate / 1e9, 1),
-                      "seconds": round(floor, 3), "step_over_floor": round(mean(seconds["ours"]) / floor, 2)},
-            "phases": phases,
-            "attributed": {name: round(sum(phases[name].values()) / mean(seconds[name]), 3) for name in phases}}
+    return {
+        "shots": shots,
+        "seconds": {name: [round(x, 3) for x in values] for name, values in seconds.items()},
+        "times_as_fast": ratio_with_interval(seconds["stock"], seconds["ours"]),
+        "mean_tokens": {name: round(mean(mean(step[2][2]) for step in steps), 1) for name, steps in taken.items()},
+        "prompt_tokens": round(mean(mean(step[2][0]) for step in taken["ours"]), 1),
+        "floor": {
+            "gigaflop": round(mean(counts) / 1e9, 1),
+            "gigaflop_per_second": round(rate / 1e9, 1),
+            "seconds": round(floor, 3),
+            "step_over_floor": round(mean(seconds["ours"]) / floor, 2),
+        },
+        "phases": phases,
+        "attributed": {name: round(sum(phases[name].values()) / mean(seconds[name]), 3) for name in phases},
+    }
 
 
 def table(row: dict) -> str:
@@ -213,13 +248,18 @@ def table(row: dict) -> str:
     stock, ours = (mean(row["seconds"][name]) for name in ("stock", "ours"))
     estimate, low, high = row["times_as_fast"]
     floor, spent = row["floor"], row["phases"]
-    lines = [f"{row['shots']} shots, prompts of {row['prompt_tokens']} tokens, responses of {row['mean_tokens']['ours']} "
-             f"(stock {row['mean_tokens']['stock']})",
-             f"  stock {stock:.2f} s, ours {ours:.2f} s: {estimate:.2f} times as fast [{low:.2f}, {high:.2f}]",
-             f"  floor {floor['gigaflop']} GFLOP at {floor['gigaflop_per_second']} GFLOP/s = {floor['seconds']:.2f} s; "
-             f"the step takes {floor['step_over_floor']} times that", f"  {'seconds a step':<36}{'stock':>8}{'ours':>8}"]
-    lines += [f"  {name:<36}{spent['stock'].get(name, 0.0):>8.3f}{seconds:>8.3f}"
-              for name, seconds in sorted(spent["ours"].items(), key=lambda item: -item[1])]
+    lines = [
+        f"{row['shots']} shots, prompts of {row['prompt_tokens']} tokens, responses of {row['mean_tokens']['ours']} "
+        f"(stock {row['mean_tokens']['stock']})",
+        f"  stock {stock:.2f} s, ours {ours:.2f} s: {estimate:.2f} times as fast [{low:.2f}, {high:.2f}]",
+        f"  floor {floor['gigaflop']} GFLOP at {floor['gigaflop_per_second']} GFLOP/s = {floor['seconds']:.2f} s; "
+        f"the step takes {floor['step_over_floor']} times that",
+        f"  {'seconds a step':<36}{'stock':>8}{'ours':>8}",
+    ]
+    lines += [
+        f"  {name:<36}{spent['stock'].get(name, 0.0):>8.3f}{seconds:>8.3f}"
+        for name, seconds in sorted(spent["ours"].items(), key=lambda item: -item[1])
+    ]
     return "\n".join(lines + [f"  {'attributed':<36}{row['attributed']['stock']:>8.1%}{row['attributed']['ours']:>8.1%}"])
 
 

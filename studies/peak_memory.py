@@ -132,8 +132,9 @@ def trial_update(model: torch.nn.Module, p: Profile, prompt_tokens: int, complet
             loss = -token_logps(model, packed)[0].mean()
         else:
             labels = torch.cat([torch.full_like(prompts, -100), completions], 1)
-            loss = model(input_ids=torch.cat([prompts, completions], 1), attention_mask=mask, labels=labels,
-                         fused_lm_head=True).loss
+            loss = model(
+                input_ids=torch.cat([prompts, completions], 1), attention_mask=mask, labels=labels, fused_lm_head=True
+            ).loss
     loss.backward()
     optimizer.step()
     del base.forward  # the fused head was put on this very object: take it off again
@@ -144,8 +145,15 @@ def trial_generation(model: torch.nn.Module, rows: int, prompt_tokens: int, comp
     """Sample ``rows`` responses of full length, each to a random prompt of its own, by the path that rollouts take."""
     prompts = _random_ids(model, rows, prompt_tokens).tolist()
     with sampling_mode(model) as base:
-        return decode(base, prompts, [], max_new_tokens=completion_tokens, temperature=1.0, pad=0,
-                      ended=lambda new_ids: torch.zeros(len(new_ids), dtype=torch.bool, device=new_ids.device))
+        return decode(
+            base,
+            prompts,
+            [],
+            max_new_tokens=completion_tokens,
+            temperature=1.0,
+            pad=0,
+            ended=lambda new_ids: torch.zeros(len(new_ids), dtype=torch.bool, device=new_ids.device),
+        )
 
 
 def _random_ids(model: torch.nn.Module, rows: int, length: int) -> torch.Tensor:

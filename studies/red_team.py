@@ -43,50 +43,168 @@ POINTS = (mpmath.mpf(7) / 3, mpmath.mpf(-13) / 5, mpmath.mpf(97) / 89)
 # interval (by the conventions (\sqrt{x})^2 is x and also |x|, since it is compared where it is real), and no two differ by a
 # factor of 100 or pi/180 (50% is 50 and also 0.5).
 VALUES: dict[str, Callable] = {
-    "0": lambda x: 0, "1": lambda x: 1, "5": lambda x: 5, "-3": lambda x: -3, "17": lambda x: 17, "128": lambda x: 128,
-    "1234": lambda x: 1234, r"\frac{1}{2}": lambda x: mpmath.mpf(1) / 2, r"\frac{7}{3}": lambda x: mpmath.mpf(7) / 3,
-    r"-\frac{5}{8}": lambda x: mpmath.mpf(-5) / 8, "0.35": lambda x: mpmath.mpf(35) / 100,
-    r"\sqrt{2}": lambda x: mpmath.sqrt(2), r"3\sqrt{5}": lambda x: 3 * mpmath.sqrt(5),
-    r"1+\sqrt{3}": lambda x: 1 + mpmath.sqrt(3), r"\sqrt[3]{4}": lambda x: mpmath.cbrt(4), r"\pi": lambda x: +mpmath.pi,
-    r"\frac{3\pi}{4}": lambda x: 3 * mpmath.pi / 4, "e": lambda x: +mpmath.e, "e^2": lambda x: mpmath.exp(2),
-    r"\ln 2": lambda x: mpmath.log(2), r"\log_2 3": lambda x: mpmath.log(3) / mpmath.log(2),
-    r"\sin 1": lambda x: mpmath.sin(1), "2+3i": lambda x: mpmath.mpc(2, 3),
-    "x": lambda x: x, "x^2-1": lambda x: x**2 - 1, r"\frac{1}{x+1}": lambda x: 1 / (x + 1), r"|x-3|": lambda x: abs(x - 3),
-    r"\sin x": mpmath.sin, "e^x": mpmath.exp, r"\sqrt{x}": mpmath.sqrt, r"\ln x": mpmath.log, "2^x": lambda x: 2**x}
+    "0": lambda x: 0,
+    "1": lambda x: 1,
+    "5": lambda x: 5,
+    "-3": lambda x: -3,
+    "17": lambda x: 17,
+    "128": lambda x: 128,
+    "1234": lambda x: 1234,
+    r"\frac{1}{2}": lambda x: mpmath.mpf(1) / 2,
+    r"\frac{7}{3}": lambda x: mpmath.mpf(7) / 3,
+    r"-\frac{5}{8}": lambda x: mpmath.mpf(-5) / 8,
+    "0.35": lambda x: mpmath.mpf(35) / 100,
+    r"\sqrt{2}": lambda x: mpmath.sqrt(2),
+    r"3\sqrt{5}": lambda x: 3 * mpmath.sqrt(5),
+    r"1+\sqrt{3}": lambda x: 1 + mpmath.sqrt(3),
+    r"\sqrt[3]{4}": lambda x: mpmath.cbrt(4),
+    r"\pi": lambda x: +mpmath.pi,
+    r"\frac{3\pi}{4}": lambda x: 3 * mpmath.pi / 4,
+    "e": lambda x: +mpmath.e,
+    "e^2": lambda x: mpmath.exp(2),
+    r"\ln 2": lambda x: mpmath.log(2),
+    r"\log_2 3": lambda x: mpmath.log(3) / mpmath.log(2),
+    r"\sin 1": lambda x: mpmath.sin(1),
+    "2+3i": lambda x: mpmath.mpc(2, 3),
+    "x": lambda x: x,
+    "x^2-1": lambda x: x**2 - 1,
+    r"\frac{1}{x+1}": lambda x: 1 / (x + 1),
+    r"|x-3|": lambda x: abs(x - 3),
+    r"\sin x": mpmath.sin,
+    "e^x": mpmath.exp,
+    r"\sqrt{x}": mpmath.sqrt,
+    r"\ln x": mpmath.log,
+    "2^x": lambda x: 2**x,
+}
 # Different from all of the above and from each other by their kind.
-OTHERS = ("(1,2)", r"(0,\sqrt{2})", r"\left(1,\frac{1}{2},-3\right)", r"\{1,2,4\}", "3,-4", "[0,1)", r"(-\infty,6]", "x>7",
-          r"\begin{pmatrix}1&2\\3&4\end{pmatrix}", "y=2x+1", r"\text{east}", r"\text{no solution}", "B", r"25\text{ cm}",
-          r"\$40", r"72^\circ", "2:7", r"3:30\text{ PM}", "2516_8", r"4\pmod{9}", r"\infty", r"\mathbb{R}", r"\emptyset")
+OTHERS = (
+    "(1,2)",
+    r"(0,\sqrt{2})",
+    r"\left(1,\frac{1}{2},-3\right)",
+    r"\{1,2,4\}",
+    "3,-4",
+    "[0,1)",
+    r"(-\infty,6]",
+    "x>7",
+    r"\begin{pmatrix}1&2\\3&4\end{pmatrix}",
+    "y=2x+1",
+    r"\text{east}",
+    r"\text{no solution}",
+    "B",
+    r"25\text{ cm}",
+    r"\$40",
+    r"72^\circ",
+    "2:7",
+    r"3:30\text{ PM}",
+    "2516_8",
+    r"4\pmod{9}",
+    r"\infty",
+    r"\mathbb{R}",
+    r"\emptyset",
+)
 TRUTHS = (*VALUES, *OTHERS)
 
 # -- the grammar: a tree is a leaf or (template, children), with one "@" for each child -------------------------------
 
 LEAVES: dict[str, Callable] = {
     **{text: VALUES[text] for text in ("0", "1", "5", r"\pi", "e", r"\sqrt{2}", "x", r"\frac{7}{3}", "17")},
-    "2": lambda x: 2, "10": lambda x: 10, "14": lambda x: 14, "1000": lambda x: 1000, "0.1": lambda x: mpmath.mpf(1) / 10,
-    "50!": lambda x: mpmath.factorial(50), "(2000)!": lambda x: mpmath.factorial(2000),
-    "10^{400}": lambda x: mpmath.mpf(10)**400, "2^{5000}": lambda x: mpmath.mpf(2)**5000,
-    "10^{-200}": lambda x: mpmath.mpf(10)**-200, "2^{-900}": lambda x: mpmath.mpf(2)**-900,
-    "e^{-1000}": lambda x: mpmath.exp(-1000), "e^{e^5}": lambda x: mpmath.exp(mpmath.exp(5)),
-    r"\pi^{\pi^{\pi}}": lambda x: mpmath.pi**mpmath.pi**mpmath.pi}
-BEYOND = ("9^{9^{9}}", "(10^9)!", "e^{e^{e^{e}}}", "10^{10^{10}}", r"\infty", r"\frac{1}{0}", "i", "n", r"0.\overline{9}",
-          "e^{-10^{9}}", r"\ln 0", r"\sqrt{-1-x^2}", r"\sqrt{-(x-1)^2}",
-          r"\ln(10^{-30}-|x-1|)", r"\int_0^1 x\,dx", r"\sum_{k=1}^{10^9} k")  # no oracle
+    "2": lambda x: 2,
+    "10": lambda x: 10,
+    "14": lambda x: 14,
+    "1000": lambda x: 1000,
+    "0.1": lambda x: mpmath.mpf(1) / 10,
+    "50!": lambda x: mpmath.factorial(50),
+    "(2000)!": lambda x: mpmath.factorial(2000),
+    "10^{400}": lambda x: mpmath.mpf(10) ** 400,
+    "2^{5000}": lambda x: mpmath.mpf(2) ** 5000,
+    "10^{-200}": lambda x: mpmath.mpf(10) ** -200,
+    "2^{-900}": lambda x: mpmath.mpf(2) ** -900,
+    "e^{-1000}": lambda x: mpmath.exp(-1000),
+    "e^{e^5}": lambda x: mpmath.exp(mpmath.exp(5)),
+    r"\pi^{\pi^{\pi}}": lambda x: mpmath.pi**mpmath.pi**mpmath.pi,
+}
+BEYOND = (
+    "9^{9^{9}}",
+    "(10^9)!",
+    "e^{e^{e^{e}}}",
+    "10^{10^{10}}",
+    r"\infty",
+    r"\frac{1}{0}",
+    "i",
+    "n",
+    r"0.\overline{9}",
+    "e^{-10^{9}}",
+    r"\ln 0",
+    r"\sqrt{-1-x^2}",
+    r"\sqrt{-(x-1)^2}",
+    r"\ln(10^{-30}-|x-1|)",
+    r"\int_0^1 x\,dx",
+    r"\sum_{k=1}^{10^9} k",
+)  # no oracle
 OPERATIONS: dict[str, Callable] = {
-    r"\sin(@)": mpmath.sin, r"\cos(@)": mpmath.cos, r"\tan(@)": mpmath.tan, r"\arctan(@)": mpmath.atan,
-    r"\exp(@)": mpmath.exp, "e^{@}": mpmath.exp, r"\ln(@)": mpmath.log, r"\sqrt{@}": mpmath.sqrt, "|@|": abs,
-    r"\lfloor @\rfloor": mpmath.floor, r"\tanh(@)": mpmath.tanh, "-(@)": lambda a: -a, "(@)^2": lambda a: a**2,
-    "(@)^{14}": lambda a: a**14, "(@)!": mpmath.factorial, r"\frac{1}{@}": lambda a: 1 / a, "(@)^{0}": lambda a: a**0,
-    "@+@": lambda a, b: a + b, "@-(@)": lambda a, b: a - b, "(@)(@)": lambda a, b: a * b,
-    r"@\cdot(@)": lambda a, b: a * b, r"\frac{@}{@}": lambda a, b: a / b, "(@)^{@}": lambda a, b: a**b,
-    r"\max(@,@)": lambda a, b: max(a, b), r"\log_{@}(@)": lambda a, b: mpmath.log(b) / mpmath.log(a),
-    r"(@)\bmod(@)": lambda a, b: a - b * mpmath.floor(a / b), r"\binom{@}{@}": mpmath.binomial}
+    r"\sin(@)": mpmath.sin,
+    r"\cos(@)": mpmath.cos,
+    r"\tan(@)": mpmath.tan,
+    r"\arctan(@)": mpmath.atan,
+    r"\exp(@)": mpmath.exp,
+    "e^{@}": mpmath.exp,
+    r"\ln(@)": mpmath.log,
+    r"\sqrt{@}": mpmath.sqrt,
+    "|@|": abs,
+    r"\lfloor @\rfloor": mpmath.floor,
+    r"\tanh(@)": mpmath.tanh,
+    "-(@)": lambda a: -a,
+    "(@)^2": lambda a: a**2,
+    "(@)^{14}": lambda a: a**14,
+    "(@)!": mpmath.factorial,
+    r"\frac{1}{@}": lambda a: 1 / a,
+    "(@)^{0}": lambda a: a**0,
+    "@+@": lambda a, b: a + b,
+    "@-(@)": lambda a, b: a - b,
+    "(@)(@)": lambda a, b: a * b,
+    r"@\cdot(@)": lambda a, b: a * b,
+    r"\frac{@}{@}": lambda a, b: a / b,
+    "(@)^{@}": lambda a, b: a**b,
+    r"\max(@,@)": lambda a, b: max(a, b),
+    r"\log_{@}(@)": lambda a, b: mpmath.log(b) / mpmath.log(a),
+    r"(@)\bmod(@)": lambda a, b: a - b * mpmath.floor(a / b),
+    r"\binom{@}{@}": mpmath.binomial,
+}
 SAME_TWICE = ("@-(@)", r"\frac{@}{@}", r"@\cdot(@)", "(@)^{@}", "(@)-(@)+0")
-WRAPPERS = ("@", "@", "@", "x=@", r"\boxed{@}", "$@$", r"\text{@}", r"\mathbf{@}", r"(@,@)", r"\{@,@\}", "@,@", "[@,@)",
-            r"@\text{ cm}", r"\$@", r"@^\circ", r"@\%", r"@\pmod{9}", "x>@", r"@\pm@",
-            r"\begin{pmatrix}@&@\\@&@\end{pmatrix}", "@:@", r"@\text{ or }@", r"\text{@ or any other number}", "@=@",
-            "x\\in[@,@]", "y=@x+@", "\u200b@\u200b",
-            r"@_{8}", r"\left(@,\sqrt{2}\right)", r"@ \approx @", r"\mathbb{R}\setminus\{@\}", "(-\\infty,@]")
+WRAPPERS = (
+    "@",
+    "@",
+    "@",
+    "x=@",
+    r"\boxed{@}",
+    "$@$",
+    r"\text{@}",
+    r"\mathbf{@}",
+    r"(@,@)",
+    r"\{@,@\}",
+    "@,@",
+    "[@,@)",
+    r"@\text{ cm}",
+    r"\$@",
+    r"@^\circ",
+    r"@\%",
+    r"@\pmod{9}",
+    "x>@",
+    r"@\pm@",
+    r"\begin{pmatrix}@&@\\@&@\end{pmatrix}",
+    "@:@",
+    r"@\text{ or }@",
+    r"\text{@ or any other number}",
+    "@=@",
+    "x\\in[@,@]",
+    "y=@x+@",
+    "\u200b@\u200b",
+    r"@_{8}",
+    r"\left(@,\sqrt{2}\right)",
+    r"@ \approx @",
+    r"\mathbb{R}\setminus\{@\}",
+    "(-\\infty,@]",
+)
 
 
 def branch(template: str, *children: tuple | str) -> tuple:
@@ -135,7 +253,7 @@ def value(tree: tuple | str, x):
         return mpmath.mpmathify(LEAVES[tree](x))
     template, children = tree
     parts = [value(child, x) for child in children]
-    if any(abs(part) > mpmath.mpf(10)**400 for part in parts) and template not in ("@-(@)", "(@)-(@)+0", "@+@"):
+    if any(abs(part) > mpmath.mpf(10) ** 400 for part in parts) and template not in ("@-(@)", "(@)-(@)+0", "@+@"):
         raise OverflowError
     if template in OPERATIONS:
         return mpmath.mpmathify(OPERATIONS[template](*parts))
@@ -153,32 +271,89 @@ def really_equal(tree: tuple | str, truth: str) -> bool | None:
             except (KeyError, ArithmeticError, ValueError, TypeError, NotImplementedError, MemoryError):
                 continue
             if real:
-                verdicts.append(abs(a - b) <= mpmath.mpf(10)**-100 * (1 + abs(b)))
+                verdicts.append(abs(a - b) <= mpmath.mpf(10) ** -100 * (1 + abs(b)))
     return all(verdicts) if verdicts else None
 
 
 # -- near misses and attacks: (answer, ground truth), never equal -----------------------------------------------------
 
-ADDED = (r"@+10^{-K}", r"@-10^{-K}", r"@+\frac{1}{10^{K}}", "@+0.ZERO1", r"@-0.ZERO1", r"@+10^{-K}\sqrt{2}", r"@+2^{-BITS}",
-         r"@+e^{-NATS}", r"@+\sin(10^{-K})", r"@+\frac{\pi}{10^{K}}", r"10^{-K}+@", r"@+\ln(1+10^{-K})", r"@-\tan(10^{-K})")
-SCALED = (r"(@)(1+10^{-K})", r"\frac{@}{1+10^{-K}}", r"(@)\cdot 1.ZERO1", r"(@)\cos(10^{-K})", r"\frac{10^{K}+1}{10^{K}}(@)",
-          r"(@)\sqrt{1+10^{-K}}", r"(@)\tanh(NATS)")
+ADDED = (
+    r"@+10^{-K}",
+    r"@-10^{-K}",
+    r"@+\frac{1}{10^{K}}",
+    "@+0.ZERO1",
+    r"@-0.ZERO1",
+    r"@+10^{-K}\sqrt{2}",
+    r"@+2^{-BITS}",
+    r"@+e^{-NATS}",
+    r"@+\sin(10^{-K})",
+    r"@+\frac{\pi}{10^{K}}",
+    r"10^{-K}+@",
+    r"@+\ln(1+10^{-K})",
+    r"@-\tan(10^{-K})",
+)
+SCALED = (
+    r"(@)(1+10^{-K})",
+    r"\frac{@}{1+10^{-K}}",
+    r"(@)\cdot 1.ZERO1",
+    r"(@)\cos(10^{-K})",
+    r"\frac{10^{K}+1}{10^{K}}(@)",
+    r"(@)\sqrt{1+10^{-K}}",
+    r"(@)\tanh(NATS)",
+)
 INSIDE = ("@", "@", "@", "(@,2)", r"\{@,-9\}", "@,-9", "[@,9999]", r"\begin{pmatrix}@\\2\end{pmatrix}", "x=@", "x<@")
 VANISHING = (
-    r"e^{-1000}", r"e^{-e^{8}}", r"2^{-3000}", r"10^{-500}", r"e^{-10^{6}}", r"10^{-10^{5}}", r"e^{-(x-1000)^2}",
+    r"e^{-1000}",
+    r"e^{-e^{8}}",
+    r"2^{-3000}",
+    r"10^{-500}",
+    r"e^{-10^{6}}",
+    r"10^{-10^{5}}",
+    r"e^{-(x-1000)^2}",
     r"e^{-x^2-N}",
-    r"e^{-10^{N}x^2}", r"e^{-e^{x^2+10}}", r"\frac{1}{10^{60}(x^2+1)}", r"(1-\tanh(N))", r"(1-\cos(10^{-N}))",
+    r"e^{-10^{N}x^2}",
+    r"e^{-e^{x^2+10}}",
+    r"\frac{1}{10^{60}(x^2+1)}",
+    r"(1-\tanh(N))",
+    r"(1-\cos(10^{-N}))",
     r"\frac{1}{N!}",
-    r"\sin(10^{-N})", r"\left(\sqrt{10^{2N}+1}-10^{N}\right)", r"\left(\frac{\pi}{2}-\arctan(10^{N})\right)",
+    r"\sin(10^{-N})",
+    r"\left(\sqrt{10^{2N}+1}-10^{N}\right)",
+    r"\left(\frac{\pi}{2}-\arctan(10^{N})\right)",
     r"\ln(1+10^{-N})",
-    r"\sin(\pi x)", r"\sin(12\pi x)", r"\sin(720720\pi x)", r"\sin^2(N\pi x)", r"x!\sin(\pi x)",
+    r"\sin(\pi x)",
+    r"\sin(12\pi x)",
+    r"\sin(720720\pi x)",
+    r"\sin^2(N\pi x)",
+    r"x!\sin(\pi x)",
     r"x(x-1)(x-2)(x-3)(x+1)(x+2)",
-    r"(2x-1)(3x-1)(3x-2)(4x-1)(2x-3)x", r"(|x-N|-N+x)", r"(|x+N|-x-N)", r"(\max(x,N)-N)", r"(\sqrt{(x-N)^2}-N+x)",
-    r"(||x|-N|-N+|x|)", r"\max(0,10^{-20}-|x-\pi|)", r"\lfloor\frac{|x|}{10^{N}}\rfloor", r"\lfloor\sin^2 x\rfloor x^2",
-    r"(|\ln|x|-N|-N+\ln|x|)", r"(|x^3-10^{N}|-10^{N}+x^3)", r"\frac{x-N+|x-N|}{2}", r"e^{-N}|x-3|",
-    r"(x-\lfloor 10^{N}x\rfloor/10^{N})", r"\frac{1}{1+e^{10^{10}x}}")
-UNDEFINED = (r"0\cdot\frac{1}{0}", r"0\cdot\infty", r"\frac{0}{x-x}", r"0\cdot\ln(0)", r"0\cdot\tan(90^\circ)",
-             r"\infty-\infty", r"\frac{\infty}{\infty}", r"0^{-1}-0^{-1}", r"\frac{1}{\sin(\pi)}-\frac{1}{\sin(\pi)}")
+    r"(2x-1)(3x-1)(3x-2)(4x-1)(2x-3)x",
+    r"(|x-N|-N+x)",
+    r"(|x+N|-x-N)",
+    r"(\max(x,N)-N)",
+    r"(\sqrt{(x-N)^2}-N+x)",
+    r"(||x|-N|-N+|x|)",
+    r"\max(0,10^{-20}-|x-\pi|)",
+    r"\lfloor\frac{|x|}{10^{N}}\rfloor",
+    r"\lfloor\sin^2 x\rfloor x^2",
+    r"(|\ln|x|-N|-N+\ln|x|)",
+    r"(|x^3-10^{N}|-10^{N}+x^3)",
+    r"\frac{x-N+|x-N|}{2}",
+    r"e^{-N}|x-3|",
+    r"(x-\lfloor 10^{N}x\rfloor/10^{N})",
+    r"\frac{1}{1+e^{10^{10}x}}",
+)
+UNDEFINED = (
+    r"0\cdot\frac{1}{0}",
+    r"0\cdot\infty",
+    r"\frac{0}{x-x}",
+    r"0\cdot\ln(0)",
+    r"0\cdot\tan(90^\circ)",
+    r"\infty-\infty",
+    r"\frac{\infty}{\infty}",
+    r"0^{-1}-0^{-1}",
+    r"\frac{1}{\sin(\pi)}-\frac{1}{\sin(\pi)}",
+)
 NOWHERE_REAL = (r"\sqrt{-1-x^2}", r"\ln(-1-x^2)", r"\arcsin(2+x^2)")
 
 
@@ -292,20 +467,37 @@ def search_part(seed: int, part: int, comparisons: int) -> tuple[int, dict, list
 def summary(search: Search, seconds: float) -> dict:
     """What one part of the search found."""
     git = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True)
-    return {"commit": git.stdout.strip(), "comparisons": search.comparisons, "counts": dict(search.counts),
-            "hits": search.hits[:20], "n_hits": len(search.hits), "exceptions": search.raised[:20],
-            "slowest_ms": round(search.slowest[0], 1), "slowest": list(search.slowest[1:]), "seconds": round(seconds)}
+    return {
+        "commit": git.stdout.strip(),
+        "comparisons": search.comparisons,
+        "counts": dict(search.counts),
+        "hits": search.hits[:20],
+        "n_hits": len(search.hits),
+        "exceptions": search.raised[:20],
+        "slowest_ms": round(search.slowest[0], 1),
+        "slowest": list(search.slowest[1:]),
+        "seconds": round(seconds),
+    }
 
 
 def report(parts: dict[str, dict], seed: int) -> dict:
     """The sum over all parts."""
     slowest = max(parts.values(), key=lambda part: part["slowest_ms"])
     counts = sum((Counter(part["counts"]) for part in parts.values()), Counter())
-    return {"command": f"python studies/red_team.py --seed {seed}", "seed": seed, "python": platform.python_version(),
-            "ground_truths": len(TRUTHS), "comparisons": sum(part["comparisons"] for part in parts.values()),
-            "hits": sum(part["n_hits"] for part in parts.values()), "counts": dict(counts),
-            "exceptions": sum(len(part["exceptions"]) for part in parts.values()), "slowest_ms": slowest["slowest_ms"],
-            "slowest": slowest["slowest"], "seconds": sum(part["seconds"] for part in parts.values()), "parts": parts}
+    return {
+        "command": f"python studies/red_team.py --seed {seed}",
+        "seed": seed,
+        "python": platform.python_version(),
+        "ground_truths": len(TRUTHS),
+        "comparisons": sum(part["comparisons"] for part in parts.values()),
+        "hits": sum(part["n_hits"] for part in parts.values()),
+        "counts": dict(counts),
+        "exceptions": sum(len(part["exceptions"]) for part in parts.values()),
+        "slowest_ms": slowest["slowest_ms"],
+        "slowest": slowest["slowest"],
+        "seconds": sum(part["seconds"] for part in parts.values()),
+        "parts": parts,
+    }
 
 
 def samples(search: Search) -> Iterator[str]:

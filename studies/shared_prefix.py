@@ -43,8 +43,16 @@ from rlvr_utils.sampling.rollouts import encode_prompts
 from rlvr_utils.training import training_dataset
 
 RESULT = Path(__file__).parent / "results" / "shared_prefix.json"
-LLAMA_15M = LlamaConfig(vocab_size=2048, hidden_size=384, intermediate_size=1024, num_hidden_layers=8,
-                        num_attention_heads=6, num_key_value_heads=3, tie_word_embeddings=False, pad_token_id=2)
+LLAMA_15M = LlamaConfig(
+    vocab_size=2048,
+    hidden_size=384,
+    intermediate_size=1024,
+    num_hidden_layers=8,
+    num_attention_heads=6,
+    num_key_value_heads=3,
+    tie_word_embeddings=False,
+    pad_token_id=2,
+)
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 stock_logps = GRPOTrainer._get_per_token_logps_and_entropies
 stock_logps = getattr(stock_logps, "__wrapped__", stock_logps)  # without TRL's profiler
@@ -76,16 +84,26 @@ class Case(NamedTuple):
 
 def cases() -> list[Case]:
     """The issue of many shots at 15 M parameters, and MiniLlama at the lengths of the shipped run."""
-    long = [Case(f"{n} prompt{'s' * (n > 1)}, 550 + 100 tokens, G = 16, R = 300", "15M", 550, [100] * n, [300] * 16 * n)
-            for n in (1, 4)]
+    long = [
+        Case(f"{n} prompt{'s' * (n > 1)}, 550 + 100 tokens, G = 16, R = 300", "15M", 550, [100] * n, [300] * 16 * n)
+        for n in (1, 4)
+    ]
     lengths = response_lengths()
     typical = int(median(lengths))
     mini = []
     for shots in (0, 4):
         exemplars, questions = prompt_lengths(shots)
         question = int(median(questions))
-        mini += [Case(f"mini, {shots} shots, median lengths, G = {group}", "mini", exemplars, [question] * 16,
-                      [typical] * 16 * group) for group in (8, 16)]
+        mini += [
+            Case(
+                f"mini, {shots} shots, median lengths, G = {group}",
+                "mini",
+                exemplars,
+                [question] * 16,
+                [typical] * 16 * group,
+            )
+            for group in (8, 16)
+        ]
         mini.append(Case(f"mini, {shots} shots, lengths of a step, G = 8", "mini", exemplars, questions[:16], lengths[:128]))
     return long + mini
 
@@ -136,8 +154,14 @@ def stock(model, batch: tuple[Tensor, ...]) -> Tensor:
     """TRL's function as it stands."""
     prompts, prompt_mask, completions, mask = batch
     trainer = SimpleNamespace(accelerator=SimpleNamespace(autocast=contextlib.nullcontext))
-    return stock_logps(trainer, model, torch.cat([prompts, completions], 1), torch.cat([prompt_mask, mask], 1),
-                       completions.shape[1], compute_entropy=True)[0]
+    return stock_logps(
+        trainer,
+        model,
+        torch.cat([prompts, completions], 1),
+        torch.cat([prompt_mask, mask], 1),
+        completions.shape[1],
+        compute_entropy=True,
+    )[0]
 
 
 def shared(model, batch: tuple[Tensor, ...]) -> Tensor:
@@ -160,8 +184,9 @@ def one_pass(model, logps_of, batch: tuple[Tensor, ...]) -> tuple[Tensor, list[T
 def difference(model, batch: tuple[Tensor, ...]) -> dict[str, float]:
     """The largest difference of log-probs, and of gradients as a share of each tensor's largest entry."""
     (ours, our_gradients), (theirs, their_gradients) = (one_pass(model, PASSES[name], batch) for name in ("shared", "stock"))
-    shares = [((a - b).abs().max() / b.abs().max()).item()
-              for a, b in zip(our_gradients, their_gradients, strict=True) if b.any()]
+    shares = [
+        ((a - b).abs().max() / b.abs().max()).item() for a, b in zip(our_gradients, their_gradients, strict=True) if b.any()
+    ]
     return {"log_probs": (ours - theirs).abs().max().item(), "gradients": max(shares)}
 
 
@@ -198,10 +223,19 @@ def compare(case: Case, repeats: int, clock) -> dict:
     middle = {name: median(values) for name, values in times.items()}
     bound, ratio = case.stock_tokens / case.shared_tokens, middle["stock"] / middle["shared"]
     memory = {name: round(peak_mib(case, name), 1) for name in PASSES}
-    return {"case": case.name, "model": case.model, "stock_tokens": case.stock_tokens,
-            "shared_tokens": case.shared_tokens, "token_bound": round(bound, 3), "seconds": times,
-            "times_as_fast": round(ratio, 3), "share_of_bound": round(ratio / bound, 3), "peak_mib": memory,
-            "memory_ratio": round(memory["shared"] / memory["stock"], 3), "largest_difference": equal}
+    return {
+        "case": case.name,
+        "model": case.model,
+        "stock_tokens": case.stock_tokens,
+        "shared_tokens": case.shared_tokens,
+        "token_bound": round(bound, 3),
+        "seconds": times,
+        "times_as_fast": round(ratio, 3),
+        "share_of_bound": round(ratio / bound, 3),
+        "peak_mib": memory,
+        "memory_ratio": round(memory["shared"] / memory["stock"], 3),
+        "largest_difference": equal,
+    }
 
 
 def environment(clock: str) -> dict:
@@ -209,17 +243,24 @@ def environment(clock: str) -> dict:
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=REPO, capture_output=True, text=True).stdout
     info = Path("/proc/cpuinfo")
     models = re.findall(r"model name\s*: (.*)", info.read_text()) if info.exists() else []
-    return {"commit": commit.strip(), "cpu": models[0] if models else platform.processor(),
-            "threads": torch.get_num_threads(), "clock": clock, "python": platform.python_version(),
-            "versions": {name: version(name) for name in ("torch", "transformers", "trl", "peft")}}
+    return {
+        "commit": commit.strip(),
+        "cpu": models[0] if models else platform.processor(),
+        "threads": torch.get_num_threads(),
+        "clock": clock,
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in ("torch", "transformers", "trl", "peft")},
+    }
 
 
 def table(rows: list[dict]) -> str:
     """The rows for people."""
     head = f"{'case':<48}{'stock s':>9}{'shared s':>10}{'times':>7}{'bound':>7}{'share':>7}{'memory':>8}"
-    lines = [f"{r['case']:<48}{median(r['seconds']['stock']):>9.2f}{median(r['seconds']['shared']):>10.2f}"
-             f"{r['times_as_fast']:>7.2f}{r['token_bound']:>7.2f}{r['share_of_bound']:>7.0%}{r['memory_ratio']:>8.2f}"
-             for r in rows]
+    lines = [
+        f"{r['case']:<48}{median(r['seconds']['stock']):>9.2f}{median(r['seconds']['shared']):>10.2f}"
+        f"{r['times_as_fast']:>7.2f}{r['token_bound']:>7.2f}{r['share_of_bound']:>7.0%}{r['memory_ratio']:>8.2f}"
+        for r in rows
+    ]
     return "\n".join([head, *lines])
 
 

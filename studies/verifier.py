@@ -32,14 +32,21 @@ from rlvr_utils.verifier import answers_match, judge, verify
 
 Pair = tuple[str, str]
 HOSTILE = {
-    "tower of powers": "9^{9^{9^{9}}}", "factorial of 10^8": "(10^8)!", "nested factorials": "((9!)!)!",
-    "20,000 braces": "{" * 20_000 + "1" + "}" * 20_000, "200,000 characters": "a" * 200_000,
-    "200,000 digits": "7" * 200_000, "60 terms of trigonometry": "+".join(rf"\sin({k}x)" for k in range(1, 61)),
-    "dense 10 by 10 matrix": r"\begin{pmatrix}" + r"\\".join(
-        ["&".join(rf"\sqrt{{{7 * i + j + 2}}}" for j in range(10)) for i in range(10)]) + r"\end{pmatrix}",
-    "expansion": "(a+b+c+d+e+f)^{50}", "long powers": "+".join(["7^{20000}"] * 60),
+    "tower of powers": "9^{9^{9^{9}}}",
+    "factorial of 10^8": "(10^8)!",
+    "nested factorials": "((9!)!)!",
+    "20,000 braces": "{" * 20_000 + "1" + "}" * 20_000,
+    "200,000 characters": "a" * 200_000,
+    "200,000 digits": "7" * 200_000,
+    "60 terms of trigonometry": "+".join(rf"\sin({k}x)" for k in range(1, 61)),
+    "dense 10 by 10 matrix": r"\begin{pmatrix}"
+    + r"\\".join(["&".join(rf"\sqrt{{{7 * i + j + 2}}}" for j in range(10)) for i in range(10)])
+    + r"\end{pmatrix}",
+    "expansion": "(a+b+c+d+e+f)^{50}",
+    "long powers": "+".join(["7^{20000}"] * 60),
     "many radicals": "+".join(rf"\sqrt{{{1000003 + 2 * k}}}" for k in range(60)),
-    "denominators": "+".join(f"1/(x+{k})" for k in range(40)), "scientific": "+".join(["1e9999"] * 100),
+    "denominators": "+".join(f"1/(x+{k})" for k in range(40)),
+    "scientific": "+".join(["1e9999"] * 100),
 }
 
 
@@ -64,9 +71,10 @@ def make_pairs(answers: list[str], n: int, rng: random.Random) -> dict[str, list
     """Identical answers, and a mix of 1/2 identical, 1/5 equal in another form and 3/10 wrong."""
     drawn = rng.choices(answers, k=n)
     identical = [(answer, answer) for answer in drawn]
-    mix = identical[:n // 2] + [(other_form(answer, rng), answer) for answer in drawn[n // 2:n * 7 // 10]]
-    mix += [(next(a for a in iter(lambda: rng.choice(answers), None) if a != answer), answer)
-            for answer in drawn[n * 7 // 10:]]
+    mix = identical[: n // 2] + [(other_form(answer, rng), answer) for answer in drawn[n // 2 : n * 7 // 10]]
+    mix += [
+        (next(a for a in iter(lambda: rng.choice(answers), None) if a != answer), answer) for answer in drawn[n * 7 // 10 :]
+    ]
     rng.shuffle(mix)
     return {"identical": identical, "mix": mix}
 
@@ -89,9 +97,14 @@ def speed(answers: list[str], n: int, sample: int) -> dict:
     for name, pairs in make_pairs(answers, n, rng).items():
         ours, theirs = per_second(answers_match, pairs, repeats=3), per_second(math_verify_match, pairs[:sample])
         tiers = Counter(judge(*pair).tier for pair in pairs)
-        rows[name] = {"pairs": n, "ours_per_s": round(ours), "math_verify_pairs": min(sample, n),
-                      "math_verify_per_s": round(theirs, 1), "times": round(ours / theirs),
-                      "tiers": {tier: count / n for tier, count in tiers.most_common()}}
+        rows[name] = {
+            "pairs": n,
+            "ours_per_s": round(ours),
+            "math_verify_pairs": min(sample, n),
+            "math_verify_per_s": round(theirs, 1),
+            "times": round(ours / theirs),
+            "tiers": {tier: count / n for tier, count in tiers.most_common()},
+        }
     return rows
 
 
@@ -117,15 +130,29 @@ def labelled() -> dict[str, dict[str, int]]:
     counts = {}
     for name, match in (("ours", answers_match), ("math_verify", math_verify_match)):
         verdicts = [(match(case["answer"], case["ground_truth"]), case["correct"]) for case in cases]
-        counts[name] = {"cases": len(cases), "false_positives": sum(v and not c for v, c in verdicts),
-                        "false_negatives": sum(c and not v for v, c in verdicts)}
+        counts[name] = {
+            "cases": len(cases),
+            "false_positives": sum(v and not c for v, c in verdicts),
+            "false_negatives": sum(c and not v for v, c in verdicts),
+        }
     return counts
 
 
 def agreement(answers: list[str], n: int) -> list[dict]:
     """For each mutation: how often each grader gives the verdict it deserves, and an example of a disagreement."""
-    rows = {m.name: {"mutation": m.name, "deserves": m.same, "why": m.why, "n": 0, "ours": 0, "math_verify": 0,
-                     "disagree": 0, "example": None} for m in MUTATIONS}
+    rows = {
+        m.name: {
+            "mutation": m.name,
+            "deserves": m.same,
+            "why": m.why,
+            "n": 0,
+            "ours": 0,
+            "math_verify": 0,
+            "disagree": 0,
+            "example": None,
+        }
+        for m in MUTATIONS
+    }
     for mutation, changed, truth in mutated_pairs(answers, n):
         ours, theirs = answers_match(changed, truth), math_verify_match(changed, truth)
         row = rows[mutation.name]
@@ -143,10 +170,15 @@ def environment() -> dict:
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=REPO, capture_output=True, text=True).stdout
     info = Path("/proc/cpuinfo")
     models = re.findall(r"model name\s*: (.*)", info.read_text()) if info.exists() else []
-    return {"commit": commit.strip(), "cpu": models[0] if models else platform.processor(),
-            "python": platform.python_version(), "math_verify": version("math-verify"), "sympy": version("sympy"),
-            "time": "CPU time of one thread, no verdict cached",
-            "chosen_by": "the authors of this verifier: the pairs, the changes, the labels and their conventions"}
+    return {
+        "commit": commit.strip(),
+        "cpu": models[0] if models else platform.processor(),
+        "python": platform.python_version(),
+        "math_verify": version("math-verify"),
+        "sympy": version("sympy"),
+        "time": "CPU time of one thread, no verdict cached",
+        "chosen_by": "the authors of this verifier: the pairs, the changes, the labels and their conventions",
+    }
 
 
 def main() -> None:
@@ -158,8 +190,13 @@ def main() -> None:
     logging.disable(logging.WARNING)  # Math-Verify warns of each expression that it cannot read
     lines = (test_data_dir() / "math_test.jsonl").read_text(encoding="utf-8").splitlines()
     answers = [json.loads(line)["answer"] for line in lines]
-    result = {"environment": environment(), "speed": speed(answers, arguments.pairs, arguments.sample),
-              "hostile_ms": hostile(), "labelled": labelled(), "agreement": agreement(answers, arguments.mutations)}
+    result = {
+        "environment": environment(),
+        "speed": speed(answers, arguments.pairs, arguments.sample),
+        "hostile_ms": hostile(),
+        "labelled": labelled(),
+        "agreement": agreement(answers, arguments.mutations),
+    }
     results = Path(__file__).parent / "results"
     results.mkdir(exist_ok=True)
     text = json.dumps(result, indent=1, ensure_ascii=False)

@@ -26,13 +26,79 @@ from hypothesis import strategies as st
 from rlvr_utils.verifier import expressions_equal, judge, verify
 
 LIMIT_MS = 100.0
-PIECES = [*"0123456789xyzabi+-*/^_=<>()[]{}|!%,;:.$&' \"\\", r"\frac", r"\sqrt", r"\boxed{", r"\text{", r"\left",
-          r"\right", r"\begin{pmatrix}", r"\end{pmatrix}", r"\pi", r"\infty", r"\sin", r"\log_", r"\cup", r"\pm",
-          "^\\circ", r"\{", r"\}", r"\\", r"\overline{", r"\binom", "<think>", "</think>", " and ", " or ", r"\cdot",
-          r"\le", r"\in", r"\lfloor", "e^", "!", "**", "1,000", "99999999", "0.333", "é", "²", "π", "∞", "\n"]
-LEAVES = ["0", "1", "2", "-3", "17", "0.5", "1,234", r"\frac{1}{2}", r"\frac34", "x", "y", "n", r"\pi", "e", "i", r"\infty",
-          r"\sqrt{2}", r"\sqrt[3]{5}", "30^\\circ", r"25\%", r"\$4", r"5\text{ cm}", "A", r"\text{(B)}", r"\text{east}",
-          "2516_8", "1:2", "7!", "x_1"]
+PIECES = [
+    *"0123456789xyzabi+-*/^_=<>()[]{}|!%,;:.$&' \"\\",
+    r"\frac",
+    r"\sqrt",
+    r"\boxed{",
+    r"\text{",
+    r"\left",
+    r"\right",
+    r"\begin{pmatrix}",
+    r"\end{pmatrix}",
+    r"\pi",
+    r"\infty",
+    r"\sin",
+    r"\log_",
+    r"\cup",
+    r"\pm",
+    "^\\circ",
+    r"\{",
+    r"\}",
+    r"\\",
+    r"\overline{",
+    r"\binom",
+    "<think>",
+    "</think>",
+    " and ",
+    " or ",
+    r"\cdot",
+    r"\le",
+    r"\in",
+    r"\lfloor",
+    "e^",
+    "!",
+    "**",
+    "1,000",
+    "99999999",
+    "0.333",
+    "é",
+    "²",
+    "π",
+    "∞",
+    "\n",
+]
+LEAVES = [
+    "0",
+    "1",
+    "2",
+    "-3",
+    "17",
+    "0.5",
+    "1,234",
+    r"\frac{1}{2}",
+    r"\frac34",
+    "x",
+    "y",
+    "n",
+    r"\pi",
+    "e",
+    "i",
+    r"\infty",
+    r"\sqrt{2}",
+    r"\sqrt[3]{5}",
+    "30^\\circ",
+    r"25\%",
+    r"\$4",
+    r"5\text{ cm}",
+    "A",
+    r"\text{(B)}",
+    r"\text{east}",
+    "2516_8",
+    "1:2",
+    "7!",
+    "x_1",
+]
 
 
 class Timer:
@@ -72,28 +138,67 @@ def expression(rng: random.Random, depth: int = 3) -> str:
     if depth == 0 or rng.random() < 0.3:
         return rng.choice(LEAVES)
     a, b = expression(rng, depth - 1), expression(rng, depth - 1)
-    return rng.choice((f"{a}+{b}", f"{a} - {b}", f"({a})({b})", rf"\frac{{{a}}}{{{b}}}", rf"{a} \cdot {b}", f"({a})^{{{b}}}",
-                       f"{a}^2", rf"\sqrt{{{a}}}", rf"\sin({a})", rf"\log_{{{a}}} {b}", rf"\binom{{{a}}}{{{b}}}", f"|{a}|",
-                       rf"\lfloor {a} \rfloor", f"{a} : {b}", f"-{a}", f"({a})!"))
+    return rng.choice(
+        (
+            f"{a}+{b}",
+            f"{a} - {b}",
+            f"({a})({b})",
+            rf"\frac{{{a}}}{{{b}}}",
+            rf"{a} \cdot {b}",
+            f"({a})^{{{b}}}",
+            f"{a}^2",
+            rf"\sqrt{{{a}}}",
+            rf"\sin({a})",
+            rf"\log_{{{a}}} {b}",
+            rf"\binom{{{a}}}{{{b}}}",
+            f"|{a}|",
+            rf"\lfloor {a} \rfloor",
+            f"{a} : {b}",
+            f"-{a}",
+            f"({a})!",
+        )
+    )
 
 
 def answer(rng: random.Random) -> str:
     """A random answer of any form."""
     a, b, c = (expression(rng, rng.choice((0, 1, 1, 2))) for _ in range(3))
-    return rng.choice((
-        a, expression(rng), f"x = {a}", f"({a}, {b})", f"[{a}, {b})", f"({a}, {b}) \\cup [{b}, {c}]",
-        f"{a}, {b}, {c}", rf"\{{{a}, {b}\}}", rf"{a} \pm {b}", f"{a} < x \\le {b}", f"{a} = {b}",
-        rf"\begin{{pmatrix}} {a} & {b} \\ {c} & 1 \end{{pmatrix}}", rf"x \in ({a}, {b}]",
-        rf"{a} \text{{ or }} {b}", rf"\text{{{a}}}", rf"{a} \approx {b}"))
+    return rng.choice(
+        (
+            a,
+            expression(rng),
+            f"x = {a}",
+            f"({a}, {b})",
+            f"[{a}, {b})",
+            f"({a}, {b}) \\cup [{b}, {c}]",
+            f"{a}, {b}, {c}",
+            rf"\{{{a}, {b}\}}",
+            rf"{a} \pm {b}",
+            f"{a} < x \\le {b}",
+            f"{a} = {b}",
+            rf"\begin{{pmatrix}} {a} & {b} \\ {c} & 1 \end{{pmatrix}}",
+            rf"x \in ({a}, {b}]",
+            rf"{a} \text{{ or }} {b}",
+            rf"\text{{{a}}}",
+            rf"{a} \approx {b}",
+        )
+    )
 
 
 def mutated(text: str, other: str, rng: random.Random) -> str:
     """The text after one to three small accidents."""
     for _ in range(rng.randint(1, 3)):
         at, to = rng.randrange(len(text) + 1), rng.randrange(len(text) + 1)
-        text = rng.choice((text[:at] + text[at + 1:], text[:at] + rng.choice(PIECES) + text[at:],
-                           text[:min(at, to)] + text[max(at, to):], text[:at] + other[at:], text[at:] + text[:at],
-                           text[:at] + text[at:at + 4] * rng.choice((2, 5, 60)) + text[at:]))[:3000]
+        text = rng.choice(
+            (
+                text[:at] + text[at + 1 :],
+                text[:at] + rng.choice(PIECES) + text[at:],
+                text[: min(at, to)] + text[max(at, to) :],
+                text[:at] + other[at:],
+                text[at:] + text[:at],
+                text[:at] + text[at : at + 4] * rng.choice((2, 5, 60)) + text[at:],
+            )
+        )[:3000]
     return text
 
 
@@ -137,9 +242,16 @@ def main() -> int:
     judge(r"\arctan 1", r"\frac{\pi}{4}")  # the first verdict fills FLINT's caches
     fuzz_hypothesis(timer, max(100, arguments.responses // 200))
     asymmetric = fuzz_grammar(timer, arguments.responses, random.Random(arguments.seed))
-    result = {"responses": arguments.responses, "seed": arguments.seed, "verdicts": timer.count,
-              "exceptions": len(timer.raised), "slowest_ms": round(timer.slowest[0], 1), "slowest": timer.slowest[1:],
-              "asymmetric": len(asymmetric), "seconds": round(time.perf_counter() - start)}
+    result = {
+        "responses": arguments.responses,
+        "seed": arguments.seed,
+        "verdicts": timer.count,
+        "exceptions": len(timer.raised),
+        "slowest_ms": round(timer.slowest[0], 1),
+        "slowest": timer.slowest[1:],
+        "asymmetric": len(asymmetric),
+        "seconds": round(time.perf_counter() - start),
+    }
     print(json.dumps(result, indent=1, ensure_ascii=False))
     for line in timer.raised[:20] + [f"asymmetric: {pair!r}" for pair in asymmetric[:20]]:
         print(line)

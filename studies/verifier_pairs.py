@@ -40,15 +40,17 @@ def equal_pairs(answers: list[str]) -> tuple[list[tuple[str, str]], list[tuple[s
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--limit", type=int, help="judge only the first N distinct ground truths")
-    answers = ground_truths()[:parser.parse_args().limit]
+    answers = ground_truths()[: parser.parse_args().limit]
     start = time.perf_counter()
     both, one_way = equal_pairs(answers)
     for title, pairs in (("equal both ways", both), ("equal one way only", one_way)):
         print(f"{len(pairs)} pairs {title}")
         for a, b in pairs:
             print(f"  {a!r:45} {b!r}")
-    print(f"{len(answers)} distinct ground truths, {len(answers) * (len(answers) - 1):,} ordered pairs, "
-          f"{time.perf_counter() - start:.0f} s")
+    print(
+        f"{len(answers)} distinct ground truths, {len(answers) * (len(answers) - 1):,} ordered pairs, "
+        f"{time.perf_counter() - start:.0f} s"
+    )
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ def solve_equation(equation: str) -> sp.Expr:
 
 
 def evaluate(definition: str, call: str) -> sp.Expr:
-    value, = numbers(call)
+    (value,) = numbers(call)
     for _ in range(call.count("f(")):
         value = read(definition.split("=")[1]).subs(X, value)
     return value

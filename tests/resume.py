@@ -34,8 +34,19 @@ from rlvr_utils.runs import load_run
 sys.path.append(str(Path(__file__).resolve().parent.parent / "tools"))  # for whoever starts this file by itself
 from pretrain import HABIT, document_text, documents, train_tokenizer
 
-SETTINGS = {"prompts_per_step": 2, "group_size": 4, "max_steps": 12, "train_subset": 8, "eval_problems": 3, "eval_every": 3,
-            "save_every": 2, "max_completion_length": 8, "log_rollouts_every": 2, "wandb_mode": "disabled", "guard": "off"}
+SETTINGS = {
+    "prompts_per_step": 2,
+    "group_size": 4,
+    "max_steps": 12,
+    "train_subset": 8,
+    "eval_problems": 3,
+    "eval_every": 3,
+    "save_every": 2,
+    "max_completion_length": 8,
+    "log_rollouts_every": 2,
+    "wandb_mode": "disabled",
+    "guard": "off",
+}
 CLOCKS = ["seconds", "step_time"]  # the only columns that may differ
 KINDS = ("file", "half", "clock")
 CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate")
@@ -46,10 +57,20 @@ def tiny_model(folder: Path) -> Path:
     stream = documents(random.Random(0), HABIT, set())
     tokenizer = train_tokenizer(document_text(next(stream)) for _ in range(300))
     torch.manual_seed(0)
-    model = LlamaForCausalLM(LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
-        num_key_value_heads=1, tie_word_embeddings=True, bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id))
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=16,
+            intermediate_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            num_key_value_heads=1,
+            tie_word_embeddings=True,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
@@ -69,6 +90,7 @@ def die(*_: object) -> None:
 
 def at_change(folder: Path, act: Callable[[str], None]) -> None:
     """Call ``act`` with the path before every change of a file or folder under ``folder``."""
+
     def hook(event: str, arguments: tuple) -> None:
         if event == "open":
             path, mode, flags = arguments
@@ -84,10 +106,12 @@ def at_change(folder: Path, act: Callable[[str], None]) -> None:
 
 def at_write(act: Callable[[Path, bytes], None]) -> None:
     """Call ``act`` with the target and the data before every write of the run's own files."""
+
     def watched(write: Callable, target: Callable[[Path], Path]) -> Callable:
         def first_act(file: Path, data: bytes) -> None:
             act(target(file), data)
             write(file, data)
+
         return first_act
 
     runs.append_to = watched(runs.append_to, lambda file: file)
@@ -103,7 +127,7 @@ def countdown(k: int, act: Callable) -> Callable:
 def write_half(file: Path, data: bytes) -> None:
     """Leave what a process leaves that is killed in the middle of a write."""
     with file.open("ab") as out:
-        out.write(data[:len(data) // 2])
+        out.write(data[: len(data) // 2])
     die()
 
 

@@ -169,8 +169,10 @@ def contrast(colour: str, background: str = "#FFFFFF") -> float:
 
 
 def test_the_reports_own_colours_have_contrast() -> None:
-    colours = ["#" + "".join(2 * digit for digit in short) if len(short) == 3 else "#" + short
-               for short in re.findall(r"color: #([0-9a-f]{3}(?:[0-9a-f]{3})?)\b", report.TEMPLATE)]
+    colours = [
+        "#" + "".join(2 * digit for digit in short) if len(short) == 3 else "#" + short
+        for short in re.findall(r"color: #([0-9a-f]{3}(?:[0-9a-f]{3})?)\b", report.TEMPLATE)
+    ]
     assert len(colours) >= 2 and min(map(contrast, colours)) >= 4.5
 
 

@@ -34,11 +34,20 @@ def responses_of(rows, habits, generator, n_samples):
     for row in rows:
         for sample in range(n_samples):
             text, correct = a_response(row, habits, generator)
-            rollouts.append({
-                "problem_id": row["id"], "sample": sample, "prompt": f"Question: {row['problem']}\nAnswer:",
-                "response": text, "ground_truth": row["ground_truth"], "reward": float(correct),
-                "correct": correct, "reason": "", "n_tokens": len(text) // 3, "cut_off": False,
-            })
+            rollouts.append(
+                {
+                    "problem_id": row["id"],
+                    "sample": sample,
+                    "prompt": f"Question: {row['problem']}\nAnswer:",
+                    "response": text,
+                    "ground_truth": row["ground_truth"],
+                    "reward": float(correct),
+                    "correct": correct,
+                    "reason": "",
+                    "n_tokens": len(text) // 3,
+                    "cut_off": False,
+                }
+            )
     return rollouts
 
 
@@ -46,10 +55,18 @@ def made_up_run(path, seed=0, before=BASE, after=TRAINED, n_problems=40, n_steps
     """A finished run of a model whose habits move along an S-shaped curve from ``before`` to ``after``."""
     generator = np.random.default_rng(seed)
     writer = RunWriter(path)
-    writer.write_config({
-        "profile": "mini", "seed": seed, "eval_dataset": "minimath", "shots": 0, "max_steps": n_steps,
-        "prompts_per_step": 16, "group_size": 8, "max_completion_length": 120,
-    })
+    writer.write_config(
+        {
+            "profile": "mini",
+            "seed": seed,
+            "eval_dataset": "minimath",
+            "shots": 0,
+            "max_steps": n_steps,
+            "prompts_per_step": 16,
+            "group_size": 8,
+            "max_completion_length": 120,
+        }
+    )
     progress = lambda part: 1 / (1 + np.exp(-12 * (part - 0.4)))  # noqa: E731
     for step in range(1, n_steps + 1):
         p = 0.15 + 0.65 * progress(step / n_steps)
@@ -380,9 +397,7 @@ def test_markdown_tables_keep_bars_inside_cells():
 
 def test_a_readable_table_has_text_for_estimates():
     table = pd.DataFrame({"subject": ["Algebra"], **{name: [e] for name, e in ROSE._asdict().items()}})
-    assert analysis.as_text(table).iloc[0].tolist() == [
-        "Algebra", "15 % (13 to 17)", "73 % (70 to 76)", "+58 (+55 to +61)",
-    ]
+    assert analysis.as_text(table).iloc[0].tolist() == ["Algebra", "15 % (13 to 17)", "73 % (70 to 76)", "+58 (+55 to +61)"]
 
 
 # --- what W&B kept offline ---
@@ -463,14 +478,19 @@ def test_the_grid_of_learning_rates_is_read_from_its_runs(tmp_path):
         made_up_run(tmp_path / name)
     grid = experiment.learning_rate_grid(tmp_path)
     assert set(zip(grid["adapter"], grid["learning_rate"], strict=True)) == {
-        ("lora", 1e-3), ("lora", 1e-4), ("none", 3e-4), ("none", 1e-4)}
+        ("lora", 1e-3),
+        ("lora", 1e-4),
+        ("none", 3e-4),
+        ("none", 1e-4),
+    }
 
 
 def test_the_grid_sentence_follows_the_best_points():
     def grid(best_full):
         rows = [("lora", 1e-3, 0.8), ("lora", 1e-4, 0.3), ("none", 1e-4, 0.7), ("none", 3e-4, best_full)]
-        return pd.DataFrame([(a, r, Estimate(m, m - 0.02, m + 0.02)) for a, r, m in rows],
-                            columns=["adapter", "learning_rate", "accuracy"])
+        return pd.DataFrame(
+            [(a, r, Estimate(m, m - 0.02, m + 0.02)) for a, r, m in rows], columns=["adapter", "learning_rate", "accuracy"]
+        )
 
     assert "full fine-tuning does best at 0.0003 (75 % (73 to 77)). Both" in analysis.grid_sentence(grid(0.75))
     assert "at 0.0003 (72 % (70 to 74)), which one seed cannot tell from 0.0001" in analysis.grid_sentence(grid(0.72))
@@ -500,12 +520,14 @@ def test_the_usual_mistake_is_told_by_its_cost():
 
 
 def test_choices_are_told_by_side_and_size():
-    told = {(0.01, -0.02, 0.04): "no difference told, 8 points ruled out",
-            (0.0, -0.1, 0.1): "no difference told, 8 points not ruled out",
-            (-0.05, -0.07, -0.03): "lower, by less than 8 points",
-            (-0.1, -0.15, -0.05): "lower, perhaps by more than 8 points",
-            (-0.2, -0.3, -0.1): "lower, by more than 8 points",
-            (0.2, 0.1, 0.3): "higher, by more than 8 points"}
+    told = {
+        (0.01, -0.02, 0.04): "no difference told, 8 points ruled out",
+        (0.0, -0.1, 0.1): "no difference told, 8 points not ruled out",
+        (-0.05, -0.07, -0.03): "lower, by less than 8 points",
+        (-0.1, -0.15, -0.05): "lower, perhaps by more than 8 points",
+        (-0.2, -0.3, -0.1): "lower, by more than 8 points",
+        (0.2, 0.1, 0.3): "higher, by more than 8 points",
+    }
     for numbers, verdict in told.items():
         assert f": {verdict}" in analysis.choices_sentence({"a": Estimate(*numbers)}, 0.08)
     both = analysis.choices_sentence({name: Estimate(0.01, -0.02, 0.04) for name in "ab"}, 0.08, "c")
@@ -526,8 +548,9 @@ def test_arms_are_parted_into_those_that_were_run_and_the_others(runs):
 
 
 def test_a_summary_of_projections_has_an_interval_on_its_coverage():
-    table = pd.DataFrame({"run": ["a", "b"], "fraction": 0.25, "kind": "line", "error": [0.1, -0.2],
-                          "covered": [True, False]})
+    table = pd.DataFrame(
+        {"run": ["a", "b"], "fraction": 0.25, "kind": "line", "error": [0.1, -0.2], "covered": [True, False]}
+    )
     (row,) = analysis.projection_summary(table).to_dict("records")
     assert row["mean error (points)"] == pytest.approx(-5) and row["mean size of the error"] == pytest.approx(15)
     assert row["seen"] == "25%" and row["interval held the end"] == "1 of 2 (9 to 91 %)"

@@ -64,15 +64,20 @@ def test_train_passes_profile_seed_folder_and_settings(monkeypatch, capsys) -> N
 
 def test_a_config_names_profile_and_settings_and_the_command_line_wins(monkeypatch, tmp_path) -> None:
     calls = []
-    stand_in(monkeypatch, "training", train=lambda *given, **settings: calls.append((given[0], settings))
-             or SimpleNamespace(path="here"))
+    stand_in(
+        monkeypatch,
+        "training",
+        train=lambda *given, **settings: calls.append((given[0], settings)) or SimpleNamespace(path="here"),
+    )
     file = tmp_path / "my.yaml"
     file.write_text("profile: llama-8b\nseed: 1\nmax_steps: 7\nlearning_rate: 2e-5\n")
     assert cli.main(["train", "--config", str(file), "--set", "max_steps=9"]) == 0
     assert cli.main(["train", "--config", str(file), "--profile", "llama-8b", "--seed", "4"]) == 0
     assert cli.main(["train", "--config", str(file), "--profile", "small-gpu"]) == 1, "which of the two is meant?"
-    assert calls == [("llama-8b", {"seed": 1, "max_steps": 9, "learning_rate": "2e-5"}),
-                     ("llama-8b", {"seed": 4, "max_steps": 7, "learning_rate": "2e-5"})]
+    assert calls == [
+        ("llama-8b", {"seed": 1, "max_steps": 9, "learning_rate": "2e-5"}),
+        ("llama-8b", {"seed": 4, "max_steps": 7, "learning_rate": "2e-5"}),
+    ]
 
 
 def test_an_evaluation_names_the_settings_that_it_has(capsys, tmp_path) -> None:
@@ -104,22 +109,24 @@ def test_course_passes_parameters(monkeypatch) -> None:
     monkeypatch.setattr(cli, "run_course", lambda profile, **rest: calls.append((profile, rest)))
     assert cli.main(["course", "--profile", "mini", "--set", "max_steps=5"]) == 0
     assert cli.main(["course", "--seed", "2", "--output-dir", "x"]) == 0
-    assert calls == [
-        ("mini", {"parameters": {"max_steps": 5}}),
-        ("mini", {"parameters": {"seed": 2}, "output_dir": "x"}),
-    ]
+    assert calls == [("mini", {"parameters": {"max_steps": 5}}), ("mini", {"parameters": {"seed": 2}, "output_dir": "x"})]
 
 
 def stand_in_for_the_doctor(monkeypatch: pytest.MonkeyPatch, ok: bool = True, trainable: bool = True) -> list[str]:
     """Checks that end as told; returns what else was asked for."""
+
     class Sampled(str):
         pass
 
     Sampled.trainable, asked = trainable, []
-    stand_in(monkeypatch, "preflight",
-             machine_table=lambda: [("GPU", "none")], checkup=lambda p, **_: [SimpleNamespace(ok=ok)],
-             trainability=lambda p: asked.append("trainability") or Sampled("some are right"),
-             time_steps=lambda p, dollars_per_hour: asked.append(f"timing at {dollars_per_hour}") or "three steps")
+    stand_in(
+        monkeypatch,
+        "preflight",
+        machine_table=lambda: [("GPU", "none")],
+        checkup=lambda p, **_: [SimpleNamespace(ok=ok)],
+        trainability=lambda p: asked.append("trainability") or Sampled("some are right"),
+        time_steps=lambda p, dollars_per_hour: asked.append(f"timing at {dollars_per_hour}") or "three steps",
+    )
     return asked
 
 
@@ -133,9 +140,15 @@ def test_doctor_lists_the_machine_and_says_whether_it_is_ready(monkeypatch, caps
     assert asked == (["trainability"] if ok else []), "nothing is sampled where something stands in the way"
 
 
-@pytest.mark.parametrize(("options", "asked"), [
-    ([], []), (["--timing"], ["timing at None"]), (["--dollars-per-hour", "2.5"], ["timing at 2.5"]),
-    (["--trainability", "--timing"], ["trainability", "timing at None"])])
+@pytest.mark.parametrize(
+    ("options", "asked"),
+    [
+        ([], []),
+        (["--timing"], ["timing at None"]),
+        (["--dollars-per-hour", "2.5"], ["timing at 2.5"]),
+        (["--trainability", "--timing"], ["trainability", "timing at None"]),
+    ],
+)
 def test_doctor_samples_and_times_what_is_asked_for(monkeypatch, options: list[str], asked: list[str]) -> None:
     done = stand_in_for_the_doctor(monkeypatch)
     assert cli.main(["doctor", *options]) == 0
@@ -184,16 +197,28 @@ def shadows(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("start", [["-m", "rlvr_utils"], ["-c", "from rlvr_utils.__main__ import main; main()"],
-                                   ["-c", "from rlvr_utils.cli import main; main()"]], ids=["-m", "rlvr", "cli"])
+@pytest.mark.parametrize(
+    "start",
+    [
+        ["-m", "rlvr_utils"],
+        ["-c", "from rlvr_utils.__main__ import main; main()"],
+        ["-c", "from rlvr_utils.cli import main; main()"],
+    ],
+    ids=["-m", "rlvr", "cli"],
+)
 @pytest.mark.parametrize("on_the_path", [False, True])
 def test_files_of_the_current_directory_shadow_no_library(shadows: Path, start: list[str], on_the_path: bool) -> None:
     if on_the_path and start[1].startswith("from rlvr_utils.cli"):
         pytest.skip("whoever imports the module by hand has a path of their own")
     path = os.pathsep.join([str(REPO)] + [str(shadows)] * on_the_path)
     options = ["-P"] * (start[0] == "-c")  # the installed command has no current directory on its path
-    done = subprocess.run([sys.executable, *options, *start, "profile", "mini", "--set", "max_steps=7"], cwd=shadows,
-                          env=os.environ | {"PYTHONPATH": path}, text=True, capture_output=True)
+    done = subprocess.run(
+        [sys.executable, *options, *start, "profile", "mini", "--set", "max_steps=7"],
+        cwd=shadows,
+        env=os.environ | {"PYTHONPATH": path},
+        text=True,
+        capture_output=True,
+    )
     assert done.returncode == 0 and "max_steps: 7" in done.stdout, done.stderr[-500:]
 
 

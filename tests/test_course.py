@@ -48,7 +48,7 @@ def small_run(tmp_path_factory) -> Path:
     """Two notebooks, run; the first tells what it sees, the second shows a figure, a widget and a rewritten line."""
     folder = tmp_path_factory.mktemp("small")
     tell = "import sys, rlvr_utils\nprint(sys.executable, rlvr_utils.REPO, profile, seed, steps)"
-    show = "from IPython.display import HTML\nHTML('<figure><img alt=\"a line\" src=\"data:,\"></figure>')"
+    show = 'from IPython.display import HTML\nHTML(\'<figure><img alt="a line" src="data:,"></figure>\')'
     count = "for i in range(4):\n    print(f'\\rstep {i}', end='', flush=True)"
     notebooks = [
         write_notebook(folder / "00_start.ipynb", tell, parameters='profile = "mini"\nseed = 0\nsteps = None'),
@@ -78,9 +78,7 @@ def test_the_report_is_one_file_with_a_table_of_contents(small_run: Path) -> Non
     page = (small_run / "report.html").read_text()
     contents = re.search(r"<nav.*?</nav>", page, re.S)[0]
     links = re.findall(r'href="#([^"]+)"[^>]*>([^<]+)<', contents)
-    assert [title for _, title in links] == [
-        "00. Title of 00_start", "A section", "01. Title of 01_next", "A section",
-    ]
+    assert [title for _, title in links] == ["00. Title of 00_start", "A section", "01. Title of 01_next", "A section"]
     for anchor, _ in links:
         assert page.count(f'id="{anchor}"') == 1
     assert '<a href="#01_next">the next</a>' in page, "links between notebooks lead inside the report"
@@ -268,8 +266,9 @@ def course(tmp_path_factory) -> tuple[Path, str]:
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("WANDB_", "HF_"))}
     environment |= {"http_proxy": NOWHERE, "https_proxy": NOWHERE, "HTTP_PROXY": NOWHERE, "HTTPS_PROXY": NOWHERE}
     command = [sys.executable, "-m", "rlvr_utils", "course", "--set", f"max_steps={STEPS}"]
-    made = subprocess.run(command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                          text=True, timeout=1500)
+    made = subprocess.run(
+        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=1500
+    )
     print(made.stdout)
     assert made.returncode == 0, made.stdout[-3000:]
     return folder, made.stdout

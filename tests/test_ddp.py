@@ -31,10 +31,23 @@ from two_processes import LEARNING, first_gradient, letters  # noqa: E402
 def both(tiny, tmp_path_factory) -> Path:
     """The folder in which two processes have trained, died and trained again."""
     folder = tmp_path_factory.mktemp("both")
-    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "2", "--main_process_port", "0",
-                "--config_file", str(HERE.parent / "configs" / "accelerate-ddp.yaml")]
-    done = subprocess.run([*launcher, str(HERE / "two_processes.py"), str(folder), tiny], capture_output=True, text=True,
-                          env=os.environ | {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"})
+    launcher = [
+        sys.executable,
+        "-m",
+        "accelerate.commands.launch",
+        "--num_processes",
+        "2",
+        "--main_process_port",
+        "0",
+        "--config_file",
+        str(HERE.parent / "configs" / "accelerate-ddp.yaml"),
+    ]
+    done = subprocess.run(
+        [*launcher, str(HERE / "two_processes.py"), str(folder), tiny],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"},
+    )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     return folder
 

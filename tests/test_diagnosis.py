@@ -31,9 +31,19 @@ from rlvr_utils.profiles import get_profile
 from rlvr_utils.runs import load_run, reference_runs
 from rlvr_utils.training import recording, train
 
-ILL = {"prompts_per_step": 16, "group_size": 2, "max_steps": 30, "eval_problems": 2, "eval_samples": 1, "eval_every": 100,
-       "save_every": 100, "max_completion_length": 6, "train_subset": 32, "log_rollouts_every": 100,
-       "wandb_mode": "disabled"}
+ILL = {
+    "prompts_per_step": 16,
+    "group_size": 2,
+    "max_steps": 30,
+    "eval_problems": 2,
+    "eval_samples": 1,
+    "eval_every": 100,
+    "save_every": 100,
+    "max_completion_length": 6,
+    "train_subset": 32,
+    "log_rollouts_every": 100,
+    "wandb_mode": "disabled",
+}
 
 
 @pytest.fixture(scope="module")
@@ -42,10 +52,21 @@ def tiny(tmp_path_factory) -> str:
     folder = tmp_path_factory.mktemp("tiny")
     tokenizer = load_tokenizer(get_profile("mini"))
     torch.manual_seed(0)
-    model = LlamaForCausalLM(LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
-        num_key_value_heads=1, tie_word_embeddings=True, initializer_range=1.0, bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id))
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=16,
+            intermediate_size=32,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            num_key_value_heads=1,
+            tie_word_embeddings=True,
+            initializer_range=1.0,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return str(folder)
@@ -69,6 +90,7 @@ def dies(completions, trainer_state, **columns):
 @pytest.fixture
 def ill(tiny, tmp_path, monkeypatch):
     """Train with a reward and settings that make the run ill: (its folder, what was said, the sentence it ended with)."""
+
     def run(reward, /, **settings) -> tuple[Path, list[str], str]:
         monkeypatch.setattr(training.rewards, "boxed_reward", reward)
         said: list[str] = []
@@ -99,7 +121,7 @@ def test_a_healthy_run_raises_nothing_at_any_step(folder: Path) -> None:
 @pytest.mark.parametrize("folder", reference_runs(), ids=lambda folder: folder.name)
 def test_healthy_runs_keep_the_distance_that_is_documented(folder: Path) -> None:
     record = record_of(load_run(folder))
-    full = list(prefixes(record))[record.window - 1:]
+    full = list(prefixes(record))[record.window - 1 :]
     rewards = [part.recent("reward") for part in full]
     assert max(part.recent("frac_reward_zero_std") for part in full) <= 0.6
     assert max(part.recent("completions/clipped_ratio") for part in full) <= 0.01
@@ -187,9 +209,18 @@ def test_a_policy_that_runs_away_from_its_base_model(ill) -> None:
 
 
 def test_a_run_that_learns_the_form_only(ill) -> None:
-    settings = {"model": "data/minillama", "reward": "format", "max_completion_length": 70, "max_steps": 13,
-                "eval_every": 12, "eval_problems": 250, "eval_samples": 2, "eval_splits": ["test"], "learning_rate": 3e-3,
-                "train_subset": 256}
+    settings = {
+        "model": "data/minillama",
+        "reward": "format",
+        "max_completion_length": 70,
+        "max_steps": 13,
+        "eval_every": 12,
+        "eval_problems": 250,
+        "eval_samples": 2,
+        "eval_splits": ["test"],
+        "learning_rate": 3e-3,
+        "train_subset": 256,
+    }
     folder, said, sentence = ill(training.rewards.boxed_reward, **settings)
     assert sentence == "", "a run that earns its reward is not ended"
     assert severities(folder)["format only"] == "warn"

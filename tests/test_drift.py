@@ -21,13 +21,16 @@ from IPython.core.inputtransformer2 import TransformerManager
 from rlvr_utils import REPO
 
 LIBRARIES = ("trl", "peft", "transformers", "datasets", "wandb", "accelerate", "tokenizers", "huggingface_hub")
-SOURCES = [*(file for room in ("rlvr_utils", "studies", "tools") for file in sorted((REPO / room).rglob("*.py"))),
-           *sorted((REPO / "notebooks").glob("*.ipynb"))]
+SOURCES = [
+    *(file for room in ("rlvr_utils", "studies", "tools") for file in sorted((REPO / room).rglob("*.py"))),
+    *sorted((REPO / "notebooks").glob("*.ipynb")),
+]
 #: What variables of these names may be, wherever they are used: their methods are looked up as well.
 MODEL = ("transformers.LlamaForCausalLM", "peft.PeftModel", "peft.tuners.lora.LoraModel", "builtins.str", "torch.Tensor")
 INSTANCES = {
     "trainer": ("trl.GRPOTrainer", "trl.SFTTrainer"),
-    "model": MODEL, "policy": MODEL,
+    "model": MODEL,
+    "policy": MODEL,
     "tokenizer": ("transformers.PreTrainedTokenizerFast", "tokenizers.Tokenizer"),
 }
 #: Metrics that TRL logs and we read.
@@ -175,8 +178,14 @@ def test_every_name_and_argument_of_a_library_is_one_it_has() -> None:
 
 def test_the_metrics_that_we_read_are_metrics_that_trl_logs() -> None:
     trainer = inspect.getsource(importlib.import_module("trl.trainer.grpo_trainer"))
-    read = {found for path in SOURCES for node in ast.walk(tree_of(path)) if isinstance(node, ast.Constant)
-            for found in METRIC.findall(str(node.value)) if str(node.value) == found}
+    read = {
+        found
+        for path in SOURCES
+        for node in ast.walk(tree_of(path))
+        if isinstance(node, ast.Constant)
+        for found in METRIC.findall(str(node.value))
+        if str(node.value) == found
+    }
     assert len(read) >= 3
     assert {name for name in read if name not in trainer} == set()
 

@@ -116,8 +116,10 @@ def test_the_untouched_cells_run_and_say_not_attempted(name: str, notebooks, cap
     assert capsys.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize(("name", "mistake", "function", "words"),
-                         [pytest.param(name, *wrong, id=f"{name}: {wrong[0]}") for name in IDS for wrong in WRONG[name]])
+@pytest.mark.parametrize(
+    ("name", "mistake", "function", "words"),
+    [pytest.param(name, *wrong, id=f"{name}: {wrong[0]}") for name in IDS for wrong in WRONG[name]],
+)
 def test_a_typical_mistake_is_caught_by_name(name: str, mistake: str, function, words: str) -> None:
     report = CHECKS[name](function)
     assert report.state == "not right yet", mistake
@@ -197,8 +199,13 @@ def test_the_count_is_that_of_real_adapters() -> None:
     from rlvr_utils.exercises.lora import lora_count
     from rlvr_utils.models import LLAMA_8B, lora_parameter_count
 
-    assert SHAPE == (LLAMA_8B.hidden_size, LLAMA_8B.intermediate_size, LLAMA_8B.num_attention_heads,
-                     LLAMA_8B.num_key_value_heads, LLAMA_8B.num_hidden_layers)
+    assert SHAPE == (
+        LLAMA_8B.hidden_size,
+        LLAMA_8B.intermediate_size,
+        LLAMA_8B.num_attention_heads,
+        LLAMA_8B.num_key_value_heads,
+        LLAMA_8B.num_hidden_layers,
+    )
     assert lora_count(*SHAPE, 16) == lora_parameter_count(LLAMA_8B, 16) == 41_943_040
 
 

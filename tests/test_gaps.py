@@ -61,8 +61,19 @@ def folder(kind, tmp_path) -> Path:
     writer.write_config(get_profile("mini", wandb_mode="disabled").to_dict())
     for step in (0, 40):
         for decoding in ("sampled", "greedy"):
-            responses = [{"step": step, "problem_id": f"p{n}", "sample": 0, "prompt": "Question: ?\nAnswer:",
-                          "response": r"\boxed{1}", "ground_truth": "1", "correct": True, "n_tokens": 3} for n in range(3)]
+            responses = [
+                {
+                    "step": step,
+                    "problem_id": f"p{n}",
+                    "sample": 0,
+                    "prompt": "Question: ?\nAnswer:",
+                    "response": r"\boxed{1}",
+                    "ground_truth": "1",
+                    "correct": True,
+                    "n_tokens": 3,
+                }
+                for n in range(3)
+            ]
             row = {"step": step, "split": "test", "shots": 0, "decoding": decoding, "boxed_rate": 1.0, "accuracy": 1.0}
             writer.log_evaluation(row, responses)
     for step in range(1, 41):
@@ -74,8 +85,9 @@ def folder(kind, tmp_path) -> Path:
 def drawn(monkeypatch) -> list:
     """Collects what a live plot shows."""
     shown: list = []
-    monkeypatch.setattr("IPython.display.display", lambda data, **options: shown.append(data) or SimpleNamespace(
-        update=shown.append))
+    monkeypatch.setattr(
+        "IPython.display.display", lambda data, **options: shown.append(data) or SimpleNamespace(update=shown.append)
+    )
     return shown
 
 
@@ -130,7 +142,8 @@ def test_a_plot_that_fails_is_said_once_and_ends_nothing(folder):
         recorder.record(SimpleNamespace(global_step=step), logs("off-policy", step))
     watch_run(folder, live, say=said.append)
     assert [line for line in said if "live plot" in line] == [
-        "The live plot failed (ZeroDivisionError: no axes) and is left out from here on; the training goes on."] * 2
+        "The live plot failed (ZeroDivisionError: no axes) and is left out from here on; the training goes on."
+    ] * 2
     assert len(load_run(folder).metrics) == 60
 
 
@@ -145,6 +158,7 @@ def test_progress_of_a_single_reward_has_no_interval(kind, tmp_path):
 @pytest.mark.parametrize("settings", [{"updates_per_generation": 2}, {"method": "rejection"}, {}])
 def test_a_training_whose_rewards_have_gaps_ends_is_drawn_and_is_started_again(settings, tmp_path, monkeypatch, drawn):
     """The real thing: no response of the first steps can be judged, one of a group later on; stopped, and gone on with."""
+
     def gappy(completions, trainer_state, **columns):
         late = trainer_state.global_step >= 3 or settings.get("method")
         return [float(sum(map(ord, text)) % 2) if late and n % 3 else None for n, text in enumerate(completions)]
@@ -154,9 +168,20 @@ def test_a_training_whose_rewards_have_gaps_ends_is_drawn_and_is_started_again(s
             raise RuntimeError("power cut")
 
     monkeypatch.setattr(sys.modules["__main__"], "gappy", gappy, raising=False)
-    options = {"prompts_per_step": 2, "group_size": 4, "max_steps": 6, "eval_problems": 2, "eval_every": 6, "save_every": 2,
-               "max_completion_length": 10, "train_subset": 4, "wandb_mode": "disabled", "reward": "__main__:gappy",
-               "model": str(tiny_model(tmp_path / "tiny")), "quiet": True} | settings
+    options = {
+        "prompts_per_step": 2,
+        "group_size": 4,
+        "max_steps": 6,
+        "eval_problems": 2,
+        "eval_every": 6,
+        "save_every": 2,
+        "max_completion_length": 10,
+        "train_subset": 4,
+        "wandb_mode": "disabled",
+        "reward": "__main__:gappy",
+        "model": str(tiny_model(tmp_path / "tiny")),
+        "quiet": True,
+    } | settings
     with monkeypatch.context() as cut, pytest.raises(RuntimeError, match="power cut"):
         cut.setattr(Recorder, "on_step_begin", die, raising=False)
         train("mini", tmp_path / "run", live=LiveReward(6), **options)

@@ -167,8 +167,15 @@ def test_gradient_is_the_derivative(loss_type, level):
 
     def loss(logps):
         return grpo.grpo_loss(
-            logps, advantages, mask, old_per_token_logps=old, ref_per_token_logps=ref, beta=0.1,
-            loss_type=loss_type, importance_sampling_level=level, max_completion_length=5,
+            logps,
+            advantages,
+            mask,
+            old_per_token_logps=old,
+            ref_per_token_logps=ref,
+            beta=0.1,
+            loss_type=loss_type,
+            importance_sampling_level=level,
+            max_completion_length=5,
         )
 
     logps = now.clone().requires_grad_()
@@ -182,17 +189,13 @@ def test_gradient_with_the_weight_held_still(loss_type):
     """These two stop the gradient of their weight: the derivative is that of ``-weight A log p``."""
     now, old, _, advantages, mask = random_batch()
     column = advantages.unsqueeze(1)
-    weight = {
-        "cispo": (now - old).exp().clamp(max=0.9), "vespo": grpo.vespo_weight(now - old, column, mask)
-    }[loss_type]
+    weight = {"cispo": (now - old).exp().clamp(max=0.9), "vespo": grpo.vespo_weight(now - old, column, mask)}[loss_type]
 
     def loss(logps):
         return grpo.aggregate(-weight * column * logps, mask, loss_type)
 
     logps = now.clone().requires_grad_()
-    ours = grpo.grpo_loss(
-        logps, advantages, mask, old_per_token_logps=old, loss_type=loss_type, epsilon_high=0.9
-    )
+    ours = grpo.grpo_loss(logps, advantages, mask, old_per_token_logps=old, loss_type=loss_type, epsilon_high=0.9)
     (gradient,) = torch.autograd.grad(ours, logps)
     assert torch.allclose(gradient, numeric_gradient(loss, now), atol=1e-8)
 
@@ -224,8 +227,15 @@ def test_nothing_in_the_padding_reaches_the_loss(loss_type):
         tensors = [torch.where(mask.bool(), x, poison) for x in (now, old, ref)]
         logps = tensors[0].requires_grad_()
         loss = grpo.grpo_loss(
-            logps, advantages, mask, old_per_token_logps=tensors[1], ref_per_token_logps=tensors[2], beta=0.1,
-            loss_type=loss_type, max_completion_length=5, off_policy_mask_threshold=0.05,
+            logps,
+            advantages,
+            mask,
+            old_per_token_logps=tensors[1],
+            ref_per_token_logps=tensors[2],
+            beta=0.1,
+            loss_type=loss_type,
+            max_completion_length=5,
+            off_policy_mask_threshold=0.05,
         )
         return loss.detach(), torch.autograd.grad(loss, logps)[0]
 
@@ -251,8 +261,7 @@ def test_micro_batches_add_up(loss_type):
     whole = grpo.grpo_loss(now, advantages, mask, old_per_token_logps=old, **settings)
     halves = sum(
         grpo.grpo_loss(
-            now[rows], advantages[rows], mask[rows], old_per_token_logps=old[rows],
-            gradient_accumulation_steps=2, **settings,
+            now[rows], advantages[rows], mask[rows], old_per_token_logps=old[rows], gradient_accumulation_steps=2, **settings
         )
         for rows in (slice(0, 2), slice(2, 4))
     )
@@ -283,13 +292,24 @@ def test_bias_correction_makes_the_kl_gradient_the_true_one():
     true = gradient(lambda logps: (logps.exp() * (logps - reference.log())).sum())
 
     def sampled(corrected):  # each token weighted by how often it is drawn, the weight held still
-        return gradient(lambda logps: probabilities @ torch.stack([
-            grpo.grpo_loss(
-                logps[token].view(1, 1), torch.zeros(1), torch.ones(1, 1), beta=1.0,
-                bias_correct_kl=corrected, ref_per_token_logps=reference[token].log().view(1, 1),
+        return gradient(
+            lambda logps: (
+                probabilities
+                @ torch.stack(
+                    [
+                        grpo.grpo_loss(
+                            logps[token].view(1, 1),
+                            torch.zeros(1),
+                            torch.ones(1, 1),
+                            beta=1.0,
+                            bias_correct_kl=corrected,
+                            ref_per_token_logps=reference[token].log().view(1, 1),
+                        )
+                        for token in range(3)
+                    ]
+                )
             )
-            for token in range(3)
-        ]))
+        )
 
     assert torch.allclose(sampled(True), true)
     assert not torch.allclose(sampled(False), true, atol=1e-3)

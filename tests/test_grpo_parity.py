@@ -31,8 +31,11 @@ def toy_batch(seed: int, off_policy: bool, dtype: torch.dtype = torch.float64) -
     mask = (torch.arange(7) < torch.tensor(LENGTHS).unsqueeze(1)).int()
     logps = -normal(8, 7).abs() - 0.01
     batch = {
-        "logps": logps, "mask": mask, "advantages": grpo.group_advantages(normal(8), 4),
-        "ref_per_token_logps": logps + normal(8, 7, scale=0.3), "entropies": normal(8, 7).abs(),
+        "logps": logps,
+        "mask": mask,
+        "advantages": grpo.group_advantages(normal(8), 4),
+        "ref_per_token_logps": logps + normal(8, 7, scale=0.3),
+        "entropies": normal(8, 7).abs(),
         "sampling_per_token_logps": logps + normal(8, 7, scale=0.2),
         "importance_sampling_ratio": normal(8, 7, scale=0.2).exp(),
     }
@@ -80,16 +83,20 @@ def compare(formula: str, batch: dict, ours: dict, theirs: dict, level: str = "t
     ref = {"ref_per_token_logps": batch["ref_per_token_logps"]}
     mine = value_and_gradient(
         lambda logps: grpo.grpo_loss(
-            logps, batch["advantages"], batch["mask"], old_per_token_logps=old,
-            importance_sampling_level=level, **ref, **ours,
+            logps,
+            batch["advantages"],
+            batch["mask"],
+            old_per_token_logps=old,
+            importance_sampling_level=level,
+            **ref,
+            **ours,
         ),
         batch["logps"],
     )
     inputs = ref | theirs.pop("inputs", {}) | ({} if old is None else {"old_per_token_logps": old})
     reference = value_and_gradient(
         lambda logps: trl_loss(
-            logps, batch["advantages"], batch["mask"], inputs=inputs, importance_sampling_level=level,
-            **theirs,
+            logps, batch["advantages"], batch["mask"], inputs=inputs, importance_sampling_level=level, **theirs
         )[0],
         batch["logps"],
     )
@@ -109,8 +116,11 @@ def test_loss_and_gradient(loss_type, level, kl, off_policy, dtype):
         batch = toy_batch(seed, off_policy, dtype)
         shared = dict(loss_type=loss_type, beta=beta, max_completion_length=11)
         compare(
-            f"{loss_type}, {level} ratio, {kl}", batch, {**shared, **CLIP, "bias_correct_kl": corrected},
-            {**shared, "epsilon_low": 0.2, "epsilon_high": 0.28, "use_bias_correction_kl": corrected}, level,
+            f"{loss_type}, {level} ratio, {kl}",
+            batch,
+            {**shared, **CLIP, "bias_correct_kl": corrected},
+            {**shared, "epsilon_low": 0.2, "epsilon_high": 0.28, "use_bias_correction_kl": corrected},
+            level,
         )
 
 
@@ -128,12 +138,20 @@ def test_accumulation_and_normalisers(loss_type):
     batch = toy_batch(1, off_policy=True)
     tokens = torch.tensor(900)
     ours = dict(
-        loss_type=loss_type, max_completion_length=11, num_items_in_batch=tokens,
-        gradient_accumulation_steps=4, steps_per_generation=8, num_processes=2,
+        loss_type=loss_type,
+        max_completion_length=11,
+        num_items_in_batch=tokens,
+        gradient_accumulation_steps=4,
+        steps_per_generation=8,
+        num_processes=2,
     )
     theirs = dict(
-        loss_type=loss_type, max_completion_length=11, inputs={"num_items_in_batch": tokens}, num_processes=2,
-        current_gradient_accumulation_steps=4, steps_per_generation=8,
+        loss_type=loss_type,
+        max_completion_length=11,
+        inputs={"num_items_in_batch": tokens},
+        num_processes=2,
+        current_gradient_accumulation_steps=4,
+        steps_per_generation=8,
     )
     compare(f"the normaliser of {loss_type}", batch, ours, theirs)
 
@@ -149,8 +167,12 @@ def test_further_terms(setting, loss_type, level):
         "entropy_mask": dict(top_entropy_quantile=0.4),
         "engine_ratio": {},
         "constants": dict(
-            sapo_temperature_pos=0.7, sapo_temperature_neg=2.0, vespo_k_pos=1.5, vespo_lambda_pos=0.5,
-            vespo_k_neg=0.4, vespo_lambda_neg=4.0,
+            sapo_temperature_pos=0.7,
+            sapo_temperature_neg=2.0,
+            vespo_k_pos=1.5,
+            vespo_lambda_pos=0.5,
+            vespo_k_neg=0.4,
+            vespo_lambda_neg=4.0,
         ),
     }[setting] | dict(loss_type=loss_type, max_completion_length=11, beta=0.04)
     ours, theirs = dict(shared), dict(shared)
@@ -177,16 +199,30 @@ def test_entropy_bonus(quantile):
         return loss.detach(), torch.autograd.grad(loss, entropies)[0]
 
     settings = dict(entropy_coef=0.03, top_entropy_quantile=quantile)
-    ours = loss_and_entropy_gradient(lambda entropies: grpo.grpo_loss(
-        batch["logps"], batch["advantages"], batch["mask"], entropies=entropies,
-        gradient_accumulation_steps=2, num_items_in_batch=60,
-        old_per_token_logps=batch["old_per_token_logps"], **settings,
-    ))
-    theirs = loss_and_entropy_gradient(lambda entropies: trl_loss(
-        batch["logps"], batch["advantages"], batch["mask"], entropies=entropies, steps_per_generation=2,
-        current_gradient_accumulation_steps=2, **settings,
-        inputs={"old_per_token_logps": batch["old_per_token_logps"], "num_items_in_batch": torch.tensor(60)},
-    )[0])
+    ours = loss_and_entropy_gradient(
+        lambda entropies: grpo.grpo_loss(
+            batch["logps"],
+            batch["advantages"],
+            batch["mask"],
+            entropies=entropies,
+            gradient_accumulation_steps=2,
+            num_items_in_batch=60,
+            old_per_token_logps=batch["old_per_token_logps"],
+            **settings,
+        )
+    )
+    theirs = loss_and_entropy_gradient(
+        lambda entropies: trl_loss(
+            batch["logps"],
+            batch["advantages"],
+            batch["mask"],
+            entropies=entropies,
+            steps_per_generation=2,
+            current_gradient_accumulation_steps=2,
+            **settings,
+            inputs={"old_per_token_logps": batch["old_per_token_logps"], "num_items_in_batch": torch.tensor(60)},
+        )[0]
+    )
     assert_equal_to_trl("the entropy bonus", ours, theirs, scale=1.0)
 
 
@@ -197,8 +233,12 @@ def test_clip_fractions_are_those_trl_logs(level):
         batch = toy_batch(seed, off_policy=True)
         logps, mask, old = batch["logps"], batch["mask"], batch["old_per_token_logps"]
         _, metrics = trl_loss(
-            logps, batch["advantages"], mask, inputs={"old_per_token_logps": old},
-            importance_sampling_level=level, epsilon_high=0.28,
+            logps,
+            batch["advantages"],
+            mask,
+            inputs={"old_per_token_logps": old},
+            importance_sampling_level=level,
+            epsilon_high=0.28,
         )
         ratio = grpo.importance_ratio(logps, old, mask, level)
         ours = grpo.clip_fractions(ratio, batch["advantages"], mask, **CLIP)

@@ -42,8 +42,16 @@ def tiny_llama() -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
         tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<s>", eos_token="</s>", padding_side="left"
     )
     config = LlamaConfig(
-        vocab_size=len(words), hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, max_position_embeddings=128, pad_token_id=0, bos_token_id=1, eos_token_id=2,
+        vocab_size=len(words),
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=128,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
     )
     torch.manual_seed(0)
     return LlamaForCausalLM(config), fast
@@ -121,15 +129,33 @@ def run_trl(make, folder, n_steps: int, settings: dict) -> tuple[WatchedTrainer,
         return values
 
     args = GRPOConfig(
-        output_dir=str(folder), per_device_train_batch_size=MICRO_BATCH, gradient_accumulation_steps=ACCUMULATION,
-        num_generations=GROUP, max_completion_length=12, max_steps=n_steps, learning_rate=0.05, max_grad_norm=1e9,
-        gradient_checkpointing=False, bf16=False, use_cpu=True, report_to=[], save_strategy="no", disable_tqdm=True,
-        logging_steps=1, seed=3, dataloader_pin_memory=False, **settings,
+        output_dir=str(folder),
+        per_device_train_batch_size=MICRO_BATCH,
+        gradient_accumulation_steps=ACCUMULATION,
+        num_generations=GROUP,
+        max_completion_length=12,
+        max_steps=n_steps,
+        learning_rate=0.05,
+        max_grad_norm=1e9,
+        gradient_checkpointing=False,
+        bf16=False,
+        use_cpu=True,
+        report_to=[],
+        save_strategy="no",
+        disable_tqdm=True,
+        logging_steps=1,
+        seed=3,
+        dataloader_pin_memory=False,
+        **settings,
     )
     set_seed(3)
     trainer = WatchedTrainer(
-        model=model, reward_funcs=reward, args=args, train_dataset=Dataset.from_dict({"prompt": PROMPTS * 4}),
-        processing_class=tokenizer, peft_config=lora(),
+        model=model,
+        reward_funcs=reward,
+        args=args,
+        train_dataset=Dataset.from_dict({"prompt": PROMPTS * 4}),
+        processing_class=tokenizer,
+        peft_config=lora(),
     )
     trainer.watch = Watch()
     trainer.add_callback(trainer.watch)
@@ -181,10 +207,16 @@ def test_a_real_step(make, name, tmp_path):
             logps = completion_logps(twin, inputs, temperature)
             assert close(logps * mask, their_logps * mask)
             our_loss = grpo.grpo_loss(
-                logps, advantages, mask, old_per_token_logps=inputs.get("old_per_token_logps"),
+                logps,
+                advantages,
+                mask,
+                old_per_token_logps=inputs.get("old_per_token_logps"),
                 ref_per_token_logps=reference_logps(twin, inputs, temperature) if settings.get("beta") else None,
-                loss_type=trainer.loss_type, beta=trainer.beta, epsilon=trainer.epsilon_low,
-                max_completion_length=trainer.max_completion_length, gradient_accumulation_steps=ACCUMULATION,
+                loss_type=trainer.loss_type,
+                beta=trainer.beta,
+                epsilon=trainer.epsilon_low,
+                max_completion_length=trainer.max_completion_length,
+                gradient_accumulation_steps=ACCUMULATION,
                 num_items_in_batch=inputs["num_items_in_batch"],
                 steps_per_generation=trainer.args.steps_per_generation,
             )
@@ -203,6 +235,7 @@ def reference_logps(model, inputs: dict, temperature: float) -> torch.Tensor:
 
 def response_keys(inputs: dict) -> list[tuple]:
     """The ids of each row's prompt and response: TRL shuffles the responses before it splits them."""
+
     def unpadded(what: str) -> list[tuple]:
         rows = zip(inputs[f"{what}_ids"].tolist(), inputs[f"{what}_mask"].tolist(), strict=True)
         return [tuple(i for i, m in zip(ids, mask, strict=True) if m) for ids, mask in rows]

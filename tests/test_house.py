@@ -45,7 +45,7 @@ def imports(file: Path) -> list[tuple[str, int]]:
         if isinstance(node, ast.Import):
             found += [(alias.name, node.lineno) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            above = package[:len(package) - node.level + 1] if node.level else []
+            above = package[: len(package) - node.level + 1] if node.level else []
             module = ".".join([*above, *filter(None, [node.module])])
             # "from . import name" and "from rlvr_utils import name" name modules as often as objects
             found += [(f"{module}.{alias.name}", node.lineno) for alias in node.names]
@@ -54,8 +54,10 @@ def imports(file: Path) -> list[tuple[str, int]]:
 
 def modules() -> dict[str, Path]:
     """The package's modules by their dotted names."""
-    return {".".join(["rlvr_utils", *file.relative_to(PACKAGE).with_suffix("").parts]).removesuffix(".__init__"): file
-            for file in sorted(PACKAGE.rglob("*.py"))}
+    return {
+        ".".join(["rlvr_utils", *file.relative_to(PACKAGE).with_suffix("").parts]).removesuffix(".__init__"): file
+        for file in sorted(PACKAGE.rglob("*.py"))
+    }
 
 
 def own(name: str, known: dict[str, Path]) -> str | None:
@@ -101,8 +103,13 @@ def test_what_is_imported_is_declared_and_what_is_declared_is_imported() -> None
     project = tomllib.loads((REPO / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     declared = {canonicalize_name(Requirement(line).name) for line in project["dependencies"]}
     packages = metadata.packages_distributions()
-    imported = {canonicalize_name(name) for file in modules().values() for module, _ in imports(file)
-                for name in packages.get(module.split(".")[0], []) if module.split(".")[0] not in sys.stdlib_module_names}
+    imported = {
+        canonicalize_name(name)
+        for file in modules().values()
+        for module, _ in imports(file)
+        for name in packages.get(module.split(".")[0], [])
+        if module.split(".")[0] not in sys.stdlib_module_names
+    }
     imported.discard(canonicalize_name(project["name"]))
     programs = {"jupyterlab", "ipykernel", "papermill", "accelerate"}  # started, or needed by what we import
     assert imported - declared == set()
@@ -127,6 +134,7 @@ def test_every_private_name_of_a_library_is_listed_and_a_moved_one_ends_the_trai
 
 def test_text_is_read_and_written_as_utf_8_on_every_system() -> None:
     """Without ``encoding`` Windows takes another one. ``open`` and ``Path.open`` of bytes need none."""
+
     def names_none(call: ast.Call) -> bool:
         name = getattr(call.func, "attr", getattr(call.func, "id", ""))
         words = {node.value for node in call.args if isinstance(node, ast.Constant)}
@@ -135,8 +143,12 @@ def test_text_is_read_and_written_as_utf_8_on_every_system() -> None:
         text = name in ("read_text", "write_text") or name == "open" and of_a_file and not words & {"rb", "wb", "ab", "r+b"}
         return text and not named
 
-    calls = [(name, node) for name, file in modules().items()
-             for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]
+    calls = [
+        (name, node)
+        for name, file in modules().items()
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call)
+    ]
     assert [f"{name}:{node.lineno}" for name, node in calls if names_none(node)] == []
 
 
@@ -149,4 +161,5 @@ def test_what_only_one_system_has_is_asked_for_in_one_module() -> None:
 def test_contributing_draws_the_floors_that_the_tests_hold() -> None:
     drawn = re.findall(r"^(\d) +(\S.*?)(?:  +.*)?$", (REPO / "CONTRIBUTING.md").read_text(encoding="utf-8"), re.M)
     assert {(int(number), room.strip("/")) for number, rooms in drawn for room in rooms.split()} == {
-        (number, room) for room, number in FLOOR.items() if room != "__main__"}
+        (number, room) for room, number in FLOOR.items() if room != "__main__"
+    }

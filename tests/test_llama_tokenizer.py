@@ -21,8 +21,15 @@ from rlvr_utils.prompts import STOP, build_prompt
 from rlvr_utils.sampling.rollouts import encode_prompts, end_token_ids, finish_response
 
 #: Ids of Llama 3.1, and tokens of RLVR-MATH's prompts with four examples. ``longest``: of MATH's training problems.
-RECORDED = {"vocabulary": 128256, "begin": 128000, "end": 128001, "turn": 128009, "examples": 538, "longest": 2096,
-            "longest instruct": 2128}
+RECORDED = {
+    "vocabulary": 128256,
+    "begin": 128000,
+    "end": 128001,
+    "turn": 128009,
+    "examples": 538,
+    "longest": 2096,
+    "longest instruct": 2128,
+}
 
 
 @pytest.fixture(scope="module")
@@ -42,10 +49,20 @@ def tiny(request, folder, tmp_path_factory) -> str:
         tokenizer.chat_template, tokenizer.eos_token = None, "<|end_of_text|>"
     torch.manual_seed(0)
     ends = RECORDED["end"] if base else [RECORDED["end"], 128008, RECORDED["turn"]]
-    model = LlamaForCausalLM(LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, max_position_embeddings=131072, tie_word_embeddings=False, bos_token_id=RECORDED["begin"],
-        eos_token_id=ends))
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=16,
+            intermediate_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            max_position_embeddings=131072,
+            tie_word_embeddings=False,
+            bos_token_id=RECORDED["begin"],
+            eos_token_id=ends,
+        )
+    )
     made = tmp_path_factory.mktemp(request.param)
     model.save_pretrained(made)
     tokenizer.save_pretrained(made)
@@ -94,8 +111,10 @@ def test_the_stop_rule_holds_in_every_tokenisation(before, after, folder) -> Non
 def test_real_prompts_of_the_sample_fit(folder, real_data) -> None:
     tokenizer, p = AutoTokenizer.from_pretrained(folder), get_profile("llama-8b")
     rows = load_problems(str(real_data / "rlvr_math_sample.parquet"), "train")
-    lengths = [len(ids) for ids in encode_prompts(tokenizer, [build_prompt(row["problem"], exemplars(p.dataset, 4))
-                                                              for row in rows])]
+    lengths = [
+        len(ids)
+        for ids in encode_prompts(tokenizer, [build_prompt(row["problem"], exemplars(p.dataset, 4)) for row in rows])
+    ]
     assert max(lengths) == 808 <= p.max_prompt_length and min(lengths) > RECORDED["examples"]
 
 
@@ -104,10 +123,24 @@ def test_doctor_training_and_evaluation_run_with_the_real_tokenizer(tiny, real_d
     from rlvr_utils.training import train
 
     data = str(real_data / "rlvr_math_sample.parquet")
-    settings = {"model": tiny, "dataset": data, "eval_dataset": data, "eval_splits": "train", "train_subset": 8,
-                "max_steps": 2, "prompts_per_step": 2, "group_size": 2, "micro_batch": 2, "max_completion_length": 8,
-                "eval_problems": 2, "eval_samples": 1, "dtype": "float32", "wandb_mode": "disabled", "guard": "off",
-                "log_rollouts_every": 1}
+    settings = {
+        "model": tiny,
+        "dataset": data,
+        "eval_dataset": data,
+        "eval_splits": "train",
+        "train_subset": 8,
+        "max_steps": 2,
+        "prompts_per_step": 2,
+        "group_size": 2,
+        "micro_batch": 2,
+        "max_completion_length": 8,
+        "eval_problems": 2,
+        "eval_samples": 1,
+        "dtype": "float32",
+        "wandb_mode": "disabled",
+        "guard": "off",
+        "log_rollouts_every": 1,
+    }
     found = {check.name: check for check in checkup("llama-8b", **settings)}
     assert all(found[name].ok for name in ("model", "problems", "reward", "machine", "sampling")), found
     assert "616 of 2560" in found["problems"].sentence or "622 of 2560" in found["problems"].sentence

@@ -81,10 +81,16 @@ def test_a_second_training_is_refused_and_a_killed_one_leaves_nothing_behind(sys
             pass
     assert not is_going(tmp_path)
     if system == "linux":
-        hold = ("import sys; from pathlib import Path; from rlvr_utils.system.platforms import take; "
-                "f = Path(sys.argv[1]).open('ab'); take(f); print('held', flush=True); sys.stdin.read()")
-        other = subprocess.Popen([sys.executable, "-c", hold, str(tmp_path / "checkpoints" / "lock")], text=True,
-                                 stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        hold = (
+            "import sys; from pathlib import Path; from rlvr_utils.system.platforms import take; "
+            "f = Path(sys.argv[1]).open('ab'); take(f); print('held', flush=True); sys.stdin.read()"
+        )
+        other = subprocess.Popen(
+            [sys.executable, "-c", hold, str(tmp_path / "checkpoints" / "lock")],
+            text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
         assert other.stdout.readline() == "held\n" and is_going(tmp_path)
         other.kill()
         other.wait()

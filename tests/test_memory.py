@@ -32,20 +32,43 @@ from rlvr_utils.memory import (
 from rlvr_utils.models import LLAMA_8B, attach_lora, count_parameters
 from rlvr_utils.profiles import get_profile
 
-MINI = LlamaConfig(vocab_size=640, hidden_size=224, intermediate_size=608, num_hidden_layers=4, num_attention_heads=4,
-                   num_key_value_heads=2, max_position_embeddings=1024, tie_word_embeddings=True)
-TWENTY_MILLION = LlamaConfig(vocab_size=4096, hidden_size=512, intermediate_size=1408, num_hidden_layers=6,
-                             num_attention_heads=8, num_key_value_heads=2, tie_word_embeddings=True)
-TINY = LlamaConfig(vocab_size=64, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
-                   num_key_value_heads=1)
+MINI = LlamaConfig(
+    vocab_size=640,
+    hidden_size=224,
+    intermediate_size=608,
+    num_hidden_layers=4,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    max_position_embeddings=1024,
+    tie_word_embeddings=True,
+)
+TWENTY_MILLION = LlamaConfig(
+    vocab_size=4096,
+    hidden_size=512,
+    intermediate_size=1408,
+    num_hidden_layers=6,
+    num_attention_heads=8,
+    num_key_value_heads=2,
+    tie_word_embeddings=True,
+)
+TINY = LlamaConfig(
+    vocab_size=64, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1
+)
 L40S, A100 = GPUS[1].memory, GPUS[2].memory
 HUGE = 1e15
 pytestmark = pytest.mark.filterwarnings("ignore:.*gradient_checkpointing.* is deprecated:FutureWarning")
 
 
 def trial_profile(rows: int, prompts: int = 1, shared_prefix: bool = False, **overrides):
-    return get_profile("mini", prompts_per_step=prompts, group_size=rows // prompts, micro_batch=rows, eval_batch=rows,
-                       shared_prefix=shared_prefix, **overrides)
+    return get_profile(
+        "mini",
+        prompts_per_step=prompts,
+        group_size=rows // prompts,
+        micro_batch=rows,
+        eval_batch=rows,
+        shared_prefix=shared_prefix,
+        **overrides,
+    )
 
 
 def new_model(config: LlamaConfig, p):
@@ -88,13 +111,20 @@ MEASURED = [
     ("mini, one shared prompt", MINI, 32, 120, 60, {"shared_prefix": True}),
     ("mini, four shared prompts", MINI, 32, 120, 60, {"shared_prefix": True, "prompts": 4}),
     ("20 million, two shared prompts", TWENTY_MILLION, 8, 128, 64, {"shared_prefix": True, "prompts": 2}),
-    ("20 million, shared, checkpointing", TWENTY_MILLION, 8, 128, 64,
-     {"shared_prefix": True, "prompts": 2, "gradient_checkpointing": True}),
+    (
+        "20 million, shared, checkpointing",
+        TWENTY_MILLION,
+        8,
+        128,
+        64,
+        {"shared_prefix": True, "prompts": 2, "gradient_checkpointing": True},
+    ),
 ]
 
 
-@pytest.mark.parametrize(("config", "rows", "prompt", "completion", "overrides"), [m[1:] for m in MEASURED],
-                         ids=[m[0] for m in MEASURED])
+@pytest.mark.parametrize(
+    ("config", "rows", "prompt", "completion", "overrides"), [m[1:] for m in MEASURED], ids=[m[0] for m in MEASURED]
+)
 def test_an_update_takes_what_was_estimated(fresh, config, rows, prompt, completion, overrides) -> None:
     p = trial_profile(rows, **overrides)
     measured = fresh(measure_update, config, p, prompt, completion)
@@ -103,8 +133,11 @@ def test_an_update_takes_what_was_estimated(fresh, config, rows, prompt, complet
     assert measured.bytes == pytest.approx(e.total("update") - there, rel=0.2)
 
 
-@pytest.mark.parametrize(("config", "rows", "prompt", "completion"),
-                         [(MINI, 160, 60, 6), (TWENTY_MILLION, 16, 128, 4)], ids=["mini", "20 million"])
+@pytest.mark.parametrize(
+    ("config", "rows", "prompt", "completion"),
+    [(MINI, 160, 60, 6), (TWENTY_MILLION, 16, 128, 4)],
+    ids=["mini", "20 million"],
+)
 def test_generation_takes_what_was_estimated(fresh, config, rows, prompt, completion) -> None:
     measured = fresh(measure_generation, config, rows, prompt, completion)
     parts = estimate(trial_profile(rows), config, prompt_tokens=prompt, completion_tokens=completion).phases["evaluation"]
@@ -120,8 +153,14 @@ def test_weights_take_what_was_estimated(fresh, config) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("targets", [("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
-                                     ("q_proj", "k_proj", "v_proj", "down_proj")], ids=["all", "some"])
+@pytest.mark.parametrize(
+    "targets",
+    [
+        ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
+        ("q_proj", "k_proj", "v_proj", "down_proj"),
+    ],
+    ids=["all", "some"],
+)
 def test_saved_activations_are_the_tensors_that_autograd_keeps(dtype, targets) -> None:
     p = trial_profile(4, dtype=dtype, lora_targets=targets)
     model, ids = new_model(MINI, p), torch.ones(4, 32, dtype=torch.long)
@@ -137,8 +176,10 @@ def test_saved_activations_are_the_tensors_that_autograd_keeps(dtype, targets) -
             kept[storage.data_ptr()] = storage
         return tensor
 
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), \
-            torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bfloat16"):
+    with (
+        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+        torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bfloat16"),
+    ):
         output = model.get_base_model().model(input_ids=ids, attention_mask=mask, use_cache=False)
     found = sum(storage.nbytes() for storage in kept.values()) / ids.numel()
     ends = 2 * 4 * MINI.hidden_size
@@ -182,13 +223,16 @@ UPDATE_8B = {
     "optimizer": 2 * 4 * 83_886_080,
     "gradients": 4 * 83_886_080,
     # Every layer's input, and three float32 tensors at the last norm ...
-    "activations": 32 * 28_672 * 4_096 * 2 + 3 * 28_672 * 4_096 * 4
+    "activations": 32 * 28_672 * 4_096 * 2
+    + 3 * 28_672 * 4_096 * 4
     # ... one block computed again: norms, attention, MLP, what seven adapters read and their 32 numbers; masks ...
     + 28_672 * (2 * 4_096 * 4 + 4 * 4_096 * 2 + 3 * 14_336 * 2 + 32 * 4 + 2 * (6 * 4_096 + 14_336 + 7 * 32))
     + 8 * 3_584**2 * 2
     # ... and the MLP's gradients, in the place that the log-probabilities have left.
-    + 2 * 28_672 * 14_336 * 2 - (8_192 * 4_096 * (2 + 4) + 4_096 * 32_768 * 2),
-    "log-probs": 8_192 * 4_096 * (2 + 4) + 4_096 * 32_768 * 2}
+    + 2 * 28_672 * 14_336 * 2
+    - (8_192 * 4_096 * (2 + 4) + 4_096 * 32_768 * 2),
+    "log-probs": 8_192 * 4_096 * (2 + 4) + 4_096 * 32_768 * 2,
+}
 
 
 def test_the_8b_part_by_part() -> None:
@@ -213,8 +257,9 @@ def test_every_part_has_a_name_and_a_place() -> None:
 def test_checkpointing_trades_memory_for_time() -> None:
     on = get_profile("llama-8b")
     off = replace(on, gradient_checkpointing=False)
-    assert estimate(off, gpu=HUGE).phases["update"]["activations"] > 5 * \
-        estimate(on, gpu=HUGE).phases["update"]["activations"]
+    assert (
+        estimate(off, gpu=HUGE).phases["update"]["activations"] > 5 * estimate(on, gpu=HUGE).phases["update"]["activations"]
+    )
     assert least_seconds(off, GPUS[2])["update"] == pytest.approx(least_seconds(on, GPUS[2])["update"] * 4 / 6)
 
 

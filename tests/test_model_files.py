@@ -38,18 +38,29 @@ def whole(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("whole")
     tokenizer = load_tokenizer(get_profile("mini"))
     torch.manual_seed(0)
-    LlamaForCausalLM(LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
-        num_key_value_heads=1, tie_word_embeddings=True, eos_token_id=tokenizer.eos_token_id)).save_pretrained(folder)
+    LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=16,
+            intermediate_size=32,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            num_key_value_heads=1,
+            tie_word_embeddings=True,
+            eos_token_id=tokenizer.eos_token_id,
+        )
+    ).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
 
 
 def edit(name: str, **changes) -> Callable[[Path], None]:
     """Change keys of a JSON file; None removes one."""
+
     def change(folder: Path) -> None:
         content = json.loads((folder / name).read_text()) | changes
         (folder / name).write_text(json.dumps({key: value for key, value in content.items() if value is not None}))
+
     return change
 
 
@@ -62,11 +73,13 @@ def shorten(size: int) -> Callable[[Path], None]:
     def change(folder: Path) -> None:
         file = folder / "model.safetensors"
         file.write_bytes(file.read_bytes()[:size])
+
     return change
 
 
 def split(lost: int) -> Callable[[Path], None]:
     """Weights in two files with an index, one of them ``lost``."""
+
     def change(folder: Path) -> None:
         weights = load_file(folder / "model.safetensors")
         halves = [dict(list(weights.items())[i::2]) for i in range(2)]
@@ -76,6 +89,7 @@ def split(lost: int) -> Callable[[Path], None]:
         (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": where}))
         (folder / "model.safetensors").unlink()
         (folder / TWO[lost]).unlink()
+
     return change
 
 
@@ -87,10 +101,12 @@ def into_an_adapter(folder: Path) -> None:
 
 def into_pickle(size: int | None = None) -> Callable[[Path], None]:
     """Weights as older models have them, cut off after ``size`` bytes."""
+
     def change(folder: Path) -> None:
         torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
         (folder / "model.safetensors").unlink()
         (folder / "pytorch_model.bin").write_bytes((folder / "pytorch_model.bin").read_bytes()[:size])
+
     return change
 
 
@@ -102,9 +118,11 @@ def only_arguments(folder: Path) -> None:
 
 def header(old: bytes, new: bytes) -> Callable[[Path], None]:
     """Replace bytes of the weights' header by as many others."""
+
     def change(folder: Path) -> None:
         file = folder / "model.safetensors"
         file.write_bytes(file.read_bytes().replace(old, new))
+
     return change
 
 
@@ -112,21 +130,23 @@ def overlapping(folder: Path) -> None:
     """Two tensors in one place."""
     content = (folder / "model.safetensors").read_bytes()
     length = int.from_bytes(content[:8], "little")
-    entries = json.loads(content[8:8 + length])
+    entries = json.loads(content[8 : 8 + length])
     first, second, *_ = [name for name in entries if name != "__metadata__"]
     entries[first]["data_offsets"] = entries[second]["data_offsets"]
     text = json.dumps(entries).encode()
-    (folder / "model.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + content[8 + length:])
+    (folder / "model.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + content[8 + length :])
 
 
 def filled(value: float, pickle: bool = False) -> Callable[[Path], None]:
     """One number of the norm's weights is ``value``."""
+
     def change(folder: Path) -> None:
         weights = load_file(folder / "model.safetensors")
         weights["model.norm.weight"][3] = value
         save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
         if pickle:
             into_pickle()(folder)
+
     return change
 
 
@@ -150,15 +170,23 @@ FAULTS = {
     "a pickle cut short": (into_pickle(3000), "pytorch_model.bin .* is damaged or cut short"),
     "an empty pickle": (into_pickle(0), "pytorch_model.bin .* is damaged or cut short"),
     "only arguments": (only_arguments, "has no weights"),
-    "an index of a list": (lambda folder: [write("model.safetensors", None)(folder),
-                                           write("model.safetensors.index.json", b'{"weight_map": ["a"]}')(folder)],
-                           "does not say which tensor"),
+    "an index of a list": (
+        lambda folder: [
+            write("model.safetensors", None)(folder),
+            write("model.safetensors.index.json", b'{"weight_map": ["a"]}')(folder),
+        ],
+        "does not say which tensor",
+    ),
     "NaN": (filled(float("nan")), "model.norm.weight in .* holds NaN or infinite numbers"),
     "infinity": (filled(float("-inf"), pickle=True), "model.norm.weight in .* holds NaN or infinite numbers"),
-    "gptq": (edit("config.json", quantization_config={"quant_method": "gptq", "bits": 4, "group_size": 128}),
-             "requires optimum"),
-    "bitsandbytes": (edit("config.json", quantization_config={"quant_method": "bitsandbytes", "load_in_4bit": True}),
-                     "requires bitsandbytes"),
+    "gptq": (
+        edit("config.json", quantization_config={"quant_method": "gptq", "bits": 4, "group_size": 128}),
+        "requires optimum",
+    ),
+    "bitsandbytes": (
+        edit("config.json", quantization_config={"quant_method": "bitsandbytes", "load_in_4bit": True}),
+        "requires bitsandbytes",
+    ),
     "no generation config": (write("generation_config.json", b"[]"), "generation_config.json holds no JSON object"),
     "a broken generation config": (write("generation_config.json", b"{"), "generation_config.json is not JSON"),
     "an end that is text": (edit("generation_config.json", eos_token_id="</s>"), "eos_token_id='</s>', which is no"),
@@ -177,9 +205,14 @@ FAULTS = {
     "another architecture": (edit("config.json", model_type="gpt2", architectures=None), "tensors of .* are not in its"),
     "no such architecture": (edit("config.json", model_type="nonesuch", architectures=None), "cannot read them"),
     "an encoder": (edit("config.json", model_type="t5", architectures=None), "take a causal language model"),
-    "a null": (lambda folder: (folder / "config.json").write_text(
-        (folder / "config.json").read_text().replace('"max_position_embeddings": 2048', '"max_position_embeddings": null')),
-        "cannot read them"),
+    "a null": (
+        lambda folder: (folder / "config.json").write_text(
+            (folder / "config.json")
+            .read_text()
+            .replace('"max_position_embeddings": 2048', '"max_position_embeddings": null')
+        ),
+        "cannot read them",
+    ),
     "no tokenizer": (lambda folder: [file.unlink() for file in folder.glob("tokenizer*")], "cannot read them"),
     "a broken tokenizer": (write("tokenizer.json", b"{"), "cannot read them"),
     "no end": (edit("tokenizer_config.json", eos_token=None), "has no end token"),
@@ -212,9 +245,11 @@ def test_a_model_that_is_whole_passes(whole, tmp_path) -> None:
     assert check_file(folder / TWO[1])
 
 
-@pytest.mark.parametrize("change", [
-    into_pickle(), write("model.safetensors.index.json", b'{"weight_map": null}'), write("pytorch_model.bin", b"")],
-    ids=["a pickle", "a stray index", "a stray pickle"])
+@pytest.mark.parametrize(
+    "change",
+    [into_pickle(), write("model.safetensors.index.json", b'{"weight_map": null}'), write("pytorch_model.bin", b"")],
+    ids=["a pickle", "a stray index", "a stray pickle"],
+)
 def test_only_files_that_transformers_would_load_are_looked_at(whole, tmp_path, change) -> None:
     folder = shutil.copytree(whole, tmp_path / "model")
     change(folder)
@@ -236,8 +271,14 @@ def test_weights_beyond_the_files_that_are_searched_are_found_when_the_model_is_
 def test_another_architecture_is_a_model_like_any_other(whole, tmp_path, body: bool) -> None:
     """GPT-2 has other names for everything; checkpoints such as the hub's `gpt2` hold its body without a prefix."""
     tokenizer = load_tokenizer(get_profile("mini"))
-    config = GPT2Config(vocab_size=len(tokenizer), n_embd=16, n_layer=1, n_head=2, eos_token_id=tokenizer.eos_token_id,
-                        bos_token_id=tokenizer.bos_token_id)
+    config = GPT2Config(
+        vocab_size=len(tokenizer),
+        n_embd=16,
+        n_layer=1,
+        n_head=2,
+        eos_token_id=tokenizer.eos_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+    )
     model = GPT2LMHeadModel(config)
     (model.transformer if body else model).save_pretrained(tmp_path)
     if body:
@@ -252,9 +293,18 @@ def test_another_architecture_is_a_model_like_any_other(whole, tmp_path, body: b
 def test_names_that_transformers_changes_while_it_loads_are_no_missing_tensors(whole, tmp_path) -> None:
     """The experts of a mixture lie one by one in its files, and together in the model."""
     tokenizer = load_tokenizer(get_profile("mini", model=str(whole)))
-    MixtralForCausalLM(MixtralConfig(
-        vocab_size=len(tokenizer), hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
-        num_key_value_heads=1, num_local_experts=2, eos_token_id=tokenizer.eos_token_id)).save_pretrained(tmp_path)
+    MixtralForCausalLM(
+        MixtralConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=16,
+            intermediate_size=16,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            num_key_value_heads=1,
+            num_local_experts=2,
+            eos_token_id=tokenizer.eos_token_id,
+        )
+    ).save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
     p = get_profile("mini", model=str(tmp_path), lora_targets=["q_proj"])
     assert "holds prompt and response" in checks.check_model(p)
@@ -276,8 +326,13 @@ def test_a_chat_template_that_leaves_out_the_problem_is_refused(whole, template:
         encode_prompts(tokenizer, [[{"role": "user", "content": text}] for text in ("1 + 1?", "2 + 2?")])
 
 
-@pytest.mark.parametrize("model, said", [(BPE({"w": 0, "<end>": 1}, []), "leaves out what the user says: its prompts are"),
-                                         (WordLevel({"w": 0, "<end>": 1}), "fails on a prompt: ")])
+@pytest.mark.parametrize(
+    "model, said",
+    [
+        (BPE({"w": 0, "<end>": 1}, []), "leaves out what the user says: its prompts are"),
+        (WordLevel({"w": 0, "<end>": 1}), "fails on a prompt: "),
+    ],
+)
 def test_a_tokenizer_that_knows_no_part_of_a_problem_is_refused(model, said: str) -> None:
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(model), eos_token="<end>")
     assert encode_prompts(tokenizer, ["w"]) == [[0]]
@@ -291,15 +346,19 @@ def test_a_tokenizer_that_appends_its_end_token_ends_no_prompt_with_it(whole, tm
     end = load_tokenizer(get_profile("mini", model=str(whole)))
     content["post_processor"]["single"].append({"SpecialToken": {"id": end.eos_token, "type_id": 0}})
     content["post_processor"]["special_tokens"][end.eos_token] = {
-        "id": end.eos_token, "ids": [end.eos_token_id], "tokens": [end.eos_token]}
+        "id": end.eos_token,
+        "ids": [end.eos_token_id],
+        "tokens": [end.eos_token],
+    }
     (folder / "tokenizer.json").write_text(json.dumps(content))
     appends, prompts = load_tokenizer(get_profile("mini", model=str(folder))), ["1 + 1?\nAnswer:", "2 + 2?"]
     assert appends(prompts[1])["input_ids"][-1] == end.eos_token_id
     assert encode_prompts(appends, prompts) == encode_prompts(end, prompts) == end(prompts)["input_ids"]
 
 
-@pytest.mark.parametrize("template", ["{{ raise_exception('only pairs') }}", "{% for", "{{ 1 + messages }}",
-                                      "{{ messages[1]['content'] }}"])
+@pytest.mark.parametrize(
+    "template", ["{{ raise_exception('only pairs') }}", "{% for", "{{ 1 + messages }}", "{{ messages[1]['content'] }}"]
+)
 def test_a_chat_template_that_raises_is_one_sentence(whole, template: str) -> None:
     tokenizer = load_tokenizer(get_profile("mini", model=str(whole)))
     tokenizer.chat_template = template
@@ -315,13 +374,17 @@ def test_no_check_gives_a_traceback() -> None:
     assert not found.ok and "KeyError" in found.sentence and "\n" not in found.sentence
 
 
-@pytest.mark.parametrize(("error", "said"), [
-    (OSError(errno.ENOSPC, "No space left on device"), "The disk is full"),
-    (RuntimeError("IO Error: No space left on device (os error 28)"), "The disk is full"),
-    (OSError("401 Client Error: Unauthorized for url"), "accept its licence"),
-    (OSError("You are trying to access a gated repo."), "accept its licence"),
-    (OSError("some/401-model is not a local folder"), "Check the name and the network"),
-    (ValueError("Loading it requires you to set trust_remote_code=True"), "never run here")])
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "The disk is full"),
+        (RuntimeError("IO Error: No space left on device (os error 28)"), "The disk is full"),
+        (OSError("401 Client Error: Unauthorized for url"), "accept its licence"),
+        (OSError("You are trying to access a gated repo."), "accept its licence"),
+        (OSError("some/401-model is not a local folder"), "Check the name and the network"),
+        (ValueError("Loading it requires you to set trust_remote_code=True"), "never run here"),
+    ],
+)
 def test_the_advice_is_about_the_cause(error: Exception, said: str) -> None:
     def load(name, **options):
         raise error

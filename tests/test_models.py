@@ -49,8 +49,17 @@ from rlvr_utils.models import (
 )
 from rlvr_utils.profiles import ALL_LINEAR, MODELS_8B, PROFILES, Profile, get_profile
 
-TINY = LlamaConfig(vocab_size=300, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
-                   num_key_value_heads=2, max_position_embeddings=64, tie_word_embeddings=True, eos_token_id=1)
+TINY = LlamaConfig(
+    vocab_size=300,
+    hidden_size=32,
+    intermediate_size=48,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    max_position_embeddings=64,
+    tie_word_embeddings=True,
+    eos_token_id=1,
+)
 pytestmark = pytest.mark.filterwarnings("ignore:.*gradient_checkpointing.* is deprecated:FutureWarning")
 IDS = torch.arange(3, 27).reshape(2, 12)
 
@@ -85,9 +94,23 @@ def test_llama_8b_lora_by_formula_and_by_code(rank: int, expected: int) -> None:
     assert counted_lora_parameters(LLAMA_8B, rank) == expected
 
 
-@pytest.mark.parametrize("config", [TINY, QWEN_HALF_B, LlamaConfig(
-    vocab_size=99, hidden_size=48, intermediate_size=64, num_hidden_layers=3, num_attention_heads=4,
-    num_key_value_heads=1, head_dim=16)], ids=["tiny", "qwen", "own head size"])
+@pytest.mark.parametrize(
+    "config",
+    [
+        TINY,
+        QWEN_HALF_B,
+        LlamaConfig(
+            vocab_size=99,
+            hidden_size=48,
+            intermediate_size=64,
+            num_hidden_layers=3,
+            num_attention_heads=4,
+            num_key_value_heads=1,
+            head_dim=16,
+        ),
+    ],
+    ids=["tiny", "qwen", "own head size"],
+)
 @pytest.mark.parametrize("targets", [ALL_LINEAR, ("q_proj", "v_proj"), ("down_proj",)])
 def test_formula_and_code_agree_for_any_shape(config, targets) -> None:
     assert lora_parameter_count(config, 5, targets) == counted_lora_parameters(config, 5, targets)
@@ -183,11 +206,22 @@ def test_mistakes_are_explained(tmp_path: Path) -> None:
     assert lora_config(profile(adapter="none")) is None
 
 
-SMALL = {"vocab_size": 64, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2,
-         "num_key_value_heads": 1}
-OTHERS = {"Phi-3": Phi3Config(pad_token_id=0, **SMALL), "GPT-2": GPT2Config(vocab_size=64, n_embd=16, n_layer=2, n_head=2),
-          "GPT-NeoX": GPTNeoXConfig(vocab_size=64, hidden_size=16, intermediate_size=24, num_hidden_layers=2,
-                                    num_attention_heads=2), "Llama": TINY}
+SMALL = {
+    "vocab_size": 64,
+    "hidden_size": 16,
+    "intermediate_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+}
+OTHERS = {
+    "Phi-3": Phi3Config(pad_token_id=0, **SMALL),
+    "GPT-2": GPT2Config(vocab_size=64, n_embd=16, n_layer=2, n_head=2),
+    "GPT-NeoX": GPTNeoXConfig(
+        vocab_size=64, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2
+    ),
+    "Llama": TINY,
+}
 
 
 @pytest.mark.parametrize("name", OTHERS)
@@ -225,9 +259,14 @@ MIXTRAL = MixtralConfig(num_local_experts=4, **SMALL)
 QWEN_MOE = Qwen2MoeConfig(num_experts=4, moe_intermediate_size=8, shared_expert_intermediate_size=8, **SMALL)
 
 
-@pytest.mark.parametrize("config, targets, count", [
-    (MIXTRAL, ["q_proj", "v_proj"], 2 * 4 * 3 * 16 * 24), (QWEN_MOE, ALL_LINEAR, 2 * 4 * 3 * 16 * 8),
-    (QWEN_MOE, ["all-linear"], 2 * 4 * 3 * 16 * 8)])
+@pytest.mark.parametrize(
+    "config, targets, count",
+    [
+        (MIXTRAL, ["q_proj", "v_proj"], 2 * 4 * 3 * 16 * 24),
+        (QWEN_MOE, ALL_LINEAR, 2 * 4 * 3 * 16 * 8),
+        (QWEN_MOE, ["all-linear"], 2 * 4 * 3 * 16 * 8),
+    ],
+)
 def test_experts_that_get_no_adapter_are_counted(config, targets, count: int) -> None:
     """PEFT finds the targets in other layers, as in the shared expert, and says nothing of these."""
     model, p = empty_model(config), profile(lora_targets=targets)

@@ -188,8 +188,12 @@ def test_the_six_notebooks_are_there() -> None:
 
 
 def test_the_notebooks_keep_the_rules() -> None:
-    broken = {f"{path.stem}: {rule.__name__}": found for path in PATHS for rule in RULES
-              if (found := list(rule(nbformat.read(path, as_version=nbformat.NO_CONVERT), path.stem)))}
+    broken = {
+        f"{path.stem}: {rule.__name__}": found
+        for path in PATHS
+        for rule in RULES
+        if (found := list(rule(nbformat.read(path, as_version=nbformat.NO_CONVERT), path.stem)))
+    }
     assert broken == {}
 
 

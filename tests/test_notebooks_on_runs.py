@@ -66,8 +66,10 @@ def renumber(folder: Path, factor: float) -> None:
     """The same run, as if it had taken ``factor`` times as many steps."""
     run, writer = load_run(folder), RunWriter(folder)
     metrics = run.metrics.assign(step=(run.metrics["step"] * factor).round().astype(int)).drop_duplicates("step")
-    parts = [(row, run.responses(row["step"], row["split"], row["shots"], row["decoding"]))
-             for row in run.evaluations.to_dict("records")]
+    parts = [
+        (row, run.responses(row["step"], row["split"], row["shots"], row["decoding"]))
+        for row in run.evaluations.to_dict("records")
+    ]
     writer.cut_back(-1)
     for row in metrics[metrics["step"] > 0].to_dict("records"):
         writer.log_metrics(row)
@@ -130,28 +132,43 @@ def foreign(folder: Path) -> None:
     """Own problems with nothing but `problem` and `ground_truth`, and a split of another name."""
     run, writer = load_run(folder), RunWriter(folder)
     rows = {row["id"]: row for row in load_problems("minimath", "test")}
-    parts = [(row, run.responses(row["step"], row["split"], row["shots"], row["decoding"]))
-             for row in run.evaluations.query("split == 'test'").to_dict("records")]
+    parts = [
+        (row, run.responses(row["step"], row["split"], row["shots"], row["decoding"]))
+        for row in run.evaluations.query("split == 'test'").to_dict("records")
+    ]
     names = {name: f"mine-{i}" for i, name in enumerate(dict.fromkeys(parts[0][1]["problem_id"]))}
     file = folder.parent / "mine.jsonl"
-    file.write_text("".join(json.dumps({"problem": rows[name]["problem"], "ground_truth": rows[name]["ground_truth"]}) + "\n"
-                            for name in names))
+    file.write_text(
+        "".join(
+            json.dumps({"problem": rows[name]["problem"], "ground_truth": rows[name]["ground_truth"]}) + "\n"
+            for name in names
+        )
+    )
     writer.cut_back(-1)
     for row in run.metrics.to_dict("records"):
         writer.log_metrics(row)
     for row, responses in parts:
-        writer.log_evaluation(row | {"split": "heldout"}, responses.assign(
-            problem_id=responses["problem_id"].map(names), split="heldout").to_dict("records"))
+        writer.log_evaluation(
+            row | {"split": "heldout"},
+            responses.assign(problem_id=responses["problem_id"].map(names), split="heldout").to_dict("records"),
+        )
     configure(folder, dataset=str(file), eval_dataset=str(file), eval_splits=["heldout"])
 
 
-KINDS = {"finished": ("mini-seed-0", finished), "longer": ("mini-seed-0", longer), "shortened": ("mini-seed-0", shortened),
-         "of fewer problems": ("mini-seed-0", of_fewer_problems), "going": ("mini-seed-0", killed),
-         "killed": ("mini-seed-0", killed), "killed before a step": ("mini-seed-0", killed_before_a_step),
-         "killed before an evaluation": ("mini-seed-0", killed_before_an_evaluation),
-         "evaluated once more": ("mini-seed-0", evaluated_once_more),
-         "off-policy": ("mini-offpolicy-dapo-seed-0", with_gaps), "rejection": ("mini-rejection-seed-0", finished),
-         "foreign": ("mini-seed-0", foreign)}
+KINDS = {
+    "finished": ("mini-seed-0", finished),
+    "longer": ("mini-seed-0", longer),
+    "shortened": ("mini-seed-0", shortened),
+    "of fewer problems": ("mini-seed-0", of_fewer_problems),
+    "going": ("mini-seed-0", killed),
+    "killed": ("mini-seed-0", killed),
+    "killed before a step": ("mini-seed-0", killed_before_a_step),
+    "killed before an evaluation": ("mini-seed-0", killed_before_an_evaluation),
+    "evaluated once more": ("mini-seed-0", evaluated_once_more),
+    "off-policy": ("mini-offpolicy-dapo-seed-0", with_gaps),
+    "rejection": ("mini-rejection-seed-0", finished),
+    "foreign": ("mini-seed-0", foreign),
+}
 
 
 @pytest.fixture(params=KINDS)
@@ -225,9 +242,12 @@ def test_a_folder_that_holds_a_run_has_that_runs_settings(tmp_path, finished: bo
     assert of() == of(**evening) == own
     assert "run holds a run, and its settings count: max_steps=100, eval_problems=200, eval_samples=2." in said
     assert of(micro_batch=4) == get_profile("llama-8b", micro_batch=4, **evening), "memory may change"
-    for options, sentence in (({"max_steps": 470}, "100 steps, not 470: set max_steps=100 for .* to train 370 more"),
-                              ({"max_steps": 60}, "has made 100 steps"), ({"learning_rate": 1.0}, "learning_rate=1e-05"),
-                              ({"profile": "mini"}, "profile='llama-8b', not 'mini'")):
+    for options, sentence in (
+        ({"max_steps": 470}, "100 steps, not 470: set max_steps=100 for .* to train 370 more"),
+        ({"max_steps": 60}, "has made 100 steps"),
+        ({"learning_rate": 1.0}, "learning_rate=1e-05"),
+        ({"profile": "mini"}, "profile='llama-8b', not 'mini'"),
+    ):
         with pytest.raises(ValueError, match=sentence):
             of(**options)
     assert of(max_steps=470, extend=True) == get_profile("llama-8b", **evening | {"max_steps": 470})
@@ -246,7 +266,8 @@ def test_notebook_04_shows_a_run_with_its_own_settings_and_trains_no_more(left, 
     assert names["settings"] == own and load_run(folder).profile == own
     assert load_run(folder).environment == ended
     assert [get_profile(**{k: v for k, v in call.items() if k != "extend"}) for call in nothing_is_trained] == (
-        [] if kind == "going" else [own])
+        [] if kind == "going" else [own]
+    )
 
 
 @pytest.fixture(scope="module")

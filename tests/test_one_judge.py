@@ -43,12 +43,16 @@ def everyone(row: dict, text: str) -> dict[str, bool]:
     reward = reward_function(get_profile("mini"))
     [kept] = train_rows(1, ["?"], [row], [text], [1], [1.0])
     return {
-        "evaluation": scored["correct"], "reward": reward([text], **data_columns([row])) == [1.0],
+        "evaluation": scored["correct"],
+        "reward": reward([text], **data_columns([row])) == [1.0],
         "chat reward": reward([[{"role": "assistant", "content": text}]], **data_columns([row])) == [1.0],
-        "categories": classify_response(row, text) == "correct", "training rollouts": kept["correct"],
-        "rescoring by prompt": analysis.rescored(frame)[0], "rescoring by chat prompt": analysis.rescored(chat)[0],
+        "categories": classify_response(row, text) == "correct",
+        "training rollouts": kept["correct"],
+        "rescoring by prompt": analysis.rescored(frame)[0],
+        "rescoring by chat prompt": analysis.rescored(chat)[0],
         "rescoring by problem": analysis.rescored(frame.assign(prompt=None), [row])[0],
-        "playground": model_views.verdict_on(SimpleNamespace(text=text), row["problem"], row["ground_truth"])[7] == "1"}
+        "playground": model_views.verdict_on(SimpleNamespace(text=text), row["problem"], row["ground_truth"])[7] == "1",
+    }
 
 
 def test_every_door_gives_the_same_verdict_echoes_included():

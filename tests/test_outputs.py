@@ -195,14 +195,20 @@ def numbers(*texts: str):
 
 
 def test_numbers_with_intervals_are_found_as_the_notebooks_write_them() -> None:
-    found = list(estimates(numbers(
-        "boxed 39% (95 % interval 35% to 44%), accuracy **0.70** [0.65, 0.75]",
-        "a difference of -0.012 [-0.030, +0.006]; from 12 % (11 to 13 %)",
-        "no interval: 3 of 4 (really), f(2, 3)",
-    )))
+    found = list(
+        estimates(
+            numbers(
+                "boxed 39% (95 % interval 35% to 44%), accuracy **0.70** [0.65, 0.75]",
+                "a difference of -0.012 [-0.030, +0.006]; from 12 % (11 to 13 %)",
+                "no interval: 3 of 4 (really), f(2, 3)",
+            )
+        )
+    )
     assert found == [
-        ("c0", PrintedEstimate(39, 35, 44)), ("c0", PrintedEstimate(0.70, 0.65, 0.75)),
-        ("c1", PrintedEstimate(-0.012, -0.030, 0.006)), ("c1", PrintedEstimate(12, 11, 13)),
+        ("c0", PrintedEstimate(39, 35, 44)),
+        ("c0", PrintedEstimate(0.70, 0.65, 0.75)),
+        ("c1", PrintedEstimate(-0.012, -0.030, 0.006)),
+        ("c1", PrintedEstimate(12, 11, 13)),
     ]
 
 

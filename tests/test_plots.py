@@ -85,12 +85,7 @@ def test_html_report_keeps_picture_alt_and_caption(displayed):
 
 def test_colours_markers_and_dashes_go_together():
     looks = list(zip(plots.PALETTE, plots.MARKERS, plots.DASHES, strict=True))
-    assert (
-        len({c for c, _, _ in looks})
-        == len({m for _, m, _ in looks})
-        == len({str(d) for _, _, d in looks})
-        == 8
-    )
+    assert len({c for c, _, _ in looks}) == len({m for _, m, _ in looks}) == len({str(d) for _, _, d in looks}) == 8
     with matplotlib.rc_context():
         plots.style()
         assert matplotlib.rcParams["axes.prop_cycle"].by_key()["color"] == list(plots.PALETTE)

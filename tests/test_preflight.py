@@ -35,8 +35,17 @@ from rlvr_utils.tracking import api_key
 from rlvr_utils.training import train
 from rlvr_utils.training.rewards import try_reward
 
-SMALL = {"prompts_per_step": 2, "group_size": 2, "max_steps": 5, "eval_problems": 3, "eval_samples": 2, "eval_every": 2,
-         "max_completion_length": 6, "train_subset": 4, "wandb_mode": "disabled"}
+SMALL = {
+    "prompts_per_step": 2,
+    "group_size": 2,
+    "max_steps": 5,
+    "eval_problems": 3,
+    "eval_samples": 2,
+    "eval_every": 2,
+    "max_completion_length": 6,
+    "train_subset": 4,
+    "wandb_mode": "disabled",
+}
 CLOSED = "http://127.0.0.1:9"  # nobody listens there
 
 
@@ -46,10 +55,20 @@ def tiny(tmp_path_factory) -> str:
     folder = tmp_path_factory.mktemp("tiny")
     tokenizer = load_tokenizer(get_profile("mini"))
     torch.manual_seed(0)
-    LlamaForCausalLM(LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
-        num_key_value_heads=1, tie_word_embeddings=True, bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id)).save_pretrained(folder)
+    LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=16,
+            intermediate_size=32,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            num_key_value_heads=1,
+            tie_word_embeddings=True,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    ).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return str(folder)
 
@@ -130,9 +149,13 @@ def test_a_package_out_of_range_is_named_with_the_command(monkeypatch) -> None:
     assert f"peft 99.0 (tested: {checks.locked()['peft']})" in checks.check_versions(get_profile("mini"))
 
 
-@pytest.mark.parametrize(("free", "sentence"), [
-    (24, r"24.0 GiB are free, and the run needs up to \d+.\d GiB during \w+. It fits with \w+=.*; or end what else"),
-    (8, "No setting makes it fit: take a smaller model or a larger machine")])
+@pytest.mark.parametrize(
+    ("free", "sentence"),
+    [
+        (24, r"24.0 GiB are free, and the run needs up to \d+.\d GiB during \w+. It fits with \w+=.*; or end what else"),
+        (8, "No setting makes it fit: take a smaller model or a larger machine"),
+    ],
+)
 def test_a_gpu_that_is_too_small_says_what_to_change(free: float, sentence: str, no_hub) -> None:
     with pytest.raises(ValueError, match=sentence):
         checks.check_free_memory(get_profile("llama-8b"), "a GPU", free * GIB, gpu=True)
@@ -154,8 +177,9 @@ def test_without_a_gpu_the_8b_is_refused_with_a_size(monkeypatch) -> None:
 
 
 def test_a_full_disk_is_told_in_numbers_where_the_run_will_be(monkeypatch, tiny, tmp_path) -> None:
-    monkeypatch.setattr(checks.shutil, "disk_usage",
-                        lambda folder: SimpleNamespace(free=(0.1 if folder == tmp_path else 100) * GIB))
+    monkeypatch.setattr(
+        checks.shutil, "disk_usage", lambda folder: SimpleNamespace(free=(0.1 if folder == tmp_path else 100) * GIB)
+    )
     p = get_profile("mini", model=tiny)
     assert "Room enough" in checks.check_disk(p)
     (found,) = [check for check in checkup(p, folder=tmp_path / "new" / "run") if check.name == "disk"]
@@ -207,8 +231,11 @@ def test_a_folder_that_cannot_take_the_run_is_found(tiny, tmp_path, monkeypatch)
 
 def test_a_gated_model_says_what_to_click(server, no_keys, monkeypatch) -> None:
     hub = server(403, X_Error_Code="GatedRepo")
-    with pytest.raises(ValueError, match="no token is set: log in, open https://huggingface.co/meta-llama/Llama-3.1-8B, "
-                                         "click 'Agree and access repository'.* set HF_TOKEN to it; or set model="):
+    with pytest.raises(
+        ValueError,
+        match="no token is set: log in, open https://huggingface.co/meta-llama/Llama-3.1-8B, "
+        "click 'Agree and access repository'.* set HF_TOKEN to it; or set model=",
+    ):
         checks.hub_access("meta-llama/Llama-3.1-8B", hub)
     monkeypatch.setenv("HF_TOKEN", "hf_not_a_real_one")
     with pytest.raises(ValueError, match="the account of your token has no access yet") as refused:
@@ -288,8 +315,10 @@ def test_three_real_steps_are_projected_and_leave_nothing_behind(tiny, tmp_path,
     assert list(tmp_path.iterdir()) == [] and "".join(capfd.readouterr()) == ""
     assert len(found.steps) == 3 and all(seconds > 0 for seconds in found.steps) and found.per_response > 0
     assert 1 <= found.mean_tokens <= SMALL["max_completion_length"]
-    assert found.hours == pytest.approx((sum(found.steps[1:]) / 2 * 4 + found.steps[0]
-                                         + count_evaluation_responses(found.profile) * found.per_response) / 3600)
+    assert found.hours == pytest.approx(
+        (sum(found.steps[1:]) / 2 * 4 + found.steps[0] + count_evaluation_responses(found.profile) * found.per_response)
+        / 3600
+    )
     assert found.dollars == pytest.approx(2 * found.hours) and "at $2.00 an hour" in str(found)
     with pytest.raises(ValueError, match="steps=0: at least one"):
         time_steps("mini", steps=0, model=tiny, **SMALL)
@@ -336,9 +365,14 @@ def test_a_vllm_server_has_to_answer(server, monkeypatch) -> None:
         checks.check_vllm(get_profile("llama-8b", vllm_server=CLOSED))
 
 
-@pytest.mark.parametrize(("model", "length", "message"), [
-    ("meta-llama/Llama-3.1-8B", 3584, None), ("meta-llama/Llama-3.1-8B", 3583, "reads 3583 tokens"),
-    ("meta-llama/Llama-3.1-8B-Instruct", 8192, "serves meta-llama/Llama-3.1-8B-Instruct")])
+@pytest.mark.parametrize(
+    ("model", "length", "message"),
+    [
+        ("meta-llama/Llama-3.1-8B", 3584, None),
+        ("meta-llama/Llama-3.1-8B", 3583, "reads 3583 tokens"),
+        ("meta-llama/Llama-3.1-8B-Instruct", 8192, "serves meta-llama/Llama-3.1-8B-Instruct"),
+    ],
+)
 def test_a_vllm_server_needs_the_model_and_the_length_of_the_run(model, length, message, monkeypatch) -> None:
     on_a_gpu_with_vllm(monkeypatch)
     body = json.dumps({"data": [{"id": "name", "root": model, "max_model_len": length}]})
@@ -392,11 +426,15 @@ def test_a_reward_that_cannot_work_is_refused_at_minute_zero(tiny, no_keys, monk
         "def good(completions, ground_truth, **columns):\n    return [1.0 for _ in completions]\n"
         "def narrow(completions):\n    return [1.0 for _ in completions]\n"
         "def short(completions, **columns):\n    return [1.0]\n"
-        "def words(completions, **columns):\n    return [len(c.split()) for c in completions]\n")
+        "def words(completions, **columns):\n    return [len(c.split()) for c in completions]\n"
+    )
     monkeypatch.syspath_prepend(str(tmp_path))
     assert preflight("mini", model=tiny, reward="my_rewards:good") == []
-    for name, said in (("narrow", "takes completions by name, and is called with all"), ("short", "gave a list of 1 for 2"),
-                       ("nowhere", "no attribute")):
+    for name, said in (
+        ("narrow", "takes completions by name, and is called with all"),
+        ("short", "gave a list of 1 for 2"),
+        ("nowhere", "no attribute"),
+    ):
         with pytest.raises(ValueError, match=said):
             checks.check_reward(get_profile("mini", model=tiny, reward=f"my_rewards:{name}"))
     p = get_profile("mini", model=tiny, reward="my_rewards:words")

@@ -25,8 +25,7 @@ from rlvr_utils.system.platforms import take
 from rlvr_utils.verifier import last_boxed
 
 MINILLAMA = REPO / "data" / "minillama"
-COMMANDS = (r"\boxed", r"\frac", r"\sqrt", r"\pi", r"\circ", r" \cdot", r" \bmod", r"\begin", r" \end", r"\{",
-            r"\}", r"\%")
+COMMANDS = (r"\boxed", r"\frac", r"\sqrt", r"\pi", r"\circ", r" \cdot", r" \bmod", r"\begin", r" \end", r"\{", r"\}", r"\%")
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +40,7 @@ def tokenizer(request, trained):
 
 
 # --- tokenizer --------------------------------------------------------------------------------------------------------
+
 
 def test_every_shipped_problem_and_solution_comes_back_from_its_tokens(tokenizer):
     for split in ("train", "test", "ood"):
@@ -61,7 +61,8 @@ def test_every_digit_is_a_token_of_its_own(tokenizer):
 
 def test_frequent_latex_commands_are_whole(tokenizer):
     assert {command: tokenizer.tokenize(command) for command in COMMANDS} == {
-        command: [command.replace(" ", "Ġ")] for command in COMMANDS}
+        command: [command.replace(" ", "Ġ")] for command in COMMANDS
+    }
 
 
 def test_a_text_begins_with_one_begin_token_and_pads_with_its_own(tokenizer):
@@ -78,18 +79,23 @@ def test_the_order_of_texts_and_the_seed_decide_the_tokenizer(trained):
 
 # --- documents --------------------------------------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize("mix", [ABILITY, HABIT], ids=["ability", "habit"])
 def test_the_documents_are_mixed_as_the_mix_says(monkeypatch, mix):
     """5,000 documents; a share may be off by five standard errors, so that only a real difference fails."""
     monkeypatch.setattr(pretrain, "write_answer", lambda template, params, *flags: flags[:3])
     drawn = list(islice(pretrain.documents(random.Random(3), mix, set()), 5000))
     assert all(len({flags[:2] for flags in document}) == 1 for document in drawn), "one style in a document"
-    boxed, worked, several = ([bool(test(d)) for d in drawn] for test in (
-        lambda d: d[0][0], lambda d: d[0][1], lambda d: len(d) > 1))
+    boxed, worked, several = (
+        [bool(test(d)) for d in drawn] for test in (lambda d: d[0][0], lambda d: d[0][1], lambda d: len(d) > 1)
+    )
     for share, said in ((boxed, mix.boxed), (worked, mix.worked), (several, mix.several)):
         assert_share(sum(share), len(share), said)
-    assert_share(sum(b and w and s for b, w, s in zip(boxed, worked, several, strict=True)), len(drawn),
-                 mix.boxed * mix.worked * mix.several)
+    assert_share(
+        sum(b and w and s for b, w, s in zip(boxed, worked, several, strict=True)),
+        len(drawn),
+        mix.boxed * mix.worked * mix.several,
+    )
     answers = [flags for document in drawn for flags in document]
     for is_worked, said in ((True, mix.slip_worked), (False, mix.slip_blurted)):
         slips = [slip for _, worked, slip in answers if worked is is_worked]
@@ -130,6 +136,7 @@ def test_pretraining_forbids_every_test_and_ood_problem():
 
 # --- loss -------------------------------------------------------------------------------------------------------------
 
+
 def test_answers_weigh_one_and_questions_little(trained):
     pairs = [("What is $1 + 1$?", r"The answer is $\boxed{2}$."), ("What is $2 + 2$?", "The answer is $4$.")]
     ids, weights = pretrain.encode_document(pairs, trained, question_weight=0.1)
@@ -150,7 +157,8 @@ def test_the_loss_is_the_weighted_mean_cross_entropy_and_ignores_padding(trained
         by_hand = -sum(weights[b, t] * logps[b, t - 1, ids[b, t]] for b in (0, 1) for t in (1, 2, 3)) / 3.2
         padded = torch.nn.functional.pad(ids, (0, 3), value=trained.pad_token_id)
         assert pretrain.weighted_loss(model, padded, torch.nn.functional.pad(weights, (0, 3))).item() == (
-            pytest.approx(loss, rel=1e-5))
+            pytest.approx(loss, rel=1e-5)
+        )
     assert loss == pytest.approx(by_hand.item(), rel=1e-5)
     assert loss == pytest.approx(log(len(trained)), rel=0.1), "a fresh model guesses evenly"
 
@@ -173,6 +181,7 @@ def test_the_learning_rate_warms_up_and_falls_to_a_tenth():
 
 
 # --- a run ------------------------------------------------------------------------------------------------------------
+
 
 def test_an_interrupted_pretraining_goes_on_where_it_was(tmp_path, monkeypatch, capsys):
     config = PretrainConfig(steps=3, save_every=2, tokens_per_batch=400, fast=False)
@@ -198,6 +207,7 @@ def test_an_interrupted_pretraining_goes_on_where_it_was(tmp_path, monkeypatch, 
 @pytest.fixture
 def halfway(tmp_path, monkeypatch, trained):
     """The folder of a pretraining that was interrupted after its first step."""
+
     def interrupted(model, optimizer, loss_of, batch, config, step):
         if step:
             raise KeyboardInterrupt
@@ -213,8 +223,18 @@ def halfway(tmp_path, monkeypatch, trained):
 SHORT = PretrainConfig(steps=3, save_every=1, fast=False)
 
 
-@pytest.mark.parametrize("change", [{"seed": 1}, {"steps": 4}, {"habit_share": 0.5}, {"peak_learning_rate": 1e-3},
-                                    {"tokens_per_batch": 2048}, {"question_weight": 0.2}, {"fast": True}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seed": 1},
+        {"steps": 4},
+        {"habit_share": 0.5},
+        {"peak_learning_rate": 1e-3},
+        {"tokens_per_batch": 2048},
+        {"question_weight": 0.2},
+        {"fast": True},
+    ],
+)
 def test_an_interrupted_pretraining_goes_on_under_no_other_setting(halfway, change):
     before = (halfway / "state.pt").read_bytes()
     [(name, value)] = change.items()
@@ -269,6 +289,5 @@ def test_the_shipped_minillama_knows_what_a_document_looks_like():
     rows = load_problems("minimath", "test")[:20]
     documents = [pretrain.encode_document([(row["problem"], row["solution"])], tokenizer, 0.0) for row in rows]
     with torch.no_grad():
-        losses = [pretrain.weighted_loss(model, torch.tensor([ids]), torch.tensor([weights]))
-                  for ids, weights in documents]
+        losses = [pretrain.weighted_loss(model, torch.tensor([ids]), torch.tensor([weights])) for ids, weights in documents]
     assert torch.stack(losses).mean() < 0.5 < log(len(tokenizer)) / 10

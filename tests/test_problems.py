@@ -43,10 +43,28 @@ from rlvr_utils.verifier import last_boxed, verify
 
 SIZES = {"train": 2000, "test": 500, "ood": 250}
 FIELDS = {"id", "problem", "solution", "ground_truth", "subject", "level", "template", "params", "answer_form"}
-SUBJECTS = {"Prealgebra", "Algebra", "Number Theory", "Counting & Probability", "Geometry", "Intermediate Algebra",
-            "Precalculus"}
-FORMS = {"integer", "fraction", "square root", "tuple", "interval", "set", "polynomial", "multiple of pi", "degrees",
-         "percent", "complex"}
+SUBJECTS = {
+    "Prealgebra",
+    "Algebra",
+    "Number Theory",
+    "Counting & Probability",
+    "Geometry",
+    "Intermediate Algebra",
+    "Precalculus",
+}
+FORMS = {
+    "integer",
+    "fraction",
+    "square root",
+    "tuple",
+    "interval",
+    "set",
+    "polynomial",
+    "multiple of pi",
+    "degrees",
+    "percent",
+    "complex",
+}
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +78,7 @@ def rows(splits) -> list[dict]:
 
 
 # --- every row --------------------------------------------------------------------------------------------------------
+
 
 def test_every_row_has_the_fields_of_the_schema(rows):
     assert all(set(row) == FIELDS and all(row[field] not in (None, "") for field in FIELDS) for row in rows)
@@ -93,6 +112,7 @@ def test_the_other_route_notices_a_wrong_answer_and_a_wrong_question():
 
 # --- the splits -------------------------------------------------------------------------------------------------------
 
+
 def test_split_sizes(splits):
     assert {split: len(rows) for split, rows in splits.items()} == SIZES
 
@@ -125,8 +145,17 @@ def test_from_level_three_on_the_median_solution_has_three_steps(splits, split):
 def test_answers_come_in_every_form(splits, split):
     by_form = {form: [r["ground_truth"] for r in splits[split] if r["answer_form"] == form] for form in FORMS}
     assert {row["answer_form"] for row in splits[split]} == FORMS
-    marks = {"fraction": r"\frac", "square root": r"\sqrt", "multiple of pi": r"\pi", "degrees": r"^\circ",
-             "percent": r"\%", "set": r"\{", "tuple": "(", "polynomial": "x^2", "complex": "i"}
+    marks = {
+        "fraction": r"\frac",
+        "square root": r"\sqrt",
+        "multiple of pi": r"\pi",
+        "degrees": r"^\circ",
+        "percent": r"\%",
+        "set": r"\{",
+        "tuple": "(",
+        "polynomial": "x^2",
+        "complex": "i",
+    }
     for form, mark in marks.items():
         assert all(mark in answer for answer in by_form[form]), form
     assert {answer[0] for answer in by_form["interval"]} == {"(", "["}
@@ -158,6 +187,7 @@ def test_another_seed_makes_other_problems(splits, tmp_path):
 
 # --- slips and the pretraining stream ---------------------------------------------------------------------------------
 
+
 def test_slipped_work_is_wrong_and_shows_a_false_step(splits):
     rng = random.Random(0)
     for row in splits["test"]:
@@ -178,6 +208,7 @@ def test_the_pretraining_stream_never_yields_a_forbidden_problem(splits):
 
 
 # --- loaders ----------------------------------------------------------------------------------------------------------
+
 
 def test_rlvr_math_comes_through_the_loader(real_data):
     loaded = load_problems(str(real_data / "rlvr_math_sample.parquet"))
@@ -200,11 +231,14 @@ def test_a_hub_row_may_write_level_and_subject_in_another_way():
     assert math_row({"problem": "p", "answer": 7}, 0, "math")["ground_truth"] == "7"
 
 
-@pytest.mark.parametrize("problem", [
-    "What is $1 + 1$?",
-    "A form asks \"Question: how old?\" How many words are in the question?",
-    "A sheet says\n\nQuestion: what is $2$?\nAnswer: two.\n\nIs it right?",
-])
+@pytest.mark.parametrize(
+    "problem",
+    [
+        "What is $1 + 1$?",
+        'A form asks "Question: how old?" How many words are in the question?',
+        "A sheet says\n\nQuestion: what is $2$?\nAnswer: two.\n\nIs it right?",
+    ],
+)
 def test_the_question_of_a_message_may_itself_contain_question(problem):
     message = build_prompt(problem, RLVR_MATH_EXEMPLARS, chat=True)[0]["content"]
     assert question_of(message) == problem
@@ -266,24 +300,31 @@ WORK = r"$4^2 = 16$. $2 \cdot 16 = 32$. $3 \cdot 4 = 12$. $32 + 12 = 44$. $44 + 
 SLIP = r"$4^2 = 16$. $2 \cdot 16 = 34$. $3 \cdot 4 = 12$. $34 + 12 = 46$. $46 + 5 = 51$."
 
 
-@pytest.mark.parametrize("row, response, cut_off, category", [
-    (QUADRATIC, WORK + r" The answer is $\boxed{49}$.", False, "correct"),
-    (QUADRATIC, r"The answer is $\boxed{49}$.", False, "correct"),
-    (QUADRATIC, WORK + " The answer is $49$.", False, "no_box"),
-    (QUADRATIC, "The answer is $49$.", False, "no_box"),
-    (QUADRATIC, r"$4^2 = 16$. $2 \cdot 16", True, "cut_off"),
-    (QUADRATIC, r"$4^2 = 16$. The answer is $\boxed{4", True, "cut_off"),
-    (QUADRATIC, WORK + r" The answer is $\boxed{94}$.", False, "right_work_wrong_box"),
-    (LINE, r"$2 \cdot 4 = 8$. $8 + 1 = 9$. $3 \cdot 4 = 12$. $12 - 1 = 11$. The answer is $\boxed{(11, 9)}$.", False,
-     "right_work_wrong_box"),
-    (QUADRATIC, SLIP + r" The answer is $\boxed{51}$.", False, "slipped_step"),
-    (QUADRATIC, r"$2 \cdot 4 = 8$. $8 + 5 = 13$. The answer is $\boxed{13}$.", False, "wrong_method"),
-    (QUADRATIC, r"The answer is $\boxed{48}$.", False, "blurted"),
-    (QUADRATIC, r"The $ answer {{ is \boxed{48}", False, "not_language"),
-    (QUADRATIC, "and " * 40 + r"$\boxed{3}$", False, "not_language"),
-    (QUADRATIC, "and " * 40, True, "not_language"),
-    (QUADRATIC, "  ", False, "not_language"),
-])
+@pytest.mark.parametrize(
+    "row, response, cut_off, category",
+    [
+        (QUADRATIC, WORK + r" The answer is $\boxed{49}$.", False, "correct"),
+        (QUADRATIC, r"The answer is $\boxed{49}$.", False, "correct"),
+        (QUADRATIC, WORK + " The answer is $49$.", False, "no_box"),
+        (QUADRATIC, "The answer is $49$.", False, "no_box"),
+        (QUADRATIC, r"$4^2 = 16$. $2 \cdot 16", True, "cut_off"),
+        (QUADRATIC, r"$4^2 = 16$. The answer is $\boxed{4", True, "cut_off"),
+        (QUADRATIC, WORK + r" The answer is $\boxed{94}$.", False, "right_work_wrong_box"),
+        (
+            LINE,
+            r"$2 \cdot 4 = 8$. $8 + 1 = 9$. $3 \cdot 4 = 12$. $12 - 1 = 11$. The answer is $\boxed{(11, 9)}$.",
+            False,
+            "right_work_wrong_box",
+        ),
+        (QUADRATIC, SLIP + r" The answer is $\boxed{51}$.", False, "slipped_step"),
+        (QUADRATIC, r"$2 \cdot 4 = 8$. $8 + 5 = 13$. The answer is $\boxed{13}$.", False, "wrong_method"),
+        (QUADRATIC, r"The answer is $\boxed{48}$.", False, "blurted"),
+        (QUADRATIC, r"The $ answer {{ is \boxed{48}", False, "not_language"),
+        (QUADRATIC, "and " * 40 + r"$\boxed{3}$", False, "not_language"),
+        (QUADRATIC, "and " * 40, True, "not_language"),
+        (QUADRATIC, "  ", False, "not_language"),
+    ],
+)
 def test_each_category_of_response(row, response, cut_off, category):
     assert category in CATEGORIES
     assert classify_response(row, response, cut_off=cut_off) == category
@@ -330,6 +371,7 @@ def test_the_data_card_lists_every_template_with_its_counts(splits):
 
 # --- a learner's own data ---------------------------------------------------------------------------------------------
 
+
 def written(folder, *rows, name="mine.jsonl") -> str:
     (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return str(folder / name)
@@ -338,20 +380,52 @@ def written(folder, *rows, name="mine.jsonl") -> str:
 GOOD = {"problem": "What is $1 + 1$?", "ground_truth": "2"}
 
 
-@pytest.mark.parametrize("field, value", [("ground_truth", value) for value in (
-    None, "", "  ", float("nan"), float("inf"), [4], {"a": 1}, True, "nan", "#### ", "\ud800", "None", "#### None", "N/A",
-    "[]", "['4']", "\u200b", "\ufeff")] + [
-    ("problem", value) for value in (None, "", 3, ["p"], {"a": 1}, "half \udc00", "None", "nan", "\u200b \u2060")])
+@pytest.mark.parametrize(
+    "field, value",
+    [
+        ("ground_truth", value)
+        for value in (
+            None,
+            "",
+            "  ",
+            float("nan"),
+            float("inf"),
+            [4],
+            {"a": 1},
+            True,
+            "nan",
+            "#### ",
+            "\ud800",
+            "None",
+            "#### None",
+            "N/A",
+            "[]",
+            "['4']",
+            "\u200b",
+            "\ufeff",
+        )
+    ]
+    + [("problem", value) for value in (None, "", 3, ["p"], {"a": 1}, "half \udc00", "None", "nan", "\u200b \u2060")],
+)
 def test_a_value_that_is_no_text_is_refused_with_file_line_and_field(tmp_path, field, value):
     with pytest.raises(ValueError, match=rf"mine.jsonl: 1 of 3 rows cannot be used. Line 2: `{field}` is .*"):
         load_problems(written(tmp_path, GOOD, GOOD | {field: value}, GOOD))
 
 
-@pytest.mark.parametrize("row, truth", [
-    ({"ground_truth": 4}, "4"), ({"ground_truth": 4.0}, "4"), ({"answer": 2.5}, "2.5"), ({"answer": 1e-7}, "0.0000001"),
-    ({"answer": 10**400}, "1" + "0" * 400), ({"answer": "none"}, "none"),
-    ({"answer": "2 + 2 = 4\n#### 4"}, "4"), ({"answer": None, "solution": r"So \boxed{9}."}, "9"), ({"answer": " 4 "}, "4"),
-])
+@pytest.mark.parametrize(
+    "row, truth",
+    [
+        ({"ground_truth": 4}, "4"),
+        ({"ground_truth": 4.0}, "4"),
+        ({"answer": 2.5}, "2.5"),
+        ({"answer": 1e-7}, "0.0000001"),
+        ({"answer": 10**400}, "1" + "0" * 400),
+        ({"answer": "none"}, "none"),
+        ({"answer": "2 + 2 = 4\n#### 4"}, "4"),
+        ({"answer": None, "solution": r"So \boxed{9}."}, "9"),
+        ({"answer": " 4 "}, "4"),
+    ],
+)
 def test_what_can_be_repaired_is_repaired_and_said_once(tmp_path, row, truth):
     problem_rows._told.clear()
     file = written(tmp_path, {"problem": "p"} | row)
@@ -388,13 +462,20 @@ def test_a_byte_order_mark_and_blank_lines_do_no_harm(tmp_path, encoding):
     assert [row["problem"] for row in load_problems(str(tmp_path / "mine.jsonl"))] == ["Größe?"] * 2
 
 
-@pytest.mark.parametrize("data, said", [
-    (b"", "holds no problems"), (b"\n \n", "holds no problems"), (b'[{"problem": "p"}]', "holds one JSON list"),
-    (b'{"problem": "p", "ground_tru', "Line 1: it ends in the middle"), (b"7\n", "Line 1: found 7"),
-    ('{"problem": "é"}'.encode("latin-1"), "Line 1: it is not UTF-8"),
-    (json.dumps(GOOD).encode("utf-16-le"), "as UTF-16 does"),
-    (b'{"a":' * 100_000, "Line 1: it cannot be read"), (b"\xff\xfeabc", "begins as UTF-16"),
-])
+@pytest.mark.parametrize(
+    "data, said",
+    [
+        (b"", "holds no problems"),
+        (b"\n \n", "holds no problems"),
+        (b'[{"problem": "p"}]', "holds one JSON list"),
+        (b'{"problem": "p", "ground_tru', "Line 1: it ends in the middle"),
+        (b"7\n", "Line 1: found 7"),
+        ('{"problem": "é"}'.encode("latin-1"), "Line 1: it is not UTF-8"),
+        (json.dumps(GOOD).encode("utf-16-le"), "as UTF-16 does"),
+        (b'{"a":' * 100_000, "Line 1: it cannot be read"),
+        (b"\xff\xfeabc", "begins as UTF-16"),
+    ],
+)
 def test_a_file_that_is_no_jsonl_is_one_sentence(tmp_path, data, said):
     (tmp_path / "mine.jsonl").write_bytes(data)
     with pytest.raises(ValueError, match=f"mine.jsonl.*{said}"):

@@ -16,6 +16,7 @@ TOGETHER = {"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0", "MASTER_ADDR": "1
 @pytest.fixture
 def announced(monkeypatch):
     """``announced(**variables)`` sets what a launcher would, on a free port, and waits for a second at most."""
+
     def announce(**variables: str) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -37,12 +38,20 @@ def test_a_partner_that_never_comes_is_named_after_the_stated_wait(rank, announc
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize(("variables", "said"), [
-    ({"RANK": "", "LOCAL_RANK": "", "MASTER_ADDR": "", "MASTER_PORT": ""},
-     "RANK, LOCAL_RANK, MASTER_ADDR, MASTER_PORT is not set"),
-    ({"MASTER_ADDR": ""}, "MASTER_ADDR is not set"), ({"RANK": "2"}, "RANK=2 must be below"),
-    ({"WORLD_SIZE": "two"}, "WORLD_SIZE='two' is not a number"), ({"WORLD_SIZE": "-1"}, "WORLD_SIZE='-1' is not a number"),
-    ({"RANK": "first"}, "RANK='first' is not a number")])
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        (
+            {"RANK": "", "LOCAL_RANK": "", "MASTER_ADDR": "", "MASTER_PORT": ""},
+            "RANK, LOCAL_RANK, MASTER_ADDR, MASTER_PORT is not set",
+        ),
+        ({"MASTER_ADDR": ""}, "MASTER_ADDR is not set"),
+        ({"RANK": "2"}, "RANK=2 must be below"),
+        ({"WORLD_SIZE": "two"}, "WORLD_SIZE='two' is not a number"),
+        ({"WORLD_SIZE": "-1"}, "WORLD_SIZE='-1' is not a number"),
+        ({"RANK": "first"}, "RANK='first' is not a number"),
+    ],
+)
 def test_what_a_launcher_would_not_set_is_refused(variables, said, announced, tmp_path) -> None:
     announced(**variables)
     with pytest.raises(ValueError, match=said):

@@ -32,12 +32,24 @@ HEADERS = ["<|start_header_id|>", "<|end_header_id|>"]
 CHAT_TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}<|start_header_id|>{{ message['role'] }}<|end_header_id|>\n\n"
     "{{ message['content'] | trim }}<|eot_id|>{% endfor %}"
-    "{% if add_generation_prompt %}<|start_header_id|>assistant<|end_header_id|>\n\n{% endif %}")
+    "{% if add_generation_prompt %}<|start_header_id|>assistant<|end_header_id|>\n\n{% endif %}"
+)
 
 #: What makes the run short; everything else is the profile's own.
-SHORT = {"max_steps": 3, "prompts_per_step": 2, "group_size": 4, "micro_batch": 4, "eval_problems": 8, "eval_samples": 2,
-         "eval_every": 2, "save_every": 2, "log_rollouts_every": 1, "max_completion_length": 16,
-         "max_prompt_length": 2500, "dtype": "float32"}
+SHORT = {
+    "max_steps": 3,
+    "prompts_per_step": 2,
+    "group_size": 4,
+    "micro_batch": 4,
+    "eval_problems": 8,
+    "eval_samples": 2,
+    "eval_every": 2,
+    "save_every": 2,
+    "log_rollouts_every": 1,
+    "max_completion_length": 16,
+    "max_prompt_length": 2500,
+    "dtype": "float32",
+}
 SHOWN = {"n_problems": 8, "n_able": 2, "own_trainer_seconds": 1, "wandb_mode": "offline"}
 
 
@@ -58,18 +70,34 @@ def write_stand_in(folder: Path, sample: str, chat: bool) -> str:
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer, bpe.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
     special = [BEGIN, END, TURN, *HEADERS]
-    bpe.train_from_iterator(texts, trainers.BpeTrainer(
-        vocab_size=400, special_tokens=special, show_progress=False, initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))
+    bpe.train_from_iterator(
+        texts,
+        trainers.BpeTrainer(
+            vocab_size=400, special_tokens=special, show_progress=False, initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
+        ),
+    )
     bpe.add_tokens([rf"\boxed{{{digit}}}" for digit in range(10)])
     bpe.post_processor = processors.TemplateProcessing(
-        single=f"{BEGIN} $A", special_tokens=[(BEGIN, bpe.token_to_id(BEGIN))])
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=bpe, bos_token=BEGIN, eos_token=TURN if chat else END,
-                                        chat_template=CHAT_TEMPLATE if chat else None)
+        single=f"{BEGIN} $A", special_tokens=[(BEGIN, bpe.token_to_id(BEGIN))]
+    )
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=bpe, bos_token=BEGIN, eos_token=TURN if chat else END, chat_template=CHAT_TEMPLATE if chat else None
+    )
     torch.manual_seed(0)
-    model = LlamaForCausalLM(LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=8, intermediate_size=16, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, max_position_embeddings=131072, tie_word_embeddings=False,
-        bos_token_id=tokenizer.convert_tokens_to_ids(BEGIN), eos_token_id=tokenizer.convert_tokens_to_ids([END, TURN])))
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=8,
+            intermediate_size=16,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            max_position_embeddings=131072,
+            tie_word_embeddings=False,
+            bos_token_id=tokenizer.convert_tokens_to_ids(BEGIN),
+            eos_token_id=tokenizer.convert_tokens_to_ids([END, TURN]),
+        )
+    )
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return str(folder)
@@ -97,8 +125,10 @@ def shown(folder: Path) -> dict[str, str]:
     for path in sorted((folder / "course").glob("*.ipynb")):
         outputs = [out for cell in nbformat.read(path, as_version=4).cells for out in cell.get("outputs", [])]
         assert [out.text for out in outputs if out.get("name") == "stderr"] == [], path.stem
-        found[path.stem] = "\n".join(out.get("text", "") + out.get("data", {}).get("text/markdown", "")
-                                     + out.get("data", {}).get("text/plain", "") for out in outputs)
+        found[path.stem] = "\n".join(
+            out.get("text", "") + out.get("data", {}).get("text/markdown", "") + out.get("data", {}).get("text/plain", "")
+            for out in outputs
+        )
     return found
 
 
@@ -134,8 +164,10 @@ def test_the_readme_counts_the_responses_of_the_profile() -> None:
 
 def test_the_readmes_first_run_goes_on_with_the_line_that_it_names() -> None:
     text = (REPO / "README.md").read_text(encoding="utf-8")
-    lines = [re.search(pattern, text)[1] for pattern in (r"Add `(--set max_steps=30 [^`]*)`",
-                                                         r"`rlvr train --profile llama-8b --extend (--set [^`]*)`")]
+    lines = [
+        re.search(pattern, text)[1]
+        for pattern in (r"Add `(--set max_steps=30 [^`]*)`", r"`rlvr train --profile llama-8b --extend (--set [^`]*)`")
+    ]
     first, then = (get_profile("llama-8b", **dict(re.findall(r"--set (\w+)=(\d+)", line))) for line in lines)
     apart = [name for name, value in first.to_dict().items() if then.to_dict()[name] != value]
     assert apart == ["max_steps"], "another setting would be refused: its evaluations could not be compared"

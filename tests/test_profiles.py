@@ -71,12 +71,19 @@ def test_a_config_needs_only_what_differs_and_may_write_numbers_as_people_do(tmp
     assert (p.learning_rate, p.lora_targets, p.max_steps) == (2e-5, ("q_proj", "v_proj"), 10)
 
 
-@pytest.mark.parametrize(("content", "sentence"), [
-    (None, "There is no file .*my.yaml: `rlvr profile mini"), ("- a\n- b", "holds no settings"),
-    ("max_steps: 5\nseed: [", "is not YAML from line"), ("on: 5", "has True where the name of a setting"),
-    ("1: 5", "has 1 where the name"), ("null: 5", "has None where the name"), ("[" * 5000, "cannot be read as UTF-8 text"),
-    ("max_steps: 5".encode("utf-16"), "cannot be read as UTF-8 text"),
-])
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (None, "There is no file .*my.yaml: `rlvr profile mini"),
+        ("- a\n- b", "holds no settings"),
+        ("max_steps: 5\nseed: [", "is not YAML from line"),
+        ("on: 5", "has True where the name of a setting"),
+        ("1: 5", "has 1 where the name"),
+        ("null: 5", "has None where the name"),
+        ("[" * 5000, "cannot be read as UTF-8 text"),
+        ("max_steps: 5".encode("utf-16"), "cannot be read as UTF-8 text"),
+    ],
+)
 def test_a_config_that_cannot_be_read_says_so(content: str | bytes | None, sentence: str, tmp_path: Path) -> None:
     file = tmp_path / "my.yaml"
     if content is not None:

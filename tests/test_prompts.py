@@ -5,13 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rlvr_utils.problems import EXEMPLAR_TEMPLATES, exemplars, load_problems, question_of, worked_example
-from rlvr_utils.prompts import (
-    RLVR_MATH_EXEMPLARS,
-    STOP,
-    build_prompt,
-    cut_at_stop,
-    refuse_long_prompts,
-)
+from rlvr_utils.prompts import RLVR_MATH_EXEMPLARS, STOP, build_prompt, cut_at_stop, refuse_long_prompts
 from rlvr_utils.verifier import last_boxed
 
 
@@ -72,15 +66,18 @@ ANSWERED = r" The answer is $\boxed{4}$."
 INVENTED = "\n\nQuestion: What is $2$?\nAnswer: " + r"It is $\boxed{2}$."
 
 
-@pytest.mark.parametrize("text, kept", [
-    (ANSWERED + INVENTED, ANSWERED),
-    ("a\nQuestion:", "a"),
-    ("a\n\n\n\nQuestion: b\nQuestion: c", "a"),
-    ("\n\nQuestion: b", ""),
-    ("no end in sight\n\n", "no end in sight\n\n"),
-    ("the word Question: on its own line only ends it", "the word Question: on its own line only ends it"),
-    ("", ""),
-])
+@pytest.mark.parametrize(
+    "text, kept",
+    [
+        (ANSWERED + INVENTED, ANSWERED),
+        ("a\nQuestion:", "a"),
+        ("a\n\n\n\nQuestion: b\nQuestion: c", "a"),
+        ("\n\nQuestion: b", ""),
+        ("no end in sight\n\n", "no end in sight\n\n"),
+        ("the word Question: on its own line only ends it", "the word Question: on its own line only ends it"),
+        ("", ""),
+    ],
+)
 def test_a_response_ends_where_the_next_question_begins(text, kept):
     assert cut_at_stop(text) == kept
     assert cut_at_stop(cut_at_stop(text)) == kept

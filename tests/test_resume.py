@@ -47,8 +47,9 @@ def whole(uninterrupted, tmp_path) -> Path:
 
 def test_killed_at_random_moments_it_ends_with_the_same_bits():
     """Three times -9: before a change of a file, in the middle of a write, at any time. `make test-resume` does twenty."""
-    done = subprocess.run([sys.executable, str(HERE / "resume.py"), "--kills", "3", "--seed", "1"],
-                          capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, str(HERE / "resume.py"), "--kills", "3", "--seed", "1"], capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("killed after step") == 3 and "the same, bit for bit" in done.stdout
 
@@ -166,9 +167,11 @@ def test_a_damaged_config_is_named(whole, tiny):
 @pytest.mark.parametrize("what", ["torch", "safetensors", "python"])
 def test_a_full_disk_is_known_by_what_really_happens_on_one(what, tmp_path):
     """Every writer of the training, on a disk that takes 1,000 bytes a file."""
-    save = {"torch": lambda file: torch.save({"a": torch.zeros(10_000)}, file),
-            "safetensors": lambda file: save_file({"a": torch.zeros(10_000)}, file),
-            "python": lambda file: file.write_bytes(bytes(10_000))}[what]
+    save = {
+        "torch": lambda file: torch.save({"a": torch.zeros(10_000)}, file),
+        "safetensors": lambda file: save_file({"a": torch.zeros(10_000)}, file),
+        "python": lambda file: file.write_bytes(bytes(10_000)),
+    }[what]
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
@@ -180,10 +183,16 @@ def test_a_full_disk_is_known_by_what_really_happens_on_one(what, tmp_path):
         signal.signal(signal.SIGXFSZ, handler)
 
 
-@pytest.mark.parametrize("error", [
-    RuntimeError("Parent directory /data/no space left does not exist."), ValueError("file too large to be a problem"),
-    FileNotFoundError(2, "No such file or directory", "/data/no space left (os error 28)/x"),
-    KeyError("iostream error"), RuntimeError("the reward of problem 'unexpected pos' failed")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("Parent directory /data/no space left does not exist."),
+        ValueError("file too large to be a problem"),
+        FileNotFoundError(2, "No such file or directory", "/data/no space left (os error 28)/x"),
+        KeyError("iostream error"),
+        RuntimeError("the reward of problem 'unexpected pos' failed"),
+    ],
+)
 def test_words_in_a_path_are_no_cause(error, tmp_path):
     assert safety.explanation(error, tmp_path) is None
 
@@ -214,6 +223,7 @@ def test_a_model_that_cannot_be_had_leaves_the_folder_alone(tmp_path):
 
 def test_the_supervised_rival_resumes_to_the_same_bits(tiny, tmp_path, monkeypatch):
     """It goes over its own right answers several times, so it dies in a later pass."""
+
     def die(self, args, state, control, **kwargs):
         if state.global_step == 5:
             raise RuntimeError("power cut")
@@ -244,6 +254,7 @@ def same(one: Path, other: Path) -> bool:
 
 def interrupted(folder: Path, tiny: str, step: int, monkeypatch, **overrides) -> Path:
     """A run whose power is cut before the step after ``step``."""
+
     def die(self, args, state, control, **kwargs):
         if state.global_step == step:
             raise RuntimeError("power cut")

@@ -21,14 +21,25 @@ from rlvr_utils.training import random_reward, reward_function, train
 from rlvr_utils.training.rewards import data_columns, recorded_reward, try_reward
 from rlvr_utils.training.supervised import imitated
 
-TINY = {"prompts_per_step": 2, "group_size": 4, "max_steps": 6, "eval_problems": 3, "eval_every": 3, "save_every": 2,
-        "max_completion_length": 12, "train_subset": 4, "log_rollouts_every": 2, "wandb_mode": "disabled"}
+TINY = {
+    "prompts_per_step": 2,
+    "group_size": 4,
+    "max_steps": 6,
+    "eval_problems": 3,
+    "eval_every": 3,
+    "save_every": 2,
+    "max_completion_length": 12,
+    "train_subset": 4,
+    "log_rollouts_every": 2,
+    "wandb_mode": "disabled",
+}
 TEXTS = [r"So $\boxed{4}$.", "Hard to say.", ""]
 
 
 @pytest.fixture
 def own(monkeypatch):
     """Puts a function where a notebook's own functions are, and gives the name of the reward."""
+
     def put(function, **settings):
         # looked up now: a test with IPython in it leaves another module under this name
         monkeypatch.setattr(sys.modules["__main__"], "mine", function, raising=False)
@@ -62,12 +73,17 @@ class Judge:
 
 
 FORMS = {
-    "TRL's form": plain, "async": later, "an object": Judge(), "an async method": Judge().ask,
-    "partial": functools.partial(plain), "all by name": lambda *, completions, **columns: plain(0, completions),
+    "TRL's form": plain,
+    "async": later,
+    "an object": Judge(),
+    "an async method": Judge().ask,
+    "partial": functools.partial(plain),
+    "all by name": lambda *, completions, **columns: plain(0, completions),
     "completions first": lambda completions, ground_truth=None, **columns: plain(0, completions),
     "a tensor": lambda completions, **columns: torch.tensor(plain(0, completions)),
     "numpy": lambda completions, **columns: np.array(plain(0, completions)),
-    "a generator": lambda completions, **columns: (len(text) for text in completions)}
+    "a generator": lambda completions, **columns: (len(text) for text in completions),
+}
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -87,14 +103,23 @@ def test_an_async_reward_works_while_another_loop_runs_as_in_a_notebook(own):
     assert asyncio.run(cell()) == called(p) == plain(0, TEXTS)
 
 
-@pytest.mark.parametrize("given, said", [
-    ([1.0, math.nan, 0.0], r"gave nan for response 2 of 3 \('Hard to say.'\)"),
-    ([1.0, 0.0, -math.inf], "gave -inf for response 3 of 3"), ([0, "1", 0], "gave '1' for response 2"),
-    (np.array([np.nan, 1, 1]), "nan.* for response 1"), (torch.tensor([1.0, torch.inf, 1]), "inf.* for response 2"),
-    ([1.0, 2.0], "gave a list of 2 for 3 responses"), ([], "gave a list of 0 for 3"),
-    (None, "failed.*NoneType"), (0.5, "failed.*float"),
-    ([[1], 0, 0], "gave .1. for response 1"), ([10**400, 0, 0], "for response 1"),
-    ([1e39, 0, 0], "gave 1e.39 for response 1.*below 1e.15")])
+@pytest.mark.parametrize(
+    "given, said",
+    [
+        ([1.0, math.nan, 0.0], r"gave nan for response 2 of 3 \('Hard to say.'\)"),
+        ([1.0, 0.0, -math.inf], "gave -inf for response 3 of 3"),
+        ([0, "1", 0], "gave '1' for response 2"),
+        (np.array([np.nan, 1, 1]), "nan.* for response 1"),
+        (torch.tensor([1.0, torch.inf, 1]), "inf.* for response 2"),
+        ([1.0, 2.0], "gave a list of 2 for 3 responses"),
+        ([], "gave a list of 0 for 3"),
+        (None, "failed.*NoneType"),
+        (0.5, "failed.*float"),
+        ([[1], 0, 0], "gave .1. for response 1"),
+        ([10**400, 0, 0], "for response 1"),
+        ([1e39, 0, 0], "gave 1e.39 for response 1.*below 1e.15"),
+    ],
+)
 def test_what_is_no_reward_is_named_with_reward_and_step(own, given, said):
     p = own(lambda completions, **columns: given)
     with pytest.raises(ValueError, match=f"^reward '__main__:mine' at step 7 .*{said}") as caught:
@@ -111,15 +136,28 @@ def test_none_and_numbers_of_all_kinds_are_rewards(own):
     assert called(own(lambda completions, **columns: [None, True, np.float32(0.5)])) == [None, 1.0, 0.5]
 
 
-@pytest.mark.parametrize("function, said", [
-    (lambda completions, ground_truth: [0.0] * len(completions), "takes completions, ground_truth by name, and is called "
-     "with all columns: completions, prompts, .*Let it begin like `def f.prompts, completions, ..columns.`"),
-    (lambda texts, **columns: [0.0, 0.0], "asks for texts, and there is no such column: there are completions, prompts, "),
-    (lambda completions, rubric, **columns: [0.0, 0.0], "asks for rubric, and there is no such column"),
-    (lambda completions, **columns: [1 / 0], "failed in test_rewards.py, line .*ZeroDivisionError.*It should begin like"),
-    (lambda completions, **columns: [math.nan, 0], "gave nan for response 1"),
-    (lambda completions, **columns: json.loads("{\n"), "JSONDecodeError: Expecting property name"),
-    ("no function", "is no function but str")])
+@pytest.mark.parametrize(
+    "function, said",
+    [
+        (
+            lambda completions, ground_truth: [0.0] * len(completions),
+            "takes completions, ground_truth by name, and is called "
+            "with all columns: completions, prompts, .*Let it begin like `def f.prompts, completions, ..columns.`",
+        ),
+        (
+            lambda texts, **columns: [0.0, 0.0],
+            "asks for texts, and there is no such column: there are completions, prompts, ",
+        ),
+        (lambda completions, rubric, **columns: [0.0, 0.0], "asks for rubric, and there is no such column"),
+        (
+            lambda completions, **columns: [1 / 0],
+            "failed in test_rewards.py, line .*ZeroDivisionError.*It should begin like",
+        ),
+        (lambda completions, **columns: [math.nan, 0], "gave nan for response 1"),
+        (lambda completions, **columns: json.loads("{\n"), "JSONDecodeError: Expecting property name"),
+        ("no function", "is no function but str"),
+    ],
+)
 def test_a_reward_that_cannot_work_is_refused_at_minute_zero(own, tiny, tmp_path, function, said):
     p = own(function)
     with pytest.raises(ValueError, match=said) as caught:
@@ -174,8 +212,9 @@ def test_a_reward_is_tried_and_called_with_every_column_of_the_data(own, tiny, t
     def keen(prompts, completions, completion_ids, subject, level, trainer_state, log_metric, log_extra, **columns):
         log_metric("length", 3.0)
         log_extra("note", ["x"] * len(completions))
-        seen.append(columns | {"subject": subject, "prompts": prompts, "step": trainer_state.global_step,
-                               "n": len(completion_ids)})
+        seen.append(
+            columns | {"subject": subject, "prompts": prompts, "step": trainer_state.global_step, "n": len(completion_ids)}
+        )
         return [float(sum(map(ord, text)) % 2) for text in completions]
 
     run = train("mini", tmp_path / "run", model=tiny, quiet=True, **TINY | {"max_steps": 2}, reward=own(keen).reward)
@@ -192,16 +231,24 @@ def test_columns_of_a_file_of_ones_own_reach_the_reward(own, tiny, tmp_path):
     lines = [{"problem": f"What is ${n} + 1$?", "ground_truth": str(n + 1), "rubric": f"r{n}"} for n in range(20)]
     (tmp_path / "mine.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     seen = {}
-    p = own(lambda completions, rubric, **columns: seen.update(rubric=rubric) or [0.0] * len(completions), model=tiny,
-            dataset=str(tmp_path / "mine.jsonl"))
+    p = own(
+        lambda completions, rubric, **columns: seen.update(rubric=rubric) or [0.0] * len(completions),
+        model=tiny,
+        dataset=str(tmp_path / "mine.jsonl"),
+    )
     try_reward(p, chat=False)
     assert seen["rubric"] == ["r0", "r1"]
 
 
 def test_columns_that_some_rows_lack_are_none_there_and_trls_own_names_are_not_overwritten():
     rows = [{"id": "a", "problem": "?", "rubric": "strict", "prompts": "x"}, {"id": "b", "problem": "!", "seed": 3}]
-    assert data_columns(rows) == {"id": ["a", "b"], "problem": ["?", "!"], "rubric": ["strict", None], "seed": [None, 3],
-                                  "problem_id": ["a", "b"]}
+    assert data_columns(rows) == {
+        "id": ["a", "b"],
+        "problem": ["?", "!"],
+        "rubric": ["strict", None],
+        "seed": [None, 3],
+        "problem_id": ["a", "b"],
+    }
     seen = {}
     reward = recorded_reward(lambda completions, **columns: seen.update(columns) or [0.0, 0.0], SimpleNamespace(), 10, rows)
     state = SimpleNamespace(global_step=5)
@@ -215,8 +262,11 @@ def test_a_reward_that_fails_in_the_middle_says_where_and_what_is_kept(own, tiny
             raise ConnectionError("the judge does not answer")
         return [float(sum(map(ord, text)) % 2) for text in completions]
 
-    with pytest.raises(OSError, match=r"reward '__main__:mine' at step 4 failed in test_rewards.py, line \d+: "
-                       "ConnectionError: the judge does not answer. Everything up to step 2 is kept."):
+    with pytest.raises(
+        OSError,
+        match=r"reward '__main__:mine' at step 4 failed in test_rewards.py, line \d+: "
+        "ConnectionError: the judge does not answer. Everything up to step 2 is kept.",
+    ):
         train("mini", tmp_path / "run", model=tiny, quiet=True, **TINY, reward=own(tires).reward)
     assert len(load_run(tmp_path / "run").metrics) == 3
 
@@ -243,10 +293,21 @@ def test_every_process_tosses_its_own_coins_and_one_process_keeps_the_coins_it_h
 # --- the supervised rival ---
 
 
-@pytest.mark.parametrize("rewards, kept", [
-    ([1, 0, 0, 1], [0, 3]), ([1, 1, 1, 1], [0, 1, 2, 3]), ([0, 0, 0, 0], []), ([-1, -1, 0, None], []),
-    ([-1, 1, 0, None], [1]), ([-2, -1, -1, -1], []), ([0.2, 0.9, 0.2, 0.2], [1]), ([0.1] * 4, [0, 1, 2, 3]),
-    ([None] * 4, []), ([10, -10, 4, 4], [0, 2, 3])])
+@pytest.mark.parametrize(
+    "rewards, kept",
+    [
+        ([1, 0, 0, 1], [0, 3]),
+        ([1, 1, 1, 1], [0, 1, 2, 3]),
+        ([0, 0, 0, 0], []),
+        ([-1, -1, 0, None], []),
+        ([-1, 1, 0, None], [1]),
+        ([-2, -1, -1, -1], []),
+        ([0.2, 0.9, 0.2, 0.2], [1]),
+        ([0.1] * 4, [0, 1, 2, 3]),
+        ([None] * 4, []),
+        ([10, -10, 4, 4], [0, 2, 3]),
+    ],
+)
 def test_only_responses_above_their_groups_baseline_are_imitated(rewards, kept):
     assert imitated(rewards, 4) == kept
     assert imitated([0.0, 1.0, 0.0, 0.0, *rewards], 4) == [1, *(i + 4 for i in kept)], "each group has its own"

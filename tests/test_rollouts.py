@@ -52,8 +52,9 @@ class Say:
         self.prompts, self.steps = [], 0
 
     def __call__(self, input_ids, past_key_values, attention_mask=None, **options):
-        output = type(self.model).forward(self.model, input_ids=input_ids, past_key_values=past_key_values,
-                                          attention_mask=attention_mask, **options)
+        output = type(self.model).forward(
+            self.model, input_ids=input_ids, past_key_values=past_key_values, attention_mask=attention_mask, **options
+        )
         kept = [input_ids[:, None, :, None].double()] * 2
         seen = past_key_values.update(*kept, self.model.config.num_hidden_layers)[0][:, 0, :, 0].long()
         mask = torch.ones_like(seen) if attention_mask is None else attention_mask
@@ -63,7 +64,7 @@ class Say:
         self.steps += 1
         output.logits = torch.full_like(output.logits, -torch.inf)
         for row, ids in enumerate(said):
-            prompt = max((p for p in self.prompts if ids[:len(p)] == p), key=len)
+            prompt = max((p for p in self.prompts if ids[: len(p)] == p), key=len)
             script = self.script(self.tokenizer.decode(prompt, skip_special_tokens=True))
             output.logits[row, -1, script[min(len(ids) - len(prompt), len(script) - 1)]] = 0.0
         return output
@@ -88,9 +89,18 @@ def tokenizer():
 def model(tokenizer):
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
-        num_key_value_heads=1, max_position_embeddings=1024, bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, initializer_range=0.3)
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        max_position_embeddings=1024,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        initializer_range=0.3,
+    )
     return LlamaForCausalLM(config)
 
 
@@ -105,6 +115,7 @@ def decode(tokenizer, ids: list[int]) -> str:
 
 
 # --- one stop rule ----------------------------------------------------------------------------------------------------
+
 
 def test_what_a_model_says_after_the_stop_is_neither_kept_nor_scored(model, tokenizer):
     say = speaking(model, tokenizer)
@@ -220,15 +231,44 @@ def test_sampling_takes_the_whole_distribution_whatever_the_model_ships_with(mod
 
 #: Every field of a checkpoint's generation_config.json that changes what ``generate`` draws, at a value that is seen.
 AUTHORS = {
-    "repetition_penalty": 5.0, "no_repeat_ngram_size": 1, "suppress_tokens": list(range(40)),
-    "begin_suppress_tokens": list(range(40)), "bad_words_ids": [[token] for token in range(3, 40)], "num_beams": 2,
-    "forced_eos_token_id": 5, "min_length": 60, "min_new_tokens": 9, "exponential_decay_length_penalty": [1, 9.0],
-    "typical_p": 0.1, "min_p": 0.9, "top_h": 0.1, "epsilon_cutoff": 0.5, "eta_cutoff": 0.5, "top_k": 1, "top_p": 0.01,
-    "temperature": 0.01, "do_sample": False, "sequence_bias": [[[7], 90.0]], "renormalize_logits": True,
-    "remove_invalid_values": True, "guidance_scale": 3.0, "max_length": 3, "prompt_lookup_num_tokens": 3,
-    "num_return_sequences": 2, "return_dict_in_generate": True, "penalty_alpha": 0.6, "length_penalty": 3.0, "max_time": 0.0,
-    "encoder_repetition_penalty": 4.0, "encoder_no_repeat_ngram_size": 1, "watermarking_config": {"bias": 9.0},
-    "early_stopping": True, "diversity_penalty": 1.0, "num_beam_groups": 2, "stop_strings": ["e"], "use_cache": False,
+    "repetition_penalty": 5.0,
+    "no_repeat_ngram_size": 1,
+    "suppress_tokens": list(range(40)),
+    "begin_suppress_tokens": list(range(40)),
+    "bad_words_ids": [[token] for token in range(3, 40)],
+    "num_beams": 2,
+    "forced_eos_token_id": 5,
+    "min_length": 60,
+    "min_new_tokens": 9,
+    "exponential_decay_length_penalty": [1, 9.0],
+    "typical_p": 0.1,
+    "min_p": 0.9,
+    "top_h": 0.1,
+    "epsilon_cutoff": 0.5,
+    "eta_cutoff": 0.5,
+    "top_k": 1,
+    "top_p": 0.01,
+    "temperature": 0.01,
+    "do_sample": False,
+    "sequence_bias": [[[7], 90.0]],
+    "renormalize_logits": True,
+    "remove_invalid_values": True,
+    "guidance_scale": 3.0,
+    "max_length": 3,
+    "prompt_lookup_num_tokens": 3,
+    "num_return_sequences": 2,
+    "return_dict_in_generate": True,
+    "penalty_alpha": 0.6,
+    "length_penalty": 3.0,
+    "max_time": 0.0,
+    "encoder_repetition_penalty": 4.0,
+    "encoder_no_repeat_ngram_size": 1,
+    "watermarking_config": {"bias": 9.0},
+    "early_stopping": True,
+    "diversity_penalty": 1.0,
+    "num_beam_groups": 2,
+    "stop_strings": ["e"],
+    "use_cache": False,
     "token_healing": True,
 }
 
@@ -255,7 +295,7 @@ def test_greedy_takes_the_most_likely_token_each_time(model, tokenizer):
     ids = encode_prompts(tokenizer, PROMPTS[:1])[0]
     for _ in response.ids:
         ids = ids + [model(torch.tensor([ids])).logits[0, -1].argmax().item()]
-    assert ids[-len(response.ids):] == response.ids
+    assert ids[-len(response.ids) :] == response.ids
 
 
 def test_left_padding_changes_no_greedy_response(model, tokenizer):
@@ -329,7 +369,7 @@ def test_a_token_is_sampled_at_the_log_probability_that_the_model_gives_it(model
     torch.manual_seed(3)
     for prompt, response, row in zip(ids, responses, torch.rand(len(ids), 20, dtype=torch.float64), strict=True):
         said = [token for token, own in zip(response.ids, response.sampled, strict=True) if own]
-        logps = model(torch.tensor([prompt + said])).logits[0, len(prompt) - 1:].log_softmax(-1)
+        logps = model(torch.tensor([prompt + said])).logits[0, len(prompt) - 1 :].log_softmax(-1)
         for n, token in enumerate(said):
             assert drawn[row[n].item()] == (token, pytest.approx(logps[n, token].item(), abs=1e-10))
 
@@ -361,7 +401,7 @@ def test_the_adapter_takes_part(model, tokenizer):
     ids = encode_prompts(tokenizer, PROMPTS[:1])[0]
     for _ in response.ids:
         ids = ids + [tuned(torch.tensor([ids])).logits[0, -1].argmax().item()]
-    assert ids[-len(response.ids):] == response.ids
+    assert ids[-len(response.ids) :] == response.ids
     with tuned.disable_adapter():
         assert sample_responses(tuned, tokenizer, PROMPTS[:1], Sampling(temperature=0.0, max_new_tokens=12)) != [[response]]
 
@@ -369,9 +409,18 @@ def test_the_adapter_takes_part(model, tokenizer):
 def test_a_model_with_more_than_a_plain_cache_goes_through_generate(tokenizer, monkeypatch):
     notes = []
     monkeypatch.setattr(rollouts, "get_logger", lambda name: SimpleNamespace(warning_once=notes.append))
-    model = MistralForCausalLM(MistralConfig(
-        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
-        num_key_value_heads=1, sliding_window=8, eos_token_id=tokenizer.eos_token_id))
+    model = MistralForCausalLM(
+        MistralConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            num_key_value_heads=1,
+            sliding_window=8,
+            eos_token_id=tokenizer.eos_token_id,
+        )
+    )
     assert not decoding.can_decode(model)
     groups = sample_responses(model, tokenizer, PROMPTS[:2], Sampling(n_samples=2, max_new_tokens=5, seed=0))
     assert [len(group) for group in groups] == [2, 2] and all(r.ids for group in groups for r in group)
@@ -380,12 +429,14 @@ def test_a_model_with_more_than_a_plain_cache_goes_through_generate(tokenizer, m
 
 # --- evaluation and TRL -----------------------------------------------------------------------------------------------
 
+
 def test_an_evaluation_has_a_row_for_every_response_in_the_run_format(model, tokenizer):
     rows = load_problems("minimath", "test")[:3]
     speaking(model, tokenizer, {build_prompt(rows[1]["problem"]): " " + rows[1]["solution"]})
     out = evaluate(model, tokenizer, rows, get_profile("mini", eval_samples=2, max_completion_length=96))
     assert [(r["step"], r["problem_id"], r["sample"]) for r in out] == [
-        (0, row["id"], sample) for row in rows for sample in (0, 1)]
+        (0, row["id"], sample) for row in rows for sample in (0, 1)
+    ]
     assert {"prompt", "response", "ground_truth", "reward", "correct", "reason", "n_tokens"} < set(out[0])
     assert [r["correct"] for r in out] == [False, False, True, True, False, False]
     assert [r["reward"] for r in out] == [float(r["correct"]) for r in out]
@@ -400,8 +451,9 @@ def test_a_greedy_evaluation_has_one_response_a_problem(model, tokenizer):
 
 def test_shots_come_before_every_problem_and_long_prompts_are_refused(tokenizer):
     rows = load_problems("minimath", "test")[:2]
-    plain, shown = (prompts_for(rows, tokenizer, get_profile("mini", shots=shots, max_prompt_length=2000))
-                    for shots in (0, 3))
+    plain, shown = (
+        prompts_for(rows, tokenizer, get_profile("mini", shots=shots, max_prompt_length=2000)) for shots in (0, 3)
+    )
     assert all(many.endswith(one) and many.count("Question: ") == 4 for one, many in zip(plain, shown, strict=True))
     with pytest.raises(ValueError, match=f"2 of 2 prompts .*{rows[0]['id']}"):
         prompts_for(rows, tokenizer, get_profile("mini", shots=3, max_prompt_length=50))
@@ -409,8 +461,9 @@ def test_shots_come_before_every_problem_and_long_prompts_are_refused(tokenizer)
 
 def test_a_chat_template_makes_chat_prompts(tokenizer):
     tokenizer = deepcopy(tokenizer)
-    tokenizer.chat_template = ("{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}"
-                               "{% if add_generation_prompt %}[a]{% endif %}")
+    tokenizer.chat_template = (
+        "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}{% if add_generation_prompt %}[a]{% endif %}"
+    )
     rows = load_problems("minimath", "test")[:1]
     prompts = prompts_for(rows, tokenizer, get_profile("mini"))
     assert prompts == [[{"role": "user", "content": f"Question: {rows[0]['problem']}"}]]
@@ -426,16 +479,22 @@ def test_a_last_character_of_several_tokens_stays_whole_before_the_stop(text, to
 
 def trainer_of(model, tokenizer, **more) -> SimpleNamespace:
     """What :func:`rollout` uses of a GRPOTrainer."""
-    return SimpleNamespace(processing_class=tokenizer, model=model, max_completion_length=60, temperature=1.0,
-                           accelerator=SimpleNamespace(unwrap_model=lambda model: model),
-                           **{"use_vllm": False, **more})
+    return SimpleNamespace(
+        processing_class=tokenizer,
+        model=model,
+        max_completion_length=60,
+        temperature=1.0,
+        accelerator=SimpleNamespace(unwrap_model=lambda model: model),
+        **{"use_vllm": False, **more},
+    )
 
 
 def test_the_rollout_for_trl_masks_exactly_the_end_tokens_that_were_put_in(model, tokenizer):
     ended = build_prompt("Ends by itself?")
     say = speaking(model, tokenizer)
-    say.script = lambda prompt: say.encode(ANSWERED) + (
-        [tokenizer.eos_token_id] if prompt == ended else say.encode(INVENTED) * 20)
+    say.script = lambda prompt: (
+        say.encode(ANSWERED) + ([tokenizer.eos_token_id] if prompt == ended else say.encode(INVENTED) * 20)
+    )
     model.train()
     out = rollout([PROMPT, PROMPT, ended], trainer_of(model, tokenizer))
     assert [len(mask) for mask in out["env_mask"]] == [len(ids) for ids in out["completion_ids"]]
@@ -451,8 +510,7 @@ def test_vllm_rows_end_by_the_same_rule_and_keep_one_log_probability_a_token(mod
     ids[1] = ids[1] + [tokenizer.eos_token_id]
     logprobs = [[[-0.5 - k] for k in range(len(row))] for row in ids]
     engine = SimpleNamespace(generate=lambda prompts, images, num_generations: (None, ids, logprobs, None))
-    trainer = trainer_of(model, tokenizer, use_vllm=True, vllm_generation=engine, num_generations=2,
-                         num_generations_eval=2)
+    trainer = trainer_of(model, tokenizer, use_vllm=True, vllm_generation=engine, num_generations=2, num_generations_eval=2)
     out = rollout([PROMPT, PROMPT], trainer)
     assert [decode(tokenizer, row) for row in out["completion_ids"]] == [ANSWERED, ANSWERED]
     assert [mask[-1] for mask in out["env_mask"]] == [0, 1]

@@ -19,8 +19,9 @@ from pathlib import Path
 import pytest
 
 REPO = Path(__file__).resolve().parent.parent
-pytestmark = pytest.mark.skipif(not (shutil.which("flock") and shutil.which("setsid")),
-                                reason="the script is for Linux: flock and setsid are not here")
+pytestmark = pytest.mark.skipif(
+    not (shutil.which("flock") and shutil.which("setsid")), reason="the script is for Linux: flock and setsid are not here"
+)
 
 #: The template's start.sh, what matters of it: hooks around Jupyter, set -e, and which variables SSH sessions get.
 START = r"""
@@ -66,8 +67,11 @@ class Pod:
         (self.course / "rlvr_utils" / "__main__.py").write_text(PACKAGE)
         self.install("torch", "2.8.0+cu128")
         executable(self.commands / "python3", f'exec "{sys._base_executable}" "$@"')
-        executable(self.commands / "pip", f'echo "$@" >>"{root}/pip.log"; while [ -f "{root}/pip-waits" ]; do sleep 0.05; '
-                                          f'done; [ ! -f "{root}/pip-fails" ]')
+        executable(
+            self.commands / "pip",
+            f'echo "$@" >>"{root}/pip.log"; while [ -f "{root}/pip-waits" ]; do sleep 0.05; '
+            f'done; [ ! -f "{root}/pip-fails" ]',
+        )
         executable(self.commands / "nvidia-smi", 'echo "NVIDIA H100 80GB HBM3, 81559 MiB"')
         executable(self.commands / "runpodctl", f'echo "$@" >>"{root}/runpodctl.log"')
 
@@ -82,21 +86,42 @@ class Pod:
 
     @property
     def environment(self) -> dict[str, str]:
-        return {"PATH": f"{self.commands}:/usr/bin:/bin", "HOME": str(self.root / "home"), "ROOT": str(self.root),
-                "RP_WORKSPACE": str(self.volume), "RP_ENVIRONMENT": str(self.root / "rp_environment"),
-                "PYTHONPATH": str(self.image), "RUNPOD_POD_ID": "pod123", "HF_TOKEN": TOKEN, "RLVR_SOON": "0",
-                "HF_HOME": str(self.volume / ".cache" / "huggingface")}
+        return {
+            "PATH": f"{self.commands}:/usr/bin:/bin",
+            "HOME": str(self.root / "home"),
+            "ROOT": str(self.root),
+            "RP_WORKSPACE": str(self.volume),
+            "RP_ENVIRONMENT": str(self.root / "rp_environment"),
+            "PYTHONPATH": str(self.image),
+            "RUNPOD_POD_ID": "pod123",
+            "HF_TOKEN": TOKEN,
+            "RLVR_SOON": "0",
+            "HF_HOME": str(self.volume / ".cache" / "huggingface"),
+        }
 
     def run(self, *words: str, **variables: str) -> subprocess.CompletedProcess:
         script = self.course / "scripts" / "runpod.sh"
-        return subprocess.run(["bash", str(script), *words], env=self.environment | variables, text=True, timeout=300,
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        return subprocess.run(
+            ["bash", str(script), *words],
+            env=self.environment | variables,
+            text=True,
+            timeout=300,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
 
     def start(self, hook: str) -> str:
         """Start the pod as the template does, with ``hook`` as its /post_start.sh."""
         (self.root / "post_start.sh").write_text(hook)
-        made = subprocess.run(["bash", "-c", START], env=self.environment, text=True, timeout=300, check=True,
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        made = subprocess.run(
+            ["bash", "-c", START],
+            env=self.environment,
+            text=True,
+            timeout=300,
+            check=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
         return made.stdout
 
     def restart(self) -> None:
@@ -116,8 +141,9 @@ class Pod:
         """A call in another terminal, as far as its set-up, where it waits until ``pip-waits`` is gone."""
         (self.root / "pip-waits").touch()
         script = str(self.course / "scripts" / "runpod.sh")
-        call = subprocess.Popen(["bash", script, *words], env=self.environment, text=True,
-                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        call = subprocess.Popen(
+            ["bash", script, *words], env=self.environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
         until = time.monotonic() + 60
         while not self.read("pip.log") and time.monotonic() < until:
             time.sleep(0.05)
@@ -177,8 +203,13 @@ def test_the_images_own_pytorch_is_kept(pod: Pod) -> None:
     assert f"-r {pod.volume}/rlvr-env/requirements.txt" in lock
     assert not [line for line in wanted if line.startswith("torch==")] and "trl==1.16.0" in wanted
     assert (pod.volume / "rlvr-env" / "constraints.txt").read_text() == "torch==2.8.0+cu128\n"
-    seen = subprocess.run([pod.volume / "rlvr-env/bin/python", "-c", "import torch; print(torch.__file__)"], text=True,
-                          env=pod.environment, capture_output=True, check=True)
+    seen = subprocess.run(
+        [pod.volume / "rlvr-env/bin/python", "-c", "import torch; print(torch.__file__)"],
+        text=True,
+        env=pod.environment,
+        capture_output=True,
+        check=True,
+    )
     assert str(pod.image) in seen.stdout
 
 
@@ -341,8 +372,9 @@ def test_a_training_that_cannot_start_stops_a_pod_that_nobody_watches(pod: Pod, 
     (pod.root / "ill").touch()
     call = ["bash", str(pod.course / "scripts" / "runpod.sh"), "train", "--stop"]
     terminal, theirs = os.openpty()
-    said = subprocess.run(call, env=pod.environment, stdout=theirs if watched else subprocess.DEVNULL,
-                          stderr=subprocess.STDOUT, timeout=120)
+    said = subprocess.run(
+        call, env=pod.environment, stdout=theirs if watched else subprocess.DEVNULL, stderr=subprocess.STDOUT, timeout=120
+    )
     os.close(theirs)
     os.close(terminal)
     assert said.returncode == 1 and pod.is_stopped(1) == (not watched)
@@ -351,15 +383,22 @@ def test_a_training_that_cannot_start_stops_a_pod_that_nobody_watches(pod: Pod, 
 
 def test_a_training_starts_from_any_directory(pod: Pod) -> None:
     (pod.root / "go-on").touch()
-    subprocess.run(["bash", "rlvr-course/scripts/runpod.sh", "train"], cwd=pod.volume, env=pod.environment, timeout=120,
-                   stdout=subprocess.DEVNULL)
+    subprocess.run(
+        ["bash", "rlvr-course/scripts/runpod.sh", "train"],
+        cwd=pod.volume,
+        env=pod.environment,
+        timeout=120,
+        stdout=subprocess.DEVNULL,
+    )
     pod.wait_for("ended with status 0")
 
 
 def test_a_file_of_settings_means_the_8b_unless_it_names_a_profile(pod: Pod) -> None:
     (pod.course / "my.yaml").write_text("learning_rate: 2e-5\n")
-    assert "rlvr doctor --profile llama-8b --config my.yaml --dollars-per-hour 2" in pod.run(
-        "doctor", "--config", "my.yaml", "--dollars-per-hour", "2").stdout
+    assert (
+        "rlvr doctor --profile llama-8b --config my.yaml --dollars-per-hour 2"
+        in pod.run("doctor", "--config", "my.yaml", "--dollars-per-hour", "2").stdout
+    )
     (pod.course / "my.yaml").write_text("profile: small-gpu\n")
     assert "rlvr doctor --config=my.yaml" in pod.run("doctor", "--config=my.yaml").stdout
 

@@ -134,8 +134,7 @@ def test_text_of_any_kind_comes_back_verbatim(tmp_path):
     text = 'a line\u2028separator, a "quote", \\boxed{½},\r\n\t\x00 and 漢字'
     writer = RunWriter(tmp_path)
     writer.log_evaluation(
-        {"step": 0, "split": "ood", "shots": 4, "decoding": "greedy"},
-        [response(0, 1, text=text, prompt=text)],
+        {"step": 0, "split": "ood", "shots": 4, "decoding": "greedy"}, [response(0, 1, text=text, prompt=text)]
     )
     writer.log_train_rollouts([response(1, 1, text=text)])
     frame = load_run(tmp_path).rollouts
@@ -153,8 +152,18 @@ def test_newest_run_of_a_profile(tmp_path):
     assert [path.name for path in runs.reference_runs("", tmp_path)] == ["a", "b", "c"]
 
 
-@pytest.mark.parametrize("damage", [b"profile: [mini", b"- mini\n- 7\n", b"mini", b"\xff\xfe\x00p",
-                                    b"profile: !!python/name:os.system", "a folder", "no permission"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        b"profile: [mini",
+        b"- mini\n- 7\n",
+        b"mini",
+        b"\xff\xfe\x00p",
+        b"profile: !!python/name:os.system",
+        "a folder",
+        "no permission",
+    ],
+)
 def test_a_broken_run_is_skipped_and_named_and_breaks_no_other(tmp_path, damage):
     RunWriter(tmp_path / "good").write_config({"profile": "mini"})
     file = tmp_path / "broken" / "config.yaml"
@@ -263,10 +272,18 @@ def test_a_split_that_no_file_can_be_called_is_refused_at_the_door(splits):
         get_profile("mini", eval_splits=splits)
 
 
-@pytest.mark.parametrize("damage", [
-    lambda raw: b"", lambda raw: raw[:-9], lambda raw: raw[:40] + b"xxxx" + raw[44:], lambda raw: b"no gzip at all",
-    lambda raw: raw + b"more", lambda raw: b"../../mini-seed-0/rollouts/eval-0-test-0-sampled.jsonl.gz",
-    lambda raw: gzip.compress(b'{"step": 1}\nhalf a li')])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda raw: b"",
+        lambda raw: raw[:-9],
+        lambda raw: raw[:40] + b"xxxx" + raw[44:],
+        lambda raw: b"no gzip at all",
+        lambda raw: raw + b"more",
+        lambda raw: b"../../mini-seed-0/rollouts/eval-0-test-0-sampled.jsonl.gz",
+        lambda raw: gzip.compress(b'{"step": 1}\nhalf a li'),
+    ],
+)
 def test_a_damaged_evaluation_is_an_error_that_names_the_file(run_folder, damage):
     file = run_folder / "rollouts" / "eval-4-test-0-sampled.jsonl.gz"
     file.write_bytes(damage(file.read_bytes()))
@@ -276,8 +293,9 @@ def test_a_damaged_evaluation_is_an_error_that_names_the_file(run_folder, damage
 
 
 @pytest.mark.parametrize("name", ["evaluations.jsonl", "metrics.jsonl", "environment.json", "sources.json"])
-@pytest.mark.parametrize("damage", [
-    lambda raw: b"../mini-seed-0/evaluations.jsonl", lambda raw: b"\0" * 200, lambda raw: raw[:-3] + b"\nno row"])
+@pytest.mark.parametrize(
+    "damage", [lambda raw: b"../mini-seed-0/evaluations.jsonl", lambda raw: b"\0" * 200, lambda raw: raw[:-3] + b"\nno row"]
+)
 def test_damage_to_any_file_of_a_run_is_an_error_that_names_it(run_folder, name, damage):
     (run_folder / name).write_bytes(damage((run_folder / name).read_bytes() if (run_folder / name).exists() else b"{}"))
     with pytest.raises(ValueError, match=f"{name} is (damaged|a link that was unpacked as text)"):

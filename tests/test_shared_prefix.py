@@ -43,9 +43,21 @@ stock_logps = getattr(stock_logps, "__wrapped__", stock_logps)
 
 def tiny_llama(vocabulary: int = VOCABULARY, **options) -> LlamaForCausalLM:
     torch.manual_seed(0)
-    return LlamaForCausalLM(LlamaConfig(
-        vocab_size=vocabulary, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, max_position_embeddings=128, pad_token_id=PAD, bos_token_id=1, eos_token_id=2, **options))
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=vocabulary,
+            hidden_size=16,
+            intermediate_size=24,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            max_position_embeddings=128,
+            pad_token_id=PAD,
+            bos_token_id=1,
+            eos_token_id=2,
+            **options,
+        )
+    )
 
 
 def ready(model, lora: bool = False):
@@ -84,8 +96,14 @@ def stock(model, batch):
     """TRL's function as it stands."""
     prompt_ids, prompt_mask, completion_ids, completion_mask = batch
     trainer = SimpleNamespace(accelerator=SimpleNamespace(autocast=contextlib.nullcontext))
-    return stock_logps(trainer, model, torch.cat([prompt_ids, completion_ids], 1),
-                       torch.cat([prompt_mask, completion_mask], 1), completion_ids.shape[1], compute_entropy=True)[:2]
+    return stock_logps(
+        trainer,
+        model,
+        torch.cat([prompt_ids, completion_ids], 1),
+        torch.cat([prompt_mask, completion_mask], 1),
+        completion_ids.shape[1],
+        compute_entropy=True,
+    )[:2]
 
 
 def shared(model, batch):
@@ -120,6 +138,7 @@ def exact(monkeypatch):
 
     (TRL counts positions from the padding on, we from the prompt on: with rotary embeddings, equal but for rounding.)
     """
+
     def head(hidden, weight, bias, targets, temperature, *options):
         logps = (hidden @ weight.T / temperature).log_softmax(-1)
         return logps.gather(1, targets[:, None])[:, 0], -(logps.exp() * logps).sum(-1), None, None, None
@@ -203,25 +222,46 @@ def run(trainer_class, folder, lora: bool, reward=some_reward, **settings) -> tu
     words = ["<pad>", "<s>", "</s>"] + sorted({c for text in PROMPTS for c in text})
     tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<pad>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<s>", eos_token="</s>",
-                                   padding_side="left")
-    args = GRPOConfig(output_dir=str(folder), per_device_train_batch_size=6, gradient_accumulation_steps=2,
-                      num_generations=3, max_completion_length=7, max_steps=2, optim="sgd", learning_rate=0.01,
-                      max_grad_norm=1e9, gradient_checkpointing=False, bf16=False, use_cpu=True, report_to=[],
-                      save_strategy="no", disable_tqdm=True, logging_steps=1, seed=3, dataloader_pin_memory=False,
-                      **settings)
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<s>", eos_token="</s>", padding_side="left"
+    )
+    args = GRPOConfig(
+        output_dir=str(folder),
+        per_device_train_batch_size=6,
+        gradient_accumulation_steps=2,
+        num_generations=3,
+        max_completion_length=7,
+        max_steps=2,
+        optim="sgd",
+        learning_rate=0.01,
+        max_grad_norm=1e9,
+        gradient_checkpointing=False,
+        bf16=False,
+        use_cpu=True,
+        report_to=[],
+        save_strategy="no",
+        disable_tqdm=True,
+        logging_steps=1,
+        seed=3,
+        dataloader_pin_memory=False,
+        **settings,
+    )
     set_seed(3)
     config = LoraConfig(r=3, target_modules="all-linear", task_type="CAUSAL_LM") if lora else None
     tiny_llama(len(words)).save_pretrained(folder / "model")  # TRL loads the reference model from there
     trainer = trainer_class(
-        model=LlamaForCausalLM.from_pretrained(folder / "model"), args=args,
+        model=LlamaForCausalLM.from_pretrained(folder / "model"),
+        args=args,
         train_dataset=Dataset.from_dict({"prompt": PROMPTS * 4}),
         reward_funcs=reward,
-        processing_class=fast, peft_config=config)
+        processing_class=fast,
+        peft_config=config,
+    )
     steps: list[dict] = []
     trainer.create_optimizer()
-    trainer.optimizer.register_step_pre_hook(lambda *_: steps.append(
-        {name: w.grad.clone() for name, w in trainer.model.named_parameters() if w.requires_grad}))
+    trainer.optimizer.register_step_pre_hook(
+        lambda *_: steps.append({name: w.grad.clone() for name, w in trainer.model.named_parameters() if w.requires_grad})
+    )
     trainer.train()
     return trainer, steps
 
@@ -236,9 +276,15 @@ def assert_same_steps(ours, theirs, *metrics: str) -> None:
         assert mine == pytest.approx(other, rel=1e-4, abs=1e-6), name
 
 
-@pytest.mark.parametrize("lora, settings", [
-    (True, {"beta": 0.1}), (False, {"beta": 0.1, "loss_type": "grpo"}),
-    (True, {"steps_per_generation": 4, "loss_type": "dr_grpo"})], ids=["lora-reference", "full-reference", "two-updates"])
+@pytest.mark.parametrize(
+    "lora, settings",
+    [
+        (True, {"beta": 0.1}),
+        (False, {"beta": 0.1, "loss_type": "grpo"}),
+        (True, {"steps_per_generation": 4, "loss_type": "dr_grpo"}),
+    ],
+    ids=["lora-reference", "full-reference", "two-updates"],
+)
 def test_training_takes_the_same_steps(lora, settings, tmp_path):
     theirs, expected = run(GRPOTrainer, tmp_path / "stock", lora, **settings)
     ours, gradients = run(SharedPrefixTrainer, tmp_path / "shared", lora, **settings)
@@ -281,13 +327,15 @@ def test_with_a_kl_term_every_response_keeps_its_gradient(tmp_path):
 
 def test_groups_are_whole_and_optimizer_steps_keep_their_rows():
     prompts = torch.arange(4).repeat_interleave(4)[torch.randperm(16, generator=torch.Generator().manual_seed(0))]
-    batches = [{"prompt_ids": part[:, None], "row": row, "num_items_in_batch": torch.tensor(9), "text": None}
-               for part, row in zip(prompts.split(4), torch.arange(16).split(4), strict=True)]
+    batches = [
+        {"prompt_ids": part[:, None], "row": row, "num_items_in_batch": torch.tensor(9), "text": None}
+        for part, row in zip(prompts.split(4), torch.arange(16).split(4), strict=True)
+    ]
     together = regroup(batches, accumulation=4)
     assert all(len(part["prompt_ids"].unique()) == 1 for part in together)
     in_two = regroup(batches, accumulation=2)
     for start in (0, 2):
-        rows = [torch.cat([part["row"] for part in parts[start:start + 2]]) for parts in (batches, in_two)]
+        rows = [torch.cat([part["row"] for part in parts[start : start + 2]]) for parts in (batches, in_two)]
         assert rows[0].sort().values.equal(rows[1].sort().values)
     assert all(prompts[part["row"]].equal(part["prompt_ids"][:, 0]) for part in together + in_two)
     assert in_two[0]["num_items_in_batch"] == 9
@@ -297,29 +345,63 @@ def test_what_it_cannot_do_is_refused():
     with pytest.raises(ValueError, match="bnpo"):
         get_profile("mini", shared_prefix=True, loss_type="bnpo", micro_batch=32)
     get_profile("mini", shared_prefix=True, loss_type="bnpo", micro_batch=128)
-    windowed = MistralForCausalLM(MistralConfig(
-        vocab_size=VOCABULARY, hidden_size=16, intermediate_size=24, num_hidden_layers=1, num_attention_heads=2,
-        num_key_value_heads=1, sliding_window=4))
+    windowed = MistralForCausalLM(
+        MistralConfig(
+            vocab_size=VOCABULARY,
+            hidden_size=16,
+            intermediate_size=24,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            num_key_value_heads=1,
+            sliding_window=4,
+        )
+    )
     with pytest.raises(ValueError, match="a sliding window"):
         shared_prefix.enable(windowed)
-    capped = Gemma2ForCausalLM(Gemma2Config(
-        vocab_size=VOCABULARY, hidden_size=16, intermediate_size=24, num_hidden_layers=1, num_attention_heads=2,
-        num_key_value_heads=1, head_dim=8, layer_types=["full_attention"]))
+    capped = Gemma2ForCausalLM(
+        Gemma2Config(
+            vocab_size=VOCABULARY,
+            hidden_size=16,
+            intermediate_size=24,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            num_key_value_heads=1,
+            head_dim=8,
+            layer_types=["full_attention"],
+        )
+    )
     with pytest.raises(ValueError, match="capped scores"):
         shared_prefix.enable(capped)
     with pytest.raises(ValueError, match="Gemma2ForCausalLM has capped scores"):  # seen without numbers too
         shared_prefix.refuse_unsuitable(empty_model(capped.config))
     assert capped.config._attn_implementation != shared_prefix.ATTENTION, "and goes on as it was"
-    sinks = GptOssForCausalLM(GptOssConfig(
-        vocab_size=VOCABULARY, hidden_size=16, intermediate_size=24, num_hidden_layers=1, num_attention_heads=2, head_dim=8,
-        num_key_value_heads=1, num_local_experts=2, num_experts_per_tok=1, layer_types=["full_attention"]))
+    sinks = GptOssForCausalLM(
+        GptOssConfig(
+            vocab_size=VOCABULARY,
+            hidden_size=16,
+            intermediate_size=24,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            head_dim=8,
+            num_key_value_heads=1,
+            num_local_experts=2,
+            num_experts_per_tok=1,
+            layer_types=["full_attention"],
+        )
+    )
     with pytest.raises(ValueError, match="attention sinks"):
         shared_prefix.enable(sinks)
     sinks.set_attn_implementation(shared_prefix.ATTENTION)
     with pytest.raises(ValueError, match="attention sinks"), torch.no_grad():  # PyTorch's attention would leave them out
         sinks(torch.tensor([[1, 2, 3]]))
-    apart = NemotronConfig(vocab_size=VOCABULARY, hidden_size=16, intermediate_size=24, num_hidden_layers=1,
-                           num_attention_heads=2, num_key_value_heads=1)
+    apart = NemotronConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=16,
+        intermediate_size=24,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+    )
     with pytest.raises(ValueError, match="NemotronForCausalLM has layers that pass nothing on to their attention"):
         shared_prefix.refuse_unsuitable(empty_model(apart))
     plain = empty_model(tiny_llama().config)

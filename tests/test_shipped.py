@@ -77,8 +77,8 @@ def test_a_run_was_made_with_todays_defaults(run):
     newer = {"vllm_server", "cpu_threads"}  # settings of machine and speed, which came after these runs
     assert defaults.keys() - run.config.keys() <= newer
     assert {k: v for k, v in run.config.items() if not k.startswith("wandb")} == {
-        k: v for k, v in defaults.items() if not k.startswith("wandb") and k in run.config} | {
-            k: run.config[k] for k in newer & run.config.keys()}  # an included run has a fixed number of threads
+        k: v for k, v in defaults.items() if not k.startswith("wandb") and k in run.config
+    } | {k: run.config[k] for k in newer & run.config.keys()}  # an included run has a fixed number of threads
     assert run.environment["commit"] and not run.environment["commit"].endswith("+")
     assert run.environment["training_seconds"] < 8 * 60
 
@@ -95,6 +95,7 @@ def test_the_model_learned_to_reason_and_not_only_to_box(run):
 
 def test_worked_responses_slip_less(run):
     """Two readings, both: true ones among the worked, and worked-and-true ones among all."""
+
     def checked(step: int) -> list[list[bool]]:
         frame = run.responses(step)
         return [check_steps(PROBLEMS[i], text) for i, text in zip(frame.problem_id, frame.response, strict=True)]
@@ -132,7 +133,8 @@ def test_a_run_of_an_arm_was_made_with_the_settings_of_its_arm(arm_run):
     wanted = get_profile("mini", **settings).to_dict()
     aside = ("wandb", "guard")  # neither decides what is learned
     assert {k: v for k, v in arm_run.config.items() if k in wanted and not k.startswith(aside)} == {
-        k: v for k, v in wanted.items() if not k.startswith(aside) and k in arm_run.config}
+        k: v for k, v in wanted.items() if not k.startswith(aside) and k in arm_run.config
+    }
     assert arm_run.environment["finished"] and not arm_run.environment["commit"].endswith("+")
 
 
@@ -166,7 +168,7 @@ def test_a_quarter_of_a_long_run_holds_at_most_half_of_its_gain(run):
     """Else projecting from there would be no test of anything."""
     reward, last = run.metrics.set_index("step")["reward"], run.config["max_steps"]
     start = row_of(run, 0).accuracy
-    at_quarter, at_end = reward[last // 4 - 5:last // 4 + 5].mean(), reward[-10:].mean()
+    at_quarter, at_end = reward[last // 4 - 5 : last // 4 + 5].mean(), reward[-10:].mean()
     assert run.metrics["epoch"].iloc[-1] == 12
     assert at_quarter - start <= 0.5 * (at_end - start)
 

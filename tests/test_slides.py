@@ -18,8 +18,11 @@ def notebook(number: int):
     figure = new.new_output("display_data", data={"text/html": f'<figure><img alt="curve {number}" src="data:,"></figure>'})
     marked = new.new_code_cell("draw(secret)", outputs=[figure], metadata={"slideshow": {"slide_type": "slide"}})
     unmarked = new.new_code_cell("print(1)", outputs=[new.new_output("stream", text="left out")])
-    texts = (f"# 0{number}. Title\n\nOne thing: it works. More follows.", "## 1. A heading\n\ntext",
-             "## Questions\n\n1. Why so?\n2. And then?")
+    texts = (
+        f"# 0{number}. Title\n\nOne thing: it works. More follows.",
+        "## 1. A heading\n\ntext",
+        "## Questions\n\n1. Why so?\n2. And then?",
+    )
     first, section, questions = map(new.new_markdown_cell, texts)
     return new.new_notebook(cells=[first, section, unmarked, marked, questions])
 

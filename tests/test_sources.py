@@ -27,8 +27,12 @@ def begun(tmp_path, monkeypatch):
     (tmp_path / "rewards_of_mine.py").write_text(reward)
     monkeypatch.delitem(sys.modules, "rewards_of_mine", raising=False)
     monkeypatch.syspath_prepend(str(tmp_path))
-    p = get_profile("mini", dataset=problems(tmp_path / "train.jsonl", range(20)), reward="rewards_of_mine:plain",
-                    eval_dataset=problems(tmp_path / "test.jsonl", range(18, 26)))
+    p = get_profile(
+        "mini",
+        dataset=problems(tmp_path / "train.jsonl", range(20)),
+        reward="rewards_of_mine:plain",
+        eval_dataset=problems(tmp_path / "test.jsonl", range(18, 26)),
+    )
     writer = RunWriter(tmp_path / "run")
     writer.write_config(p.to_dict())
     writer.write_sources(hashed_sources(p))
@@ -49,9 +53,14 @@ def test_the_overlap_of_training_and_evaluation_problems_is_recorded(begun):
     assert json.loads((begun[1] / "sources.json").read_text())["overlap"] == {"test": 2}
 
 
-@pytest.mark.parametrize("name, what", [("train.jsonl", "training problems: 20 rows then, 5 rows now"),
-                                        ("test.jsonl", r"evaluation problems \(test\): 8 rows then, 5 rows now"),
-                                        ("rewards_of_mine.py", "reward rewards_of_mine:plain")])
+@pytest.mark.parametrize(
+    "name, what",
+    [
+        ("train.jsonl", "training problems: 20 rows then, 5 rows now"),
+        ("test.jsonl", r"evaluation problems \(test\): 8 rows then, 5 rows now"),
+        ("rewards_of_mine.py", "reward rewards_of_mine:plain"),
+    ],
+)
 def test_a_run_does_not_go_on_with_an_edited_file(begun, name, what):
     p, folder = begun
     reopen(folder, p, hashed_sources(p), False, print)
@@ -66,11 +75,12 @@ def test_a_run_does_not_go_on_with_an_edited_file(begun, name, what):
 HELPER = "def bonus():\n    return 1.0\n"
 REWARDS = {
     "partial": "import functools\n\n\ndef f(completions, bonus, **columns):\n    return [bonus] * len(completions)\n\n\n"
-               "reward = functools.partial(f, bonus=1.0)\n",
+    "reward = functools.partial(f, bonus=1.0)\n",
     "decorated": "def twice(f):\n    return lambda completions, **columns: [2 * r for r in f(completions)]\n\n\n"
-                 "@twice\ndef reward(completions):\n    return [1.0 for _ in completions]\n",
+    "@twice\ndef reward(completions):\n    return [1.0 for _ in completions]\n",
     "helper": "import helper_of_mine\n\n\ndef reward(completions, **columns):\n"
-              "    return [helper_of_mine.bonus() for _ in completions]\n"}
+    "    return [helper_of_mine.bonus() for _ in completions]\n",
+}
 
 
 @pytest.mark.parametrize("kind", REWARDS)
@@ -91,8 +101,10 @@ def test_an_edit_anywhere_in_a_reward_changes_its_hash(tmp_path, monkeypatch, ki
 def test_a_notebooks_reward_counts_with_the_functions_that_it_calls(monkeypatch, tmp_path):
     def hashed(bonus: str) -> str | None:
         file = tmp_path / f"cell-{bonus}.py"
-        file.write_text(f"def bonus():\n    return {bonus}\n\n\ndef mine(completions, **columns):\n"
-                        "    return [bonus() for _ in completions]\n")
+        file.write_text(
+            f"def bonus():\n    return {bonus}\n\n\ndef mine(completions, **columns):\n"
+            "    return [bonus() for _ in completions]\n"
+        )
         main = sys.modules["__main__"]
         exec(compile(file.read_text(), str(file), "exec"), vars(main))
         for name in ("bonus", "mine"):

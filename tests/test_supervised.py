@@ -20,8 +20,19 @@ from rlvr_utils.runs import load_run
 from rlvr_utils.training import export_run, load_trained, supervised, train
 from rlvr_utils.training.supervised import after_first_stage, solution_tokens, worked_solutions
 
-SETTINGS = {"prompts_per_step": 2, "group_size": 4, "max_steps": 3, "sft_steps": 4, "eval_problems": 3, "eval_every": 2,
-            "save_every": 1, "max_completion_length": 120, "log_rollouts_every": 1, "wandb_mode": "disabled", "guard": "off"}
+SETTINGS = {
+    "prompts_per_step": 2,
+    "group_size": 4,
+    "max_steps": 3,
+    "sft_steps": 4,
+    "eval_problems": 3,
+    "eval_every": 2,
+    "save_every": 1,
+    "max_completion_length": 120,
+    "log_rollouts_every": 1,
+    "wandb_mode": "disabled",
+    "guard": "off",
+}
 
 
 @pytest.fixture(autouse=True)
@@ -62,6 +73,7 @@ class Silent:
     """A writer's folder, and nothing in it."""
 
     from pathlib import Path
+
     path = Path("no-such-run")
 
 
@@ -138,10 +150,16 @@ def test_an_answer_that_a_solution_does_not_box_is_boxed(tiny):
     assert tokenizer.decode(solution_tokens(boxed, tokenizer, True), skip_special_tokens=True) == r"So $\boxed{4}$."
 
 
-@pytest.mark.parametrize("change, sentence", [
-    ({"solution": None}, "\\d of \\d training problems have no worked solution, the first is .*Add the field `solution`"),
-    ({"solution": r"one two " * 99 + r"$\boxed{4}$"}, "=120 is too small .* Set max_completion_length="),
-])
+@pytest.mark.parametrize(
+    "change, sentence",
+    [
+        (
+            {"solution": None},
+            "\\d of \\d training problems have no worked solution, the first is .*Add the field `solution`",
+        ),
+        ({"solution": r"one two " * 99 + r"$\boxed{4}$"}, "=120 is too small .* Set max_completion_length="),
+    ],
+)
 def test_data_that_cannot_be_imitated_is_refused_before_anything_is_trained(change, sentence, tiny, tmp_path):
     file = tmp_path / "mine.jsonl"
     row = {"problem": "What is $2 + 2$?", "ground_truth": "4", "solution": r"$\boxed{4}$"}

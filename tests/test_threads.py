@@ -29,8 +29,13 @@ class Machine:
         self.n, self.busy, self.host_idle = n, busy, host_idle
         self.time = self.waited = self.idle = self.used = 0.0
         self.ours, self.said, self.changes = n, [], 0
-        self.threads = Threads(n, read=lambda: Load(self.waited, self.idle, self.used), clock=lambda: self.time,
-                               apply=self.apply, say=self.said.append)
+        self.threads = Threads(
+            n,
+            read=lambda: Load(self.waited, self.idle, self.used),
+            clock=lambda: self.time,
+            apply=self.apply,
+            say=self.said.append,
+        )
 
     def apply(self, n: int) -> None:
         self.ours, self.changes = n, self.changes + 1

@@ -75,8 +75,11 @@ def test_config_completions_and_final_evaluation_are_there(tracked):
     found = list(records(tracked))
     config = {item.key: json.loads(item.value_json) for r in found if r.HasField("run") for item in r.run.config.update}
     assert config["group_size"] == SHORT["group_size"] and config["learning_rate"] == 1e-3
-    histories = [{item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in r.history.item}
-                 for r in found if r.HasField("history")]
+    histories = [
+        {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in r.history.item}
+        for r in found
+        if r.HasField("history")
+    ]
     tables = {h["_step"]: h["completions/path"] for h in histories if "completions/path" in h}
     assert sorted(tables) == [1, 2, 4]
     assert all(h["_step"] == h[tracking.STEP] for h in histories), "W&B's step is the training step"
@@ -84,8 +87,12 @@ def test_config_completions_and_final_evaluation_are_there(tracked):
     rows = load_run(tracked).rollouts.query("split == 'train' and step == 4")
     table = json.loads(file.read_text())
     assert [row[table["columns"].index("response")] for row in table["data"]] == rows["response"].tolist()
-    summary = {item.key or "/".join(item.nested_key): json.loads(item.value_json)
-               for r in found if r.HasField("summary") for item in r.summary.update}
+    summary = {
+        item.key or "/".join(item.nested_key): json.loads(item.value_json)
+        for r in found
+        if r.HasField("summary")
+        for item in r.summary.update
+    }
     final = load_run(tracked).evaluations.query("step == 4 and decoding == 'sampled' and split == 'test'").iloc[0]
     assert summary["final/test-sampled/accuracy"] == final["accuracy"]
     assert summary["final/test-sampled/mean_tokens"] == final["mean_tokens"]

@@ -26,8 +26,18 @@ from rlvr_utils.runs import RunWriter, load_run
 from rlvr_utils.training import build_trainer, format_reward, random_reward, reward_function, train
 from rlvr_utils.training.safety import RunInterrupted
 
-TINY = {"prompts_per_step": 2, "group_size": 4, "max_steps": 6, "eval_problems": 3, "eval_every": 3, "save_every": 2,
-        "max_completion_length": 12, "train_subset": 4, "log_rollouts_every": 2, "wandb_mode": "disabled"}
+TINY = {
+    "prompts_per_step": 2,
+    "group_size": 4,
+    "max_steps": 6,
+    "eval_problems": 3,
+    "eval_every": 3,
+    "save_every": 2,
+    "max_completion_length": 12,
+    "train_subset": 4,
+    "log_rollouts_every": 2,
+    "wandb_mode": "disabled",
+}
 
 
 @pytest.fixture
@@ -56,7 +66,7 @@ def final_weights(run) -> dict[str, torch.Tensor]:
 
 def test_order_is_one_shuffled_pass_after_the_other():
     order = training_order(10, 35, seed=3)
-    assert [sorted(order[i:i + 10]) for i in (0, 10, 20)] == [list(range(10))] * 3
+    assert [sorted(order[i : i + 10]) for i in (0, 10, 20)] == [list(range(10))] * 3
     assert order[:10] != order[10:20]
     assert training_order(10, 15, seed=3) == order[:15]
     assert training_order(10, 10, seed=4) != order[:10]
@@ -83,6 +93,7 @@ def test_weights_really_moved_and_every_b_is_nonzero(whole):
 @pytest.mark.parametrize("step", [1, 3, 5])
 def test_resume_is_bit_identical_in_every_pass(whole, tiny, tmp_path, odd_reward, monkeypatch, step):
     """A run that dies after ``step``, in the first, second or third pass over its problems, and is started again."""
+
     def die(self, args, state, control, **kwargs):
         if state.global_step == step:
             raise RuntimeError("power cut")
@@ -101,8 +112,12 @@ def test_resume_is_bit_identical_in_every_pass(whole, tiny, tmp_path, odd_reward
 
 
 def test_a_reward_of_ones_own_is_found_by_its_name_or_refused_at_once(tmp_path, monkeypatch):
-    monkeypatch.setattr(sys.modules["__main__"], "by_length",
-                        lambda completions, **columns: [float(len(c)) for c in completions], raising=False)
+    monkeypatch.setattr(
+        sys.modules["__main__"],
+        "by_length",
+        lambda completions, **columns: [float(len(c)) for c in completions],
+        raising=False,
+    )
     reward = reward_function(get_profile("mini", reward="__main__:by_length", reward_value=2.0))
     assert reward(["abc", ""], ground_truth=["1", "2"]) == [6.0, 0.0]
     for name in ("__main__:gone", "no_such_module:gone"):
@@ -157,8 +172,9 @@ def test_control_rewards():
     assert 0.4 < sum(coins) / 400 < 0.6
 
 
-@pytest.mark.parametrize("reward, name", [("boxed", "boxed_reward"), ("format", "format_reward"),
-                                          ("random", "random_reward")])
+@pytest.mark.parametrize(
+    "reward, name", [("boxed", "boxed_reward"), ("format", "format_reward"), ("random", "random_reward")]
+)
 def test_rewards_keep_their_name_and_value(reward, name):
     function = training.reward_function(get_profile("mini", reward=reward, reward_value=10.0))
     assert function.__name__ == name
@@ -182,8 +198,9 @@ def test_an_echo_of_the_problem_pays_nothing(tiny):
 
 def test_end_tokens_put_in_for_the_stop_are_masked_from_the_loss(tiny, tmp_path):
     settings = get_profile("mini", model=tiny, **TINY)
-    trainer = build_trainer(settings, load_model(settings), load_tokenizer(settings),
-                            RunWriter(tmp_path), say=lambda text: None)
+    trainer = build_trainer(
+        settings, load_model(settings), load_tokenizer(settings), RunWriter(tmp_path), say=lambda text: None
+    )
     trainer.model.train()
     rows = [trainer.train_dataset[i // 4] for i in range(8)]
     batch = trainer._generate_and_score_completions(rows)
@@ -305,18 +322,31 @@ def test_an_export_on_a_full_disk_is_one_sentence_and_leaves_nothing(whole, tmp_
 def windowed(tiny, tmp_path) -> str:
     """A model with a sliding window, in a folder."""
     tokenizer = load_tokenizer(get_profile("mini", model=tiny))
-    model = MistralForCausalLM(MistralConfig(
-        vocab_size=len(tokenizer), hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
-        num_key_value_heads=1, sliding_window=8, pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id))
+    model = MistralForCausalLM(
+        MistralConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=16,
+            intermediate_size=32,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            num_key_value_heads=1,
+            sliding_window=8,
+            pad_token_id=tokenizer.pad_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+        )
+    )
     model.save_pretrained(tmp_path / "windowed")
     tokenizer.save_pretrained(tmp_path / "windowed")
     return str(tmp_path / "windowed")
 
 
-@pytest.mark.parametrize("settings, sentence", [
-    ({}, "has a sliding window"), ({"shared_prefix": False, "lora_targets": "q_proj, c_proj"}, "called c_proj")])
+@pytest.mark.parametrize(
+    "settings, sentence",
+    [({}, "has a sliding window"), ({"shared_prefix": False, "lora_targets": "q_proj, c_proj"}, "called c_proj")],
+)
 def test_what_a_model_cannot_do_is_found_before_the_first_evaluation_and_by_the_doctor(
-        windowed, tmp_path, settings, sentence):
+    windowed, tmp_path, settings, sentence
+):
     with pytest.raises(ValueError, match=sentence):
         train("mini", tmp_path / "run", model=windowed, quiet=True, **TINY | settings)
     assert load_run(tmp_path / "run").evaluations.empty
@@ -337,8 +367,7 @@ def test_the_final_evaluation_is_the_full_one_wherever_a_run_is_ended(tiny, tmp_
     assert training.evaluation.missing_evaluations(tmp_path, p, end) == [(end, *part) for part in full]
     log_evaluation(writer, end, "test", "sampled", p.eval_samples)
     log_evaluation(writer, end, "test", "greedy", 1)
-    assert training.evaluation.missing_evaluations(tmp_path, p, end) == [
-        (end, "ood", "sampled"), (end, "ood", "greedy")]
+    assert training.evaluation.missing_evaluations(tmp_path, p, end) == [(end, "ood", "sampled"), (end, "ood", "greedy")]
 
 
 def log_evaluation(writer, step: int, split: str, decoding: str, n: int) -> None:
@@ -348,6 +377,7 @@ def log_evaluation(writer, step: int, split: str, decoding: str, n: int) -> None
 @pytest.mark.parametrize("end", [3, 4])
 def test_a_run_that_is_ended_at_a_checkpoint_is_evaluated_in_full_there(tiny, tmp_path, odd_reward, monkeypatch, end):
     """At 3 there is an evaluation of one sample per problem on the way, at 4 there is none."""
+
     def die(self, args, state, control, **kwargs):
         if state.global_step == end:
             raise RuntimeError("enough")
@@ -362,12 +392,19 @@ def test_a_run_that_is_ended_at_a_checkpoint_is_evaluated_in_full_there(tiny, tm
     assert samples == {(split, how): n for split in ("test", "ood") for how, n in (("sampled", 4), ("greedy", 1))}
 
 
-@pytest.mark.parametrize("settings, sentence", [
-    ({"decoding": "beam"}, "decoding='beam': choose one of sampled, greedy"),
-    ({"decoding": "Sampled"}, "decoding='Sampled'"),
-    ({"n_samples": 1}, "with 4 samples per problem, and 1 would replace it"),
-    ({"n_samples": 0}, "n_samples=0"), ({"n_samples": 1.5}, "n_samples=1.5"), ({"n_samples": "four"}, "n_samples='four'"),
-    ({"shots": -1}, "shots=-1"), ({"eval_batch": 0}, "eval_batch=0")])
+@pytest.mark.parametrize(
+    "settings, sentence",
+    [
+        ({"decoding": "beam"}, "decoding='beam': choose one of sampled, greedy"),
+        ({"decoding": "Sampled"}, "decoding='Sampled'"),
+        ({"n_samples": 1}, "with 4 samples per problem, and 1 would replace it"),
+        ({"n_samples": 0}, "n_samples=0"),
+        ({"n_samples": 1.5}, "n_samples=1.5"),
+        ({"n_samples": "four"}, "n_samples='four'"),
+        ({"shots": -1}, "shots=-1"),
+        ({"eval_batch": 0}, "eval_batch=0"),
+    ],
+)
 def test_an_evaluation_that_would_be_recorded_as_another_is_refused(whole, monkeypatch, settings, sentence):
     monkeypatch.setattr(training.run, "load_trained", lambda run: pytest.fail("the model was loaded first"))
     before = (whole.path / "evaluations.jsonl").read_bytes()

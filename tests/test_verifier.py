@@ -15,8 +15,10 @@ import pytest
 from rlvr_utils import verifier
 from rlvr_utils.verifier import CONVENTIONS, answers_match, boxed_reward, expressions_equal, judge, last_boxed, verify
 
-CASES = [json.loads(line) for line in (Path(__file__).parent.parent / "data" / "verifier_cases.jsonl")
-         .read_text(encoding="utf-8").splitlines()]
+CASES = [
+    json.loads(line)
+    for line in (Path(__file__).parent.parent / "data" / "verifier_cases.jsonl").read_text(encoding="utf-8").splitlines()
+]
 
 
 def verdict_on(case: dict) -> bool:
@@ -27,8 +29,11 @@ def verdict_on(case: dict) -> bool:
 
 @pytest.mark.parametrize("group", sorted({case["group"] for case in CASES}))
 def test_labelled_cases_are_judged_as_labelled(group):
-    wrong = [case for case in CASES if case["group"] == group and not case.get("known_limit")
-             and verdict_on(case) != case["correct"]]
+    wrong = [
+        case
+        for case in CASES
+        if case["group"] == group and not case.get("known_limit") and verdict_on(case) != case["correct"]
+    ]
     assert not wrong, "\n".join(f"{case}" for case in wrong)
 
 
@@ -46,8 +51,10 @@ def test_the_case_file_is_what_it_says():
 
 
 def test_cases_do_not_merely_differ_in_numbers():
-    shapes = Counter("".join("0" if c.isdigit() else c for c in
-                             f"{case.get('answer')}|{case.get('response')}|{case['ground_truth']}") for case in CASES)
+    shapes = Counter(
+        "".join("0" if c.isdigit() else c for c in f"{case.get('answer')}|{case.get('response')}|{case['ground_truth']}")
+        for case in CASES
+    )
     shape, count = shapes.most_common(1)[0]
     assert count <= 5, f"{count} cases differ only in numbers: {shape}"
 
@@ -87,8 +94,11 @@ def test_math_ground_truths_are_parsed_not_only_recognised(math_rows):
     assert sum(verifier.readable(row["answer"]) is None for row in math_rows) >= 0.98 * len(math_rows)
     truths = sorted({row["answer"] for row in math_rows})
     respelled = [truth.replace("\\frac", "\\dfrac").replace(" ", "~") + "\\cdot 1" for truth in truths]
-    values = [(other, truth) for other, truth in zip(respelled, truths, strict=True)
-              if not set(truth) & set(",=[{_:") and len(truth) > 1 or "\\frac" in truth]
+    values = [
+        (other, truth)
+        for other, truth in zip(respelled, truths, strict=True)
+        if not set(truth) & set(",=[{_:") and len(truth) > 1 or "\\frac" in truth
+    ]
     matched = [answers_match(other, truth) for other, truth in values if "text" not in truth and "," not in truth]
     assert sum(matched) >= 0.99 * len(matched) and len(matched) > 1000
 
@@ -108,25 +118,47 @@ def test_neighbouring_ground_truths_do_not_match(math_rows):
 # -- extraction and reasons -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("text", "expected"), [
-    (r"\boxed{\frac{a}{b}}", r"\frac{a}{b}"), (r"\boxed {3} or \fbox{4}", "4"), (r"\boxed 12$ is it", "12"),
-    (r"\boxed{\{1\}}", r"\{1\}"), (r"\boxed{1} \boxed{}", None), (r"\boxed{1} \boxed{2", None), ("no box", None),
-    (r"\boxed{ oh \boxed{\boxed{184}$. So \boxed{90}$.", "90"), (r"$\boxed{\boxed{184}$.", "184"),
-    (r"\boxed{1}</think>", None), (r"\\boxed{7}", "7"), (r"\boxed{a\boxed{b}}", r"a\boxed{b}"),
-])
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (r"\boxed{\frac{a}{b}}", r"\frac{a}{b}"),
+        (r"\boxed {3} or \fbox{4}", "4"),
+        (r"\boxed 12$ is it", "12"),
+        (r"\boxed{\{1\}}", r"\{1\}"),
+        (r"\boxed{1} \boxed{}", None),
+        (r"\boxed{1} \boxed{2", None),
+        ("no box", None),
+        (r"\boxed{ oh \boxed{\boxed{184}$. So \boxed{90}$.", "90"),
+        (r"$\boxed{\boxed{184}$.", "184"),
+        (r"\boxed{1}</think>", None),
+        (r"\\boxed{7}", "7"),
+        (r"\boxed{a\boxed{b}}", r"a\boxed{b}"),
+    ],
+)
 def test_last_boxed(text, expected):
     assert last_boxed(text) == expected
 
 
-@pytest.mark.parametrize(("response", "truth", "words"), [
-    (r"\boxed{0.33}", r"\frac{1}{3}", "a rounded decimal is not the exact value"),
-    (r"\boxed{-4}", "4", "the sign differs"), (r"\boxed{5}", "4", "different numbers"),
-    ("I think it is 4.", "4", "there is no box"), (r"\boxed{", "4", "never closed"), (r"\boxed{}", "4", "empty"),
-    (r"\boxed{(0,1)}", "[0,1)", "brackets differ"), (r"\boxed{5\text{ cm}}", r"5\text{ ft}", "units differ"),
-    (r"\boxed{1}", "1,2", "a list"), (r"\boxed{1,3}", "1,2", "not among"), (r"\boxed{(2,1)}", "(1,2)", "numbers"),
-    (r"\boxed{\frac{}{}}", "4", "cannot be read"), (r"\boxed{(10^8)!}", "4", "undecided"),
-    (r"\boxed{4}", "4", "the same text"), (r"\boxed{\frac{4}{0}}", "4", "division by zero"),
-])
+@pytest.mark.parametrize(
+    ("response", "truth", "words"),
+    [
+        (r"\boxed{0.33}", r"\frac{1}{3}", "a rounded decimal is not the exact value"),
+        (r"\boxed{-4}", "4", "the sign differs"),
+        (r"\boxed{5}", "4", "different numbers"),
+        ("I think it is 4.", "4", "there is no box"),
+        (r"\boxed{", "4", "never closed"),
+        (r"\boxed{}", "4", "empty"),
+        (r"\boxed{(0,1)}", "[0,1)", "brackets differ"),
+        (r"\boxed{5\text{ cm}}", r"5\text{ ft}", "units differ"),
+        (r"\boxed{1}", "1,2", "a list"),
+        (r"\boxed{1,3}", "1,2", "not among"),
+        (r"\boxed{(2,1)}", "(1,2)", "numbers"),
+        (r"\boxed{\frac{}{}}", "4", "cannot be read"),
+        (r"\boxed{(10^8)!}", "4", "undecided"),
+        (r"\boxed{4}", "4", "the same text"),
+        (r"\boxed{\frac{4}{0}}", "4", "division by zero"),
+    ],
+)
 def test_reasons_say_what_is_the_matter(response, truth, words):
     assert words in verify(response, truth).reason
 
@@ -134,19 +166,45 @@ def test_reasons_say_what_is_the_matter(response, truth, words):
 # -- exact equality for steps ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("step", [
-    r"3 \cdot 7 = 21", r"\frac{6}{8} = \frac{3}{4}", r"\sqrt{50} = 5\sqrt{2}", r"(x + 2)(x - 3) = x^2 - x - 6",
-    r"17 \bmod 5 = 2", r"\binom{5}{2} = 10", r"5! = 120", r"\gcd(12, 18) = 6", r"\sin 30^\circ = \frac{1}{2}",
-    r"2^5 = 32", r"|-3| = 3", r"30\% = \frac{30}{100}", r"(1,2) = (1,2)", r"\lfloor 7/2 \rfloor = 3", r"7 \div 2 = 3.5",
-])
+@pytest.mark.parametrize(
+    "step",
+    [
+        r"3 \cdot 7 = 21",
+        r"\frac{6}{8} = \frac{3}{4}",
+        r"\sqrt{50} = 5\sqrt{2}",
+        r"(x + 2)(x - 3) = x^2 - x - 6",
+        r"17 \bmod 5 = 2",
+        r"\binom{5}{2} = 10",
+        r"5! = 120",
+        r"\gcd(12, 18) = 6",
+        r"\sin 30^\circ = \frac{1}{2}",
+        r"2^5 = 32",
+        r"|-3| = 3",
+        r"30\% = \frac{30}{100}",
+        r"(1,2) = (1,2)",
+        r"\lfloor 7/2 \rfloor = 3",
+        r"7 \div 2 = 3.5",
+    ],
+)
 def test_steps_are_checked_exactly(step):
     lhs, rhs = step.split("=")
     assert expressions_equal(lhs, rhs)
     assert not expressions_equal(lhs, f"{rhs} + 1") and not expressions_equal(lhs, "")
 
 
-@pytest.mark.parametrize(("lhs", "rhs"), [(r"30\%", "30"), (r"5\text{ cm}", "5"), ("x = 5", "5"), ("1,2", "2,1"),
-                                          ("0.33", r"\frac13"), ("5", r"\infty"), ("{", "{"), ("a" * 5000, "a" * 5000)])
+@pytest.mark.parametrize(
+    ("lhs", "rhs"),
+    [
+        (r"30\%", "30"),
+        (r"5\text{ cm}", "5"),
+        ("x = 5", "5"),
+        ("1,2", "2,1"),
+        ("0.33", r"\frac13"),
+        ("5", r"\infty"),
+        ("{", "{"),
+        ("a" * 5000, "a" * 5000),
+    ],
+)
 def test_steps_know_no_leniency(lhs, rhs):
     assert not expressions_equal(lhs, rhs)
 
@@ -200,10 +258,13 @@ def test_verdicts_are_the_same_in_a_thread():
 
 
 def test_importing_the_verifier_loads_no_ml_library():
-    code = ("import sys, rlvr_utils.verifier as v; v.answers_match('1/2', '0.5');"
-            "print([m for m in ('torch', 'transformers', 'sympy', 'numpy', 'mpmath') if m in sys.modules])")
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
-                           cwd=Path(__file__).parent.parent)
+    code = (
+        "import sys, rlvr_utils.verifier as v; v.answers_match('1/2', '0.5');"
+        "print([m for m in ('torch', 'transformers', 'sympy', 'numpy', 'mpmath') if m in sys.modules])"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(__file__).parent.parent
+    )
     assert found.stdout.strip() == "[]"
 
 

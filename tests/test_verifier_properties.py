@@ -18,8 +18,9 @@ from rlvr_utils.verifier.parser import parse
 
 # -- generated expressions: a grammar of LaTeX, every one with a value ----------------------------------------------
 
-ATOMS = st.sampled_from(["1", "2", "3", "7", "12", "0.5", r"\frac{1}{2}", r"\frac{3}{4}", "x", "y", r"\pi", r"\sqrt{2}",
-                         r"\sqrt{12}", "i"])
+ATOMS = st.sampled_from(
+    ["1", "2", "3", "7", "12", "0.5", r"\frac{1}{2}", r"\frac{3}{4}", "x", "y", r"\pi", r"\sqrt{2}", r"\sqrt{12}", "i"]
+)
 SAFE = settings(max_examples=60, deadline=None, derandomize=True)
 
 
@@ -28,17 +29,47 @@ def _grow(children):
         st.tuples(children, children).map(lambda p: f"({p[0]} + {p[1]})"),
         st.tuples(children, children).map(lambda p: f"({p[0]} - {p[1]})"),
         st.tuples(children, children).map(lambda p: f"{p[0]} \\cdot {p[1]}"),
-        children.map(lambda e: f"({e})^2"), children.map(lambda e: f"-{e}"),
-        children.map(lambda e: f"\\frac{{{e}}}{{3}}"))
+        children.map(lambda e: f"({e})^2"),
+        children.map(lambda e: f"-{e}"),
+        children.map(lambda e: f"\\frac{{{e}}}{{3}}"),
+    )
 
 
 EXPRESSIONS = st.recursive(ATOMS, _grow, max_leaves=5)
-STRUCTURES = st.one_of(EXPRESSIONS, st.lists(EXPRESSIONS, min_size=2, max_size=3).map(", ".join),
-                       st.lists(EXPRESSIONS, min_size=2, max_size=3).map(lambda e: f"({', '.join(e)})"),
-                       st.lists(EXPRESSIONS, min_size=1, max_size=3).map(lambda e: rf"\{{{', '.join(e)}\}}"))
-PIECES = st.sampled_from(list("0123456789xyi+-*/^_=<>()[]{}|!%,;:.$& '\"\\") + [
-    r"\frac", r"\sqrt", r"\boxed", r"\text{", r"\left", r"\begin{pmatrix}", r"\end{pmatrix}", r"\pi", r"\infty", r"\sin",
-    r"\log", r"\cup", r"\pm", "^\\circ", r"\{", r"\}", r"\\", r"\overline", r"\binom", "<think>", "</think>", "and", "or"])
+STRUCTURES = st.one_of(
+    EXPRESSIONS,
+    st.lists(EXPRESSIONS, min_size=2, max_size=3).map(", ".join),
+    st.lists(EXPRESSIONS, min_size=2, max_size=3).map(lambda e: f"({', '.join(e)})"),
+    st.lists(EXPRESSIONS, min_size=1, max_size=3).map(lambda e: rf"\{{{', '.join(e)}\}}"),
+)
+PIECES = st.sampled_from(
+    list("0123456789xyi+-*/^_=<>()[]{}|!%,;:.$& '\"\\")
+    + [
+        r"\frac",
+        r"\sqrt",
+        r"\boxed",
+        r"\text{",
+        r"\left",
+        r"\begin{pmatrix}",
+        r"\end{pmatrix}",
+        r"\pi",
+        r"\infty",
+        r"\sin",
+        r"\log",
+        r"\cup",
+        r"\pm",
+        "^\\circ",
+        r"\{",
+        r"\}",
+        r"\\",
+        r"\overline",
+        r"\binom",
+        "<think>",
+        "</think>",
+        "and",
+        "or",
+    ]
+)
 JUNK = st.one_of(st.text(max_size=60), st.lists(PIECES, max_size=25).map("".join))
 
 
@@ -91,15 +122,31 @@ def test_numbers_are_compared_exactly(a, b):
 # -- hostile text: the work counter, not the clock --------------------------------------------------------------------
 
 HOSTILE = {
-    "tower": "9^{9^{9^{9}}}", "factorial": "(10^8)!", "nested factorials": "((9!)!)!", "long power": "7^{99999}",
-    "many long powers": "+".join(["7^{20000}"] * 40), "binomial": r"\binom{10000000}{5000000}",
-    "braces": "{" * 20_000 + "1" + "}" * 20_000, "brackets": "(" * 400 + "1" + ")" * 400, "text": "a" * 200_000,
-    "backslashes": "\\" * 200_000, "digits": "7" * 200_000, "roots": r"\sqrt" * 150 + "2", "bars": "|" * 300,
-    "trigonometry": "+".join(rf"\sin({k}x)" for k in range(1, 61)), "expansion": "(a+b+c+d+e)^{50}",
+    "tower": "9^{9^{9^{9}}}",
+    "factorial": "(10^8)!",
+    "nested factorials": "((9!)!)!",
+    "long power": "7^{99999}",
+    "many long powers": "+".join(["7^{20000}"] * 40),
+    "binomial": r"\binom{10000000}{5000000}",
+    "braces": "{" * 20_000 + "1" + "}" * 20_000,
+    "brackets": "(" * 400 + "1" + ")" * 400,
+    "text": "a" * 200_000,
+    "backslashes": "\\" * 200_000,
+    "digits": "7" * 200_000,
+    "roots": r"\sqrt" * 150 + "2",
+    "bars": "|" * 300,
+    "trigonometry": "+".join(rf"\sin({k}x)" for k in range(1, 61)),
+    "expansion": "(a+b+c+d+e)^{50}",
     "dense matrix": r"\begin{pmatrix}" + r"\\".join(["&".join(["9^{99}"] * 10)] * 10) + r"\end{pmatrix}",
-    "denominators": "+".join(f"1/(x+{k})" for k in range(40)), "fractions": r"\frac" * 200, "minus": "-" * 400 + "1",
-    "exponentials": "e^{e^{e^{e^{e}}}}", "hyperbolic": r"\tanh(\exp(50))", "large roots": r"\sqrt[99999999]{2}",
-    "plus-minus": ",".join([r"1\pm 2"] * 60), "boxes": r"\boxed{" * 20_000, "scientific": "+".join(["1e9999"] * 90),
+    "denominators": "+".join(f"1/(x+{k})" for k in range(40)),
+    "fractions": r"\frac" * 200,
+    "minus": "-" * 400 + "1",
+    "exponentials": "e^{e^{e^{e^{e}}}}",
+    "hyperbolic": r"\tanh(\exp(50))",
+    "large roots": r"\sqrt[99999999]{2}",
+    "plus-minus": ",".join([r"1\pm 2"] * 60),
+    "boxes": r"\boxed{" * 20_000,
+    "scientific": "+".join(["1e9999"] * 90),
 }
 
 
@@ -132,8 +179,22 @@ def test_model_text_never_reaches_eval_exec_or_import(monkeypatch):
 
 # -- sympy as the oracle: it is handed objects built beside the LaTeX, never text -------------------------------------
 
-LEAVES = ("2", "3", "5", "x", "y", r"\pi", "i", r"\sqrt{2}", r"\sqrt{6}", r"\sqrt[3]{4}", r"\frac{2}{3}", r"\ln 2",
-          r"\sin\frac{\pi}{12}", r"\cos x")
+LEAVES = (
+    "2",
+    "3",
+    "5",
+    "x",
+    "y",
+    r"\pi",
+    "i",
+    r"\sqrt{2}",
+    r"\sqrt{6}",
+    r"\sqrt[3]{4}",
+    r"\frac{2}{3}",
+    r"\ln 2",
+    r"\sin\frac{\pi}{12}",
+    r"\cos x",
+)
 
 
 def random_tree(rng: random.Random, depth: int):
@@ -174,8 +235,22 @@ def as_sympy(tree):
 
     if isinstance(tree, str):
         x, y = sp.symbols("x y", positive=True)
-        values = (2, 3, 5, x, y, sp.pi, sp.I, sp.sqrt(2), sp.sqrt(6), sp.cbrt(4), sp.Rational(2, 3), sp.log(2),
-                  sp.sin(sp.pi / 12), sp.cos(x))
+        values = (
+            2,
+            3,
+            5,
+            x,
+            y,
+            sp.pi,
+            sp.I,
+            sp.sqrt(2),
+            sp.sqrt(6),
+            sp.cbrt(4),
+            sp.Rational(2, 3),
+            sp.log(2),
+            sp.sin(sp.pi / 12),
+            sp.cos(x),
+        )
         return sp.sympify(values[LEAVES.index(tree)])
     a, b = as_sympy(tree[1]), as_sympy(tree[2])
     return {"+": a + b, "-": a - b, "*": a * b, "/": a / b if b != 0 else sp.nan}[tree[0]]
@@ -204,8 +279,15 @@ def test_equal_exactly_where_sympy_finds_no_difference(seed):
 # -- soundness: what must never be rewarded, by kind -------------------------------------------------------------------
 
 TRUTHS = ("5", r"\pi", r"\sqrt{2}", r"\sin x", "e^x", "x", "|x-3|", "(1,2)", r"\ln 3")
-UNIVERSAL = (r"\sin(\pi^\pi eee)" * 14, "50!-50!", "((50!)^{14}-(50!)^{14})", r"\tan(\pi^{\pi^{\pi}})" * 9,
-             r"e^{e^{e^{9}}}-e^{e^{e^{9}}}\cdot\cos(e^{-900})", r"\frac{\sqrt2\sqrt2-2}{\sqrt2\sqrt2-2}", r"\ln 0 - \ln 0")
+UNIVERSAL = (
+    r"\sin(\pi^\pi eee)" * 14,
+    "50!-50!",
+    "((50!)^{14}-(50!)^{14})",
+    r"\tan(\pi^{\pi^{\pi}})" * 9,
+    r"e^{e^{e^{9}}}-e^{e^{e^{9}}}\cdot\cos(e^{-900})",
+    r"\frac{\sqrt2\sqrt2-2}{\sqrt2\sqrt2-2}",
+    r"\ln 0 - \ln 0",
+)
 
 
 @pytest.mark.parametrize("answer", UNIVERSAL)
@@ -220,36 +302,61 @@ def test_near_misses_are_proven_different(truth, digits, sign):
     assert judge(rf"{truth} {sign} 10^{{-{digits}}}", truth).outcome == "proven different"
 
 
-TINY = (r"e^{-1000}", r"10^{-500}\pi", r"e^{-10^5}", r"0.5^{9000}", r"\pi^{-2000}", r"(\sqrt2-1)^{7000}",
-        r"\frac{1}{500!}\pi")
+TINY = (
+    r"e^{-1000}",
+    r"10^{-500}\pi",
+    r"e^{-10^5}",
+    r"0.5^{9000}",
+    r"\pi^{-2000}",
+    r"(\sqrt2-1)^{7000}",
+    r"\frac{1}{500!}\pi",
+)
 
 
 @pytest.mark.parametrize("tiny", TINY)
 def test_what_vanishes_beside_a_larger_number_is_never_agreement(tiny):
-    for answer, truth in ((rf"\pi + {tiny}", r"\pi"), (rf"\cos({tiny})", "1"), (rf"\pi(1 + {tiny})", r"\pi"),
-                          (rf"\pi^{{1 + {tiny}}}", r"\pi"), (rf"e^{{{tiny}}}\pi", r"\pi"),
-                          (rf"\arctan\frac{{1}}{{{tiny}}}", r"\frac{\pi}{2}"), (rf"\frac{{\sin({tiny})}}{{{tiny}}}", "1")):
+    for answer, truth in (
+        (rf"\pi + {tiny}", r"\pi"),
+        (rf"\cos({tiny})", "1"),
+        (rf"\pi(1 + {tiny})", r"\pi"),
+        (rf"\pi^{{1 + {tiny}}}", r"\pi"),
+        (rf"e^{{{tiny}}}\pi", r"\pi"),
+        (rf"\arctan\frac{{1}}{{{tiny}}}", r"\frac{\pi}{2}"),
+        (rf"\frac{{\sin({tiny})}}{{{tiny}}}", "1"),
+    ):
         assert not answers_match(answer, truth) and not answers_match(truth, answer), answer
 
 
 @SAFE
-@given(st.integers(2, 10**9), st.sampled_from([
-    r"|x-{n}|", r"\sqrt{{(x-{n})^2}}", r"((x-{n})^4)^{{1/4}}", r"\max(x-{n},{n}-x)", r"e^{{x^4}}|x-{n}|e^{{-x^4}}"]))
+@given(
+    st.integers(2, 10**9),
+    st.sampled_from(
+        [r"|x-{n}|", r"\sqrt{{(x-{n})^2}}", r"((x-{n})^4)^{{1/4}}", r"\max(x-{n},{n}-x)", r"e^{{x^4}}|x-{n}|e^{{-x^4}}"]
+    ),
+)
 def test_both_sides_of_a_kink_are_compared_wherever_it_lies(n, form):
     folded = form.replace("{n}", str(n)).replace("{{", "{").replace("}}", "}")
     assert not answers_match(folded, f"{n}-x") and not answers_match(folded, f"x-{n}")
     assert form.startswith("e^") or answers_match(folded, rf"|{n}-x|")
 
 
-@pytest.mark.parametrize(("answer", "truth"), [
-    (r"\lceil x\rceil - 1", r"\lfloor x\rfloor"), (r"x + \lfloor e^{-x^2}\rfloor", "x"),
-    (r"2^x+(|x^3-10^{300}|-10^{300}+x^3)", "2^x"),
-    (r"\arcsin(\sin(x/10^6))", "x/10^6"), (r"\arctan(\tan(x/10^6))", "x/10^6"), (r"|x|+0\cdot\ln x", "x"),
-    (r"\sqrt{(\ln x-30)^2}", r"30-\ln x"), (r"|e^x-e^{1000}|", "e^{1000}-e^x"),
-    (r"|10^{-9}-(x-1000)^2|", "(x-1000)^2-10^{-9}"),
-    (r"\sqrt{10^{800}+1}", "10^{400}"), (r"\frac{\lfloor 10^{300}\sqrt2\rfloor}{10^{300}}", r"\sqrt2"),
-    (r"x+e^{-(x-1000)^2}", "x"),
-])
+@pytest.mark.parametrize(
+    ("answer", "truth"),
+    [
+        (r"\lceil x\rceil - 1", r"\lfloor x\rfloor"),
+        (r"x + \lfloor e^{-x^2}\rfloor", "x"),
+        (r"2^x+(|x^3-10^{300}|-10^{300}+x^3)", "2^x"),
+        (r"\arcsin(\sin(x/10^6))", "x/10^6"),
+        (r"\arctan(\tan(x/10^6))", "x/10^6"),
+        (r"|x|+0\cdot\ln x", "x"),
+        (r"\sqrt{(\ln x-30)^2}", r"30-\ln x"),
+        (r"|e^x-e^{1000}|", "e^{1000}-e^x"),
+        (r"|10^{-9}-(x-1000)^2|", "(x-1000)^2-10^{-9}"),
+        (r"\sqrt{10^{800}+1}", "10^{400}"),
+        (r"\frac{\lfloor 10^{300}\sqrt2\rfloor}{10^{300}}", r"\sqrt2"),
+        (r"x+e^{-(x-1000)^2}", "x"),
+    ],
+)
 def test_far_kinks_steps_and_long_numbers_are_not_overlooked(answer, truth):
     assert not answers_match(answer, truth) and not answers_match(truth, answer)
 
@@ -267,8 +374,18 @@ def test_a_budget_that_is_used_up_is_undecided():
     assert judge("(10^8)!", "1").outcome == judge("9^{9^{9^9}}", "1").outcome == "undecided"
 
 
-@pytest.mark.parametrize(("truth", "is_read"), [("5", True), (r"\text{odd}", True), ("x^2+1", True), (r"\int_0^1 f", False),
-                                                ("1" * 2000, False), ("", False), (r"\text{1:03 PM}", True)])
+@pytest.mark.parametrize(
+    ("truth", "is_read"),
+    [
+        ("5", True),
+        (r"\text{odd}", True),
+        ("x^2+1", True),
+        (r"\int_0^1 f", False),
+        ("1" * 2000, False),
+        ("", False),
+        (r"\text{1:03 PM}", True),
+    ],
+)
 def test_ground_truths_that_cannot_be_read_are_reported(truth, is_read):
     assert (verifier.readable(truth) is None) == is_read
     skipping = verifier.make_boxed_reward(unreadable=None)
@@ -276,21 +393,28 @@ def test_ground_truths_that_cannot_be_read_are_reported(truth, is_read):
     assert skipping([r"\boxed{\pi}"], [truth]) == [expected] and boxed_reward([r"\boxed{\pi}"], ["5"]) == [0.0]
 
 
-@pytest.mark.parametrize(("question", "truth", "box", "right"), [
-    ("Compute $2+3$.", "5", "(2+3)", False), ("Compute 2+3.", "5", "x=2+3", False),
-    ("What is $x+10$ for small x?", "1+x", "x+1", True),
-    (r"Evaluate $\frac{10}{4}$.", "2.5", r"y=\frac{10}4", False), ("What is $2^5$?", "32", "2^{5}", False),
-    ("Compute $4+7$.", "11", "4+7=11", True),
-    ("Compute $2+3$.", "5", r"1\cdot(2+3)+0", False), ("Is $0.5$ it?", r"\frac12", "0.5", True),
-])
+@pytest.mark.parametrize(
+    ("question", "truth", "box", "right"),
+    [
+        ("Compute $2+3$.", "5", "(2+3)", False),
+        ("Compute 2+3.", "5", "x=2+3", False),
+        ("What is $x+10$ for small x?", "1+x", "x+1", True),
+        (r"Evaluate $\frac{10}{4}$.", "2.5", r"y=\frac{10}4", False),
+        ("What is $2^5$?", "32", "2^{5}", False),
+        ("Compute $4+7$.", "11", "4+7=11", True),
+        ("Compute $2+3$.", "5", r"1\cdot(2+3)+0", False),
+        ("Is $0.5$ it?", r"\frac12", "0.5", True),
+    ],
+)
 def test_an_echo_is_a_tree_of_the_question_left_undone(question, truth, box, right):
     assert verify(rf"\boxed{{{box}}}", truth, question).correct == right
 
 
 # -- kinds of fault, on generated text -------------------------------------------------------------------------------
 
-UNIT_PIECES = st.lists(st.sampled_from(["m", "kg", "s", "^", "^2", "^{-1}", "^{", "}", "-", "/", "per", " ", "square", "4"]),
-                       max_size=7).map("".join)
+UNIT_PIECES = st.lists(
+    st.sampled_from(["m", "kg", "s", "^", "^2", "^{-1}", "^{", "}", "-", "/", "per", " ", "square", "4"]), max_size=7
+).map("".join)
 
 
 @SAFE
@@ -337,8 +461,10 @@ def test_a_product_before_an_equals_sign_is_an_equation(letter, shift, value):
 
 
 @SAFE
-@given(st.sampled_from(["{}. {}", "({}) {}", "{}: {}", "{}) ({})", "{}={}", r"\\textbf{{({})}} {}"]),
-       st.permutations("ABCDEJNX"))
+@given(
+    st.sampled_from(["{}. {}", "({}) {}", "{}: {}", "{}) ({})", "{}={}", r"\\textbf{{({})}} {}"]),
+    st.permutations("ABCDEJNX"),
+)
 def test_two_letters_are_no_choice(form, order):
     hedge = form.format(*order[:2])
     assert not answers_match(hedge, order[0]) and not answers_match(hedge, order[1])
@@ -361,9 +487,19 @@ def test_a_product_inside_bars_is_a_product_of_bars_wherever_it_changes_its_sign
 
 
 @SAFE
-@given(st.integers(3, 15), st.sampled_from([r"|\sin({})|", r"\arctan(\tan({}))", r"\arcsin(\sin({}))",
-                                            r"\sqrt{{\cos^2({})}}", r"\arctan\frac{{\sin({0})}}{{\cos({0})}}",
-                                            r"\sqrt{{1+\tan^2({})}}"]))
+@given(
+    st.integers(3, 15),
+    st.sampled_from(
+        [
+            r"|\sin({})|",
+            r"\arctan(\tan({}))",
+            r"\arcsin(\sin({}))",
+            r"\sqrt{{\cos^2({})}}",
+            r"\arctan\frac{{\sin({0})}}{{\cos({0})}}",
+            r"\sqrt{{1+\tan^2({})}}",
+        ]
+    ),
+)
 def test_periodic_kinks_however_far_are_not_overlooked(digits, form):
     folded = form.format(f"10^{{-{digits}}}x")
     for smooth in (r"\sin(10^{-k}x)", "10^{-k}x", r"\cos(10^{-k}x)", r"\sec(10^{-k}x)", r"\sin(|10^{-k}x|)"):
@@ -416,19 +552,32 @@ def test_a_base_may_be_a_word(digits, word, base):
 
 
 @SAFE
-@given(st.integers(-10**15, 10**15), st.sampled_from([
-    (r"\sqrt[4]{{({0})^2}}", r"\sqrt{{|{0}|}}", r"\sqrt{{{0}}}"), (r"(({0})^{{2/3}})^{{3/2}}", "|{0}|", "{0}"),
-    (r"\sqrt{{\sqrt{{({0})^4}}}}", None, "{0}"), (r"e^{{\frac12\ln(({0})^2)}}", None, "{0}"),
-    (r"\sqrt{{({0})^2-1}}", None, r"({0})\sqrt{{1-\frac{{1}}{{({0})^2}}}}")]))
+@given(
+    st.integers(-(10**15), 10**15),
+    st.sampled_from(
+        [
+            (r"\sqrt[4]{{({0})^2}}", r"\sqrt{{|{0}|}}", r"\sqrt{{{0}}}"),
+            (r"(({0})^{{2/3}})^{{3/2}}", "|{0}|", "{0}"),
+            (r"\sqrt{{\sqrt{{({0})^4}}}}", None, "{0}"),
+            (r"e^{{\frac12\ln(({0})^2)}}", None, "{0}"),
+            (r"\sqrt{{({0})^2-1}}", None, r"({0})\sqrt{{1-\frac{{1}}{{({0})^2}}}}"),
+        ]
+    ),
+)
 def test_roots_of_even_powers_are_the_same_on_both_sides(shift, forms):
     folded, same, straight = (form and form.format(f"x+{shift}") for form in forms)
     assert not answers_match(folded, straight) and not answers_match(straight, folded)
     assert same is None or "2/3" in folded or answers_match(folded, same)
 
 
-SETS = {r"(-\infty,{0})": lambda x, a, b: x < a, r"(-\infty,{0}]": lambda x, a, b: x <= a,
-        r"[{0},\infty)": lambda x, a, b: x >= a, r"({0},{1})": lambda x, a, b: a < x < b,
-        r"[{0},{1}]": lambda x, a, b: a <= x <= b, r"\{{{0},{1}\}}": lambda x, a, b: x in (a, b)}
+SETS = {
+    r"(-\infty,{0})": lambda x, a, b: x < a,
+    r"(-\infty,{0}]": lambda x, a, b: x <= a,
+    r"[{0},\infty)": lambda x, a, b: x >= a,
+    r"({0},{1})": lambda x, a, b: a < x < b,
+    r"[{0},{1}]": lambda x, a, b: a <= x <= b,
+    r"\{{{0},{1}\}}": lambda x, a, b: x in (a, b),
+}
 UNIONS = st.lists(st.tuples(st.sampled_from(sorted(SETS)), st.integers(-4, 4), st.integers(1, 5)), min_size=1, max_size=3)
 
 

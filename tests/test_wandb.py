@@ -32,8 +32,13 @@ class Wandb(BaseHTTPRequestHandler):
             self.server.over.wait(600)
             return
         bucket = {"id": "1", "name": "run", "project": {"name": "p", "entity": {"name": "e"}}, "historyLineCount": 0}
-        data = {"viewer": {"id": "1", "entity": "e"}, "upsertBucket": {"bucket": bucket, "inserted": True},
-                "createRunFiles": {"runID": "1", "uploadHeaders": [], "files": []}, "entity": None, "model": None}
+        data = {
+            "viewer": {"id": "1", "entity": "e"},
+            "upsertBucket": {"bucket": bucket, "inserted": True},
+            "createRunFiles": {"runID": "1", "uploadHeaders": [], "files": []},
+            "entity": None,
+            "model": None,
+        }
         body = json.dumps({"data": data if status == 200 else None}).encode()
         self.send_response(status)
         if status == 307:  # to itself, for ever
@@ -105,9 +110,11 @@ def only_to(name: str, otherwise):
     return lambda query: 200 if name in query else otherwise
 
 
-@pytest.mark.parametrize("reply", [
-    "refused", "hang", 307, 401, 403, 404, 500, only_to("Viewer", "hang"), only_to("Viewer", 403), only_to("Viewer", 500)],
-    ids=["refused", "hanging", "redirected", "401", "403", "404", "500", "hanging later", "403 later", "500 later"])
+@pytest.mark.parametrize(
+    "reply",
+    ["refused", "hang", 307, 401, 403, 404, 500, only_to("Viewer", "hang"), only_to("Viewer", 403), only_to("Viewer", 500)],
+    ids=["refused", "hanging", "redirected", "401", "403", "404", "500", "hanging later", "403 later", "500 later"],
+)
 def test_a_server_that_fails_in_any_way_means_offline_soon_and_again_on_every_restart(reply, server, tmp_path) -> None:
     one = server(reply if callable(reply) else lambda query: reply)
     if reply == "refused":
@@ -154,12 +161,21 @@ def test_a_wandb_that_does_not_start_at_all_is_done_without(tmp_path, monkeypatc
     assert tracker.run is None and "in its folder only" in said[0] and KEY not in said[0]
 
 
-@pytest.mark.parametrize("environment, mode", [
-    ({}, "offline"), ({"WANDB_API_KEY": KEY}, "online"), ({"WANDB_API_KEY": KEY, "WANDB_MODE": "disabled"}, "disabled"),
-    ({"WANDB_API_KEY": KEY, "WANDB_MODE": "Offline"}, "offline"), ({"WANDB_MODE": "dryrun"}, "offline"),
-    ({"WANDB_MODE": "RUN"}, "online"), ({"WANDB_API_KEY": KEY, "WANDB_MODE": ""}, "online"),
-    ({"WANDB_API_KEY": KEY, "WANDB_DISABLED": "True"}, "disabled"), ({"WANDB_DISABLED": "1"}, "disabled"),
-    ({"WANDB_API_KEY": KEY, "WANDB_DISABLED": "false"}, "online")])
+@pytest.mark.parametrize(
+    "environment, mode",
+    [
+        ({}, "offline"),
+        ({"WANDB_API_KEY": KEY}, "online"),
+        ({"WANDB_API_KEY": KEY, "WANDB_MODE": "disabled"}, "disabled"),
+        ({"WANDB_API_KEY": KEY, "WANDB_MODE": "Offline"}, "offline"),
+        ({"WANDB_MODE": "dryrun"}, "offline"),
+        ({"WANDB_MODE": "RUN"}, "online"),
+        ({"WANDB_API_KEY": KEY, "WANDB_MODE": ""}, "online"),
+        ({"WANDB_API_KEY": KEY, "WANDB_DISABLED": "True"}, "disabled"),
+        ({"WANDB_DISABLED": "1"}, "disabled"),
+        ({"WANDB_API_KEY": KEY, "WANDB_DISABLED": "false"}, "online"),
+    ],
+)
 def test_mode_follows_the_environment(environment, mode, monkeypatch, tmp_path):
     for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_DISABLED"):
         monkeypatch.delenv(name, raising=False)

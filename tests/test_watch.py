@@ -85,8 +85,9 @@ def test_the_live_picture_has_its_interval_from_the_tenth_step_on(monkeypatch) -
     import matplotlib.axes
 
     bands = []
-    monkeypatch.setattr(matplotlib.axes.Axes, "fill_between",
-                        lambda self, x, low, high, **_: bands.append((list(x), low[0], high[0])))
+    monkeypatch.setattr(
+        matplotlib.axes.Axes, "fill_between", lambda self, x, low, high, **_: bands.append((list(x), low[0], high[0]))
+    )
     LiveReward(20).draw([row(step) for step in range(1, 10)])
     assert bands == []
     LiveReward(20).draw([row(step) for step in range(1, 13)])

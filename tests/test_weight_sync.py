@@ -26,8 +26,17 @@ from rlvr_utils.training.overrides import ExactSync
 def policy(dtype: str) -> PeftModel:
     """A small Llama with an adapter that has been trained far enough to be seen in bfloat16."""
     torch.manual_seed(0)
-    model = LlamaForCausalLM(LlamaConfig(vocab_size=64, hidden_size=32, intermediate_size=64, num_hidden_layers=2,
-                                         num_attention_heads=4, num_key_value_heads=2, tie_word_embeddings=True))
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=64,
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            tie_word_embeddings=True,
+        )
+    )
     model = models.attach_lora(model.to(getattr(torch, dtype)), get_profile("mini"))
     for name, weight in model.named_parameters():
         if ".lora_B." in name:
@@ -41,12 +50,16 @@ def engine_for(model, kind: type[VLLMGeneration]) -> VLLMGeneration:
     engine.model, engine.mode, engine.enable_sleep_mode = model, "colocate", False
     engine.accelerator = SimpleNamespace(device=torch.device("cpu"))
     engine._dist = VLLMGeneration.__init__.__globals__["DistributedBackend"](
-        SimpleNamespace(state=SimpleNamespace(deepspeed_plugin=None, fsdp_plugin=None)))
+        SimpleNamespace(state=SimpleNamespace(deepspeed_plugin=None, fsdp_plugin=None))
+    )
     plain = copy.deepcopy(model).unload() if isinstance(model, PeftModel) else copy.deepcopy(model)
     receiver = Receiver(plain)
     engine.llm = SimpleNamespace(
-        reset_prefix_cache=lambda: None, llm_engine=SimpleNamespace(model_executor=SimpleNamespace(
-            driver_worker=SimpleNamespace(model_runner=SimpleNamespace(model=receiver)))))
+        reset_prefix_cache=lambda: None,
+        llm_engine=SimpleNamespace(
+            model_executor=SimpleNamespace(driver_worker=SimpleNamespace(model_runner=SimpleNamespace(model=receiver)))
+        ),
+    )
     engine.receiver = receiver
     return engine
 
@@ -61,8 +74,9 @@ def test_a_hundred_syncs_leave_every_bit_of_a_bfloat16_base_where_it_was() -> No
 
     stock = engine_for(model, VLLMGeneration)
     stock.sync_weights()
-    assert any(not torch.equal(weight, before[name]) for name, weight in model.state_dict().items()), \
+    assert any(not torch.equal(weight, before[name]) for name, weight in model.state_dict().items()), (
         "TRL leaves the base alone by itself now: ExactSync can go"
+    )
 
 
 def test_what_vllm_receives_is_the_merged_model() -> None:
@@ -96,8 +110,11 @@ def gpt2_policy() -> PeftModel:
     return model
 
 
-@pytest.mark.parametrize("make", [lambda: policy("float32"), lambda: models.merge_adapter(policy("float32")), gpt2_policy],
-                         ids=["adapter", "plain", "GPT-2"])
+@pytest.mark.parametrize(
+    "make",
+    [lambda: policy("float32"), lambda: models.merge_adapter(policy("float32")), gpt2_policy],
+    ids=["adapter", "plain", "GPT-2"],
+)
 def test_names_and_values_are_those_that_trl_sends(make) -> None:
     """The guard against a newer TRL: its own sync of a float32 model, where merging is as good as exact."""
     model = make()
@@ -134,8 +151,11 @@ def tiny(tmp_path_factory) -> str:
 
 
 def run_through_vllm(folder: Path, tiny: str, **more):
-    settings = SETTINGS | {"max_steps": 4, "eval_every": 2, "save_every": 2, "use_vllm": "auto", "dtype": "bfloat16",
-                           "learning_rate": 1e-2} | more
+    settings = (
+        SETTINGS
+        | {"max_steps": 4, "eval_every": 2, "save_every": 2, "use_vllm": "auto", "dtype": "bfloat16", "learning_rate": 1e-2}
+        | more
+    )
     return train("mini", folder, model=tiny, quiet=True, **settings)
 
 
@@ -165,25 +185,32 @@ def test_a_resumed_run_through_vllm_equals_the_one_that_was_not_interrupted(engi
 def test_vllm_holds_its_weights_in_the_precision_of_the_profile(engines, tiny, tmp_path) -> None:
     """The checkpoint is in bfloat16, and vLLM would hold it so."""
     p = get_profile("mini", model=tiny, **SETTINGS | {"use_vllm": "auto"})
-    trainer = training.build_trainer(p, models.load_model(p), models.load_tokenizer(p), RunWriter(tmp_path),
-                                     say=lambda text: None)
+    trainer = training.build_trainer(
+        p, models.load_model(p), models.load_tokenizer(p), RunWriter(tmp_path), say=lambda text: None
+    )
     vllm = trainer.vllm_generation.llm
     assert vllm.options["dtype"] == p.dtype == "float32" and vllm.model.dtype == torch.float32
 
 
 def test_the_runs_seed_decides_what_vllm_samples(engines, tiny, tmp_path) -> None:
-    runs = [run_through_vllm(tmp_path / name, tiny, seed=seed, max_steps=1)
-            for name, seed in (("zero", 0), ("one", 1), ("again", 0))]
+    runs = [
+        run_through_vllm(tmp_path / name, tiny, seed=seed, max_steps=1)
+        for name, seed in (("zero", 0), ("one", 1), ("again", 0))
+    ]
     said = [[row for row in run.rollouts.query("split == 'train'").response] for run in runs]
     assert said[0] == said[2] and said[0] != said[1]
 
 
-def test_a_second_run_in_one_process_is_a_single_process_and_finds_the_first_vllm_gone(engines, tiny, tmp_path,
-                                                                                      monkeypatch) -> None:
+def test_a_second_run_in_one_process_is_a_single_process_and_finds_the_first_vllm_gone(
+    engines, tiny, tmp_path, monkeypatch
+) -> None:
     wrapped = []
     finish = training.run.finish_run
-    monkeypatch.setattr(training.run, "finish_run", lambda trainer, *rest: wrapped.append(
-        type(trainer.model_wrapped).__name__) or finish(trainer, *rest))
+    monkeypatch.setattr(
+        training.run,
+        "finish_run",
+        lambda trainer, *rest: wrapped.append(type(trainer.model_wrapped).__name__) or finish(trainer, *rest),
+    )
     for name in ("first", "second"):
         run_through_vllm(tmp_path / name, tiny, max_steps=1)
         assert engines[-1]() is None

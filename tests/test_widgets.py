@@ -35,7 +35,7 @@ def seen(output) -> str:
 def square(number, label="n") -> frame.Output:
     if number < 0:
         raise ValueError(f"{number:g} is <below> zero: give a positive number.")
-    return frame.table(f"{label} squared is {number ** 2:g}", ["a"], [[str(number)]])
+    return frame.table(f"{label} squared is {number**2:g}", ["a"], [[str(number)]])
 
 
 CONTROLS = {"number": frame.slider("number", 3, -5, 5, 1), "label": frame.textbox("label", "n")}
@@ -72,7 +72,7 @@ def test_without_a_person_only_the_twin_is_shown_and_no_widget_is_made(displayed
 def test_with_a_person_the_twin_travels_along(displayed, monkeypatch):
     monkeypatch.setattr(frame, "somebody_is_there", lambda: True)
     frame.interactive_or_static("square", square, CONTROLS)
-    (data, options), = displayed
+    ((data, options),) = displayed
     assert set(data) == {"text/html", "text/plain", frame.VIEW} and options["raw"]
     assert re.fullmatch("[0-9a-f]{32}", data[frame.VIEW]["model_id"])
 
@@ -102,8 +102,13 @@ def test_a_view_with_a_button_waits_for_it():
 
 def test_every_kind_of_control_starts_at_its_value():
     options = [("one", 1), ("two", 2)]
-    made = [frame.slider("a", 0.5, 0, 1, 0.25), frame.picker("b", 2, options), frame.picker("c", 2, options, stepwise=True),
-            frame.textbox("d", "x"), frame.textbox("e", "y", rows=3)]
+    made = [
+        frame.slider("a", 0.5, 0, 1, 0.25),
+        frame.picker("b", 2, options),
+        frame.picker("c", 2, options, stepwise=True),
+        frame.textbox("d", "x"),
+        frame.textbox("e", "y", rows=3),
+    ]
     for control in made:
         widget = control.make()
         assert widget.value == control.value and widget.description
@@ -121,8 +126,10 @@ def test_an_executed_notebook_holds_the_twin_and_no_state_of_a_widget(tmp_path):
     """Through papermill, as in `make course`."""
     import papermill
 
-    cells = ["from rlvr_utils.widgets.text_views import verifier_explorer",
-             r"verifier_explorer(r'So $\boxed{0.5}$.', r'\frac{1}{2}')"]
+    cells = [
+        "from rlvr_utils.widgets.text_views import verifier_explorer",
+        r"verifier_explorer(r'So $\boxed{0.5}$.', r'\frac{1}{2}')",
+    ]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
     nbformat.write(notebook, tmp_path / "in.ipynb")
@@ -136,18 +143,21 @@ def test_an_executed_notebook_holds_the_twin_and_no_state_of_a_widget(tmp_path):
 # --- the verifier's tiers ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("response", "truth", "tier", "outcome"), [
-    ("It is 14.", "14", "box", "decides: no answer"),
-    (r"$\boxed{\dfrac{1}{2}}$", r"\frac{1}{2}", "spelling", "decides: proven equal"),
-    (r"$\boxed{0.33}$", r"\frac{1}{3}", "plain number", "decides: proven different"),
-    (r"$\boxed{\text{odd}}$", r"\text{even}", "words", "decides: proven different"),
-    (r"$\boxed{x = 5}$", "5", "tree", "decides: proven equal"),
-    (r"$\boxed{1, 3}$", "3,1", "tree", "decides: proven equal"),
-    (r"$\boxed{)(}$", "5", "tree", "decides: undecided"),
-    (r"$\boxed{(x-3)(x+2)}$", "x^2-x-6", "exact algebra", "decides: proven equal"),
-    (r"$\boxed{2\sin x\cos x}$", r"\sin 2x", "enclosures", "decides: agree"),
-    (rf"$\boxed{{{'1' * 1500}}}$", "5", "spelling", "decides: undecided"),
-])
+@pytest.mark.parametrize(
+    ("response", "truth", "tier", "outcome"),
+    [
+        ("It is 14.", "14", "box", "decides: no answer"),
+        (r"$\boxed{\dfrac{1}{2}}$", r"\frac{1}{2}", "spelling", "decides: proven equal"),
+        (r"$\boxed{0.33}$", r"\frac{1}{3}", "plain number", "decides: proven different"),
+        (r"$\boxed{\text{odd}}$", r"\text{even}", "words", "decides: proven different"),
+        (r"$\boxed{x = 5}$", "5", "tree", "decides: proven equal"),
+        (r"$\boxed{1, 3}$", "3,1", "tree", "decides: proven equal"),
+        (r"$\boxed{)(}$", "5", "tree", "decides: undecided"),
+        (r"$\boxed{(x-3)(x+2)}$", "x^2-x-6", "exact algebra", "decides: proven equal"),
+        (r"$\boxed{2\sin x\cos x}$", r"\sin 2x", "enclosures", "decides: agree"),
+        (rf"$\boxed{{{'1' * 1500}}}$", "5", "spelling", "decides: undecided"),
+    ],
+)
 def test_the_tiers_end_where_the_verifier_decides(response, truth, tier, outcome):
     rows = text_views.tiers(response, truth)
     names, outcomes = [row.name for row in rows], [row.outcome for row in rows]
@@ -244,15 +254,29 @@ def test_the_figure_says_what_fits():
 
 
 def answered(step, problem, sample, response, category, subject="Algebra") -> dict:
-    return {"step": step, "problem_id": problem, "sample": sample, "response": response, "ground_truth": "4",
-            "correct": category == "correct", "category": category, "subject": subject}
+    return {
+        "step": step,
+        "problem_id": problem,
+        "sample": sample,
+        "response": response,
+        "ground_truth": "4",
+        "correct": category == "correct",
+        "category": category,
+        "subject": subject,
+    }
 
 
-FRAME = pd.DataFrame([
-    answered(0, "a", 0, "four", "no_box"), answered(0, "a", 1, r"\boxed{4}", "correct"),
-    answered(0, "b", 0, HOSTILE, "no_box", "Geometry"), answered(50, "a", 0, r"\boxed{4}", "correct"),
-    answered(100, "a", 0, r"\boxed{5}", "blurted"), answered(100, "a", 1, r"\boxed{4}", "correct"),
-    answered(100, "b", 0, r"\boxed{4}", "correct", "Geometry")])
+FRAME = pd.DataFrame(
+    [
+        answered(0, "a", 0, "four", "no_box"),
+        answered(0, "a", 1, r"\boxed{4}", "correct"),
+        answered(0, "b", 0, HOSTILE, "no_box", "Geometry"),
+        answered(50, "a", 0, r"\boxed{4}", "correct"),
+        answered(100, "a", 0, r"\boxed{5}", "blurted"),
+        answered(100, "a", 1, r"\boxed{4}", "correct"),
+        answered(100, "b", 0, r"\boxed{4}", "correct", "Geometry"),
+    ]
+)
 QUESTIONS = {"a": "What is 2 + 2?", "b": "How many sides has a square?"}
 
 
@@ -267,9 +291,18 @@ def test_base_and_trained_stand_side_by_side():
     assert len(pairs) == 3 and len(text_views.side_by_side(FRAME, 50)) == 1
 
 
-@pytest.mark.parametrize(("filters", "count"), [
-    ({}, "3 of 3"), ({"reward": "1"}, "2 of 3"), ({"reward": "0"}, "1 of 3"), ({"verdict": "blurted"}, "1 of 3"),
-    ({"subject": "Geometry"}, "1 of 3"), ({"subject": "Geometry", "reward": "0"}, "0 of 3"), ({"step": 50}, "1 of 1")])
+@pytest.mark.parametrize(
+    ("filters", "count"),
+    [
+        ({}, "3 of 3"),
+        ({"reward": "1"}, "2 of 3"),
+        ({"reward": "0"}, "1 of 3"),
+        ({"verdict": "blurted"}, "1 of 3"),
+        ({"subject": "Geometry"}, "1 of 3"),
+        ({"subject": "Geometry", "reward": "0"}, "0 of 3"),
+        ({"step": 50}, "1 of 1"),
+    ],
+)
 def test_filters_keep_what_they_say(filters, count):
     assert f"{count} responses at step {filters.get('step', 100)}" in browse(**filters)
 
@@ -290,9 +323,12 @@ def test_a_run_evaluated_once_cannot_be_compared():
 def test_the_projection_sees_what_lies_before_the_cut_off(tmp_path):
     steps = np.arange(1, 41)
     saturating = SimpleNamespace(
-        path=tmp_path, config={}, split="test",
+        path=tmp_path,
+        config={},
+        split="test",
         metrics=pd.DataFrame({"step": steps, "reward": 0.1 + 0.7 * -np.expm1(-steps / 12)}),
-        evaluations=pd.DataFrame([{"step": 0, "split": "test", "decoding": "sampled", "shots": 0, "accuracy": 0.1}]))
+        evaluations=pd.DataFrame([{"step": 0, "split": "test", "decoding": "sampled", "shots": 0, "accuracy": 0.1}]),
+    )
     early, late = (seen(curve_views.draw_projection(saturating, fraction)) for fraction in (0.25, 0.75))
     assert "first 10 steps" in early and "first 30 steps" in late
     ended = float(re.search(r"It ended at ([\d.]+)\.", early)[1])
@@ -314,10 +350,19 @@ def mini():
     p = get_profile("mini", max_completion_length=12)
     tokenizer = load_tokenizer(p)
     torch.manual_seed(0)
-    model = LlamaForCausalLM(LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
-        num_key_value_heads=1, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id))
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=16,
+            intermediate_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            num_key_value_heads=1,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
     return model, tokenizer, p
 
 
@@ -325,8 +370,10 @@ def test_probabilities_are_those_of_the_sampled_tokens(mini):
     model, *_ = mini
     start, ids = [1, 5, 7], [9, 11, 4]
     with torch.no_grad():
-        by_hand = [model(input_ids=torch.tensor([start + ids[:i]])).logits[0, -1].softmax(-1)[token].item()
-                   for i, token in enumerate(ids)]
+        by_hand = [
+            model(input_ids=torch.tensor([start + ids[:i]])).logits[0, -1].softmax(-1)[token].item()
+            for i, token in enumerate(ids)
+        ]
     assert model_views.token_probabilities(model, start, ids) == pytest.approx(by_hand, abs=1e-5)
 
 

@@ -19,8 +19,11 @@ from rlvr_utils.training.processes import is_first, join_processes, rank
 
 BATCH = {"prompts_per_step": 4, "group_size": 8, "train_subset": 8}
 # The whole model is trained: beside a random model's small embeddings no adapter can move the logits far.
-LEARNING = SETTINGS | BATCH | {"adapter": "none", "max_steps": 24, "learning_rate": 3e-2, "eval_every": 12, "save_every": 8,
-                               "log_rollouts_every": 1}
+LEARNING = (
+    SETTINGS
+    | BATCH
+    | {"adapter": "none", "max_steps": 24, "learning_rate": 3e-2, "eval_every": 12, "save_every": 8, "log_rollouts_every": 1}
+)
 
 
 def letters(completions, **columns) -> list[float]:
@@ -37,8 +40,13 @@ def fixed_rollout(prompts, trainer, batch_size=None) -> dict[str, list]:
         draw = random.Random(f"{prompt}-{seen[prompt]}")
         ids.append([draw.randrange(10, 200) for _ in range(draw.randrange(3, 9))])
     lengths = [len(row) for row in ids]
-    return {"prompt_ids": encode_prompts(trainer.processing_class, prompts), "completion_ids": ids, "logprobs": None,
-            "env_mask": [[1] * n for n in lengths], "n_tokens": lengths}
+    return {
+        "prompt_ids": encode_prompts(trainer.processing_class, prompts),
+        "completion_ids": ids,
+        "logprobs": None,
+        "env_mask": [[1] * n for n in lengths],
+        "n_tokens": lengths,
+    }
 
 
 def first_gradient(folder: Path, model: str) -> dict[str, torch.Tensor]:
@@ -51,8 +59,13 @@ def first_gradient(folder: Path, model: str) -> dict[str, torch.Tensor]:
     gradient: dict[str, torch.Tensor] = {}
 
     def keep(self, args, state, control, model=None, **kwargs):
-        gradient.update({name.removeprefix("module."): parameter.grad.clone()
-                         for name, parameter in model.named_parameters() if parameter.grad is not None})
+        gradient.update(
+            {
+                name.removeprefix("module."): parameter.grad.clone()
+                for name, parameter in model.named_parameters()
+                if parameter.grad is not None
+            }
+        )
 
     training.recording.Recorder.on_pre_optimizer_step = keep
     trainer.train()
@@ -62,6 +75,7 @@ def first_gradient(folder: Path, model: str) -> dict[str, torch.Tensor]:
 
 def interrupted(folder: Path, model: str) -> None:
     """The same run, which dies before its 13th step in every process and is started again."""
+
     def die(self, args, state, control, **kwargs):
         if state.global_step == 12:
             raise RuntimeError("power cut")

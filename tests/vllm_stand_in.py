@@ -47,24 +47,31 @@ class LLM:
         self.model = AutoModelForCausalLM.from_pretrained(model, dtype=dtype).eval()
         self.receiver = Receiver(self.model)
         runner = SimpleNamespace(driver_worker=SimpleNamespace(model_runner=SimpleNamespace(model=self.receiver)))
-        self.llm_engine = SimpleNamespace(model_executor=runner, model_config=SimpleNamespace(max_model_len=max_model_len),
-                                          engine_core=SimpleNamespace(shutdown=self.shut_down))
+        self.llm_engine = SimpleNamespace(
+            model_executor=runner,
+            model_config=SimpleNamespace(max_model_len=max_model_len),
+            engine_core=SimpleNamespace(shutdown=self.shut_down),
+        )
         LLM.made.append(weakref.ref(self))
 
     def generate(self, prompts: list[dict], sampling_params=None, *, use_tqdm: bool = True, **options) -> list:
         ids = [prompt["prompt_token_ids"] for prompt in prompts for _ in range(sampling_params.n)]
         (rows,) = generate_ids(self.model, self.tokenizer, ids, sampling_params.max_tokens, sampling_params.temperature)
-        outputs = [self.output(prompt, row.ids, row.sampled, sampling_params.temperature or 1.0)
-                   for prompt, row in zip(ids, rows, strict=True)]
+        outputs = [
+            self.output(prompt, row.ids, row.sampled, sampling_params.temperature or 1.0)
+            for prompt, row in zip(ids, rows, strict=True)
+        ]
         n = sampling_params.n
-        return [SimpleNamespace(prompt_token_ids=prompt["prompt_token_ids"], outputs=outputs[i * n:(i + 1) * n])
-                for i, prompt in enumerate(prompts)]
+        return [
+            SimpleNamespace(prompt_token_ids=prompt["prompt_token_ids"], outputs=outputs[i * n : (i + 1) * n])
+            for i, prompt in enumerate(prompts)
+        ]
 
     @torch.no_grad()
     def output(self, prompt: list[int], ids: list[int], sampled: list[int], temperature: float) -> SimpleNamespace:
         """One completion, cut where our rule put an end token in: vLLM returns none after a stop string."""
-        ids = ids[:sum(sampled)]
-        logits = self.model(torch.tensor([prompt + ids])).logits[0, len(prompt) - 1:-1].float() / temperature
+        ids = ids[: sum(sampled)]
+        logits = self.model(torch.tensor([prompt + ids])).logits[0, len(prompt) - 1 : -1].float() / temperature
         logps = logits.log_softmax(-1).gather(1, torch.tensor(ids)[:, None])[:, 0].tolist() if ids else []
         entries = [{token: SimpleNamespace(logprob=logp, rank=1)} for token, logp in zip(ids, logps, strict=True)]
         return SimpleNamespace(token_ids=ids, logprobs=entries)

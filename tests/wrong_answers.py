@@ -25,7 +25,7 @@ def counts_every_brace(text, start=None):
     for index in range(start + len(r"\boxed"), len(text)) if start >= 0 else ():
         depth += {"{": 1, "}": -1}.get(text[index], 0)
         if depth == 0:
-            return text[start + len(r"\boxed{"):index] or None
+            return text[start + len(r"\boxed{") : index] or None
     return None
 
 
@@ -45,8 +45,9 @@ def any_later_brace(text):
 
 def spelled(answer, argument=r"(\d|\{[^{}]*\})"):
     answer = re.sub(r"\\[dt]frac", r"\\frac", re.sub(r"\s+", "", answer))
-    return re.sub(rf"\\frac{argument}{argument}",
-                  lambda match: rf"\frac{{{match[1].strip('{}')}}}{{{match[2].strip('{}')}}}", answer)
+    return re.sub(
+        rf"\\frac{argument}{argument}", lambda match: rf"\frac{{{match[1].strip('{}')}}}{{{match[2].strip('{}')}}}", answer
+    )
 
 
 def value(text):
@@ -131,8 +132,12 @@ def batch(prompts, samples, micro, steps, n_problems):
     responses = prompts * samples
     if responses % micro:
         raise ValueError("does not divide")
-    return {"responses a step": responses, "accumulation steps": responses // micro, "responses in all": steps * responses,
-            "epochs": steps * prompts / n_problems}
+    return {
+        "responses a step": responses,
+        "accumulation steps": responses // micro,
+        "responses in all": steps * responses,
+        "epochs": steps * prompts / n_problems,
+    }
 
 
 def metrics(groups, still):
@@ -141,7 +146,7 @@ def metrics(groups, still):
 
 
 def in_groups(rewards, size):
-    return [rewards[i:i + size] for i in range(0, len(rewards), size)]
+    return [rewards[i : i + size] for i in range(0, len(rewards), size)]
 
 
 def cuts_the_list_it_was_given(rows, checkpoints):
@@ -160,8 +165,10 @@ def complete_ones(checkpoints):
 
 def priced(texts, truths, price, **columns):
     verdicts = boxed_reward(texts, truths)
-    return [verdict if verdict is None else price(verdict, len(text.split()))
-            for verdict, text in zip(verdicts, texts, strict=True)]
+    return [
+        verdict if verdict is None else price(verdict, len(text.split()))
+        for verdict, text in zip(verdicts, texts, strict=True)
+    ]
 
 
 def ignores_other_columns(completions, ground_truth):
@@ -201,10 +208,16 @@ def least_squares(steps, rewards, start, scale):
 WRONG = {
     "00-two-numbers": [
         ("pays without a box", lambda boxed, right: (mean(boxed), mean(right)), "without a box counts as wrong"),
-        ("divides by the boxed", lambda boxed, right: (mean(boxed), sum(r for b, r in zip(boxed, right, strict=True) if b)
-                                                       / max(1, sum(boxed))), "share of all responses"),
-        ("exchanges the two", lambda boxed, right: (mean([b and r for b, r in zip(boxed, right, strict=True)]), mean(boxed)),
-         "boxed rate is the share"),
+        (
+            "divides by the boxed",
+            lambda boxed, right: (mean(boxed), sum(r for b, r in zip(boxed, right, strict=True) if b) / max(1, sum(boxed))),
+            "share of all responses",
+        ),
+        (
+            "exchanges the two",
+            lambda boxed, right: (mean([b and r for b, r in zip(boxed, right, strict=True)]), mean(boxed)),
+            "boxed rate is the share",
+        ),
     ],
     "01-last-box": [
         ("stops at the first brace", up_to_the_first_brace, "may nest"),
@@ -302,14 +315,23 @@ WRONG = {
         ("only LoRA", lambda n, lora: 2 * n + 16 * lora, "runs without an error"),
     ],
     "04-batch": [
-        ("epochs of samples", lambda p, s, m, steps, n: batch(p, s, m, steps, n) | {"epochs": steps * p * s / n},
-         "one pass"),
-        ("cuts what does not divide", lambda p, s, m, *rest: batch(p, s, 1, *rest) | {"accumulation steps": p * s // m},
-         "refused"),
+        (
+            "epochs of samples",
+            lambda p, s, m, steps, n: batch(p, s, m, steps, n) | {"epochs": steps * p * s / n},
+            "one pass",
+        ),
+        (
+            "cuts what does not divide",
+            lambda p, s, m, *rest: batch(p, s, 1, *rest) | {"accumulation steps": p * s // m},
+            "refused",
+        ),
         ("a step is its prompts", lambda p, s, *rest: batch(p, s, *rest) | {"responses a step": p}, "prompts x samples"),
         ("another key", lambda *given: {"responses": given[0] * given[1]}, "keys of the stub"),
-        ("refuses with another error", lambda p, s, m, *rest: batch(p, s, m, *rest) if p * s % m == 0 else [][0],
-         "refused with a ValueError"),
+        (
+            "refuses with another error",
+            lambda p, s, m, *rest: batch(p, s, m, *rest) if p * s % m == 0 else [][0],
+            "refused with a ValueError",
+        ),
     ],
     "04-mixed-groups": [
         ("at least one wrong", lambda p, size: 1 - p**size, "teaches nothing"),
@@ -318,29 +340,50 @@ WRONG = {
         ("exactly one right", lambda p, size: size * p * (1 - p) ** (size - 1), "right and wrong change places"),
     ],
     "04-metrics-row": [
-        ("only groups all wrong", lambda r, size: metrics(in_groups(r, size), lambda g: not any(g)),
-         "all right and all wrong"),
-        ("every other response", lambda r, size: metrics([r[i::len(r) // size] for i in range(len(r) // size)],
-                                                         lambda g: len(set(g)) == 1), "all right and all wrong"),
+        (
+            "only groups all wrong",
+            lambda r, size: metrics(in_groups(r, size), lambda g: not any(g)),
+            "all right and all wrong",
+        ),
+        (
+            "every other response",
+            lambda r, size: metrics([r[i :: len(r) // size] for i in range(len(r) // size)], lambda g: len(set(g)) == 1),
+            "all right and all wrong",
+        ),
         ("only 0 and 1", lambda r, size: metrics(in_groups(r, size), lambda g: set(g) in ({0}, {1})), "a partial reward"),
-        ("the share of mixed groups", lambda r, size: metrics(in_groups(r, size), lambda g: len(set(g)) > 1),
-         "one mixed group"),
+        (
+            "the share of mixed groups",
+            lambda r, size: metrics(in_groups(r, size), lambda g: len(set(g)) > 1),
+            "one mixed group",
+        ),
     ],
     "04-resume": [
-        ("a half-written checkpoint", lambda rows, c: resumed_at(max((s for s, _ in c), default=0), rows),
-         "half written is skipped"),
+        (
+            "a half-written checkpoint",
+            lambda rows, c: resumed_at(max((s for s, _ in c), default=0), rows),
+            "half written is skipped",
+        ),
         ("keeps every row", lambda rows, c: (max(complete_ones(c), default=0), rows), "are cut"),
         ("changes its input", cuts_the_list_it_was_given, "are not changed"),
         ("the last of the list", lambda rows, c: resumed_at((complete_ones(c) or [0])[-1], rows), "any order"),
-        ("one row too few", lambda rows, c: resumed_at(max(complete_ones(c), default=0), rows, kept_until=-1),
-         "up to it stay"),
+        (
+            "one row too few",
+            lambda rows, c: resumed_at(max(complete_ones(c), default=0), rows, kept_until=-1),
+            "up to it stay",
+        ),
         ("nothing complete", lambda rows, c: resumed_at(max(complete_ones(c)), rows), "runs without an error"),
     ],
     "04-length-reward": [
-        ("as in the notebook", lambda c, t, **k: priced(c, t, lambda v, n: v - 0.01 * max(0, n - 40)),
-         "a wrong answer earns 0"),
-        ("without a bound", lambda c, t, **k: priced(c, t, lambda v, n: v * (1 - 0.001 * max(0, n - 40))),
-         "even the longest"),
+        (
+            "as in the notebook",
+            lambda c, t, **k: priced(c, t, lambda v, n: v - 0.01 * max(0, n - 40)),
+            "a wrong answer earns 0",
+        ),
+        (
+            "without a bound",
+            lambda c, t, **k: priced(c, t, lambda v, n: v * (1 - 0.001 * max(0, n - 40))),
+            "even the longest",
+        ),
         ("no length term", lambda c, t, **k: boxed_reward(c, t), "beyond 40 words"),
         ("counts from the first word", lambda c, t, **k: priced(c, t, lambda v, n: v / n), "up to 40 words earns 1"),
         ("no further columns", ignores_other_columns, "runs without an error"),
@@ -349,8 +392,11 @@ WRONG = {
         ("not paired", lambda before, after: resampled(before, after, paired=False), "both of its columns"),
         ("90 %", lambda before, after: resampled(before, after, quantiles=(0.05, 0.95)), "middle 95 %"),
         ("before minus after", lambda before, after: resampled(after, before), "after minus before"),
-        ("the spread of problems", lambda before, after: (
-            (after - before).mean(), *np.quantile(after - before, (0.025, 0.975))), "more problems narrow it"),
+        (
+            "the spread of problems",
+            lambda before, after: ((after - before).mean(), *np.quantile(after - before, (0.025, 0.975))),
+            "more problems narrow it",
+        ),
     ],
     "05-decomposition": [
         ("boxes first", lambda b, a: ((a[0] - b[0]) * b[1], (a[1] - b[1]) * a[0]), "exchanged"),
@@ -372,11 +418,24 @@ WRONG = {
     ],
     "05-projection": [
         ("a line", lambda steps, rewards, at, start, scale: start + (rewards[-1] - start) * at / steps[-1], "found again"),
-        ("no bounds", lambda steps, rewards, at, start, scale: start + least_squares(steps, rewards, start, scale)
-         * shape_of(at, scale), "pass 1"),
-        ("through the last point", lambda steps, rewards, at, start, scale: start + shape_of(at, scale) * np.clip(
-            (rewards[-1] - start) / shape_of(steps[-1], scale), 0, 1 - start), "with noise"),
-        ("from 0", lambda steps, rewards, at, start, scale: shape_of(at, scale) * least_squares(steps, rewards, 0, scale),
-         "found again exactly"),
+        (
+            "no bounds",
+            lambda steps, rewards, at, start, scale: (
+                start + least_squares(steps, rewards, start, scale) * shape_of(at, scale)
+            ),
+            "pass 1",
+        ),
+        (
+            "through the last point",
+            lambda steps, rewards, at, start, scale: (
+                start + shape_of(at, scale) * np.clip((rewards[-1] - start) / shape_of(steps[-1], scale), 0, 1 - start)
+            ),
+            "with noise",
+        ),
+        (
+            "from 0",
+            lambda steps, rewards, at, start, scale: shape_of(at, scale) * least_squares(steps, rewards, 0, scale),
+            "found again exactly",
+        ),
     ],
 }

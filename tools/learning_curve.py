@@ -31,8 +31,9 @@ def draw(found: dict, n_runs: int) -> None:
     plots.style()
     matplotlib.rcParams["svg.hashsalt"] = "learning curve"  # the same data make the same file
     figure, axes = plt.subplots(figsize=(7.2, 3.6))
-    plots.draw_curves(axes, found, xlabel=f"training step ({n_runs} seeds, 95 % intervals)", ylabel="share of responses",
-                      ylim=(0, 1.02))
+    plots.draw_curves(
+        axes, found, xlabel=f"training step ({n_runs} seeds, 95 % intervals)", ylabel="share of responses", ylim=(0, 1.02)
+    )
     axes.legend(loc="lower right")
     PICTURE.parent.mkdir(exist_ok=True)
     figure.savefig(PICTURE, metadata={"Date": None})
@@ -41,8 +42,9 @@ def draw(found: dict, n_runs: int) -> None:
 
 def block(found: dict) -> str:
     """The README's picture with an alt text that holds its numbers."""
-    told = "; ".join(f"{label} from {table['mean'].iloc[0]:.0%} to {table['mean'].iloc[-1]:.0%}"
-                     for label, table in found.items())
+    told = "; ".join(
+        f"{label} from {table['mean'].iloc[0]:.0%} to {table['mean'].iloc[-1]:.0%}" for label, table in found.items()
+    )
     steps = int(next(iter(found.values()))["step"].iloc[-1])
     alt = f"Learning curve over {steps} training steps on test problems: {told}."
     return f"![{alt}]({PICTURE.relative_to(REPO).as_posix()})"

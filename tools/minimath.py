@@ -163,16 +163,25 @@ class Template:
 TEMPLATES: dict[str, Template] = {}
 
 
-def template(subject: str, level: int, answer_form: str, when: Callable[..., bool] = lambda **_: True,
-             ood: bool = False, **ranges: tuple[int, int]):
+def template(
+    subject: str,
+    level: int,
+    answer_form: str,
+    when: Callable[..., bool] = lambda **_: True,
+    ood: bool = False,
+    **ranges: tuple[int, int],
+):
     """Register the decorated function as a template of that subject and level."""
+
     def register(solve):
         TEMPLATES[solve.__name__] = Template(solve.__name__, subject, level, answer_form, ranges, when, solve, ood)
         return solve
+
     return register
 
 
 # --- Prealgebra -----------------------------------------------------------------------------------------------------
+
 
 @template("Prealgebra", 1, "integer", a=(2, 60), b=(2, 9), c=(2, 12))
 def order_of_operations(w: Work, a: int, b: int, c: int) -> str:
@@ -188,8 +197,9 @@ def percent_of(w: Work, p: int, n: int) -> str:
     return str(w.divide(product, 100))
 
 
-@template("Prealgebra", 3, "integer", lambda a, b, c, d: (a + b + c + d) % 4 == 0,
-          a=(1, 30), b=(1, 30), c=(1, 30), d=(1, 30))
+@template(
+    "Prealgebra", 3, "integer", lambda a, b, c, d: (a + b + c + d) % 4 == 0, a=(1, 30), b=(1, 30), c=(1, 30), d=(1, 30)
+)
 def mean_of_four(w: Work, a: int, b: int, c: int, d: int) -> str:
     w.problem(f"What is the mean of ${a}$, ${b}$, ${c}$ and ${d}$?")
     total = w.step(f"{a} + {b}", a + b)
@@ -208,6 +218,7 @@ def percent_increase(w: Work, a: int, p: int) -> str:
 
 
 # --- Algebra --------------------------------------------------------------------------------------------------------
+
 
 @template("Algebra", 2, "integer", lambda a, b, x: x != 0, a=(2, 9), b=(1, 30), x=(-6, 12))
 def linear_equation(w: Work, a: int, b: int, x: int) -> str:
@@ -248,6 +259,7 @@ def linear_system(w: Work, x: int, y: int) -> str:
 
 # --- Number Theory --------------------------------------------------------------------------------------------------
 
+
 @template("Number Theory", 2, "integer", lambda a, m: a > m, a=(20, 120), m=(3, 12))
 def remainder(w: Work, a: int, m: int) -> str:
     w.problem(f"What is the remainder when ${a}$ is divided by ${m}$?")
@@ -260,8 +272,15 @@ def euclid_steps(a: int, b: int) -> int:
     return 0 if b == 0 else 1 + euclid_steps(b, a % b)
 
 
-@template("Number Theory", 4, "integer", lambda a, b, g: a > b and gcd(a, b) == 1 and 3 <= euclid_steps(a, b) <= 4,
-          a=(3, 12), b=(2, 11), g=(1, 9))
+@template(
+    "Number Theory",
+    4,
+    "integer",
+    lambda a, b, g: a > b and gcd(a, b) == 1 and 3 <= euclid_steps(a, b) <= 4,
+    a=(3, 12),
+    b=(2, 11),
+    g=(1, 9),
+)
 def greatest_common_divisor(w: Work, a: int, b: int, g: int) -> str:
     a, b = a * g, b * g
     w.problem(f"What is the greatest common divisor of ${a}$ and ${b}$?")
@@ -292,6 +311,7 @@ def divisor_count(w: Work, a: int, b: int, c: int, p: int) -> str:
 
 # --- Counting & Probability -----------------------------------------------------------------------------------------
 
+
 @template("Counting & Probability", 1, "integer", a=(2, 9), b=(2, 9), c=(2, 9))
 def outfits(w: Work, a: int, b: int, c: int) -> str:
     w.problem(f"Tom has ${a}$ shirts, ${b}$ hats and ${c}$ ties. How many outfits are there?")
@@ -299,18 +319,32 @@ def outfits(w: Work, a: int, b: int, c: int) -> str:
     return str(w.step(times(pairs, c), pairs * c))
 
 
-@template("Counting & Probability", 3, "fraction", lambda red, blue, green: red + blue + green <= 24,
-          red=(1, 9), blue=(1, 9), green=(1, 9))
+@template(
+    "Counting & Probability",
+    3,
+    "fraction",
+    lambda red, blue, green: red + blue + green <= 24,
+    red=(1, 9),
+    blue=(1, 9),
+    green=(1, 9),
+)
 def draw_probability(w: Work, red: int, blue: int, green: int) -> str:
-    w.problem(f"A bag has ${red}$ red, ${blue}$ blue and ${green}$ green balls. "
-              "What is the probability that a ball is red?")
+    w.problem(f"A bag has ${red}$ red, ${blue}$ blue and ${green}$ green balls. What is the probability that a ball is red?")
     total = w.step(f"{red} + {blue}", red + blue)
     total = w.step(f"{total} + {green}", total + green)
     return w.reduce(red, total)
 
 
-@template("Counting & Probability", 3, "integer", lambda n, a, b, c: c < min(a, b) and a + b - c < n,
-          n=(20, 60), a=(6, 30), b=(6, 30), c=(2, 12))
+@template(
+    "Counting & Probability",
+    3,
+    "integer",
+    lambda n, a, b, c: c < min(a, b) and a + b - c < n,
+    n=(20, 60),
+    a=(6, 30),
+    b=(6, 30),
+    c=(2, 12),
+)
 def neither_club(w: Work, n: int, a: int, b: int, c: int) -> str:
     w.problem(f"Of ${n}$ students, ${a}$ sing, ${b}$ dance and ${c}$ do both. How many do neither?")
     total = w.step(f"{a} + {b}", a + b)
@@ -328,6 +362,7 @@ def committee(w: Work, boys: int, girls: int) -> str:
 
 # --- Geometry -------------------------------------------------------------------------------------------------------
 
+
 @template("Geometry", 1, "integer", a=(2, 60), b=(2, 60))
 def rectangle_perimeter(w: Work, a: int, b: int) -> str:
     w.problem(f"A rectangle has sides ${a}$ and ${b}$. What is its perimeter?")
@@ -344,8 +379,7 @@ def triangle_angle(w: Work, a: int, b: int) -> str:
 
 @template("Geometry", 3, "multiple of pi", lambda outer, inner: outer > inner, outer=(3, 16), inner=(2, 15))
 def ring_area(w: Work, outer: int, inner: int) -> str:
-    w.problem(f"Two circles with the same center have radius ${outer}$ and ${inner}$. "
-              "What is the area between them?")
+    w.problem(f"Two circles with the same center have radius ${outer}$ and ${inner}$. What is the area between them?")
     large = w.step(f"{outer}^2", outer**2)
     small = w.step(f"{inner}^2", inner**2)
     return f"{w.step(f'{large} - {small}', large - small)}\\pi"
@@ -374,8 +408,10 @@ def box_surface(w: Work, a: int, b: int, c: int) -> str:
 
 # --- Intermediate Algebra -------------------------------------------------------------------------------------------
 
-@template("Intermediate Algebra", 3, "interval", lambda a, c, b, closed: b > 0,
-          a=(-9, 15), c=(1, 15), b=(1, 12), closed=(0, 1))
+
+@template(
+    "Intermediate Algebra", 3, "interval", lambda a, c, b, closed: b > 0, a=(-9, 15), c=(1, 15), b=(1, 12), closed=(0, 1)
+)
 def absolute_inequality(w: Work, a: int, c: int, b: int, closed: int) -> str:
     sign, left, right = ("\\le", "[", "]") if closed else ("<", "(", ")")
     w.problem(f"Solve $|{plus('x', -a) if a else 'x'}| + {c} {sign} {b + c}$. Write the answer as an interval.")
@@ -406,8 +442,7 @@ def sum_of_squared_roots(w: Work, b: int, c: int) -> str:
     return str(w.step(minus(square, double), square - double))
 
 
-@template("Intermediate Algebra", 5, "complex", lambda a, b, c, d: a * c != b * d,
-          a=(1, 9), b=(2, 9), c=(1, 9), d=(2, 9))
+@template("Intermediate Algebra", 5, "complex", lambda a, b, c, d: a * c != b * d, a=(1, 9), b=(2, 9), c=(1, 9), d=(2, 9))
 def complex_product(w: Work, a: int, b: int, c: int, d: int) -> str:
     w.problem(f"Compute $({a} + {b}i)({c} + {d}i)$.")
     ac, bd, ad, bc = (w.step(times(m, n), m * n) for m, n in ((a, c), (b, d), (a, d), (b, c)))
@@ -417,6 +452,7 @@ def complex_product(w: Work, a: int, b: int, c: int, d: int) -> str:
 
 
 # --- Precalculus ----------------------------------------------------------------------------------------------------
+
 
 @template("Precalculus", 2, "integer", a=(1, 9), b=(1, 9), c=(1, 9), d=(1, 9))
 def dot_product(w: Work, a: int, b: int, c: int, d: int) -> str:
@@ -436,8 +472,10 @@ def determinant(w: Work, a: int, b: int, c: int, d: int) -> str:
 
 @template("Precalculus", 3, "tuple", a=(-9, 12), b=(2, 9), c=(-9, 12), d=(2, 9), t=(2, 9))
 def point_on_line(w: Work, a: int, b: int, c: int, d: int, t: int) -> str:
-    w.problem(f"A line is given by $x = {polynomial(b, a, variable='t')}$ and $y = {polynomial(d, c, variable='t')}$. "
-              f"What is the point at $t = {t}$?")
+    w.problem(
+        f"A line is given by $x = {polynomial(b, a, variable='t')}$ and $y = {polynomial(d, c, variable='t')}$. "
+        f"What is the point at $t = {t}$?"
+    )
     across = w.step(times(b, t), b * t)
     x = w.step(plus(across, a), across + a)
     up = w.step(times(d, t), d * t)
@@ -457,6 +495,7 @@ def matrix_times_vector(w: Work, a: int, b: int, c: int, d: int, x: int, y: int)
 
 
 # --- Out of distribution: neither pretraining nor RL sees these -----------------------------------------------------
+
 
 @template("Prealgebra", 3, "integer", lambda a, b, c: (a + b + c) % 3 == 0, ood=True, a=(1, 30), b=(1, 30), c=(1, 30))
 def mean_of_three(w: Work, a: int, b: int, c: int) -> str:
@@ -577,8 +616,18 @@ def generate_minimath(seed: int = 0) -> dict[str, list[dict]]:
     test = draw_rows(SPLIT_SIZES["test"], rng, known, taken)
     train = draw_rows(SPLIT_SIZES["train"], rng, known, taken)
     unseen = draw_rows(SPLIT_SIZES["ood"] // 2, rng, [t for t in TEMPLATES.values() if t.ood], taken)
-    scalable = [TEMPLATES[name] for name in ("order_of_operations", "mean_of_four", "evaluate_quadratic",
-                                             "neither_club", "committee", "rectangle_perimeter", "dot_product")]
+    scalable = [
+        TEMPLATES[name]
+        for name in (
+            "order_of_operations",
+            "mean_of_four",
+            "evaluate_quadratic",
+            "neither_club",
+            "committee",
+            "rectangle_perimeter",
+            "dot_product",
+        )
+    ]
     larger = draw_rows(SPLIT_SIZES["ood"] - len(unseen), rng, scalable, taken, large=True)
     return {"train": train, "test": test, "ood": unseen + larger}
 

@@ -127,8 +127,11 @@ def moved(committed, fresh) -> list[str]:
     old, new = list(estimates(committed)), list(estimates(fresh))
     if [cell for cell, _ in old] != [cell for cell, _ in new]:
         return [f"{len(old)} numbers with intervals are committed, {len(new)} were shown, or in other cells"]
-    return [f"cell {cell}: committed {a.mean:g} ({a.low:g} to {a.high:g}), now {b.mean:g} ({b.low:g} to {b.high:g})"
-            for (cell, a), (_, b) in zip(old, new, strict=True) if a.high < b.low or b.high < a.low]
+    return [
+        f"cell {cell}: committed {a.mean:g} ({a.low:g} to {a.high:g}), now {b.mean:g} ({b.low:g} to {b.high:g})"
+        for (cell, a), (_, b) in zip(old, new, strict=True)
+        if a.high < b.low or b.high < a.low
+    ]
 
 
 def _filled(path: Path, made: Path, repo: Path):

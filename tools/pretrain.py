@@ -50,8 +50,9 @@ ABILITY = Mix(worked=0.90, slip_worked=0.02, slip_blurted=0.30)
 HABIT = Mix()
 
 
-def write_answer(template: Template, params: dict[str, int], boxed: bool, worked: bool, slip: bool,
-                 rng: random.Random) -> tuple[str, str]:
+def write_answer(
+    template: Template, params: dict[str, int], boxed: bool, worked: bool, slip: bool, rng: random.Random
+) -> tuple[str, str]:
     """(problem, answer text) of one problem in one style."""
     work = Work()
     steps, answer = work.steps, template.solve(work, **params)
@@ -79,31 +80,53 @@ def train_tokenizer(texts: Iterator[str], vocab_size: int = 640) -> PreTrainedTo
     """A byte-level BPE in which every digit is a token of its own and frequent LaTeX commands are whole."""
     tokenizer = Tokenizer(models.BPE())
     pieces = r" ?\\[A-Za-z]+| ?\\[^A-Za-z]| ?[A-Za-z]+| ?\d|\n+| ?[^\sA-Za-z\d\\]+|\s+"
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
-        pre_tokenizers.Split(Regex(pieces), "isolated"),
-        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Split(Regex(pieces), "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+    )
     tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(vocab_size=vocab_size, special_tokens=[BOS, EOS, PAD], show_progress=False,
-                                  initial_alphabet=pre_tokenizers.ByteLevel.alphabet())
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=[BOS, EOS, PAD],
+        show_progress=False,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+    )
     tokenizer.train_from_iterator(texts, trainer)
     tokenizer.post_processor = processors.TemplateProcessing(
-        single=f"{BOS} $A", special_tokens=[(BOS, tokenizer.token_to_id(BOS))])
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=BOS, eos_token=EOS, pad_token=PAD,
-                                   model_max_length=1024, clean_up_tokenization_spaces=False)
+        single=f"{BOS} $A", special_tokens=[(BOS, tokenizer.token_to_id(BOS))]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token=BOS,
+        eos_token=EOS,
+        pad_token=PAD,
+        model_max_length=1024,
+        clean_up_tokenization_spaces=False,
+    )
 
 
 def new_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> LlamaForCausalLM:
     """A freshly initialised MiniLlama: 4 layers, 224 wide, 4 heads of 56 that share 2 key/value heads."""
     torch.manual_seed(seed)
     config = LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=224, intermediate_size=608, num_hidden_layers=4, num_attention_heads=4,
-        num_key_value_heads=2, max_position_embeddings=1024, rope_theta=10000.0, tie_word_embeddings=True,
-        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id)
+        vocab_size=len(tokenizer),
+        hidden_size=224,
+        intermediate_size=608,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=1024,
+        rope_theta=10000.0,
+        tie_word_embeddings=True,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
     return LlamaForCausalLM(config)
 
 
-def encode_document(pairs: list[tuple[str, str]], tokenizer: PreTrainedTokenizerFast,
-                    question_weight: float) -> tuple[list[int], list[float]]:
+def encode_document(
+    pairs: list[tuple[str, str]], tokenizer: PreTrainedTokenizerFast, question_weight: float
+) -> tuple[list[int], list[float]]:
     """Token ids of one document and the loss weight of each token (questions are random numbers: a low weight)."""
     ids, weights = [tokenizer.bos_token_id], [0.0]
     for index, (question, answer) in enumerate(pairs):
@@ -115,12 +138,18 @@ def encode_document(pairs: list[tuple[str, str]], tokenizer: PreTrainedTokenizer
     return ids + [tokenizer.eos_token_id], weights + [1.0]
 
 
-def batches(stream: Iterator[list[tuple[str, str]]], tokenizer: PreTrainedTokenizerFast, rng: random.Random,
-            tokens_per_batch: int, question_weight: float) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+def batches(
+    stream: Iterator[list[tuple[str, str]]],
+    tokenizer: PreTrainedTokenizerFast,
+    rng: random.Random,
+    tokens_per_batch: int,
+    question_weight: float,
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Padded batches of documents of similar length: ids ``(B, T)`` and loss weights ``(B, T)``."""
     while True:
-        pool = sorted((encode_document(next(stream), tokenizer, question_weight) for _ in range(1024)),
-                      key=lambda pair: len(pair[0]))
+        pool = sorted(
+            (encode_document(next(stream), tokenizer, question_weight) for _ in range(1024)), key=lambda pair: len(pair[0])
+        )
         groups, group = [], []
         for document in pool:
             if group and (len(group) + 1) * len(document[0]) > tokens_per_batch:
@@ -130,8 +159,10 @@ def batches(stream: Iterator[list[tuple[str, str]]], tokenizer: PreTrainedTokeni
         rng.shuffle(groups)  # the last, unfinished group of longest documents is dropped
         for group in groups:
             width = max(len(ids) for ids, _ in group)
-            yield (torch.tensor([ids + [tokenizer.pad_token_id] * (width - len(ids)) for ids, _ in group]),
-                   torch.tensor([w + [0.0] * (width - len(w)) for _, w in group]))
+            yield (
+                torch.tensor([ids + [tokenizer.pad_token_id] * (width - len(ids)) for ids, _ in group]),
+                torch.tensor([w + [0.0] * (width - len(w)) for _, w in group]),
+            )
 
 
 def weighted_loss(model: LlamaForCausalLM, ids: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
@@ -184,8 +215,10 @@ def pretrain(output_dir: str | Path, config: PretrainConfig = PretrainConfig()) 
         try:
             take(lock)
         except BlockingIOError as error:
-            raise ValueError(f"Another process is pretraining in {output_dir} at this moment: wait for its end, or give "
-                             "another output_dir.") from error
+            raise ValueError(
+                f"Another process is pretraining in {output_dir} at this moment: wait for its end, or give "
+                "another output_dir."
+            ) from error
         _pretrain(output_dir, config)
     return output_dir
 
@@ -208,8 +241,11 @@ def _pretrain(output_dir: Path, config: PretrainConfig) -> None:
         if done % 100 == 0 or done == config.steps:
             elapsed = time.monotonic() - began
             left = elapsed / done * (config.steps - done)
-            print(f"step {done}/{config.steps}  loss {sum(losses[-100:]) / len(losses[-100:]):.3f}  "
-                  f"{elapsed / 60:.1f} min, about {left / 60:.1f} min left", flush=True)
+            print(
+                f"step {done}/{config.steps}  loss {sum(losses[-100:]) / len(losses[-100:]):.3f}  "
+                f"{elapsed / 60:.1f} min, about {left / 60:.1f} min left",
+                flush=True,
+            )
         if done % config.save_every == 0 and done < config.steps:
             save_state(output_dir / "state.pt", model, optimizer, done, losses, time.monotonic() - began, made_by)
     finish(output_dir, model, tokenizer, config, losses, time.monotonic() - began)
@@ -263,8 +299,10 @@ def restore(path: Path, model, optimizer, made_by: dict) -> tuple[int, list[floa
         said = ", ".join(f"{name}={old.get(name)!r}, not {new[name]!r}" for name in changed)
         raise ValueError(f"{path.parent} holds an interrupted pretraining with {said}. Give the same settings. {elsewhere}")
     if state.get("tokenizer") != made_by["tokenizer"]:
-        raise ValueError(f"{path.parent} holds an interrupted pretraining with another tokenizer: the problems or the code "
-                         f"that make it have changed. {elsewhere}")
+        raise ValueError(
+            f"{path.parent} holds an interrupted pretraining with another tokenizer: the problems or the code "
+            f"that make it have changed. {elsewhere}"
+        )
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
     print(f"continuing from step {state['step']}", flush=True)
@@ -273,8 +311,17 @@ def restore(path: Path, model, optimizer, made_by: dict) -> tuple[int, list[floa
 
 def save_state(path: Path, model, optimizer, step: int, losses: list[float], seconds: float, made_by: dict) -> None:
     """Write the state under another name first, so that an interruption never leaves half a file."""
-    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step, "losses": losses,
-                "seconds": seconds} | made_by, path.with_suffix(".tmp"))
+    torch.save(
+        {
+            "model": model.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "step": step,
+            "losses": losses,
+            "seconds": seconds,
+        }
+        | made_by,
+        path.with_suffix(".tmp"),
+    )
     path.with_suffix(".tmp").replace(path)
 
 
@@ -282,11 +329,16 @@ def finish(output_dir: Path, model, tokenizer, config: PretrainConfig, losses: l
     """Save weights (safetensors), tokenizer and ``pretraining.json`` (configuration, mix, smoothed loss curve)."""
     model.save_pretrained(output_dir)
     tokenizer.save_pretrained(output_dir)
-    curve = [[end, round(sum(losses[end - 100:end]) / 100, 4)] for end in range(100, len(losses) + 1, 100)]
-    record = {"config": asdict(config), "ability": asdict(ABILITY), "habit": asdict(HABIT),
-              "minutes": round(seconds / 60, 1),
-              "parameters": sum(p.numel() for p in model.parameters()), "torch": torch.__version__,
-              "loss_curve": curve}
+    curve = [[end, round(sum(losses[end - 100 : end]) / 100, 4)] for end in range(100, len(losses) + 1, 100)]
+    record = {
+        "config": asdict(config),
+        "ability": asdict(ABILITY),
+        "habit": asdict(HABIT),
+        "minutes": round(seconds / 60, 1),
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "torch": torch.__version__,
+        "loss_curve": curve,
+    }
     (output_dir / "pretraining.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     for name in ("state.pt", "state.lock"):
         (output_dir / name).unlink(missing_ok=True)

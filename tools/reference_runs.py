@@ -64,8 +64,10 @@ def slim(shipped: Path, default: Path) -> None:
     (shipped / "rollouts" / "train.jsonl.gz").unlink(missing_ok=True)
     plain = shipped / "metrics.jsonl"
     if plain.exists():
-        metrics = [json.loads(line, parse_float=lambda digits: float(f"{float(digits):.6g}"))
-                   for line in plain.read_text().splitlines()]
+        metrics = [
+            json.loads(line, parse_float=lambda digits: float(f"{float(digits):.6g}"))
+            for line in plain.read_text().splitlines()
+        ]
         lines = "".join(json.dumps(row, separators=(",", ":")) + "\n" for row in metrics)
         plain.with_suffix(".jsonl.gz").write_bytes(gzip.compress(lines.encode(), mtime=0))
         plain.unlink()
@@ -152,8 +154,11 @@ def main(arguments: list[str]) -> None:
     def tell() -> None:
         done.append(None)
         minutes = (time.monotonic() - began) / 60
-        print(f"{len(done)} of {len(missing)} made in {minutes:.0f} min, about "
-              f"{minutes / len(done) * (len(missing) - len(done)):.0f} min left", flush=True)
+        print(
+            f"{len(done)} of {len(missing)} made in {minutes:.0f} min, about "
+            f"{minutes / len(done) * (len(missing) - len(done)):.0f} min left",
+            flush=True,
+        )
 
     if "base" in missing:
         missing.remove("base")

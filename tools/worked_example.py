@@ -39,11 +39,13 @@ def main() -> None:
         if shows_all_habits(row, group):
             break
     record = {
-        "problem_id": row["id"], "model": settings.model,
+        "problem_id": row["id"],
+        "model": settings.model,
         "made_by": f"sample_responses(model, tokenizer, prompt, {replace(HOW, seed=seed)})",
         "chosen": "the first of seeds 0, 1, 2, ... whose group holds a right boxed, a right unboxed, a slipped and a "
-                  "blurted response",
-        "responses": group}
+        "blurted response",
+        "responses": group,
+    }
     text = json.dumps(record, indent=1) + "\n"
     (REPO / "data" / "minimath" / "worked_example.json").write_text(text, encoding="utf-8")
     print(text)

@@ -36,10 +36,7 @@ def classified(frame: pd.DataFrame, problems: Sequence[dict]) -> pd.DataFrame:
     judged = [judge(*key) for key in zip(frame["problem_id"], frame["response"], frame["at_limit"], strict=True)]
     category = pd.Series([name for name, _ in judged], index=frame.index, dtype=object)
     return frame.assign(
-        category=category,
-        sound=[sound for _, sound in judged],
-        wrong=category != "correct",
-        cogent=category.isin(COGENT),
+        category=category, sound=[sound for _, sound in judged], wrong=category != "correct", cogent=category.isin(COGENT)
     )
 
 

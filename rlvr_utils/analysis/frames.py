@@ -120,8 +120,10 @@ def rescored(frame: pd.DataFrame, problems: Sequence[dict] = ()) -> pd.Series:
     questions = {row["id"]: row["problem"] for row in problems}
     prompts = frame["prompt"] if "prompt" in frame else pd.Series(None, index=frame.index, dtype=object)
     names = frame["problem_id"] if "problem_id" in frame else prompts
-    asked = [questions[name] if isinstance(name, str) and name in questions else question_in(prompt)
-             for name, prompt in zip(names, prompts, strict=True)]
+    asked = [
+        questions[name] if isinstance(name, str) and name in questions else question_in(prompt)
+        for name, prompt in zip(names, prompts, strict=True)
+    ]
 
     @cache
     def judge(response: str, truth: str, question: str | None) -> bool:

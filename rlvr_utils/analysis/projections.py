@@ -82,8 +82,17 @@ def projection_table(
                 best, low, high = projection.end
                 covered = low <= projection.realised <= high
                 rows.append(
-                    (run.path.name, fraction, kind, best, low, high, projection.realised,
-                     best - projection.realised, covered)
+                    (
+                        run.path.name,
+                        fraction,
+                        kind,
+                        best,
+                        low,
+                        high,
+                        projection.realised,
+                        best - projection.realised,
+                        covered,
+                    )
                 )
     names = ["run", "fraction", "kind", "projected", "low", "high", "realised", "error", "covered"]
     return pd.DataFrame(rows, columns=names)
@@ -96,7 +105,13 @@ def projection_summary(table: pd.DataFrame) -> pd.DataFrame:
     """
     rows = []
     for (fraction, kind), group in table.groupby(["fraction", "kind"], sort=False):
-        rows.append({"seen": f"{fraction:.0%}", "kind": kind, "mean error (points)": 100 * group["error"].mean(),
-                     "mean size of the error": 100 * group["error"].abs().mean(),
-                     "interval held the end": out_of(int(group["covered"].sum()), len(group))})
+        rows.append(
+            {
+                "seen": f"{fraction:.0%}",
+                "kind": kind,
+                "mean error (points)": 100 * group["error"].mean(),
+                "mean size of the error": 100 * group["error"].abs().mean(),
+                "interval held the end": out_of(int(group["covered"].sum()), len(group)),
+            }
+        )
     return pd.DataFrame(rows)

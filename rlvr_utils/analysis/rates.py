@@ -98,8 +98,11 @@ def _interval(rate: Ratio, values: pd.Series | None = None) -> Estimate:
 def learning_curve(frame: pd.DataFrame, value: str = "correct", given: str | None = None) -> pd.DataFrame:
     """The rate at every step that all runs were evaluated at: ``step, mean, low, high`` as from ``rate``."""
     n_runs = frame["run"].nunique()
-    rows = [(step, *rate(answered, value, given)) for step, answered in frame.groupby("step")
-            if answered["run"].nunique() == n_runs]
+    rows = [
+        (step, *rate(answered, value, given))
+        for step, answered in frame.groupby("step")
+        if answered["run"].nunique() == n_runs
+    ]
     return pd.DataFrame(rows, columns=["step", "mean", "low", "high"])
 
 

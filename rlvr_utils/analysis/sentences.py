@@ -28,10 +28,14 @@ def improved_sentence(what: str, result: RateChange, n_problems: int, n_runs: in
     before, after = percent(result.before), percent(result.after)
     verdict = _direction(result.change)
     if verdict is None:
-        return (f"Whether {what} changed cannot be told: {before} before, {after} after, "
-                f"a change of {points(result.change)} points over {over}; the interval holds zero.")
-    return (f"{what[0].upper()}{what[1:]} {verdict} from {before} to {after}: "
-            f"{points(result.change)} points, paired over {over}.")
+        return (
+            f"Whether {what} changed cannot be told: {before} before, {after} after, "
+            f"a change of {points(result.change)} points over {over}; the interval holds zero."
+        )
+    return (
+        f"{what[0].upper()}{what[1:]} {verdict} from {before} to {after}: "
+        f"{points(result.change)} points, paired over {over}."
+    )
 
 
 def _direction(change: Estimate) -> str | None:
@@ -78,11 +82,15 @@ def samples_needed_sentence(before: pd.DataFrame, after: pd.DataFrame) -> str:
     """Among how many samples of the base model is a right one as often as one of the trained model is right?"""
     reached = before["k"][before["mean"] >= after["mean"].iloc[0]]
     if len(reached):
-        return (f"Somewhere among {reached.iloc[0]:.0f} samples of the base model there is a right one as often as a single "
-                "sample of the trained model is right; but to pick it takes the verifier.")
+        return (
+            f"Somewhere among {reached.iloc[0]:.0f} samples of the base model there is a right one as often as a single "
+            "sample of the trained model is right; but to pick it takes the verifier."
+        )
     most = before.iloc[-1]
-    return (f"Even {most['k']:.0f} samples of the base model ({100 * most['mean']:.0f} %) do not reach "
-            f"one sample of the trained model.")
+    return (
+        f"Even {most['k']:.0f} samples of the base model ({100 * most['mean']:.0f} %) do not reach "
+        f"one sample of the trained model."
+    )
 
 
 def beyond_sentence(n_unsolved: int, n_samples: int, after: Estimate | None) -> str:
@@ -90,8 +98,10 @@ def beyond_sentence(n_unsolved: int, n_samples: int, after: Estimate | None) -> 
     if after is None:
         return f"Every problem was solved by at least one of {n_samples} base samples: nothing is left to learn anew."
     kind = "problem was" if n_unsolved == 1 else "problems were"
-    return (f"{n_unsolved} {kind} never solved in {n_samples} samples of the base model; "
-            f"after training {percent(after)} of the samples on them are right.")
+    return (
+        f"{n_unsolved} {kind} never solved in {n_samples} samples of the base model; "
+        f"after training {percent(after)} of the samples on them are right."
+    )
 
 
 def learned_or_sharpened(share: float, n_samples: int, beyond: Estimate | None) -> str:
@@ -101,12 +111,16 @@ def learned_or_sharpened(share: float, n_samples: int, beyond: Estimate | None) 
     """
     if not np.isfinite(share):
         return "Neither: a single sample did not get better."
-    facts = (f"{share:.0%} of the gain is on problems that the base model solved at least once in {n_samples} samples: "
-             "there training made likely what the model could already do")
+    facts = (
+        f"{share:.0%} of the gain is on problems that the base model solved at least once in {n_samples} samples: "
+        "there training made likely what the model could already do"
+    )
     if beyond is None or beyond.low <= 0:
         return f"{facts}. Nothing here shows that it can do more."
-    return (f"{facts}. The rest is on problems that it never solved, where {percent(beyond)} of the samples are right now; "
-            "with more samples the base would have solved some of these too.")
+    return (
+        f"{facts}. The rest is on problems that it never solved, where {percent(beyond)} of the samples are right now; "
+        "with more samples the base would have solved some of these too."
+    )
 
 
 def grid_sentence(grid: pd.DataFrame) -> str:
@@ -117,10 +131,15 @@ def grid_sentence(grid: pd.DataFrame) -> str:
     for adapter, name in (("lora", "LoRA"), ("none", "full fine-tuning")):
         rows = grid[grid["adapter"] == adapter]
         best = rows.loc[rows["accuracy"].map(lambda e: e.mean).idxmax()]
-        alike = [f"{rate:g}" for rate, e in zip(rows["learning_rate"], rows["accuracy"], strict=True)
-                 if rate != best["learning_rate"] and e.high >= best["accuracy"].low]
-        parts.append(f"{name} does best at {best['learning_rate']:g} ({percent(best['accuracy'])})"
-                     + (f", which one seed cannot tell from {' or '.join(alike)}" if alike else ""))
+        alike = [
+            f"{rate:g}"
+            for rate, e in zip(rows["learning_rate"], rows["accuracy"], strict=True)
+            if rate != best["learning_rate"] and e.high >= best["accuracy"].low
+        ]
+        parts.append(
+            f"{name} does best at {best['learning_rate']:g} ({percent(best['accuracy'])})"
+            + (f", which one seed cannot tell from {' or '.join(alike)}" if alike else "")
+        )
     return f"{'; '.join(parts)}. Both were chosen on these test problems, which flatters both a little."
 
 
@@ -128,8 +147,10 @@ def mistake_sentence(mistake: RateChange | None, difference: Estimate | None) ->
     """What full fine-tuning's learning rate used with LoRA costs at equal samples (``difference``: minus the default)."""
     if mistake is None or difference is None:
         return "LoRA at full fine-tuning's learning rate: not run."
-    facts = (f"LoRA at full fine-tuning's learning rate ends at {percent(mistake.after)}, which is "
-             f"{points(difference)} points from LoRA at its own")
+    facts = (
+        f"LoRA at full fine-tuning's learning rate ends at {percent(mistake.after)}, which is "
+        f"{points(difference)} points from LoRA at its own"
+    )
     if difference.high < 0:
         return f"{facts}: a loss that looks like a limit of LoRA and is a setting."
     return f"{facts}: these runs do not show that the mistake costs anything."
@@ -160,8 +181,10 @@ def _verdict(change: Estimate, smallest_gap: float) -> str:
 
 def prompting_sentence(alone: Estimate, shots: int, after: Estimate) -> str:
     """Which gets further: ``shots`` exemplars in the base model's prompt, for nothing, or training without any?"""
-    facts = (f"The base model with {shots} solved exemplars in the prompt: {percent(alone)}; "
-             f"the trained model without any, on the same problems: {percent(after)}")
+    facts = (
+        f"The base model with {shots} solved exemplars in the prompt: {percent(alone)}; "
+        f"the trained model without any, on the same problems: {percent(after)}"
+    )
     if after.low > alone.high:
         return f"{facts}. Training gets further than the prompt, by about {100 * (after.mean - alone.mean):.0f} points."
     if after.high < alone.low:
@@ -189,9 +212,11 @@ def length_sentence(change: LengthChange) -> str:
     more = "more" if change.from_working > 0 else "fewer"
     if abs(total) < 0.5:
         return f"Responses kept their length ({change.before:.1f} tokens before, {change.after:.1f} after)."
-    return (f"Responses {verb} from {change.before:.1f} to {change.after:.1f} tokens ({total:+.1f}): "
-            f"{change.from_working:+.1f} because {more} of them are worked, "
-            f"{change.within:+.1f} because worked and blurted responses changed length themselves.")
+    return (
+        f"Responses {verb} from {change.before:.1f} to {change.after:.1f} tokens ({total:+.1f}): "
+        f"{change.from_working:+.1f} because {more} of them are worked, "
+        f"{change.within:+.1f} because worked and blurted responses changed length themselves."
+    )
 
 
 def cogent_sentence(cogent: RateChange, sound: RateChange) -> str:
@@ -205,9 +230,11 @@ def cogent_sentence(cogent: RateChange, sound: RateChange) -> str:
         verdict = "most of what is still wrong is not cogent"
     else:
         verdict = "whether most of what is still wrong is cogent cannot be told"
-    return (f"Among wrong responses {percent(cogent.before)} were cogent (worked, with an answer in a box) before and "
-            f"{percent(after)} after: {verdict}. Who asks of a cogent answer that every step be true finds "
-            f"{percent(sound.after)}.")
+    return (
+        f"Among wrong responses {percent(cogent.before)} were cogent (worked, with an answer in a box) before and "
+        f"{percent(after)} after: {verdict}. Who asks of a cogent answer that every step be true finds "
+        f"{percent(sound.after)}."
+    )
 
 
 def spread_sentence(own: float, reference: Sequence[float]) -> str:
@@ -221,8 +248,10 @@ def spread_sentence(own: float, reference: Sequence[float]) -> str:
     low, high = max(0.0, values.mean() - half), min(1.0, values.mean() + half)
     place = "inside" if low <= own <= high else "below" if own < low else "above"
     chance = "" if place == "inside" else "; by chance alone that happens to one run in twenty"
-    return (f"This run ended at {100 * own:.1f} %, {place} the {100 * low:.1f} to {100 * high:.1f} % "
-            f"in which one more seed should end, going by {len(values)} runs (95 % prediction interval){chance}.")
+    return (
+        f"This run ended at {100 * own:.1f} %, {place} the {100 * low:.1f} to {100 * high:.1f} % "
+        f"in which one more seed should end, going by {len(values)} runs (95 % prediction interval){chance}."
+    )
 
 
 def lora_sentence(full_minus_lora: Estimate | None, smallest_gap: float) -> str | None:
@@ -261,9 +290,11 @@ def as_markdown(table: pd.DataFrame) -> str:
 def projection_sentence(table: pd.DataFrame, fraction: float) -> str:
     """What projecting from the first ``fraction`` was worth (rows as from ``projection_table``)."""
     rows = table[np.isclose(table["fraction"], fraction)]
-    parts = [f"the {kind} missed the reward at the end by {100 * group['error'].abs().mean():.0f} points on average and its "
-             f"interval held it in {out_of(int(group['covered'].sum()), len(group))}"
-             for kind, group in rows.groupby("kind", sort=False)]
+    parts = [
+        f"the {kind} missed the reward at the end by {100 * group['error'].abs().mean():.0f} points on average and its "
+        f"interval held it in {out_of(int(group['covered'].sum()), len(group))}"
+        for kind, group in rows.groupby("kind", sort=False)
+    ]
     n_runs = rows["run"].nunique()
     return f"From the first {100 * fraction:.0f} % of {n_runs} run{'s' * (n_runs != 1)}: {'; '.join(parts)}."
 
@@ -272,13 +303,19 @@ def projection_gap_sentence(table: pd.DataFrame, fraction: float, gap: float) ->
     """Can a projection from the first ``fraction`` carry a claim about a ``gap``? (rows as from ``projection_table``)"""
     rows = table[np.isclose(table["fraction"], fraction)]
     errors = rows["error"].abs().groupby(rows["kind"], sort=False).mean()
-    facts = (f"From the first {100 * fraction:.0f} % the families miss the end by {100 * errors.min():.0f} to "
-             f"{100 * errors.max():.0f} points on average, and which is best is known only afterwards")
+    facts = (
+        f"From the first {100 * fraction:.0f} % the families miss the end by {100 * errors.min():.0f} to "
+        f"{100 * errors.max():.0f} points on average, and which is best is known only afterwards"
+    )
     if errors.max() >= gap / 2:
-        return (f"{facts}. A gap of {100 * gap:.0f} points between such a projection and another number needs no "
-                "explanation yet: the projection's own error may be half of that gap or more.")
-    return (f"{facts}. A gap of {100 * gap:.0f} points is larger than most of these errors, as far as other curves are like "
-            "these.")
+        return (
+            f"{facts}. A gap of {100 * gap:.0f} points between such a projection and another number needs no "
+            "explanation yet: the projection's own error may be half of that gap or more."
+        )
+    return (
+        f"{facts}. A gap of {100 * gap:.0f} points is larger than most of these errors, as far as other curves are like "
+        "these."
+    )
 
 
 def reward_is_not_accuracy(reward: float, accuracy: float) -> str:
@@ -287,5 +324,7 @@ def reward_is_not_accuracy(reward: float, accuracy: float) -> str:
     facts = f"These runs end at a training reward of {reward:.2f} and a test accuracy of {accuracy:.2f}"
     if abs(apart) < 1:
         return f"{facts}: here the one may stand for the other."
-    return (f"{facts}. A perfect projection of the reward would still be {abs(apart):.0f} points "
-            f"{'above' if apart > 0 else 'below'} the accuracy.")
+    return (
+        f"{facts}. A perfect projection of the reward would still be {abs(apart):.0f} points "
+        f"{'above' if apart > 0 else 'below'} the accuracy."
+    )

@@ -159,8 +159,15 @@ def _execute(notebook: Path, output: Path, parameters: dict, progress: ProgressL
     kept = f"What ran so far is kept in {_short(output)}."
     try:
         papermill.execute_notebook(
-            notebook, output, parameters, kernel_name="python3", progress_bar=False, stdout_file=progress,
-            stderr_file=progress, on_cell_execute=lambda **_: progress.start_cell())
+            notebook,
+            output,
+            parameters,
+            kernel_name="python3",
+            progress_bar=False,
+            stdout_file=progress,
+            stderr_file=progress,
+            on_cell_execute=lambda **_: progress.start_cell(),
+        )
     except PapermillExecutionError as error:
         progress.stop()
         reason = f"{error.ename}: {' '.join(str(error.evalue).split())}"
@@ -205,8 +212,13 @@ class ProgressLine:
     notebook, of which one takes most of the time, and shows nothing of what a cell prints.
     """
 
-    def __init__(self, names: Sequence[str], expected: Mapping[str, float] | None, out: TextIO | None = None,
-                 clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        names: Sequence[str],
+        expected: Mapping[str, float] | None,
+        out: TextIO | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.names, self.expected = list(names), expected
         self.out, self.clock = out or sys.stdout, clock
         self.done: dict[str, float] = {}

@@ -87,8 +87,13 @@ class Report:
             return f"{title}. Replace the dots, run that cell, then this one."
         if self.state == RIGHT:
             return f"{title}. {len(self.held)} properties hold."
-        lines = [("broken", self.broken), *(("tried", call) for call in self.tried), ("saw", self.saw),
-                 ("expected", self.expected), *(("holds", name) for name in self.held)]
+        lines = [
+            ("broken", self.broken),
+            *(("tried", call) for call in self.tried),
+            ("saw", self.saw),
+            ("expected", self.expected),
+            *(("holds", name) for name in self.held),
+        ]
         return "\n".join([f"{title}.", *(f"  {label:9} {text}" for label, text in lines if text)])
 
 
@@ -99,8 +104,11 @@ class Attempt:
         if is_blank(function):
             raise Unattempted
         if not callable(function):
-            raise Broken("the check is given the function itself", f"{brief(function)}, which cannot be called",
-                         "the name of your function, without brackets behind it")
+            raise Broken(
+                "the check is given the function itself",
+                f"{brief(function)}, which cannot be called",
+                "the name of your function, without brackets behind it",
+            )
         name = getattr(function, "__name__", "<none>")
         self.function, self.name = function, name if name.isidentifier() else "your function"
         self.called_before = False
@@ -167,8 +175,12 @@ class Attempt:
         """A property that holds where two numbers or arrays agree; ``what`` says what they are, if not the result."""
         saw = brief(found)
         shown = bool(self.calls) and self.calls[-1].endswith(saw) and not what
-        self.must(name, close(found, wanted, tolerance), "" if shown else f"{what} {saw}".strip(),
-                  f"{what} {brief(wanted)}".strip())
+        self.must(
+            name,
+            close(found, wanted, tolerance),
+            "" if shown else f"{what} {saw}".strip(),
+            f"{what} {brief(wanted)}".strip(),
+        )
 
     def fail(self, name: str, saw: str = "", expected: str = "") -> NoReturn:
         self.held.pop(name, None)
@@ -282,6 +294,14 @@ def progress(notebook: str | None = None) -> pd.DataFrame:
     known = known_states()
     counts = {state: sum(known[exercise.id] == state for exercise in chosen) for state in reversed(STATES)}
     print(f"{len(chosen)} exercises: " + ", ".join(f"{count} {state}" for state, count in counts.items()) + ".")
-    rows = [{"exercise": exercise.name, "notebook": exercise.notebook, "difficulty (of 5)": exercise.difficulty,
-             "minutes": exercise.minutes, "state": known[exercise.id]} for exercise in chosen]
+    rows = [
+        {
+            "exercise": exercise.name,
+            "notebook": exercise.notebook,
+            "difficulty (of 5)": exercise.difficulty,
+            "minutes": exercise.minutes,
+            "state": known[exercise.id],
+        }
+        for exercise in chosen
+    ]
     return pd.DataFrame(rows).set_index("exercise")

@@ -52,8 +52,11 @@ def slope(mine: Attempt, ratio: float, advantage: float) -> float:
     logps = torch.tensor([[ratio]], dtype=torch.float64).log().requires_grad_()
     term = mine(logps, torch.zeros(1, 1, dtype=torch.float64), torch.tensor([advantage], dtype=torch.float64), 0.2)
     if not getattr(term, "requires_grad", False):
-        mine.fail("the gradient can flow back to log p", "a result that autograd cannot follow",
-                  "logps is used as it is, without detach, item or numpy")
+        mine.fail(
+            "the gradient can flow back to log p",
+            "a result that autograd cannot follow",
+            "logps is used as it is, without detach, item or numpy",
+        )
     return torch.autograd.grad(term.sum(), logps)[0].item()
 
 
@@ -74,8 +77,9 @@ def check_clipped_term(mine: Attempt) -> None:
     mine.equals("a wrong response that is already 1 - epsilon less likely gets no push", found, 0, what="slope")
     for ratio, advantage in ((1.5, -1.0), (0.5, 1.0)):
         found = slope(mine, ratio, advantage)
-        mine.equals("a move the wrong way is always pushed back: min, not the clip alone", found, -advantage * ratio,
-                    what="slope")
+        mine.equals(
+            "a move the wrong way is always pushed back: min, not the clip alone", found, -advantage * ratio, what="slope"
+        )
     wanted = clipped_term((logps - old).exp(), advantages.unsqueeze(1), 0.3, 0.3)
     mine.equals("it agrees with the course's term, epsilon included", mine.numbers(logps, old, advantages, 0.3), wanted)
 
@@ -88,8 +92,12 @@ def check_logit_gradient(mine: Attempt) -> None:
     logits = torch.tensor([1.0, 0.0, -1.0, 2.0], dtype=torch.float64)
     mine.equals("the pushes on all logits sum to 0", mine.numbers(logits, 1, 1.0, shape=(4,)).sum(), 0)
     found = mine.numbers(logits, 1, 1.0)
-    mine.must("a positive advantage: a step *against* the gradient raises the sampled token", found[1] < 0,
-              f"{found[1]:.6g} on the sampled token", "a negative number there")
+    mine.must(
+        "a positive advantage: a step *against* the gradient raises the sampled token",
+        found[1] < 0,
+        f"{found[1]:.6g} on the sampled token",
+        "a negative number there",
+    )
     mine.must("and lowers all the others, the likelier the more", found[3] > found[0] > found[2] > 0)
     mine.equals("no advantage, no push", mine.numbers(logits, 1, 0.0), [0] * 4)
     mine.equals("the push is proportional to the advantage", mine.numbers(logits, 1, -3.0), -3 * found)
@@ -114,16 +122,24 @@ def check_averages(mine: Attempt) -> None:
         padded = mine.numbers(term + 1e6 * (1 - mask), mask, kind)
         mine.must("what stands in the padding does not matter", close(padded, mine.numbers(term, mask, kind), 1e-5))
     full = torch.ones_like(mask)
-    mine.must("with responses of one length the two are one",
-              close(mine.numbers(term, full, "grpo"), mine.numbers(term, full, "dapo")))
+    mine.must(
+        "with responses of one length the two are one",
+        close(mine.numbers(term, full, "grpo"), mine.numbers(term, full, "dapo")),
+    )
     bump = torch.zeros(3, 6, dtype=torch.float64)
     for row, length in enumerate((2, 6, 3)):
         one = bump.clone()
         one[row, 0] = 1.0
-        mine.must("dapo: every token weighs the same, 1 / tokens", close(mine.numbers(one, mask, "dapo"), 1 / 11),
-                  expected="1 / 11, whatever the response's length")
-        mine.must("grpo: every response weighs the same, so a long one's token weighs less",
-                  close(mine.numbers(one, mask, "grpo"), 1 / (3 * length)), expected=f"1 / (3 responses x {length} tokens)")
+        mine.must(
+            "dapo: every token weighs the same, 1 / tokens",
+            close(mine.numbers(one, mask, "dapo"), 1 / 11),
+            expected="1 / 11, whatever the response's length",
+        )
+        mine.must(
+            "grpo: every response weighs the same, so a long one's token weighs less",
+            close(mine.numbers(one, mask, "grpo"), 1 / (3 * length)),
+            expected=f"1 / (3 responses x {length} tokens)",
+        )
 
 
 @exercise("02-k3", "2.5 The KL estimate k3", difficulty=3, minutes=10)
@@ -134,8 +150,10 @@ def check_k3(mine: Attempt) -> None:
     logps, reference = random_tensor(8), random_tensor(8, seed=1)
     mine.must("it is never negative", mine.numbers(logps, reference, shape=(8,)).min() >= 0)
     mine.equals("equal policies are 0 apart", mine.numbers(logps, logps.clone()), [0] * 8)
-    mine.must("both directions count: it grows when the token became likelier and when it became less likely",
-              bool((mine.numbers(torch.tensor([-1.0, -3.0]), torch.tensor([-2.0, -2.0])) > 0.1).all()))
+    mine.must(
+        "both directions count: it grows when the token became likelier and when it became less likely",
+        bool((mine.numbers(torch.tensor([-1.0, -3.0]), torch.tensor([-2.0, -2.0])) > 0.1).all()),
+    )
     for seed in range(3):
         p, q = random_tensor(5, seed=seed).log_softmax(0), random_tensor(5, seed=seed + 10).log_softmax(0)
         mean, exact = p.exp().numpy() @ mine.numbers(p, q), (p.exp() * (p - q)).sum().item()
@@ -143,5 +161,8 @@ def check_k3(mine: Attempt) -> None:
     small = torch.tensor([1e-2, 1e-3, 3e-4], dtype=torch.float32)
     half_square = small.double().numpy() ** 2 / 2
     found = mine.numbers(torch.zeros(3), small)
-    mine.must("small differences keep their digits in float32", close(found / half_square, [1, 1, 1], 1e-2),
-              expected=f"about d^2 / 2, {brief(half_square)}")
+    mine.must(
+        "small differences keep their digits in float32",
+        close(found / half_square, [1, 1, 1], 1e-2),
+        expected=f"about d^2 / 2, {brief(half_square)}",
+    )

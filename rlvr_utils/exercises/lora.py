@@ -45,8 +45,10 @@ def check_first_gradients(mine: Attempt) -> None:
     mine.must("with A = 0 it is the other way round", not of_b.any() and bool(of_a.any()))
     whole = two_gradients(mine, g, x, A, B, 2.0)
     first, rest = two_gradients(mine, g[:1], x[:1], A, B, 2.0), two_gradients(mine, g[1:], x[1:], A, B, 2.0)
-    mine.must("the gradient of several rows is the sum of theirs",
-              all(close(w, a + b) for w, a, b in zip(whole, first, rest, strict=True)))
+    mine.must(
+        "the gradient of several rows is the sum of theirs",
+        all(close(w, a + b) for w, a, b in zip(whole, first, rest, strict=True)),
+    )
     half = two_gradients(mine, g, x, A, B, 1.0)
     mine.must("twice the scale, twice the gradients", all(close(w, 2 * h) for w, h in zip(whole, half, strict=True)))
     a, b = A.clone().requires_grad_(), B.clone().requires_grad_()
@@ -69,8 +71,11 @@ def check_merge(mine: Attempt) -> None:
     for alpha in (8, 32):
         merged = torch.as_tensor(mine.numbers(W, A, B, alpha, shape=(5, 4)))
         beside = x @ W.T + alpha / 2 * (x @ A.T) @ B.T
-        mine.must("any input gives what adapter and W give side by side, alpha / r included", close(x @ merged.T, beside),
-                  f"outputs {(x @ merged.T - beside).abs().max().item():.6g} apart at most")
+        mine.must(
+            "any input gives what adapter and W give side by side, alpha / r included",
+            close(x @ merged.T, beside),
+            f"outputs {(x @ merged.T - beside).abs().max().item():.6g} apart at most",
+        )
     change = torch.as_tensor(mine.numbers(W, A, B, 8)) - W
     padded = torch.as_tensor(mine.numbers(W, torch.cat([A, 0 * A]), torch.cat([B, 0 * B], 1), 8)) - W
     mine.must("twice the rank at the same alpha halves the weight of each direction", close(padded, change / 2))
@@ -94,8 +99,12 @@ def check_count(mine: Attempt) -> None:
     wider, narrow = mine.numbers(192, 513, 6, 2, 1, 1), mine.numbers(192, 512, 6, 2, 1, 1)
     mine.equals("three layers of a block touch the inner width: each costs one number a rank more", wider - narrow, 3)
     for arguments in ((*shape, 4, 16), (*LLAMA_8B, 16), (64, 160, 4, 4, 2, 3)):
-        mine.equals("it is the sum of rank x (in + out) over all seven layers", mine.numbers(*arguments),
-                    lora_count(*arguments), 1e-9)
+        mine.equals(
+            "it is the sum of rank x (in + out) over all seven layers",
+            mine.numbers(*arguments),
+            lora_count(*arguments),
+            1e-9,
+        )
 
 
 def adams_change(A: Tensor, g: Tensor, x: Tensor, alpha: float, lr: float) -> Tensor:
@@ -119,10 +128,15 @@ def check_first_step(mine: Attempt) -> None:
     found = mine.numbers(A, g, x, 32, 1e-3, shape=(5, 4))
     uphill = float((found * torch.outer(g, x).numpy()).sum())
     mine.must("the change lowers the loss", uphill < 0, f"the loss changes by {uphill:.6g}", "a fall")
-    mine.equals("Adam looks at signs: a gradient ten times as large changes nothing",
-                mine.numbers(A, 10 * g, x, 32, 1e-3), found, what="for the larger gradient")
-    mine.must("twice alpha is twice the learning rate",
-              close(mine.numbers(A, g, x, 64, 1e-3), mine.numbers(A, g, x, 32, 2e-3)))
+    mine.equals(
+        "Adam looks at signs: a gradient ten times as large changes nothing",
+        mine.numbers(A, 10 * g, x, 32, 1e-3),
+        found,
+        what="for the larger gradient",
+    )
+    mine.must(
+        "twice alpha is twice the learning rate", close(mine.numbers(A, g, x, 64, 1e-3), mine.numbers(A, g, x, 32, 2e-3))
+    )
     mine.equals("twice the learning rate, twice the change", mine.numbers(A, g, x, 32, 2e-3), 2 * found)
     doubled = mine.numbers(torch.cat([A, A]), g, x, 32, 1e-3)
     mine.equals("with alpha fixed, twice the rank (A's rows once more) makes the same change", doubled, found)
@@ -141,5 +155,8 @@ def check_memory(mine: Attempt) -> None:
     mine.equals("each LoRA number costs 16 bytes: itself, its gradient, two moments, in float32", with_lora - bare, 10 * 16)
     more = mine.numbers(16_000, 10) - mine.numbers(8_000, 10)
     mine.equals("the frozen model gets no gradient and no moments", more, 8_000 * 2)
-    mine.equals("in full fine-tuning each number costs 8 bytes: weight, gradient, two moments, in bfloat16",
-                mine.numbers(8_000, None), 8_000 * 8)
+    mine.equals(
+        "in full fine-tuning each number costs 8 bytes: weight, gradient, two moments, in bfloat16",
+        mine.numbers(8_000, None),
+        8_000 * 8,
+    )

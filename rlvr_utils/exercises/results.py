@@ -19,8 +19,9 @@ def check_paired_bootstrap(mine: Attempt) -> None:
     before = generator.random(80)
     mean, low, high = mine.numbers(before, before + 0.25, shape=(3,))
     mine.equals("the mean is that of after minus before", mean, 0.25)
-    mine.equals("a problem is drawn with both of its columns: where each gains the same there is no doubt",
-                (low, high), (0.25, 0.25))
+    mine.equals(
+        "a problem is drawn with both of its columns: where each gains the same there is no doubt", (low, high), (0.25, 0.25)
+    )
     after = np.clip(before + generator.normal(0.1, 0.2, 80), 0, 1)
     mean, low, high = mine.numbers(before, after)
     mine.must("the mean lies inside of the interval", low < mean < high)
@@ -61,8 +62,11 @@ def check_pass_at_k(mine: Attempt) -> None:
     mine.equals("thousands of samples are no difficulty", mine.numbers(10_000, 5_000, 1), 0.5)
 
 
-ROW = {"problem": r"Compute $2 + 3 \cdot 4$.", "ground_truth": "14",
-       "solution": r"$3 \cdot 4 = 12$. $2 + 12 = 14$. The answer is $\boxed{14}$."}
+ROW = {
+    "problem": r"Compute $2 + 3 \cdot 4$.",
+    "ground_truth": "14",
+    "solution": r"$3 \cdot 4 = 12$. $2 + 12 = 14$. The answer is $\boxed{14}$.",
+}
 #: Wrong responses to ROW: (category, text, whether it ran into the length limit).
 WRONG = (
     ("no_box", r"$3 \cdot 4 = 12$. $2 + 12 = 14$. The answer is $14$.", False),
@@ -122,5 +126,9 @@ def check_projection(mine: Attempt) -> None:
 
     best = error(mine.numbers(steps, noisy, steps, 0.1, scale))
     others = min(error(curve(gain, 0.1, steps)) for gain in np.linspace(0, 0.9, 901))
-    mine.must("with noise, no other gain has a smaller sum of squares", best <= others + 1e-6,
-              f"a sum of {best:.6g}", f"at most {others:.6g}")
+    mine.must(
+        "with noise, no other gain has a smaller sum of squares",
+        best <= others + 1e-6,
+        f"a sum of {best:.6g}",
+        f"at most {others:.6g}",
+    )

@@ -28,21 +28,30 @@ def check_batch(mine: Attempt) -> None:
 
     found = batch(16, 8, 128, 100, 3200)
     mine.equals("a step has prompts x samples responses", found["responses a step"], 128)
-    mine.must("an epoch is one pass over the problems, however many samples each gets",
-              close(batch(16, 8, 8, 100, 3200)["epochs"], 0.5) and close(batch(16, 4, 8, 100, 3200)["epochs"], 0.5),
-              expected="epochs 0.5: 1,600 of 3,200 problems")
+    mine.must(
+        "an epoch is one pass over the problems, however many samples each gets",
+        close(batch(16, 8, 8, 100, 3200)["epochs"], 0.5) and close(batch(16, 4, 8, 100, 3200)["epochs"], 0.5),
+        expected="epochs 0.5: 1,600 of 3,200 problems",
+    )
     draw = random.Random(0)
     for _ in range(20):
         prompts, samples, pieces, steps = (draw.randint(1, 32) for _ in range(4))
         micro = prompts * samples
         found = batch(prompts * pieces, samples, micro, steps, 500)
-        mine.must("micro-batches of a step add up to its responses",
-                  close(found["accumulation steps"] * micro, found["responses a step"]))
-        mine.must("all steps together sample steps x responses a step",
-                  close(found["responses in all"], steps * found["responses a step"]))
+        mine.must(
+            "micro-batches of a step add up to its responses",
+            close(found["accumulation steps"] * micro, found["responses a step"]),
+        )
+        mine.must(
+            "all steps together sample steps x responses a step",
+            close(found["responses in all"], steps * found["responses a step"]),
+        )
     for impossible in ((16, 8, 100, 10, 500), (2, 3, 4, 10, 500)):
-        mine.must("a micro-batch that does not divide the responses is refused with a ValueError", mine.refuses(*impossible),
-                  "no ValueError")
+        mine.must(
+            "a micro-batch that does not divide the responses is refused with a ValueError",
+            mine.refuses(*impossible),
+            "no ValueError",
+        )
 
 
 @exercise("04-mixed-groups", "4.2 Groups that teach something", difficulty=2, minutes=10)
@@ -102,8 +111,12 @@ def check_resume(mine: Attempt) -> None:
 
     step, kept = resumed([(3, True), (6, True)])
     mine.must("it goes on from the newest complete checkpoint", step == 6, expected="6")
-    mine.must("rows after that step are cut, rows up to it stay", kept == rows[:6], f"steps {[row['step'] for row in kept]}",
-              "steps 1 to 6")
+    mine.must(
+        "rows after that step are cut, rows up to it stay",
+        kept == rows[:6],
+        f"steps {[row['step'] for row in kept]}",
+        "steps 1 to 6",
+    )
     for checkpoints in ([(3, True), (6, False)], [(6, False), (3, True)]):
         step, kept = resumed(checkpoints)
         mine.must("a checkpoint that is half written is skipped", (step, len(kept)) == (3, 3), expected="step 3 and 3 rows")
@@ -135,11 +148,17 @@ def check_length_reward(mine: Attempt) -> None:
     mine.equals("a wrong answer earns 0, whatever its length", rewards, [0] * 3)
     rewards = paid([words(n, "5") for n in (40, 60, 100, 400)], ["5"] * 4)
     mine.must("beyond 40 words a right answer earns less than at 40", max(rewards[1:]) < rewards[0])
-    mine.must("the longer the less, or at least not more", rewards == sorted(rewards, reverse=True),
-              f"{brief(rewards)} for 40, 60, 100 and 400 words")
+    mine.must(
+        "the longer the less, or at least not more",
+        rewards == sorted(rewards, reverse=True),
+        f"{brief(rewards)} for 40, 60, 100 and 400 words",
+    )
     rewards = paid([words(5_000, "5"), words(1, "6")], ["5", "5"])
     mine.must("even the longest right answer earns more than any wrong one", rewards[0] > rewards[1])
-    mine.must("a row without a ground truth gets None, and the others their reward",
-              paid(["no box", words(1, "5")], [None, "5"]) == [None, 1], expected="[None, 1]")
+    mine.must(
+        "a row without a ground truth gets None, and the others their reward",
+        paid(["no box", words(1, "5")], [None, "5"]) == [None, 1],
+        expected="[None, 1]",
+    )
     rewards = mine([words(1, "5")], ["5"], problem=["?"], dataset=["MATH"])  # TRL passes all columns as keywords
     mine.must("further columns change nothing", list(rewards) == [1], expected="[1]")

@@ -40,13 +40,18 @@ def check_boxes(mine: Attempt, name: str, cases: dict[str, str | None]) -> None:
 BOXES = {
     "the last box counts": {r"\boxed{1} or rather \boxed{2}": "2", r"\boxed{3}, no: $\boxed{4}$!": "4"},
     "an escaped brace is a sign and closes nothing": {
-        r"\boxed{\{1, 2\}}": r"\{1, 2\}", r"\boxed{\left\{ x \right.}": r"\left\{ x \right.", r"\boxed{a\}}": r"a\}"},
+        r"\boxed{\{1, 2\}}": r"\{1, 2\}",
+        r"\boxed{\left\{ x \right.}": r"\left\{ x \right.",
+        r"\boxed{a\}}": r"a\}",
+    },
     "white space may stand before the brace": {r"$\boxed {12}$": "12", "\\boxed\n{7}": "7"},
     "without a box there is no answer": {"The answer is 12.": None, "": None, "{12}": None},
     "a last box that never closes is no answer": {r"\boxed{12} \boxed{": None, r"\boxed{\frac{1}{2}": None},
     "an empty last box is no answer": {r"\boxed{}": None, r"\boxed{12} \boxed{}": None},
-    "only white space may stand between \\boxed and its brace": {r"Use \boxed for the answer {12}.": None,
-                                                                 r"\boxed, see {7}": None},
+    "only white space may stand between \\boxed and its brace": {
+        r"Use \boxed for the answer {12}.": None,
+        r"\boxed, see {7}": None,
+    },
 }
 
 
@@ -74,7 +79,11 @@ def check_one_spelling(mine: Attempt) -> None:
         cases = {
             r"\dfrac and \tfrac become \frac": [rf"{frac}{{{a}}}{{{b}}}" for frac in (r"\frac", r"\dfrac", r"\tfrac")],
             "a digit without braces gets them": [
-                rf"\frac{a}{b}", rf"\frac{a}{{{b}}}", rf"\frac{{{a}}}{b}", rf"\dfrac{a}{b}"],
+                rf"\frac{a}{b}",
+                rf"\frac{a}{{{b}}}",
+                rf"\frac{{{a}}}{b}",
+                rf"\dfrac{a}{b}",
+            ],
             "spaces are dropped": [rf"\frac{{ {a} }} {{{b}}}", rf" \frac {a} {b} "],
         }
         for name, texts in cases.items():
@@ -102,12 +111,19 @@ def check_same_number(mine: Attempt) -> None:
     no_number = (r"\frac{1}{0}", "1/0", "x", "", "2^{10}", "__import__('os')", r"\frac{1}{")
     cases = {
         "one number in two spellings is the same": [(a, b, True) for a in half for b in half],
-        "near is not equal": [("0.33", r"\frac{1}{3}", False), ("0.3333333333333333", "1/3", False),
-                              (str(10**20 + 1), str(10**20), False)],
-        "the sign counts, wherever it stands": [(r"-\frac{1}{2}", "-0.5", True), (r"\frac{-1}{2}", "-1/2", True),
-                                                ("-3", "3", False)],
+        "near is not equal": [
+            ("0.33", r"\frac{1}{3}", False),
+            ("0.3333333333333333", "1/3", False),
+            (str(10**20 + 1), str(10**20), False),
+        ],
+        "the sign counts, wherever it stands": [
+            (r"-\frac{1}{2}", "-0.5", True),
+            (r"\frac{-1}{2}", "-1/2", True),
+            ("-3", "3", False),
+        ],
         "what is no number equals nothing and raises nothing": [
-            (text, other, False) for text in no_number for other in (text, "1")],
+            (text, other, False) for text in no_number for other in (text, "1")
+        ],
         # Fraction reads 1e5, and it would write out 1e9000000 for ten seconds: the pattern has to come first.
         "a power of ten is none of the forms asked for": [("1e5", "1e5", False)],
     }
@@ -118,8 +134,11 @@ def check_same_number(mine: Attempt) -> None:
     for _ in range(100):
         a, b, c, d = draw.randint(-9, 9), draw.randint(1, 9), draw.randint(-9, 9), draw.randint(1, 9)
         same = Fraction(a, b) == Fraction(c, d)
-        mine.must("two fractions are equal when they are equal as fractions",
-                  bool(mine(rf"\frac{{{a}}}{{{b}}}", f"{c}/{d}")) == same, expected=str(same))
+        mine.must(
+            "two fractions are equal when they are equal as fractions",
+            bool(mine(rf"\frac{{{a}}}{{{b}}}", f"{c}/{d}")) == same,
+            expected=str(same),
+        )
 
 
 def any_candidate(response: str, truth: str) -> bool:
@@ -156,8 +175,11 @@ def check_wilson(mine: Attempt) -> None:
     for k, n in cases:
         for p in mine.numbers(k, n):
             gap, error = (k / n - p) ** 2, 1.96**2 * p * (1 - p) / n
-            mine.must("each end p is z standard errors *of p* away", close(gap, error, 1e-6),
-                      f"at p = {p:.6g}: (seen - p)^2 = {gap:.6g}, z^2 p (1 - p) / n = {error:.6g}")
+            mine.must(
+                "each end p is z standard errors *of p* away",
+                close(gap, error, 1e-6),
+                f"at p = {p:.6g}: (seen - p)^2 = {gap:.6g}, z^2 p (1 - p) / n = {error:.6g}",
+            )
     mine.equals("it agrees with the course's interval", mine.numbers(7, 30), wilson_interval(7, 30), 1e-3)
     width, wider = (float(mine.numbers(7, 30, z) @ (-1, 1)) for z in (1.96, 2.576))
     mine.must("a larger z widens it", wider > 1.2 * width, f"widths {width:.4g} for z = 1.96 and {wider:.4g} for z = 2.576")

@@ -31,9 +31,7 @@ def nan_std(values: Tensor, dim: int) -> Tensor:
     return variance.where(count > 1, torch.full_like(variance, float("nan"))).sqrt()
 
 
-def group_advantages(
-    rewards: Tensor | Sequence[float | None], group_size: int, scale: str | bool = "group"
-) -> Tensor:
+def group_advantages(rewards: Tensor | Sequence[float | None], group_size: int, scale: str | bool = "group") -> Tensor:
     """How much better than its group each response was: ``(r - mean(group)) / (std + 1e-4)``, shape ``(N,)``.
 
     Args:

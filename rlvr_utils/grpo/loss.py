@@ -13,19 +13,36 @@ TOKEN_COUNT_LOSSES = ("dapo", "cispo", "vespo")
 
 
 def grpo_loss(
-    per_token_logps: Tensor, advantages: Tensor, completion_mask: Tensor, *,
-    old_per_token_logps: Tensor | None = None, ref_per_token_logps: Tensor | None = None,
-    loss_type: str = "dapo", beta: float = 0.0, epsilon: float = 0.2, epsilon_high: float | None = None,
-    importance_sampling_level: str = "token", max_completion_length: int | None = None,
-    bias_correct_kl: bool = True, delta: float | None = None,
-    sapo_temperature_pos: float = 1.0, sapo_temperature_neg: float = 1.05,
-    vespo_k_pos: float = 2.0, vespo_lambda_pos: float = 3.0,
-    vespo_k_neg: float = 3.0, vespo_lambda_neg: float = 2.0,
-    off_policy_mask_threshold: float | None = None, sampling_per_token_logps: Tensor | None = None,
-    importance_sampling_ratio: Tensor | None = None, entropies: Tensor | None = None,
-    top_entropy_quantile: float = 1.0, entropy_coef: float = 0.0,
-    num_items_in_batch: Tensor | float | None = None, gradient_accumulation_steps: int = 1,
-    steps_per_generation: int | None = None, num_processes: int = 1,
+    per_token_logps: Tensor,
+    advantages: Tensor,
+    completion_mask: Tensor,
+    *,
+    old_per_token_logps: Tensor | None = None,
+    ref_per_token_logps: Tensor | None = None,
+    loss_type: str = "dapo",
+    beta: float = 0.0,
+    epsilon: float = 0.2,
+    epsilon_high: float | None = None,
+    importance_sampling_level: str = "token",
+    max_completion_length: int | None = None,
+    bias_correct_kl: bool = True,
+    delta: float | None = None,
+    sapo_temperature_pos: float = 1.0,
+    sapo_temperature_neg: float = 1.05,
+    vespo_k_pos: float = 2.0,
+    vespo_lambda_pos: float = 3.0,
+    vespo_k_neg: float = 3.0,
+    vespo_lambda_neg: float = 2.0,
+    off_policy_mask_threshold: float | None = None,
+    sampling_per_token_logps: Tensor | None = None,
+    importance_sampling_ratio: Tensor | None = None,
+    entropies: Tensor | None = None,
+    top_entropy_quantile: float = 1.0,
+    entropy_coef: float = 0.0,
+    num_items_in_batch: Tensor | float | None = None,
+    gradient_accumulation_steps: int = 1,
+    steps_per_generation: int | None = None,
+    num_processes: int = 1,
 ) -> Tensor:
     """The loss of one micro-batch: a scalar with the value and the gradient of ``GRPOTrainer._compute_loss``.
 
@@ -49,8 +66,10 @@ def grpo_loss(
         ValueError: shapes that do not fit, NaN or infinities at counted tokens, settings that lack what they
             need.
     """
-    needs = {"ref_per_token_logps": (beta != 0, ref_per_token_logps),
-             "entropies": (top_entropy_quantile < 1 or entropy_coef != 0, entropies)}
+    needs = {
+        "ref_per_token_logps": (beta != 0, ref_per_token_logps),
+        "entropies": (top_entropy_quantile < 1 or entropy_coef != 0, entropies),
+    }
     check_loss_settings(loss_type, max_completion_length, num_items_in_batch, gradient_accumulation_steps, needs)
     mask = checked_mask(completion_mask, per_token_logps)
     advantages = checked_advantages(advantages, mask)
@@ -58,8 +77,14 @@ def grpo_loss(
     old = counted("old_per_token_logps", _or(old_per_token_logps, logps.detach()), mask)
     ratio = importance_ratio(logps, old, mask, importance_sampling_level)
     if loss_type == "vespo":  # its sequence weight already contains the sampling engine's
-        weight = vespo_weight((logps - old).detach(), advantages, mask, (vespo_k_pos, vespo_lambda_pos),
-                              (vespo_k_neg, vespo_lambda_neg), importance_sampling_ratio)
+        weight = vespo_weight(
+            (logps - old).detach(),
+            advantages,
+            mask,
+            (vespo_k_pos, vespo_lambda_pos),
+            (vespo_k_neg, vespo_lambda_neg),
+            importance_sampling_ratio,
+        )
         loss, importance_sampling_ratio = -weight * advantages * logps, None
     elif loss_type == "cispo":
         loss = cispo_term(ratio, advantages, logps, _or(epsilon_high, epsilon))
@@ -80,9 +105,14 @@ def grpo_loss(
         kl = kl_k3(logps, counted("ref_per_token_logps", ref_per_token_logps, mask))
         loss = loss + beta * (kl * ratio if bias_correct_kl else kl)
     loss = aggregate(
-        loss, mask, loss_type, max_completion_length=max_completion_length,
-        num_items_in_batch=num_items_in_batch, gradient_accumulation_steps=gradient_accumulation_steps,
-        steps_per_generation=steps_per_generation, num_processes=num_processes,
+        loss,
+        mask,
+        loss_type,
+        max_completion_length=max_completion_length,
+        num_items_in_batch=num_items_in_batch,
+        gradient_accumulation_steps=gradient_accumulation_steps,
+        steps_per_generation=steps_per_generation,
+        num_processes=num_processes,
     )
     if entropy_coef != 0:
         entropies = counted("entropies", entropies, mask)
@@ -97,9 +127,15 @@ def _or(given, otherwise):
 
 
 def aggregate(
-    per_token_loss: Tensor, mask: Tensor, loss_type: str, *, max_completion_length: int | None = None,
-    num_items_in_batch: Tensor | float | None = None, gradient_accumulation_steps: int = 1,
-    steps_per_generation: int | None = None, num_processes: int = 1,
+    per_token_loss: Tensor,
+    mask: Tensor,
+    loss_type: str,
+    *,
+    max_completion_length: int | None = None,
+    num_items_in_batch: Tensor | float | None = None,
+    gradient_accumulation_steps: int = 1,
+    steps_per_generation: int | None = None,
+    num_processes: int = 1,
 ) -> Tensor:
     """One number from per-token losses ``(B, T)`` (or ``(B, 1)``) and mask ``(B, T)``. No counted token
     gives 0.
@@ -178,8 +214,7 @@ def high_entropy_mask(entropies: Tensor, mask: Tensor, top_entropy_quantile: flo
 
 
 def off_policy_mask(
-    advantages: Tensor, per_token_logps: Tensor, sampling_per_token_logps: Tensor, mask: Tensor,
-    threshold: float,
+    advantages: Tensor, per_token_logps: Tensor, sampling_per_token_logps: Tensor, mask: Tensor, threshold: float
 ) -> Tensor:
     """0 for responses to drop: advantage below 0, mean log(p_sampling / p_now) above ``threshold`` nats.
 
@@ -204,8 +239,11 @@ def off_policy_mask(
 
 
 def check_loss_settings(
-    loss_type: str, max_completion_length: int | None, num_items_in_batch: Tensor | float | None,
-    gradient_accumulation_steps: int, needs: dict[str, tuple[bool, Tensor | None]],
+    loss_type: str,
+    max_completion_length: int | None,
+    num_items_in_batch: Tensor | float | None,
+    gradient_accumulation_steps: int,
+    needs: dict[str, tuple[bool, Tensor | None]],
 ) -> None:
     """Raise ValueError for settings that do not go together; ``needs`` maps a name to (is it needed, tensor)."""
     if loss_type not in LOSS_TYPES:

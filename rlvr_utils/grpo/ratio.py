@@ -72,8 +72,12 @@ def sapo_term(ratio: Tensor, advantages: Tensor, temperature_pos: float, tempera
 
 @torch.no_grad()
 def vespo_weight(
-    log_ratio: Tensor, advantages: Tensor, mask: Tensor, positive: tuple[float, float] = (2.0, 3.0),
-    negative: tuple[float, float] = (3.0, 2.0), importance_sampling_ratio: Tensor | None = None,
+    log_ratio: Tensor,
+    advantages: Tensor,
+    mask: Tensor,
+    positive: tuple[float, float] = (2.0, 3.0),
+    negative: tuple[float, float] = (3.0, 2.0),
+    importance_sampling_ratio: Tensor | None = None,
 ) -> Tensor:
     """``phi(w) = exp(lambda) w**k exp(-lambda w)``, w the ratio of whole-sequence probabilities; no gradient.
 

@@ -13,36 +13,66 @@ import torch
 from trl import GRPOTrainer
 
 CONFIG_DEFAULTS = dict(
-    use_bias_correction_kl=True, delta=None, steps_per_generation=1, sapo_temperature_pos=1.0,
-    sapo_temperature_neg=1.05, vespo_k_pos=2.0, vespo_lambda_pos=3.0, vespo_k_neg=3.0, vespo_lambda_neg=2.0,
+    use_bias_correction_kl=True,
+    delta=None,
+    steps_per_generation=1,
+    sapo_temperature_pos=1.0,
+    sapo_temperature_neg=1.05,
+    vespo_k_pos=2.0,
+    vespo_lambda_pos=3.0,
+    vespo_k_neg=3.0,
+    vespo_lambda_neg=2.0,
 )
 TRAINER_DEFAULTS = dict(
-    loss_type="dapo", beta=0.0, epsilon_low=0.2, epsilon_high=0.2, importance_sampling_level="token",
-    max_completion_length=None, top_entropy_quantile=1.0, off_policy_mask_threshold=None, entropy_coef=0.0,
-    current_gradient_accumulation_steps=1, use_vllm=False, num_processes=1,
+    loss_type="dapo",
+    beta=0.0,
+    epsilon_low=0.2,
+    epsilon_high=0.2,
+    importance_sampling_level="token",
+    max_completion_length=None,
+    top_entropy_quantile=1.0,
+    off_policy_mask_threshold=None,
+    entropy_coef=0.0,
+    current_gradient_accumulation_steps=1,
+    use_vllm=False,
+    num_processes=1,
 )
 
 
 def _trainer_stub(settings: dict, logps: torch.Tensor, entropies: torch.Tensor) -> SimpleNamespace:
     """What ``_compute_loss`` reads from its trainer."""
     accelerator = SimpleNamespace(
-        num_processes=settings.pop("num_processes"), gather=lambda x: x, reduce=lambda x, reduction: x,
-        pad_across_processes=lambda x, dim, pad_index: x, sync_gradients=True,
+        num_processes=settings.pop("num_processes"),
+        gather=lambda x: x,
+        reduce=lambda x, reduction: x,
+        pad_across_processes=lambda x, dim, pad_index: x,
+        sync_gradients=True,
     )
     stub = SimpleNamespace(
-        **settings, accelerator=accelerator, model=SimpleNamespace(training=True), aux_loss_enabled=False,
-        vllm_importance_sampling_correction=settings["use_vllm"], use_adaptive_entropy=False,
-        _entropy_bonus_enabled=settings["entropy_coef"] != 0, _metrics=defaultdict(lambda: defaultdict(list)),
+        **settings,
+        accelerator=accelerator,
+        model=SimpleNamespace(training=True),
+        aux_loss_enabled=False,
+        vllm_importance_sampling_correction=settings["use_vllm"],
+        use_adaptive_entropy=False,
+        _entropy_bonus_enabled=settings["entropy_coef"] != 0,
+        _metrics=defaultdict(lambda: defaultdict(list)),
         _get_per_token_logps_and_entropies=lambda *args, **kwargs: (logps, entropies, None),
-        get_gamma_weights=GRPOTrainer.get_gamma_weights, get_off_policy_mask=GRPOTrainer.get_off_policy_mask,
+        get_gamma_weights=GRPOTrainer.get_gamma_weights,
+        get_off_policy_mask=GRPOTrainer.get_off_policy_mask,
     )
     stub.get_high_entropy_mask = lambda *args: GRPOTrainer.get_high_entropy_mask(stub, *args)
     return stub
 
 
 def trl_loss(
-    logps: torch.Tensor, advantages: torch.Tensor, mask: torch.Tensor, *,
-    entropies: torch.Tensor | None = None, inputs: dict | None = None, **settings,
+    logps: torch.Tensor,
+    advantages: torch.Tensor,
+    mask: torch.Tensor,
+    *,
+    entropies: torch.Tensor | None = None,
+    inputs: dict | None = None,
+    **settings,
 ) -> tuple[torch.Tensor, dict[str, float]]:
     """TRL's loss and the metrics it logged.
 
@@ -60,8 +90,13 @@ def trl_loss(
     stub.args = SimpleNamespace(**config)
     ids = torch.zeros(mask.shape, dtype=torch.long)
     batch = {
-        "prompt_ids": ids[:, :1], "prompt_mask": torch.ones_like(ids[:, :1]), "completion_ids": ids,
-        "completion_mask": mask, "advantages": advantages, "num_items_in_batch": mask.sum(), **(inputs or {}),
+        "prompt_ids": ids[:, :1],
+        "prompt_mask": torch.ones_like(ids[:, :1]),
+        "completion_ids": ids,
+        "completion_mask": mask,
+        "advantages": advantages,
+        "num_items_in_batch": mask.sum(),
+        **(inputs or {}),
     }
     loss = GRPOTrainer._compute_loss(stub, None, batch)
     return loss, {name: values[0] for name, values in stub._metrics["train"].items()}

@@ -67,8 +67,9 @@ class Check:
         return f"{'ok' if self.ok else '!!':<4}{self.name:<10}{self.sentence}"
 
 
-def checkup(profile: str | Profile = "mini", *, folder: str | Path | None = None, extend: bool = False,
-            **overrides: object) -> list[Check]:
+def checkup(
+    profile: str | Profile = "mini", *, folder: str | Path | None = None, extend: bool = False, **overrides: object
+) -> list[Check]:
     """Everything that can be known about a run before its model is loaded, one sentence each.
 
     Args:
@@ -76,8 +77,10 @@ def checkup(profile: str | Profile = "mini", *, folder: str | Path | None = None
             profile's own may hold is not compared.
     """
     p = get_profile(profile, **overrides)
-    where = {"disk": functools.partial(check_disk, folder=folder),
-             "folder": functools.partial(check_folder, folder=folder, extend=extend)}
+    where = {
+        "disk": functools.partial(check_disk, folder=folder),
+        "folder": functools.partial(check_folder, folder=folder, extend=extend),
+    }
     return [attempt(name, check, p) for name, check in (CHECKS | where).items()]
 
 
@@ -89,8 +92,11 @@ def attempt(name: str, check: Callable[[Profile], str], p: Profile) -> Check:
         return Check(name, False, str(error))
     except Exception as error:  # models and data of strangers: whatever a check meets, the training would meet it too
         reason = (str(error).strip().splitlines() or ["no reason given"])[0]
-        return Check(name, False, f"This cannot be checked, and would probably stop the training too: {reason[:300]} "
-                     f"({type(error).__name__}).")
+        return Check(
+            name,
+            False,
+            f"This cannot be checked, and would probably stop the training too: {reason[:300]} ({type(error).__name__}).",
+        )
 
 
 def preflight(profile: str | Profile = "mini", **overrides: object) -> list[str]:
@@ -114,10 +120,14 @@ def check_versions(p: Profile) -> str:
         if found is None and need.name != "vllm":
             raise ValueError(f"{need.name} is not installed: run `make venv`, or `pip install '{need}'`.")
         if found is not None and not need.specifier.contains(found, prereleases=True):
-            raise ValueError(f"{need.name} {found} is outside of {need.specifier}, which this code needs: "
-                             f"`pip install '{need}'`.")
-    other = [f"{name} {installed(name)} (tested: {tested})" for name, tested in locked().items()
-             if name in PACKAGES and installed(name).split("+")[0] != tested]
+            raise ValueError(
+                f"{need.name} {found} is outside of {need.specifier}, which this code needs: `pip install '{need}'`."
+            )
+    other = [
+        f"{name} {installed(name)} (tested: {tested})"
+        for name, tested in locked().items()
+        if name in PACKAGES and installed(name).split("+")[0] != tested
+    ]
     said = "the tested ones" if not other else "usable; not the tested ones: " + ", ".join(other)
     return f"Python {platform.python_version()} and all packages are {said}."
 
@@ -155,18 +165,24 @@ def check_machine(p: Profile) -> str:
     """The run fits the memory that is free now: of the GPU, or without one of the machine."""
     if torch.cuda.is_available():
         if p.dtype == "bfloat16" and not torch.cuda.is_bf16_supported(including_emulation=False):
-            raise ValueError(f"{torch.cuda.get_device_name()} has no bfloat16. Take a GPU of the Ampere generation or newer "
-                             "(A100, A40, L40S, ...), or set dtype=float32 where the model fits twice as large.")
+            raise ValueError(
+                f"{torch.cuda.get_device_name()} has no bfloat16. Take a GPU of the Ampere generation or newer "
+                "(A100, A40, L40S, ...), or set dtype=float32 where the model fits twice as large."
+            )
         free, total = torch.cuda.mem_get_info()
         return check_free_memory(p, f"{torch.cuda.get_device_name()} ({total / GIB:.0f} GiB)", free, gpu=True)
     if shutil.which("nvidia-smi") and p.dtype == "bfloat16" and parameter_count(shape(p)) > SMALL:
-        raise ValueError(f"There is an NVIDIA driver, and PyTorch {torch.__version__} (made for CUDA {torch.version.cuda}) "
-                         "sees no GPU: the driver is older than that (`nvidia-smi` names the newest CUDA it knows). Take a "
-                         "machine with a newer driver, or a PyTorch made for an older CUDA.")
+        raise ValueError(
+            f"There is an NVIDIA driver, and PyTorch {torch.__version__} (made for CUDA {torch.version.cuda}) "
+            "sees no GPU: the driver is older than that (`nvidia-smi` names the newest CUDA it knows). Take a "
+            "machine with a newer driver, or a PyTorch made for an older CUDA."
+        )
     if p.dtype == "bfloat16" and parameter_count(shape(p)) > SMALL:
         needed = estimate(p, shape(p), gpu=80 * GIB).peak / GIB
-        raise ValueError(f"Profile {p.profile} needs an NVIDIA GPU with about {needed:.0f} GiB free and PyTorch sees none; "
-                         "profile mini runs on any laptop.")
+        raise ValueError(
+            f"Profile {p.profile} needs an NVIDIA GPU with about {needed:.0f} GiB free and PyTorch sees none; "
+            "profile mini runs on any laptop."
+        )
     return check_free_memory(p, f"{os.cpu_count()} CPU cores", psutil.virtual_memory().available, gpu=False)
 
 
@@ -176,14 +192,22 @@ def check_free_memory(p: Profile, machine: str, free: float, gpu: bool) -> str:
     if p.use_vllm == "auto" and installed("vllm") is None:
         p = replace(p, use_vllm="never")  # then the model itself samples
     needed = estimate(p, shape(p), gpu=free if gpu else None, prompt_tokens=prompt)
-    sentence = (f"{machine}: {free / GIB:.1f} GiB are free, and the run needs up to {needed.peak / GIB:.1f} GiB "
-                f"during {needed.peak_phase}.")
+    sentence = (
+        f"{machine}: {free / GIB:.1f} GiB are free, and the run needs up to {needed.peak / GIB:.1f} GiB "
+        f"during {needed.peak_phase}."
+    )
     if needed.peak <= free:
         return sentence
     fitting = plan(p, free, shape(p), prompt_tokens=prompt)
     changes = " ".join(f"{name}={value}" for name, value in fitting.changes.items())
-    raise ValueError(sentence + (f" It fits with {changes}; or end what else takes memory." if fitting.fits else
-                                 " No setting makes it fit: take a smaller model or a larger machine."))
+    raise ValueError(
+        sentence
+        + (
+            f" It fits with {changes}; or end what else takes memory."
+            if fitting.fits
+            else " No setting makes it fit: take a smaller model or a larger machine."
+        )
+    )
 
 
 def check_disk(p: Profile, folder: str | Path | None = None) -> str:
@@ -200,8 +224,10 @@ def check_disk(p: Profile, folder: str | Path | None = None) -> str:
         free = shutil.disk_usage(place).free / GIB
         if free < needed:
             where = f"under {run}" if place == run else "where the hub's cache lies (HF_HOME)"
-            raise ValueError(f"{free:.1f} GiB are free {where}, and profile {p.profile} needs {needed:.1f}: make room, or "
-                             "move it to a larger disk.")
+            raise ValueError(
+                f"{free:.1f} GiB are free {where}, and profile {p.profile} needs {needed:.1f}: make room, or "
+                "move it to a larger disk."
+            )
     return f"Room enough for checkpoints ({checkpoints:.1f} GiB) and downloads ({download:.1f} GiB)."
 
 
@@ -233,9 +259,11 @@ def check_problems(p: Profile) -> str:
     lengths = prompt_lengths(p)
     counts = ", ".join(f"{len(tokens)} {name}" for name, tokens in lengths.items())
     longest = max(map(max, lengths.values()))
-    return (f"{counts} problems, each with its ground truth; {overlap_sentence(overlap(*all_rows(p)))}; "
-            f"the longest prompt has {longest} of {p.max_prompt_length} tokens."
-            f"{solutions_sentence(p)}{unreadable_sentence(p)}")
+    return (
+        f"{counts} problems, each with its ground truth; {overlap_sentence(overlap(*all_rows(p)))}; "
+        f"the longest prompt has {longest} of {p.max_prompt_length} tokens."
+        f"{solutions_sentence(p)}{unreadable_sentence(p)}"
+    )
 
 
 def unreadable_sentence(p: Profile) -> str:
@@ -245,8 +273,10 @@ def unreadable_sentence(p: Profile) -> str:
     if not (found := unreadable_ground_truths(rows)):
         return ""
     name, truth, reason = found[0]
-    return (f" The verifier cannot read {len(found)} of {len(rows)} ground truths. Only the identical text is rewarded "
-            f"there. The first is {name}: {truth[:60]!r} ({reason}). List them with problems.unreadable_ground_truths.")
+    return (
+        f" The verifier cannot read {len(found)} of {len(rows)} ground truths. Only the identical text is rewarded "
+        f"there. The first is {name}: {truth[:60]!r} ({reason}). List them with problems.unreadable_ground_truths."
+    )
 
 
 def prompt_lengths(p: Profile) -> dict[str, list[int]]:
@@ -312,8 +342,10 @@ def check_model(p: Profile) -> str:
     check_vocabulary(load_tokenizer(p), model, p.model)
     longest = p.max_prompt_length + p.max_completion_length
     if (getattr(config, "max_position_embeddings", None) or longest) < longest:
-        raise ValueError(f"{p.model} reads {config.max_position_embeddings} tokens; max_prompt_length + "
-                         f"max_completion_length = {longest} is more. Lower one of them.")
+        raise ValueError(
+            f"{p.model} reads {config.max_position_embeddings} tokens; max_prompt_length + "
+            f"max_completion_length = {longest} is more. Lower one of them."
+        )
     return f"{p.model} is {where} and holds prompt and response."
 
 
@@ -352,8 +384,10 @@ def hub_access(model: str, endpoint: str | None = None) -> str:
         ValueError: gated, unknown, or not to be asked; the sentence says what to click or to set.
     """
     if model.count("/") != 1 or model.startswith((".", "/")):
-        raise ValueError(f"There is no folder {model!r}: give the path of a local folder with the model's files, or the "
-                         "model's name on the hub, as in 'owner/name'.")
+        raise ValueError(
+            f"There is no folder {model!r}: give the path of a local folder with the model's files, or the "
+            "model's name on the hub, as in 'owner/name'."
+        )
     url = f"{endpoint or constants.ENDPOINT}/api/models/{model}/auth-check"
     page = f"https://huggingface.co/{model}"
     try:
@@ -361,26 +395,36 @@ def hub_access(model: str, endpoint: str | None = None) -> str:
     except GatedRepoError as error:
         raise ValueError(gated(model, page, bool(get_token()))) from error
     except RepositoryNotFoundError as error:
-        raise ValueError(f"The hub has no model {model!r}, or does not show it to you. Check the name on {page}; if it is "
-                         "private, set HF_TOKEN.") from error
+        raise ValueError(
+            f"The hub has no model {model!r}, or does not show it to you. Check the name on {page}; if it is "
+            "private, set HF_TOKEN."
+        ) from error
     except HfHubHTTPError as error:
-        raise ValueError(f"The hub refused the question for {model} ({error.response.status_code}). If HF_TOKEN is set, "
-                         "make a new one on https://huggingface.co/settings/tokens; or try again later.") from error
+        raise ValueError(
+            f"The hub refused the question for {model} ({error.response.status_code}). If HF_TOKEN is set, "
+            "make a new one on https://huggingface.co/settings/tokens; or try again later."
+        ) from error
     except Exception as error:  # refused, no name server, a proxy, offline mode: all of them mean no hub
         if constants.HF_HUB_OFFLINE:
-            raise ValueError(f"HF_HUB_OFFLINE is set, and {model} is not on this disk: unset it, and it is downloaded."
-                             ) from error
-        raise ValueError(f"The hub cannot be reached from here ({type(error).__name__}), and {model} is not on this disk. "
-                         "Check the network, or give the path of a local folder with the model's files.") from error
+            raise ValueError(
+                f"HF_HUB_OFFLINE is set, and {model} is not on this disk: unset it, and it is downloaded."
+            ) from error
+        raise ValueError(
+            f"The hub cannot be reached from here ({type(error).__name__}), and {model} is not on this disk. "
+            "Check the network, or give the path of a local folder with the model's files."
+        ) from error
     return "open to this account on the hub"
 
 
 def gated(model: str, page: str, has_token: bool) -> str:
     """What to click for a gated model."""
-    steps = (f"is gated, and the account of your token has no access yet: log in, open {page}, accept the licence and wait "
-             "for the approval" if has_token else
-             f"is gated, and no token is set: log in, open {page}, click 'Agree and access repository', make a token with "
-             "read access on https://huggingface.co/settings/tokens and set HF_TOKEN to it")
+    steps = (
+        f"is gated, and the account of your token has no access yet: log in, open {page}, accept the licence and wait "
+        "for the approval"
+        if has_token
+        else f"is gated, and no token is set: log in, open {page}, click 'Agree and access repository', make a token with "
+        "read access on https://huggingface.co/settings/tokens and set HF_TOKEN to it"
+    )
     ungated = "; or set model='NousResearch/Meta-Llama-3.1-8B', an ungated copy" if "Llama-3.1-8B" in model else ""
     return f"{model} {steps}{ungated}."
 
@@ -394,15 +438,21 @@ def check_vllm(p: Profile) -> str:
         return f"vLLM {installed('vllm')} samples, in its share of this GPU."
     needed = p.max_prompt_length + p.max_completion_length
     if not answers(f"{p.vllm_server.rstrip('/')}/health"):
-        raise ValueError(f"No vLLM server answers on {p.vllm_server}: start one on another GPU with `trl vllm-serve --model "
-                         f"{p.model} --dtype {p.dtype} --max_model_len {needed} --host 127.0.0.1`, or set vllm_server=None.")
+        raise ValueError(
+            f"No vLLM server answers on {p.vllm_server}: start one on another GPU with `trl vllm-serve --model "
+            f"{p.model} --dtype {p.dtype} --max_model_len {needed} --host 127.0.0.1`, or set vllm_server=None."
+        )
     name, length = served(p.vllm_server)
     if length is not None and length < needed:
-        raise ValueError(f"The vLLM server on {p.vllm_server} reads {length} tokens, and max_prompt_length + "
-                         f"max_completion_length = {needed}. Start it again with --max_model_len {needed}.")
+        raise ValueError(
+            f"The vLLM server on {p.vllm_server} reads {length} tokens, and max_prompt_length + "
+            f"max_completion_length = {needed}. Start it again with --max_model_len {needed}."
+        )
     if name not in (None, p.model, resolve_model(p.model)):
-        raise ValueError(f"The vLLM server on {p.vllm_server} serves {name}, and this run trains {p.model}. Start it again "
-                         f"with --model {p.model}.")
+        raise ValueError(
+            f"The vLLM server on {p.vllm_server} serves {name}, and this run trains {p.model}. Start it again "
+            f"with --model {p.model}."
+        )
     return f"the vLLM server on {p.vllm_server} answers, with {p.model if name is None else name}."
 
 
@@ -422,11 +472,16 @@ def check_wandb(p: Profile) -> str:
     """How the run will be recorded; a key is sent to W&B's server only, and never printed."""
     mode = wandb_mode(p)
     if mode != "online":
-        return f"{mode}: " + ("the run is recorded in its folder only." if mode == "disabled" else
-                              "the run is recorded on this disk, and `wandb sync` sends it whenever you like.")
+        return f"{mode}: " + (
+            "the run is recorded in its folder only."
+            if mode == "disabled"
+            else "the run is recorded on this disk, and `wandb sync` sends it whenever you like."
+        )
     if api_key(server()) is None:
-        raise ValueError("wandb_mode is online and there is no key: copy yours from https://wandb.ai/authorize into "
-                         "WANDB_API_KEY, or set wandb_mode='offline'.")
+        raise ValueError(
+            "wandb_mode is online and there is no key: copy yours from https://wandb.ai/authorize into "
+            "WANDB_API_KEY, or set wandb_mode='offline'."
+        )
     if reason := obstacle():
         return f"online with a key, but {reason}: the run would be recorded offline, to be sent later."
     return f"online with a key, and {server()} answers."
@@ -442,5 +497,13 @@ def answers(url: str) -> bool:
 
 
 CHECKS: dict[str, Callable[[Profile], str]] = {
-    "versions": check_versions, "model": check_model, "layers": check_layers, "problems": check_problems,
-    "reward": check_reward, "machine": check_machine, "disk": check_disk, "sampling": check_vllm, "W&B": check_wandb}
+    "versions": check_versions,
+    "model": check_model,
+    "layers": check_layers,
+    "problems": check_problems,
+    "reward": check_reward,
+    "machine": check_machine,
+    "disk": check_disk,
+    "sampling": check_vllm,
+    "W&B": check_wandb,
+}

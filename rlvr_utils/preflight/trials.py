@@ -67,20 +67,36 @@ class Trainability:
 
     def __str__(self) -> str:
         once, best, signal = self.pass_at(1), self.pass_at(self.k), self.signal
-        seen = (f"On {len(self.right)} training problems the base model is right in {percent(once)} of its responses "
-                f"(pass@1) and at least once in {self.k} on {percent(best)} of the problems (pass@{self.k}).")
+        seen = (
+            f"On {len(self.right)} training problems the base model is right in {percent(once)} of its responses "
+            f"(pass@1) and at least once in {self.k} on {percent(best)} of the problems (pass@{self.k})."
+        )
         if self.trainable:
             groups = signal.mean * self.prompts_per_step
-            return (f"{seen} {self.mixed} groups are mixed, so {percent(signal)} of all groups carry a learning signal, "
-                    f"about {groups:.1f} of the {self.prompts_per_step} in a step.")
-        advice = ("the problems are solved already: take harder ones" if once.mean > 0.5 else
-                  "take easier problems, exemplars in the prompt (shots), longer responses, or a model further on")
-        return (f"{seen} No group is mixed (at most {signal.high:.0%} of all groups could be): no signal, so do not rent "
-                f"the hour; {advice}.")
+            return (
+                f"{seen} {self.mixed} groups are mixed, so {percent(signal)} of all groups carry a learning signal, "
+                f"about {groups:.1f} of the {self.prompts_per_step} in a step."
+            )
+        advice = (
+            "the problems are solved already: take harder ones"
+            if once.mean > 0.5
+            else "take easier problems, exemplars in the prompt (shots), longer responses, or a model further on"
+        )
+        return (
+            f"{seen} No group is mixed (at most {signal.high:.0%} of all groups could be): no signal, so do not rent "
+            f"the hour; {advice}."
+        )
 
 
-def trainability(profile: str | Profile = "mini", n_problems: int = 32, k: int | None = None, *, model=None,
-                 tokenizer=None, **overrides: object) -> Trainability:
+def trainability(
+    profile: str | Profile = "mini",
+    n_problems: int = 32,
+    k: int | None = None,
+    *,
+    model=None,
+    tokenizer=None,
+    **overrides: object,
+) -> Trainability:
     """Sample the base model ``k`` times on ``n_problems`` training problems, drawn and answered by the profile's seed.
 
     Args:
@@ -98,8 +114,10 @@ def trainability(profile: str | Profile = "mini", n_problems: int = 32, k: int |
     rows = random.Random(p.seed).sample(rows, min(n_problems, len(rows)))
     prompts = prompts_for(rows, tokenizer, p)
     groups = sample_responses(model, tokenizer, prompts, Sampling.of(p, n_samples=k, seed=p.seed))
-    right = [sum(judge_response(row, response.text).correct for response in group)
-             for row, group in zip(rows, groups, strict=True)]
+    right = [
+        sum(judge_response(row, response.text).correct for response in group)
+        for row, group in zip(rows, groups, strict=True)
+    ]
     return Trainability(right, k, p.prompts_per_step)
 
 
@@ -159,13 +177,20 @@ class Timing:
         p = self.profile
         price = "" if self.dollars is None else f", ${self.dollars:.2f} at ${self.dollars_per_hour:.2f} an hour"
         peak = "" if self.peak is None else f" The GPU held {self.peak / GIB:.1f} GiB at most."
-        samplers = "" if self.samplers is None else (
-            f" vLLM's log-probabilities differ from the trained model's by {self.samplers[0]:.3f} nats per token (0.04 is "
-            f"usual in bfloat16), and the mean importance ratio is {self.samplers[1]:.2f} (it should be 1).")
-        return (f"{len(self.steps)} steps took {', '.join(f'{s:.1f}' for s in self.steps)} s, so {p.max_steps} steps take "
-                f"about {spell(self.training_hours)} and {count_evaluation_responses(p):,} evaluation responses "
-                f"{spell(self.evaluation_hours)}: {spell(self.hours)} in all{price}. That holds for responses of "
-                f"{self.mean_tokens:.0f} tokens; if they grow in training, so does the time.{peak}{samplers}")
+        samplers = (
+            ""
+            if self.samplers is None
+            else (
+                f" vLLM's log-probabilities differ from the trained model's by {self.samplers[0]:.3f} nats per token (0.04 "
+                f"is usual in bfloat16), and the mean importance ratio is {self.samplers[1]:.2f} (it should be 1)."
+            )
+        )
+        return (
+            f"{len(self.steps)} steps took {', '.join(f'{s:.1f}' for s in self.steps)} s, so {p.max_steps} steps take "
+            f"about {spell(self.training_hours)} and {count_evaluation_responses(p):,} evaluation responses "
+            f"{spell(self.evaluation_hours)}: {spell(self.hours)} in all{price}. That holds for responses of "
+            f"{self.mean_tokens:.0f} tokens; if they grow in training, so does the time.{peak}{samplers}"
+        )
 
 
 def spell(hours: float) -> str:
@@ -183,8 +208,14 @@ def count_evaluation_responses(p: Profile) -> int:
     return 2 * sum(sizes) * (p.eval_samples + 1) + between * sizes[0]
 
 
-def time_steps(profile: str | Profile = "mini", *, steps: int = 3, dollars_per_hour: float | None = None,
-               responses: int | None = None, **overrides: object) -> Timing:
+def time_steps(
+    profile: str | Profile = "mini",
+    *,
+    steps: int = 3,
+    dollars_per_hour: float | None = None,
+    responses: int | None = None,
+    **overrides: object,
+) -> Timing:
     """Run ``steps`` real training steps and one batch of an evaluation, and leave nothing behind.
 
     Args:
@@ -227,8 +258,9 @@ def time_here(p: Profile, steps: int, dollars_per_hour: float | None, responses:
     torch.cuda.empty_cache()
     seconds = metrics["seconds"].diff().fillna(metrics["seconds"]).tolist()
     samplers = tuple(metrics[[LOGP_DIFFERENCE, RATIO]].mean()) if RATIO in metrics else None
-    return Timing(tuple(seconds), per_response, float(metrics["completions/mean_length"].mean()), peak, p, dollars_per_hour,
-                  samplers)
+    return Timing(
+        tuple(seconds), per_response, float(metrics["completions/mean_length"].mean()), peak, p, dollars_per_hour, samplers
+    )
 
 
 def time_evaluation(p: Profile, trainer, n: int) -> float:

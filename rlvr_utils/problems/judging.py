@@ -7,11 +7,29 @@ from functools import lru_cache
 from ..verifier import Verdict, answers_match, expressions_equal, last_boxed, readable, verify
 from .loading import load_problems
 
-CATEGORIES = ("correct", "no_box", "cut_off", "right_work_wrong_box", "slipped_step", "wrong_method", "blurted",
-              "not_language")
+CATEGORIES = (
+    "correct",
+    "no_box",
+    "cut_off",
+    "right_work_wrong_box",
+    "slipped_step",
+    "wrong_method",
+    "blurted",
+    "not_language",
+)
 #: What a run keeps of a response, in this order.
-ROLLOUT_COLUMNS = ("step", "problem_id", "sample", "prompt", "response", "ground_truth", "reward", "correct", "reason",
-                   "n_tokens")
+ROLLOUT_COLUMNS = (
+    "step",
+    "problem_id",
+    "sample",
+    "prompt",
+    "response",
+    "ground_truth",
+    "reward",
+    "correct",
+    "reason",
+    "n_tokens",
+)
 
 
 def judge_response(row: dict, response: str) -> Verdict:
@@ -39,8 +57,18 @@ def graded(row: dict, response: str, *, step: int, sample: int, prompt: object, 
         sample: its number among the responses to this problem.
     """
     verdict = judge_response(row, response)
-    values = (step, row["id"], sample, prompt, response, row["ground_truth"], float(verdict.correct), verdict.correct,
-              verdict.reason, n_tokens)
+    values = (
+        step,
+        row["id"],
+        sample,
+        prompt,
+        response,
+        row["ground_truth"],
+        float(verdict.correct),
+        verdict.correct,
+        verdict.reason,
+        n_tokens,
+    )
     return dict(zip(ROLLOUT_COLUMNS, values, strict=True))
 
 

@@ -23,12 +23,25 @@ MINIMATH = REPO / "data" / "minimath"
 RLVR_MATH = "allenai/RLVR-MATH"
 RLVR_MATH_REVISION = "bd2a93551b503a395fadd1a740d957559cfe6f3c"
 #: Which solved problems of MiniMATH's training split serve as exemplars, in this order (one a subject, then again).
-EXEMPLAR_TEMPLATES = ("linear_equation", "draw_probability", "neither_club", "point_on_line",
-                      "triangle_angle", "remainder", "percent_of", "absolute_inequality")
+EXEMPLAR_TEMPLATES = (
+    "linear_equation",
+    "draw_probability",
+    "neither_club",
+    "point_on_line",
+    "triangle_angle",
+    "remainder",
+    "percent_of",
+    "absolute_inequality",
+)
 SUFFIXES = (".jsonl", ".parquet")
 #: What other encodings put first. UTF-32 before UTF-16, which begins alike.
-MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32",
-         codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+MARKS = {
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
 
 #: (where it is, the row or what is wrong with it), as in ``("Line 7", {...})``.
 Rows = Iterator[tuple[str, dict | ValueError]]
@@ -105,9 +118,11 @@ def evaluation_rows(p: Profile, split: str) -> list[dict]:
         ValueError: as :func:`load_problems`, or ``eval_dataset`` is one file and has no such split.
     """
     if is_file(p.eval_dataset) and p.eval_splits != (split,):
-        raise ValueError(f"eval_dataset={p.eval_dataset!r} is one file, so it is one split, and split {split!r} of "
-                         f"eval_splits={list(p.eval_splits)} is asked for. Name one split in eval_splits, or give a folder "
-                         "with a file per split, as in mine/test.jsonl and mine/ood.jsonl.")
+        raise ValueError(
+            f"eval_dataset={p.eval_dataset!r} is one file, so it is one split, and split {split!r} of "
+            f"eval_splits={list(p.eval_splits)} is asked for. Name one split in eval_splits, or give a folder "
+            "with a file per split, as in mine/test.jsonl and mine/ood.jsonl."
+        )
     return load_problems(p.eval_dataset, split)[: p.eval_problems]
 
 
@@ -120,9 +135,11 @@ def all_rows(p: Profile) -> tuple[list[dict], dict[str, list[dict]]]:
     training, evaluation = training_rows(p), {split: evaluation_rows(p, split) for split in p.eval_splits}
     for split, shared in overlap(training, evaluation).items():
         if shared == len(evaluation[split]) and split != "train":
-            raise ValueError(f"All {shared} evaluation problems of split {split!r} are training problems, so accuracy on "
-                             "them says nothing about new problems. Hold some problems out in a file of their own, as in "
-                             "mine/train.jsonl and mine/test.jsonl; or say that you mean it with eval_splits=train.")
+            raise ValueError(
+                f"All {shared} evaluation problems of split {split!r} are training problems, so accuracy on "
+                "them says nothing about new problems. Hold some problems out in a file of their own, as in "
+                "mine/train.jsonl and mine/test.jsonl; or say that you mean it with eval_splits=train."
+            )
     return training, evaluation
 
 
@@ -169,11 +186,16 @@ def _hub_rows(dataset: str, split: str) -> Rows:
     except Exception as error:  # the hub fails in many ways; a learner needs one sentence
         if str(error).startswith("Unknown split"):
             raise ValueError(f"{dataset} has no split {split!r} on the hub. {error}") from error
-        offline = [name for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE")
-                   if os.environ.get(name, "").upper() in ("1", "ON", "YES", "TRUE")]
+        offline = [
+            name
+            for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE")
+            if os.environ.get(name, "").upper() in ("1", "ON", "YES", "TRUE")
+        ]
         todo = f"Unset {' and '.join(offline)}, which forbids downloads" if offline else "Check the network and the name"
-        raise ValueError(f"Could not load {dataset!r} ({split}) from the Hugging Face hub ({type(error).__name__}). {todo}, "
-                         "or pass the path of a local .parquet or .jsonl file.") from error
+        raise ValueError(
+            f"Could not load {dataset!r} ({split}) from the Hugging Face hub ({type(error).__name__}). {todo}, "
+            "or pass the path of a local .parquet or .jsonl file."
+        ) from error
     return ((f"Row {index}", row) for index, row in enumerate(rows))
 
 
@@ -196,8 +218,10 @@ def file_of_split(folder: Path, split: str) -> Path:
     found = [file for file in files if file.stem == split]
     if len(found) != 1:
         names = ", ".join(file.name for file in files) or "no such file"
-        raise ValueError(f"{folder} should hold one file for split {split!r}, {split}.jsonl or {split}.parquet; it holds "
-                         f"{names}. Rename a file, or name other splits in eval_splits.")
+        raise ValueError(
+            f"{folder} should hold one file for split {split!r}, {split}.jsonl or {split}.parquet; it holds "
+            f"{names}. Rename a file, or name other splits in eval_splits."
+        )
     return found[0]
 
 
@@ -210,8 +234,10 @@ def read_file(path: Path, repaired: Counter) -> Rows:
         ValueError: the file as a whole cannot be read.
     """
     if not path.exists():
-        raise ValueError(f"There is no file {path}; give the path of a .jsonl or .parquet file, of a folder with such "
-                         "files, or the name of a data set on the hub.")
+        raise ValueError(
+            f"There is no file {path}; give the path of a .jsonl or .parquet file, of a folder with such "
+            "files, or the name of a data set on the hub."
+        )
     if path.suffix.lower() not in SUFFIXES:
         raise ValueError(f"{path} is neither .jsonl nor .parquet: write one JSON object per line into a .jsonl file.")
     try:
@@ -230,8 +256,10 @@ def read_parquet(path: Path) -> Rows:
         rows = table.to_pylist()  # not by pandas, which makes null NaN and 4 to 4.0
     except (pyarrow.ArrowException, ValueError, OverflowError) as error:
         why = " ".join(str(error).split())[:120]
-        raise ValueError(f"{path} cannot be read as parquet ({why}). Copy the file again, or write it anew with one column "
-                         "per name, and dates as text.") from error
+        raise ValueError(
+            f"{path} cannot be read as parquet ({why}). Copy the file again, or write it anew with one column "
+            "per name, and dates as text."
+        ) from error
     short = [field.name for field in table.schema if pyarrow.types.is_float32(field.type)]
     for row in rows:  # 0.1 in 32 bits is 0.10000000149 in Python's 64; its shortest decimal is what somebody wrote
         row.update({name: float(str(numpy.float32(row[name]))) for name in short if row[name] is not None})
@@ -250,18 +278,22 @@ def read_jsonl(path: Path, repaired: Counter) -> Rows:
     lines = lines[:-1] if not lines[-1] else lines
     repaired["blank lines were skipped"] += sum(not line.strip() for line in lines)
     if data.lstrip()[:1] == b"[":
-        raise ValueError(f"{path.name} holds one JSON list. A .jsonl file has one JSON object per line and no brackets or "
-                         "commas around them: write json.dumps(row) for each row on a line of its own.")
-    return ((f"Line {number}", parsed(line, last=number == len(lines)))
-            for number, line in enumerate(lines, 1) if line.strip())
+        raise ValueError(
+            f"{path.name} holds one JSON list. A .jsonl file has one JSON object per line and no brackets or "
+            "commas around them: write json.dumps(row) for each row on a line of its own."
+        )
+    return (
+        (f"Line {number}", parsed(line, last=number == len(lines))) for number, line in enumerate(lines, 1) if line.strip()
+    )
 
 
 def recoded(path: Path, data: bytes, encoding: str) -> bytes:
     try:
         return data.decode(encoding).encode()
     except UnicodeError as error:
-        raise ValueError(f"{path.name} begins as {encoding.upper()} and goes on as something else ({error}). Save it as "
-                         "UTF-8.") from error
+        raise ValueError(
+            f"{path.name} begins as {encoding.upper()} and goes on as something else ({error}). Save it as UTF-8."
+        ) from error
 
 
 def parsed(line: bytes, last: bool) -> dict | ValueError:

@@ -19,7 +19,7 @@ from ..verifier import last_boxed
 PROBLEM = ("problem", "question")
 TRUTH = ("ground_truth", "answer")
 #: What programs write for a missing value; no answer to a problem looks like this.
-PLACEHOLDERS = ("nan", "null", "<na>", "nat", "n/a", "#n/a", "[]", "{}", "()", "\"\"", "''")
+PLACEHOLDERS = ("nan", "null", "<na>", "nat", "n/a", "#n/a", "[]", "{}", "()", '""', "''")
 #: Python's word for it. In small letters it may be an answer: "How many are there? none".
 PYTHON_PLACEHOLDER = "None"
 #: Names with a meaning in the course's rows. A column of the data with such a name goes on as ``own_NAME``.
@@ -36,8 +36,7 @@ class RepairedData(UserWarning):
     """A data set has rows that were repaired on loading."""
 
 
-def checked_rows(rows: Iterable[tuple[str, dict | ValueError]], source: str, name: str,
-                 repaired: Counter) -> list[dict]:
+def checked_rows(rows: Iterable[tuple[str, dict | ValueError]], source: str, name: str, repaired: Counter) -> list[dict]:
     """Every row in the course's schema. Warns once where rows were repaired.
 
     Args:
@@ -59,8 +58,10 @@ def checked_rows(rows: Iterable[tuple[str, dict | ValueError]], source: str, nam
             faults.append(f"{where}: {error}")
     if faults:
         more = f" ... and {len(faults) - SHOWN} more." if len(faults) > SHOWN else ""
-        raise ValueError(f"{name}: {len(faults)} of {len(faults) + len(good)} rows cannot be used. "
-                         f"{' '.join(faults[:SHOWN])}{more} Correct these rows or leave them out.")
+        raise ValueError(
+            f"{name}: {len(faults)} of {len(faults) + len(good)} rows cannot be used. "
+            f"{' '.join(faults[:SHOWN])}{more} Correct these rows or leave them out."
+        )
     if not good:
         raise ValueError(f"{name} holds no problems: each row needs `problem` and `ground_truth`.")
     if repaired := +repaired:
@@ -101,10 +102,18 @@ def math_row(row: dict, index: int, source: str, repaired: Counter | None = None
     mine = own_columns(row)
     repaired.update(f"column `{name}` is `own_{name}` here, since `{name}` has a meaning in the course" for name in mine)
     row |= {f"own_{name}": value for name, value in mine.items()}
-    return {**row, "id": f"{source}-{index}", "problem": stripped[0], "solution": solution, "ground_truth": stripped[1],
-            "subject": None if missing(subject) else usable_text(str(subject), "subject"),
-            "level": level_number(row.get("level")),
-            "template": None, "params": None, "answer_form": None}
+    return {
+        **row,
+        "id": f"{source}-{index}",
+        "problem": stripped[0],
+        "solution": solution,
+        "ground_truth": stripped[1],
+        "subject": None if missing(subject) else usable_text(str(subject), "subject"),
+        "level": level_number(row.get("level")),
+        "template": None,
+        "params": None,
+        "answer_form": None,
+    }
 
 
 def own_columns(row: dict) -> dict:
@@ -136,7 +145,7 @@ def of_messages(messages: object, repaired: Counter) -> tuple[str, str | None]:
     asked = [place for place, message in enumerate(messages) if message["role"] == "user"]
     if not asked:
         raise ValueError("`messages` has no message of role 'user', expected one with the problem.")
-    replies = [m["content"] for m in messages[asked[-1] + 1:] if m["role"] == "assistant" and not missing(m["content"])]
+    replies = [m["content"] for m in messages[asked[-1] + 1 :] if m["role"] == "assistant" and not missing(m["content"])]
     if asked[-1]:
         repaired["messages before the last user message were left out"] += 1
     problem = question_of(usable_text(messages[asked[-1]]["content"], "messages"))
@@ -203,7 +212,8 @@ def is_placeholder(answer: str) -> bool:
 def is_number(value: object) -> bool:
     """Whether a value is a finite number; an integer may be too large for a float."""
     return not isinstance(value, bool) and (
-        isinstance(value, int) or isinstance(value, (float, Decimal)) and math.isfinite(value))
+        isinstance(value, int) or isinstance(value, (float, Decimal)) and math.isfinite(value)
+    )
 
 
 def gsm8k_answer(solution: str) -> str:

@@ -3,14 +3,6 @@
 ``rollouts`` (start here), ``decoding`` (our loop), ``shared_prefix`` (each prompt is computed once).
 """
 
-from .rollouts import (
-    Response,
-    Sampling,
-    encode_prompts,
-    evaluate,
-    has_chat_template,
-    prompts_for,
-    sample_responses,
-)
+from .rollouts import Response, Sampling, encode_prompts, evaluate, has_chat_template, prompts_for, sample_responses
 
 __all__ = ["Response", "Sampling", "encode_prompts", "evaluate", "has_chat_template", "prompts_for", "sample_responses"]

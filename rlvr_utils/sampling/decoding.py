@@ -55,8 +55,9 @@ class RoomyLayer(DynamicLayer):
 def can_decode(model) -> bool:
     """Whether this loop knows the model: positions can be given, and all its state is a plain key-value cache."""
     needed = {"position_ids", "past_key_values", "logits_to_keep"}
-    return (needed <= set(inspect.signature(model.forward).parameters)
-            and all(type(layer) is DynamicLayer for layer in DynamicCache(config=model.config).layers))
+    return needed <= set(inspect.signature(model.forward).parameters) and all(
+        type(layer) is DynamicLayer for layer in DynamicCache(config=model.config).layers
+    )
 
 
 @contextmanager
@@ -121,19 +122,29 @@ def read_prompts(model, prompt_ids: list[list[int]], beginning: list[Layer], pad
     shared = cache.get_seq_length() if beginning else 0
     width = max(map(len, distinct))
     ids = torch.tensor([(pad,) * (width - len(p)) + p[shared:] for p in distinct], device=model.device)
-    mask = torch.tensor([[1] * shared + [0] * (width - len(p)) + [1] * (len(p) - shared) for p in distinct],
-                        device=model.device)
+    mask = torch.tensor(
+        [[1] * shared + [0] * (width - len(p)) + [1] * (len(p) - shared) for p in distinct], device=model.device
+    )
     positions = (mask.cumsum(-1) - 1).clamp(min=0)[:, shared:]
-    logits = model(input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True,
-                   logits_to_keep=1).logits[:, -1]
+    logits = model(
+        input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True, logits_to_keep=1
+    ).logits[:, -1]
     rows = torch.tensor([place[tuple(p)] for p in prompt_ids], device=model.device)
     cache.batch_select_indices(rows)
     return logits[rows], cache, mask[rows]
 
 
 @torch.no_grad()
-def decode(model, prompt_ids: list[list[int]], beginning: list[Layer], *, max_new_tokens: int, temperature: float,
-           pad: int, ended: Callable[[torch.Tensor], torch.Tensor]) -> list[list[int]]:
+def decode(
+    model,
+    prompt_ids: list[list[int]],
+    beginning: list[Layer],
+    *,
+    max_new_tokens: int,
+    temperature: float,
+    pad: int,
+    ended: Callable[[torch.Tensor], torch.Tensor],
+) -> list[list[int]]:
     """New tokens for each prompt, up to where it ended or a little further (a finished row leaves with others).
 
     Args:
@@ -149,7 +160,7 @@ def decode(model, prompt_ids: list[list[int]], beginning: list[Layer], *, max_ne
     for n in range(max_new_tokens):
         last = choose(logits, uniform[batch, n], temperature)
         tokens[batch, n] = last
-        alive &= ~ended(tokens[batch, :n + 1])
+        alive &= ~ended(tokens[batch, : n + 1])
         if n + 1 == max_new_tokens or not alive.any():
             break
         if alive.sum() <= KEPT_UNTIL * len(alive):
@@ -157,6 +168,12 @@ def decode(model, prompt_ids: list[list[int]], beginning: list[Layer], *, max_ne
             cache.batch_select_indices(keep)
             batch, alive, last, position, mask = (x[keep] for x in (batch, alive, last, position, mask))
         seen = cache.get_seq_length() + 1
-        logits = model(input_ids=last[:, None], attention_mask=mask[:, :seen], position_ids=position + n,
-                       past_key_values=cache, use_cache=True, logits_to_keep=1).logits[:, -1]
-    return tokens[:, :n + 1].tolist()
+        logits = model(
+            input_ids=last[:, None],
+            attention_mask=mask[:, :seen],
+            position_ids=position + n,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        ).logits[:, -1]
+    return tokens[:, : n + 1].tolist()

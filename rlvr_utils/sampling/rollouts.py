@@ -73,8 +73,9 @@ class Sampling:
     @classmethod
     def of(cls, p: Profile, **changes: object) -> Sampling:
         """As the rollouts of profile ``p`` are drawn, with ``changes``."""
-        return cls(**{"max_new_tokens": p.max_completion_length, "temperature": p.temperature, "batch_size": p.eval_batch}
-                   | changes)
+        return cls(
+            **{"max_new_tokens": p.max_completion_length, "temperature": p.temperature, "batch_size": p.eval_batch} | changes
+        )
 
 
 class StopAtNextQuestion(StoppingCriteria):
@@ -93,7 +94,7 @@ class StopAtNextQuestion(StoppingCriteria):
         self.may_end = self.may_end.to(input_ids.device)
         last = input_ids[:, -1].clamp(max=len(self.may_end) - 1)
         for row in self.may_end[last].nonzero().flatten().tolist():
-            tail = input_ids[row, max(self.prompt_length, input_ids.shape[1] - 16):]
+            tail = input_ids[row, max(self.prompt_length, input_ids.shape[1] - 16) :]
             done[row] = STOP in self.tokenizer.decode(tail)
         return done
 
@@ -129,8 +130,14 @@ def finish_response(ids: list[int], tokenizer: PreTrainedTokenizerBase, end_ids:
     return Response(text, ids[: ended + 1], [1] * (ended + 1), cut_off=False)
 
 
-def generate_ids(model, tokenizer: PreTrainedTokenizerBase, prompt_ids: list[list[int]], max_new_tokens: int,
-                 temperature: float, batch_size: int = 512) -> Iterator[list[Response]]:
+def generate_ids(
+    model,
+    tokenizer: PreTrainedTokenizerBase,
+    prompt_ids: list[list[int]],
+    max_new_tokens: int,
+    temperature: float,
+    batch_size: int = 512,
+) -> Iterator[list[Response]]:
     """One response to each prompt, ``batch_size`` at a time; what all prompts begin with is read once for all batches.
 
     Args:
@@ -143,11 +150,13 @@ def generate_ids(model, tokenizer: PreTrainedTokenizerBase, prompt_ids: list[lis
     if can_decode(model):
         sample = own_loop(model, tokenizer, prompt_ids, end_ids)
     else:
-        get_logger(__name__).warning_once(f"{type(model).__name__} keeps more than a plain key-value cache, so responses "
-                                          "come from model.generate: the same distribution, more slowly.")
+        get_logger(__name__).warning_once(
+            f"{type(model).__name__} keeps more than a plain key-value cache, so responses "
+            "come from model.generate: the same distribution, more slowly."
+        )
         sample = stock_loop(model, tokenizer, end_ids)
     for start in range(0, len(prompt_ids), batch_size):
-        rows = sample(prompt_ids[start:start + batch_size], max_new_tokens=max_new_tokens, temperature=temperature)
+        rows = sample(prompt_ids[start : start + batch_size], max_new_tokens=max_new_tokens, temperature=temperature)
         yield [finish_response(row, tokenizer, end_ids) for row in rows]
 
 
@@ -155,8 +164,12 @@ def own_loop(model, tokenizer, prompt_ids: list[list[int]], end_ids: set[int]) -
     """:func:`~rlvr_utils.sampling.decoding.decode` under the one stop rule."""
     stop, ends = StopAtNextQuestion(tokenizer, 0), torch.tensor(sorted(end_ids), device=model.device)
     return functools.partial(
-        decode, model, beginning=read_beginning(model, prompt_ids), pad=tokenizer.pad_token_id,
-        ended=lambda new_ids: torch.isin(new_ids[:, -1], ends) | stop(new_ids, None))
+        decode,
+        model,
+        beginning=read_beginning(model, prompt_ids),
+        pad=tokenizer.pad_token_id,
+        ended=lambda new_ids: torch.isin(new_ids[:, -1], ends) | stop(new_ids, None),
+    )
 
 
 def stock_loop(model, tokenizer, end_ids: set[int]) -> Callable[..., list[list[int]]]:
@@ -165,12 +178,15 @@ def stock_loop(model, tokenizer, end_ids: set[int]) -> Callable[..., list[list[i
     def sample(prompt_ids: list[list[int]], max_new_tokens: int, temperature: float) -> list[list[int]]:
         batch = tokenizer.pad({"input_ids": prompt_ids}, padding_side="left", return_tensors="pt").to(model.device)
         length = batch["input_ids"].shape[1]
-        config = plain_sampling(temperature, max_new_tokens=max_new_tokens, eos_token_id=sorted(end_ids),
-                                pad_token_id=tokenizer.pad_token_id)
+        config = plain_sampling(
+            temperature, max_new_tokens=max_new_tokens, eos_token_id=sorted(end_ids), pad_token_id=tokenizer.pad_token_id
+        )
         with torch.no_grad(), only_generation_config(model, config):
             output = model.generate(
-                **batch, generation_config=config,
-                stopping_criteria=StoppingCriteriaList([StopAtNextQuestion(tokenizer, length)]))
+                **batch,
+                generation_config=config,
+                stopping_criteria=StoppingCriteriaList([StopAtNextQuestion(tokenizer, length)]),
+            )
         return output[:, length:].tolist()
 
     return sample
@@ -209,18 +225,23 @@ def encode_prompts(tokenizer: PreTrainedTokenizerBase, prompts: list) -> list[li
     culprit, cure = ("chat template", ", or remove it there to use plain prompts") if chat else ("tokenizer", "")
     try:
         if chat:
-            rows = tokenizer.apply_chat_template(prompts, add_generation_prompt=True, tokenize=True,
-                                                 return_dict=True)["input_ids"]
+            rows = tokenizer.apply_chat_template(prompts, add_generation_prompt=True, tokenize=True, return_dict=True)[
+                "input_ids"
+            ]
         else:
             special = set(tokenizer.all_special_ids)
-            rows = [row[:len(row) - appended(row, special)] for row in tokenizer(prompts)["input_ids"]]
+            rows = [row[: len(row) - appended(row, special)] for row in tokenizer(prompts)["input_ids"]]
     except Exception as error:  # a template is a program of its author: it may raise anything
-        raise ValueError(f"The model's {culprit} fails on {'a conversation of one user message' if chat else 'a prompt'}: "
-                         f"{error}. Repair it in the tokenizer's files{cure}.") from error
+        raise ValueError(
+            f"The model's {culprit} fails on {'a conversation of one user message' if chat else 'a prompt'}: "
+            f"{error}. Repair it in the tokenizer's files{cure}."
+        ) from error
     same = all(row == rows[0] for row in rows) and any(prompt != prompts[0] for prompt in prompts)
     if same or not all(rows):
-        raise ValueError(f"The model's {culprit} leaves out what the user says: its prompts are "
-                         f"{tokenizer.decode(rows[0])!r}. Repair it in the tokenizer's files{cure}.")
+        raise ValueError(
+            f"The model's {culprit} leaves out what the user says: its prompts are "
+            f"{tokenizer.decode(rows[0])!r}. Repair it in the tokenizer's files{cure}."
+        )
     return rows
 
 
@@ -229,8 +250,15 @@ def appended(ids: list[int], special: set[int]) -> int:
     return next((n for n, token in enumerate(reversed(ids)) if token not in special), 0)
 
 
-def sample_responses(model, tokenizer: PreTrainedTokenizerBase, prompts: list, how: Sampling = Sampling(), *,
-                     progress: Callable[[float], None] | None = None, engine: Engine | None = None) -> list[list[Response]]:
+def sample_responses(
+    model,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: list,
+    how: Sampling = Sampling(),
+    *,
+    progress: Callable[[float], None] | None = None,
+    engine: Engine | None = None,
+) -> list[list[Response]]:
     """``how.n_samples`` responses to each prompt; with a seed, the random state is left as it was.
 
     Args:
@@ -245,17 +273,18 @@ def sample_responses(model, tokenizer: PreTrainedTokenizerBase, prompts: list, h
     if engine:
         with random_state(how.seed, model.device):
             responses = engine(ids, how.temperature)
-        return [responses[i:i + how.n_samples] for i in range(0, len(responses), how.n_samples)]
+        return [responses[i : i + how.n_samples] for i in range(0, len(responses), how.n_samples)]
     order = sorted(range(len(ids)), key=lambda i: len(ids[i]))  # similar lengths together: little padding
     done: list[Response] = []
     with random_state(how.seed, model.device), sampling_mode(model) as base:
-        for batch in generate_ids(base, tokenizer, [ids[i] for i in order], how.max_new_tokens, how.temperature,
-                                  how.batch_size):
+        for batch in generate_ids(
+            base, tokenizer, [ids[i] for i in order], how.max_new_tokens, how.temperature, how.batch_size
+        ):
             done += batch
             if progress:
                 progress(len(done) / len(ids))
     responses = [response for _, response in sorted(zip(order, done, strict=True), key=lambda pair: pair[0])]
-    return [responses[i:i + how.n_samples] for i in range(0, len(responses), how.n_samples)]
+    return [responses[i : i + how.n_samples] for i in range(0, len(responses), how.n_samples)]
 
 
 @contextlib.contextmanager
@@ -290,13 +319,22 @@ def prompts_for(rows: list[dict], tokenizer: PreTrainedTokenizerBase, p: Profile
     """
     pairs = exemplars(p.dataset, p.shots)
     prompts = [build_prompt(row["problem"], pairs, has_chat_template(tokenizer)) for row in rows]
-    refuse_long_prompts([len(ids) for ids in encode_prompts(tokenizer, prompts)], [row["id"] for row in rows],
-                        p.max_prompt_length)
+    refuse_long_prompts(
+        [len(ids) for ids in encode_prompts(tokenizer, prompts)], [row["id"] for row in rows], p.max_prompt_length
+    )
     return prompts
 
 
-def evaluate(model, tokenizer: PreTrainedTokenizerBase, rows: list[dict], p: Profile, decoding: str = "sampled", *,
-             progress: Callable[[float], None] | None = None, engine: Engine | None = None) -> list[dict]:
+def evaluate(
+    model,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: list[dict],
+    p: Profile,
+    decoding: str = "sampled",
+    *,
+    progress: Callable[[float], None] | None = None,
+    engine: Engine | None = None,
+) -> list[dict]:
     """Every response of one evaluation in the run format: ``"sampled"`` at T = 1, or ``"greedy"`` once.
 
     Prompts, limits, ``eval_samples`` and seed are the profile's. The step is 0, a run's writer puts in its own.
@@ -310,10 +348,12 @@ def evaluate(model, tokenizer: PreTrainedTokenizerBase, rows: list[dict], p: Pro
     if decoding == "greedy":
         how = replace(how, n_samples=1, temperature=0.0)
     groups = sample_responses(model, tokenizer, prompts, how, progress=progress, engine=engine)
-    return [graded(row, response.text, step=0, sample=sample, prompt=prompt, n_tokens=response.n_tokens)
-            | {"cut_off": response.cut_off}
-            for row, prompt, group in zip(rows, prompts, groups, strict=True)
-            for sample, response in enumerate(group)]
+    return [
+        graded(row, response.text, step=0, sample=sample, prompt=prompt, n_tokens=response.n_tokens)
+        | {"cut_off": response.cut_off}
+        for row, prompt, group in zip(rows, prompts, groups, strict=True)
+        for sample, response in enumerate(group)
+    ]
 
 
 def check_evaluation(decoding: str, n_samples: int) -> None:
@@ -344,18 +384,27 @@ def rollout(prompts: list, trainer, batch_size: int = 512) -> dict[str, list]:
         responses, logprobs = _vllm_responses(trainer, tokenizer, prompt_ids)
     else:
         with sampling_mode(trainer.accelerator.unwrap_model(trainer.model)) as model:
-            responses = [r for batch in generate_ids(model, tokenizer, prompt_ids, trainer.max_completion_length,
-                                                     trainer.temperature, batch_size) for r in batch]
+            responses = [
+                r
+                for batch in generate_ids(
+                    model, tokenizer, prompt_ids, trainer.max_completion_length, trainer.temperature, batch_size
+                )
+                for r in batch
+            ]
         logprobs = None
-    return {"prompt_ids": prompt_ids, "completion_ids": [r.ids for r in responses], "logprobs": logprobs,
-            "env_mask": [r.sampled for r in responses], "n_tokens": [r.n_tokens for r in responses]}
+    return {
+        "prompt_ids": prompt_ids,
+        "completion_ids": [r.ids for r in responses],
+        "logprobs": logprobs,
+        "env_mask": [r.sampled for r in responses],
+        "n_tokens": [r.n_tokens for r in responses],
+    }
 
 
 def _vllm_responses(trainer, tokenizer, prompt_ids: list[list[int]]) -> tuple[list[Response], list[list[float]]]:
     """The same through TRL's vLLM; ``generation_kwargs={"stop": [STOP]}`` ends rows there, the text rule is ours."""
     group = trainer.num_generations if trainer.model.training else trainer.num_generations_eval
-    _, completion_ids, logprobs, _ = trainer.vllm_generation.generate(
-        prompts=prompt_ids, images=None, num_generations=group)
+    _, completion_ids, logprobs, _ = trainer.vllm_generation.generate(prompts=prompt_ids, images=None, num_generations=group)
     end_ids = end_token_ids(trainer.accelerator.unwrap_model(trainer.model), tokenizer)
     responses = [finish_response(list(ids), tokenizer, end_ids) for ids in completion_ids]
     sampled = [[entry[0] for entry in row][: len(r.ids)] for row, r in zip(logprobs, responses, strict=True)]

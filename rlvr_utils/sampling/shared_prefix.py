@@ -30,8 +30,14 @@ ATTENTION = "shared_prefix"  # the name that a model knows our attention by
 ROOT_PAYS = 16  # a root of fewer tokens costs more, in one attention call a layer, than it saves
 
 #: What would change the result and is not built: option of transformers' attention -> its name.
-UNKNOWN = {"sliding_window": "a sliding window", "softcap": "capped scores", "s_aux": "attention sinks",
-           "sinks": "attention sinks", "position_bias": "a bias by position", "indices": "sparse attention"}
+UNKNOWN = {
+    "sliding_window": "a sliding window",
+    "softcap": "capped scores",
+    "s_aux": "attention sinks",
+    "sinks": "attention sinks",
+    "position_bias": "a bias by position",
+    "indices": "sparse attention",
+}
 #: Log-probs of both ways may differ by this much on average, in nats: rounding, by the model's precision.
 ROUNDING = {torch.float64: 1e-6, torch.float32: 1e-3}
 COARSE = 0.1  # in bfloat16 and float16
@@ -130,20 +136,29 @@ def pack(prompt_ids: Tensor, prompt_mask: Tensor, completion_ids: Tensor, comple
 
     trunk = torch.cat([root_places.expand(n, -1), stem_places], dim=1)
     trunk_is = torch.cat([root_is.expand(n, -1), stem_is], dim=1)
-    tree = [attend(root_places, root_is, root_places[:, :0], root_is[:, :0]),
-            attend(stem_places, stem_is, root_places.expand(n, -1), root_is.expand(n, -1)),
-            attend(leaf_places, leaf_is, trunk[prompt_of], trunk_is[prompt_of])]
+    tree = [
+        attend(root_places, root_is, root_places[:, :0], root_is[:, :0]),
+        attend(stem_places, stem_is, root_places.expand(n, -1), root_is.expand(n, -1)),
+        attend(leaf_places, leaf_is, trunk[prompt_of], trunk_is[prompt_of]),
+    ]
 
     leaf_ids = torch.cat([openings[prompt_of], completion_ids[:, :-1]], dim=1)[:, :longest]
-    ids = [prompts[0, :root], prompts[:, root:root + stem_places.shape[1]][stem_is], leaf_ids[leaf_is]]
-    positions = [torch.arange(root, device=lengths.device), root + offsets(stem_is),
-                 (lengths - 1)[prompt_of].repeat_interleave(leaf_lengths) + offsets(leaf_is)]
+    ids = [prompts[0, :root], prompts[:, root : root + stem_places.shape[1]][stem_is], leaf_ids[leaf_is]]
+    positions = [
+        torch.arange(root, device=lengths.device),
+        root + offsets(stem_is),
+        (lengths - 1)[prompt_of].repeat_interleave(leaf_lengths) + offsets(leaf_is),
+    ]
     labels = completion_ids.masked_fill(completion_mask == 0, -100)[:, :longest][leaf_is]
     asked = completion_mask.bool()
-    return Packed(torch.cat(ids)[None], torch.cat(positions)[None],
-                  torch.cat([labels.new_full((root + int(stem_lengths.sum()),), -100), labels])[None],
-                  [branches for branches in tree if branches.real.numel()],
-                  torch.nn.functional.pad(leaf_places, (0, asked.shape[1] - longest)), asked)
+    return Packed(
+        torch.cat(ids)[None],
+        torch.cat(positions)[None],
+        torch.cat([labels.new_full((root + int(stem_lengths.sum()),), -100), labels])[None],
+        [branches for branches in tree if branches.real.numel()],
+        torch.nn.functional.pad(leaf_places, (0, asked.shape[1] - longest)),
+        asked,
+    )
 
 
 def offsets(is_token: Tensor) -> Tensor:
@@ -151,8 +166,15 @@ def offsets(is_token: Tensor) -> Tensor:
     return is_token.nonzero()[:, 1]
 
 
-def tree_attention(module: torch.nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None,
-                   tree: list[Branches] | None = None, **options) -> tuple[Tensor, None]:
+def tree_attention(
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    tree: list[Branches] | None = None,
+    **options,
+) -> tuple[Tensor, None]:
     """Attention for transformers' attention interface: along each branch of ``tree``, or as always where there is none.
 
     Args:
@@ -165,8 +187,9 @@ def tree_attention(module: torch.nn.Module, query: Tensor, key: Tensor, value: T
         ValueError: the layer's attention is of a kind that :data:`UNKNOWN` lists.
     """
     if kind := unknown(options):  # without a tree too: PyTorch's attention leaves most of them out in silence
-        raise ValueError(f"This model's attention has {kind}, which the shared prefix does not know; "
-                         "set shared_prefix=False.")
+        raise ValueError(
+            f"This model's attention has {kind}, which the shared prefix does not know; set shared_prefix=False."
+        )
     if tree is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
     scaling, dropout = options.get("scaling"), options.get("dropout", 0.0)
@@ -188,8 +211,13 @@ def along(branches: Branches, query: Tensor, key: Tensor, value: Tensor, scaling
     asking = at_places(query, branches.queries).unflatten(2, (-1, heads_of_key))
     keys, values = (at_places(x, branches.keys).transpose(1, 2) for x in (key, value))
     out = torch.nn.functional.scaled_dot_product_attention(
-        asking.transpose(1, 2).flatten(2, 3), keys, values, attn_mask=branches.mask.repeat_interleave(heads_of_key, 2),
-        dropout_p=dropout, scale=scaling)
+        asking.transpose(1, 2).flatten(2, 3),
+        keys,
+        values,
+        attn_mask=branches.mask.repeat_interleave(heads_of_key, 2),
+        dropout_p=dropout,
+        scale=scaling,
+    )
     out = out.unflatten(2, (-1, heads_of_key)).transpose(1, 2)  # (branches, length, key heads, of each, size)
     return out.flatten(2, 3).flatten(0, 1).index_select(0, branches.real)
 
@@ -227,9 +255,11 @@ def enable(model: PreTrainedModel) -> None:
     apart = float((torch.cat(expected) - torch.cat(found)).abs().mean())
     if not apart <= ROUNDING.get(model.dtype, COARSE):
         model.set_attn_implementation(usual)
-        raise ValueError(f"Along a shared prefix {type(model).__name__} gives other probabilities than row by row "
-                         f"({apart:.2g} nats per token apart): something beside its attention links tokens. "
-                         "Set shared_prefix=False.")
+        raise ValueError(
+            f"Along a shared prefix {type(model).__name__} gives other probabilities than row by row "
+            f"({apart:.2g} nats per token apart): something beside its attention links tokens. "
+            "Set shared_prefix=False."
+        )
 
 
 def refuse_unsuitable(model: PreTrainedModel) -> None:
@@ -239,16 +269,18 @@ def refuse_unsuitable(model: PreTrainedModel) -> None:
         ValueError: the model's code leaves no choice of attention, or a layer keeps more than keys and values.
     """
     if not model._supports_attention_backend:
-        raise ValueError(f"{type(model).__name__} leaves no choice of attention, which the shared prefix needs; "
-                         "set shared_prefix=False.")
+        raise ValueError(
+            f"{type(model).__name__} leaves no choice of attention, which the shared prefix needs; set shared_prefix=False."
+        )
     kinds = {type(layer).__name__ for layer in DynamicCache(config=model.config).layers if type(layer) is not DynamicLayer}
     if kinds:
         kind = "a sliding window" if any("Sliding" in name for name in kinds) else f"layers of another kind ({min(kinds)})"
     else:
         kind = seen_by_attention(model) if model.device.type == "meta" else None
     if kind:
-        raise ValueError(f"{type(model).__name__} has {kind}, which the shared prefix does not know; "
-                         "set shared_prefix=False.")
+        raise ValueError(
+            f"{type(model).__name__} has {kind}, which the shared prefix does not know; set shared_prefix=False."
+        )
 
 
 def seen_by_attention(model: PreTrainedModel) -> str | None:
@@ -278,7 +310,7 @@ def own_logps(logits: Tensor, row: list[int]) -> Tensor:
 
 def branch_logps(model: PreTrainedModel, rows: list[list[int]]) -> list[Tensor]:
     """The same for rows of one batch, computed along their tree."""
-    prompts, ends = [row[:PROBED + 1] for row in rows], [row[PROBED + 1:] for row in rows]
+    prompts, ends = [row[: PROBED + 1] for row in rows], [row[PROBED + 1 :] for row in rows]
     longest = max(map(len, ends))
     ids = torch.tensor([end + [0] * (longest - len(end)) for end in ends], device=model.device)
     mask = torch.tensor([[1] * len(end) + [0] * (longest - len(end)) for end in ends], device=model.device)
@@ -286,14 +318,13 @@ def branch_logps(model: PreTrainedModel, rows: list[list[int]]) -> list[Tensor]:
     packed = pack(prompt_ids, torch.ones_like(prompt_ids), ids, mask)
     logits = model(**tree_inputs(packed)).logits[0].float().log_softmax(-1)  # (T, vocabulary)
     logps = logits[packed.places].gather(2, ids[:, :, None])[:, :, 0]
-    return [row[:len(end)] for row, end in zip(logps, ends, strict=True)]
+    return [row[: len(end)] for row, end in zip(logps, ends, strict=True)]
 
 
 def tree_inputs(packed: Packed) -> dict:
     """What a model takes for a packed row."""
     ready = torch.ones(1, 1, 1, 1, device=packed.input_ids.device)  # a mask of four dimensions: the model makes none
-    return {"input_ids": packed.input_ids, "position_ids": packed.position_ids, "attention_mask": ready,
-            "tree": packed.tree}
+    return {"input_ids": packed.input_ids, "position_ids": packed.position_ids, "attention_mask": ready, "tree": packed.tree}
 
 
 def token_logps(model, packed: Packed) -> tuple[Tensor, Tensor | None]:

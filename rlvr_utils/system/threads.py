@@ -68,9 +68,15 @@ class Threads:
         say: is told once, in one sentence, when the number is lowered for the first time.
     """
 
-    def __init__(self, most: int | None = None, *, read: Callable[[], Load] = read_load,
-                 clock: Callable[[], float] = time.monotonic, apply: Callable[[int], None] = torch.set_num_threads,
-                 say: Callable[[str], None] = print):
+    def __init__(
+        self,
+        most: int | None = None,
+        *,
+        read: Callable[[], Load] = read_load,
+        clock: Callable[[], float] = time.monotonic,
+        apply: Callable[[int], None] = torch.set_num_threads,
+        say: Callable[[str], None] = print,
+    ):
         self.most = most or torch.get_num_threads()
         self.read, self.clock, self.apply, self.say = read, clock, apply, say
         self.now = self.fewest = self.most
@@ -100,8 +106,10 @@ class Threads:
     def change(self, n: int) -> None:
         """Go on with ``n`` threads."""
         if self.fewest == self.most and n < self.most:
-            self.say(f"Other programs are using the CPU: continuing with {n} {'threads' if n > 1 else 'thread'} instead of "
-                     f"{self.most}. The number rises again when a core is free.")
+            self.say(
+                f"Other programs are using the CPU: continuing with {n} {'threads' if n > 1 else 'thread'} instead of "
+                f"{self.most}. The number rises again when a core is free."
+            )
         self.now, self.fewest, self.changed_at = n, min(n, self.fewest), self.looked_at
         self.changes += 1
         self.apply(n)

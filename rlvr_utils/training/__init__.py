@@ -23,6 +23,22 @@ from .rewards import format_reward, random_reward, reward_function
 from .run import evaluate_run, export_run, load_trained, train
 from .safety import is_going
 
-__all__ = ["Part", "build_trainer", "evaluate_all", "evaluate_run", "evaluate_split", "export_run", "format_reward",
-           "grpo_config", "is_going", "load_trained", "random_reward", "reward_function", "settings_of", "train",
-           "training_dataset", "training_rows", "watch_run"]
+__all__ = [
+    "Part",
+    "build_trainer",
+    "evaluate_all",
+    "evaluate_run",
+    "evaluate_split",
+    "export_run",
+    "format_reward",
+    "grpo_config",
+    "is_going",
+    "load_trained",
+    "random_reward",
+    "reward_function",
+    "settings_of",
+    "train",
+    "training_dataset",
+    "training_rows",
+    "watch_run",
+]

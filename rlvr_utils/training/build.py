@@ -47,10 +47,14 @@ def training_dataset(p: Profile, tokenizer, rows: list[dict] | None = None) -> D
     rows = rows or training_rows(p)
     prompts = prompts_for(rows, tokenizer, p)
     order = training_order(len(rows), p.max_steps * p.prompts_per_step, p.seed)
-    return Dataset.from_dict({"prompt": [prompts[i] for i in order],
-                              "problem": [rows[i]["problem"] for i in order],  # an echo of it is no answer
-                              "ground_truth": [rows[i]["ground_truth"] for i in order],
-                              "problem_id": [rows[i]["id"] for i in order]})
+    return Dataset.from_dict(
+        {
+            "prompt": [prompts[i] for i in order],
+            "problem": [rows[i]["problem"] for i in order],  # an echo of it is no answer
+            "ground_truth": [rows[i]["ground_truth"] for i in order],
+            "problem_id": [rows[i]["id"] for i in order],
+        }
+    )
 
 
 @quiet_libraries()
@@ -59,22 +63,45 @@ def grpo_config(p: Profile, checkpoints: Path) -> GRPOConfig:
     options = common_arguments(p, checkpoints)
     return GRPOConfig(
         steps_per_generation=options["gradient_accumulation_steps"] * p.updates_per_generation,
-        num_generations=p.group_size, loss_type=p.loss_type, scale_rewards=p.scale_rewards, beta=p.beta,
-        epsilon=p.epsilon, epsilon_high=p.epsilon_high, temperature=p.temperature,
-        max_completion_length=p.max_completion_length, shuffle_dataset=False,
-        **options | {"save_steps": p.save_every * p.updates_per_generation}, **vllm_options(p))
+        num_generations=p.group_size,
+        loss_type=p.loss_type,
+        scale_rewards=p.scale_rewards,
+        beta=p.beta,
+        epsilon=p.epsilon,
+        epsilon_high=p.epsilon_high,
+        temperature=p.temperature,
+        max_completion_length=p.max_completion_length,
+        shuffle_dataset=False,
+        **options | {"save_steps": p.save_every * p.updates_per_generation},
+        **vllm_options(p),
+    )
 
 
 def common_arguments(p: Profile, checkpoints: Path) -> dict:
     """What GRPO and its supervised rival share: batch, learning rate, precision, checkpoints."""
     cuda = torch.cuda.is_available()
     return {
-        "output_dir": str(checkpoints), "seed": p.seed, "max_steps": p.max_steps, "num_train_epochs": 1,
-        "per_device_train_batch_size": micro_batch_here(p), "gradient_accumulation_steps": accumulation_here(p),
-        "learning_rate": p.learning_rate, "lr_scheduler_type": p.lr_schedule, "warmup_steps": 0,
-        "gradient_checkpointing": p.gradient_checkpointing, "bf16": cuda and p.dtype == "bfloat16", "use_cpu": not cuda,
-        "logging_steps": 1, "logging_nan_inf_filter": False, "save_strategy": "steps", "save_steps": p.save_every,
-        "save_total_limit": 2, "disable_tqdm": True, "report_to": [], "dataloader_pin_memory": False}
+        "output_dir": str(checkpoints),
+        "seed": p.seed,
+        "max_steps": p.max_steps,
+        "num_train_epochs": 1,
+        "per_device_train_batch_size": micro_batch_here(p),
+        "gradient_accumulation_steps": accumulation_here(p),
+        "learning_rate": p.learning_rate,
+        "lr_scheduler_type": p.lr_schedule,
+        "warmup_steps": 0,
+        "gradient_checkpointing": p.gradient_checkpointing,
+        "bf16": cuda and p.dtype == "bfloat16",
+        "use_cpu": not cuda,
+        "logging_steps": 1,
+        "logging_nan_inf_filter": False,
+        "save_strategy": "steps",
+        "save_steps": p.save_every,
+        "save_total_limit": 2,
+        "disable_tqdm": True,
+        "report_to": [],
+        "dataloader_pin_memory": False,
+    }
 
 
 def micro_batch_here(p: Profile) -> int:
@@ -90,9 +117,11 @@ def accumulation_here(p: Profile) -> int:
     """
     at_once = micro_batch_here(p) * world_size()
     if p.batch_size % at_once:
-        raise ValueError(f"{world_size()} processes with micro_batch={micro_batch_here(p)} do not divide the {p.batch_size} "
-                         f"responses of a step ({p.prompts_per_step} prompts x {p.group_size} samples); choose another "
-                         "micro_batch or another number of processes.")
+        raise ValueError(
+            f"{world_size()} processes with micro_batch={micro_batch_here(p)} do not divide the {p.batch_size} "
+            f"responses of a step ({p.prompts_per_step} prompts x {p.group_size} samples); choose another "
+            "micro_batch or another number of processes."
+        )
     return p.batch_size // at_once
 
 
@@ -104,14 +133,20 @@ def vllm_options(p: Profile) -> dict:
     # response and drops those above 3: in bfloat16 one token's log-probabilities differ by 0.037 on average (SmolLM2-135M,
     # 64 tokens: products from 0.35 to 1.47), and over 1,024 tokens that noise alone drops many. So: token by token, and cut
     # off at 2, as in truncated importance sampling (Yao et al. 2025), instead of dropped.
-    common = {"use_vllm": True, "generation_kwargs": {"stop": [STOP]}, "vllm_importance_sampling_mode": "token_truncate",
-              "vllm_importance_sampling_clip_max": 2.0}
+    common = {
+        "use_vllm": True,
+        "generation_kwargs": {"stop": [STOP]},
+        "vllm_importance_sampling_mode": "token_truncate",
+        "vllm_importance_sampling_clip_max": 2.0,
+    }
     if p.vllm_server:
         return common | {"vllm_mode": "server", "vllm_server_base_url": p.vllm_server}
     total = torch.cuda.get_device_properties(0).total_memory
     return common | {
-        "vllm_mode": "colocate", "vllm_max_model_length": p.max_prompt_length + p.max_completion_length,
-        "vllm_gpu_memory_utilization": vllm_utilization(p, model_config(p.model), total)}
+        "vllm_mode": "colocate",
+        "vllm_max_model_length": p.max_prompt_length + p.max_completion_length,
+        "vllm_gpu_memory_utilization": vllm_utilization(p, model_config(p.model), total),
+    }
 
 
 def use_vllm(p: Profile) -> bool:
@@ -128,10 +163,15 @@ def build_trainer(p: Profile, model, tokenizer, writer: RunWriter, live=None, sa
     recorder = Recorder(p, writer, len(rows), live, say)
     with same_precision(p.dtype):
         trainer = (SharedTrainer if p.shared_prefix else StockTrainer)(
-            model=model, reward_funcs=recorded_reward(reward_function(p), writer, p.log_rollouts_every, rows),
+            model=model,
+            reward_funcs=recorded_reward(reward_function(p), writer, p.log_rollouts_every, rows),
             args=grpo_config(p, writer.path / "checkpoints"),
-            train_dataset=training_dataset(p, tokenizer, rows), processing_class=tokenizer, peft_config=lora_config(p),
-            rollout_func=functools.partial(rollout, batch_size=p.eval_batch), callbacks=[recorder])
+            train_dataset=training_dataset(p, tokenizer, rows),
+            processing_class=tokenizer,
+            peft_config=lora_config(p),
+            rollout_func=functools.partial(rollout, batch_size=p.eval_batch),
+            callbacks=[recorder],
+        )
     settle_vllm(trainer, p.seed)
     return prepared(trainer, recorder, p, writer, say)
 

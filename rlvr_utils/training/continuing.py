@@ -65,8 +65,9 @@ def changed_settings(run: Run, p: Profile, extend: bool) -> dict[str, tuple]:
         if old == new:
             continue
         if not (f.metadata["may_change"] or f.name == "max_steps" and p.lr_schedule == "constant"):
-            raise ValueError(f"{run.path} holds a run with {f.name}={old!r}, not {new!r}. "
-                             "Give another output_dir, or delete that folder.")
+            raise ValueError(
+                f"{run.path} holds a run with {f.name}={old!r}, not {new!r}. Give another output_dir, or delete that folder."
+            )
         changed[f.name] = old, new
     if "max_steps" in changed:
         refuse_other_length(run, p.max_steps, extend)
@@ -83,16 +84,21 @@ def refuse_other_length(run: Run, steps: int, extend: bool) -> None:
     there = checkpoint_step(next(iter(checkpoints(run.path)), None))
     if steps < there or finished and (steps < was or not there):
         there = was if finished else there
-        raise ValueError(f"{run.path} holds a run that has made {there} steps: ask for max_steps={there}, or for more with "
-                         "extend while its checkpoints are there; or give another output_dir.")
+        raise ValueError(
+            f"{run.path} holds a run that has made {there} steps: ask for max_steps={there}, or for more with "
+            "extend while its checkpoints are there; or give another output_dir."
+        )
     if steps > was and not extend:
         state = "ended" if finished else "was begun to end"
-        raise ValueError(f"{run.path} holds a run that {state} after {was} steps, not {steps}: set max_steps={was} for just "
-                         f"that run, or say extend=True (`rlvr train --extend`) to train {steps - was} more.")
+        raise ValueError(
+            f"{run.path} holds a run that {state} after {was} steps, not {steps}: set max_steps={was} for just "
+            f"that run, or say extend=True (`rlvr train --extend`) to train {steps - was} more."
+        )
 
 
-def settings_of(folder: str | Path, profile: str = "mini", *, extend: bool = False, say: Callable[[str], None] = print,
-                **changes: object) -> Profile:
+def settings_of(
+    folder: str | Path, profile: str = "mini", *, extend: bool = False, say: Callable[[str], None] = print, **changes: object
+) -> Profile:
     """The settings for a folder: those of the run that it holds, else those of the profile with ``changes``.
 
     So a notebook that is opened beside a run shows that run, whatever it was started with. Of ``changes``, only what may be
@@ -161,8 +167,10 @@ def sources_of_module(module: ModuleType) -> list[str]:
         if file in found or folder not in file.parents or file.suffix != ".py" or found and folder.name == "site-packages":
             continue
         found[file] = file.read_text(encoding="utf-8")
-        named = (value if isinstance(value, ModuleType) else sys.modules.get(getattr(value, "__module__", None) or "")
-                 for value in vars(one).values())
+        named = (
+            value if isinstance(value, ModuleType) else sys.modules.get(getattr(value, "__module__", None) or "")
+            for value in vars(one).values()
+        )
         left += filter(None, named)
     return [found[file] for file in sorted(found)]
 
@@ -181,8 +189,11 @@ def sources_of_function(function: Callable) -> list[str]:
         found[one] = inspect.getsource(one)
         inside = [cell.cell_contents for cell in getattr(one, "__closure__", None) or ()]
         used = [getattr(one, "__globals__", {}).get(word) for word in names_in(code)] if code else []
-        left += [value for value in (*inside, *used) if callable(value)
-                 and (getattr(value, "__module__", "") == "__main__" or isinstance(value, functools.partial))]
+        left += [
+            value
+            for value in (*inside, *used)
+            if callable(value) and (getattr(value, "__module__", "") == "__main__" or isinstance(value, functools.partial))
+        ]
     return sorted(found.values())
 
 
@@ -203,5 +214,7 @@ def refuse_other_sources(folder: Path, now: dict) -> None:
         if name == "overlap" or None in (old, part["sha256"]) or old == part["sha256"]:
             continue
         rows = f": {before[name]['rows']} rows then, {part['rows']} rows now" if "rows" in part else ""
-        raise ValueError(f"The run in {folder} was begun with another state of the {name}{rows}. One run must not mix two: "
-                         "put the old file back to go on, or give another output_dir to begin a new run.")
+        raise ValueError(
+            f"The run in {folder} was begun with another state of the {name}{rows}. One run must not mix two: "
+            "put the old file back to go on, or give another output_dir to begin a new run."
+        )

@@ -61,11 +61,14 @@ def evaluate_split(model, tokenizer, p: Profile, writer: RunWriter, part: Part, 
     Processes share the problems.
     """
     rows, here = share(evaluation_rows(p, part.split)), replace(p, seed=own_seed(p.seed))
-    responses = gather(evaluate(model, tokenizer, rows, here, part.decoding, engine=engine,
-                                progress=paced(say, str(part))) if rows else [])
+    responses = gather(
+        evaluate(model, tokenizer, rows, here, part.decoding, engine=engine, progress=paced(say, str(part))) if rows else []
+    )
     key = {"step": part.step, "split": part.split, "shots": p.shots, "decoding": part.decoding}
     row = key | {k: v for k, v in summarise_evaluation(responses).items() if k not in key}
     writer.log_evaluation(row, responses)
-    say(f"{part}: accuracy {row['accuracy']:.3f} [{row['accuracy_low']:.3f}, {row['accuracy_high']:.3f}] "
-        f"(n = {row['n_problems']} x {row['n_samples']}), boxed {row['boxed_rate']:.3f}, {row['mean_tokens']:.1f} tokens")
+    say(
+        f"{part}: accuracy {row['accuracy']:.3f} [{row['accuracy_low']:.3f}, {row['accuracy_high']:.3f}] "
+        f"(n = {row['n_problems']} x {row['n_samples']}), boxed {row['boxed_rate']:.3f}, {row['mean_tokens']:.1f} tokens"
+    )
     return row

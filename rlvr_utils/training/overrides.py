@@ -60,8 +60,10 @@ def refuse_moved_names() -> None:
     for owner, name, need in PRIVATE:
         if not hasattr(owner, name) and name not in inspect.getsource(inspect.getmodule(owner)):
             library = owner.__module__.partition(".")[0]
-            raise ValueError(f"{library} {metadata.version(library)} has no {owner.__name__}.{name}, which this code needs "
-                             f"({need}). Install the tested version: `pip install -r requirements.lock`.")
+            raise ValueError(
+                f"{library} {metadata.version(library)} has no {owner.__name__}.{name}, which this code needs "
+                f"({need}). Install the tested version: `pip install -r requirements.lock`."
+            )
 
 
 # --- less work for the same step ---
@@ -80,15 +82,26 @@ class SharedPrefixTrainer(GRPOTrainer):
             model = self.accelerator.unwrap_model(model)
             shared_prefix.enable(model.get_base_model() if isinstance(model, PeftModel) else model)
 
-    def _get_per_token_logps_and_entropies(self, model, input_ids, attention_mask, logits_to_keep, batch_size=None,
-                                           compute_entropy=False, compute_aux_loss=False, **images):
+    def _get_per_token_logps_and_entropies(
+        self,
+        model,
+        input_ids,
+        attention_mask,
+        logits_to_keep,
+        batch_size=None,
+        compute_entropy=False,
+        compute_aux_loss=False,
+        **images,
+    ):
         if compute_aux_loss or any(value is not None for value in images.values()):
             return super()._get_per_token_logps_and_entropies(
-                model, input_ids, attention_mask, logits_to_keep, batch_size, compute_entropy, compute_aux_loss, **images)
+                model, input_ids, attention_mask, logits_to_keep, batch_size, compute_entropy, compute_aux_loss, **images
+            )
         parts = []
         for ids, mask in zip(*(x.split(batch_size or len(x)) for x in (input_ids, attention_mask)), strict=True):
-            packed = shared_prefix.pack(ids[:, :-logits_to_keep], mask[:, :-logits_to_keep],
-                                        ids[:, -logits_to_keep:], mask[:, -logits_to_keep:])
+            packed = shared_prefix.pack(
+                ids[:, :-logits_to_keep], mask[:, :-logits_to_keep], ids[:, -logits_to_keep:], mask[:, -logits_to_keep:]
+            )
             with self.accelerator.autocast():
                 parts.append(shared_prefix.token_logps(model, packed))
         logps, entropies = zip(*parts, strict=True)
@@ -152,7 +165,7 @@ def regroup(micro_batches: list[dict], accumulation: int) -> list[dict]:
     """
     regrouped: list[dict] = []
     for start in range(0, len(micro_batches), accumulation):
-        step = micro_batches[start:start + accumulation]
+        step = micro_batches[start : start + accumulation]
         prompts = torch.cat([part["prompt_ids"] for part in step])
         order = prompts.unique(dim=0, return_inverse=True)[1].argsort(stable=True)
         sizes = [len(part["prompt_ids"]) for part in step]

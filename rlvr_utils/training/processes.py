@@ -30,8 +30,10 @@ def join_processes() -> None:
     """
     divided = os.environ.get("ACCELERATE_USE_FSDP") == "true" or os.environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE") == "3"
     if divided:
-        raise ValueError("FSDP and ZeRO stage 3 divide the weights among the GPUs, and here responses are sampled from "
-                         "whole ones: launch with configs/accelerate-ddp.yaml or configs/accelerate-zero2.yaml.")
+        raise ValueError(
+            "FSDP and ZeRO stage 3 divide the weights among the GPUs, and here responses are sampled from "
+            "whole ones: launch with configs/accelerate-ddp.yaml or configs/accelerate-zero2.yaml."
+        )
     if world_size() > 1 and not dist.is_initialized():
         from accelerate import PartialState
 
@@ -61,8 +63,10 @@ def company() -> Iterator[None]:
     try:
         store, *_ = next(dist.rendezvous("env://", timeout=timedelta(seconds=PATIENCE)))
     except (RuntimeError, ValueError, OSError) as error:
-        raise ValueError(f"{many}, and after {PATIENCE:.0f} s not all of them are at {where} (MASTER_ADDR:MASTER_PORT). "
-                         f"{alone}, and see what the other processes say.") from error
+        raise ValueError(
+            f"{many}, and after {PATIENCE:.0f} s not all of them are at {where} (MASTER_ADDR:MASTER_PORT). "
+            f"{alone}, and see what the other processes say."
+        ) from error
     finally:
         waiting.cancel()
     yield
@@ -118,7 +122,7 @@ def first_decides(decide: Callable[[], T]) -> T:
 def share(rows: list[T]) -> list[T]:
     """This process's part of ``rows``: consecutive ones, so that :func:`gather` restores the order."""
     size = math.ceil(len(rows) / world_size())
-    return rows[rank() * size:(rank() + 1) * size]
+    return rows[rank() * size : (rank() + 1) * size]
 
 
 def gather(rows: list[T]) -> list[T]:

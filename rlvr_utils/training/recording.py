@@ -61,9 +61,14 @@ class Recorder(TrainerCallback):
     def record(self, state, logs: dict) -> None:
         """Write one step's metrics, tell the progress, draw the live picture."""
         seconds = time.monotonic() - self.began
-        row = {"step": state.global_step - self.before} | logs | {
-            "epoch": state.global_step * self.p.prompts_per_step / self.n_problems,
-            "seconds": round(self.earlier + seconds, 2)}
+        row = (
+            {"step": state.global_step - self.before}
+            | logs
+            | {
+                "epoch": state.global_step * self.p.prompts_per_step / self.n_problems,
+                "seconds": round(self.earlier + seconds, 2),
+            }
+        )
         self.rows.append(row)
         self.writer.log_metrics(row)
         late = seconds - self.told_at > SILENCE
@@ -97,8 +102,10 @@ class Recorder(TrainerCallback):
 
     def on_train_end(self, args, state, control, **kwargs):
         if self.stop and state.global_step < self.p.max_steps:
-            raise RunStopped(f"The run was stopped at {self.stop} What was recorded is kept in {self.writer.path.name}; "
-                             "guard='warn' goes on all the same.")
+            raise RunStopped(
+                f"The run was stopped at {self.stop} What was recorded is kept in {self.writer.path.name}; "
+                "guard='warn' goes on all the same."
+            )
 
     def on_step_end(self, args, state, control, **kwargs):
         due = state.global_step % self.p.eval_every == 0 and state.global_step < self.p.max_steps
@@ -140,8 +147,11 @@ def recent(rows: Sequence[Mapping], name: str, n: int = 10) -> float:
 def level(rows: Sequence[Mapping]) -> str:
     """What the last steps were like: their reward and length, or else their loss."""
     if not measured(rows, "reward"):
-        return f"no reward, loss {recent(rows, 'loss'):.3f}" if any("reward" in row for row in rows) else (
-            f"loss {recent(rows, 'loss'):.3f}")
+        return (
+            f"no reward, loss {recent(rows, 'loss'):.3f}"
+            if any("reward" in row for row in rows)
+            else (f"loss {recent(rows, 'loss'):.3f}")
+        )
     length = recent(rows, "completions/mean_length")
     return f"reward {recent(rows, 'reward'):.3f}" + (f"  {length:.1f} tokens" if finite(length) else "")
 
@@ -182,8 +192,14 @@ def paced(say: Callable[[str], None], what: str) -> Callable[[float], None]:
 # --- from another process ---
 
 
-def watch_run(folder: str | Path, live: Callable[[list[dict]], None] | None = None, *, poll: float = 5.0,
-              patience: float = 600.0, say: Callable[[str], None] = print) -> Run:
+def watch_run(
+    folder: str | Path,
+    live: Callable[[list[dict]], None] | None = None,
+    *,
+    poll: float = 5.0,
+    patience: float = 600.0,
+    say: Callable[[str], None] = print,
+) -> Run:
     """Tell reward (with a 95 % interval over the last steps), progress and time left, until the run ends.
 
     Args:
@@ -222,8 +238,10 @@ def wait_for_folder(folder: str | Path, poll: float, patience: float) -> Path:
     began = time.monotonic()
     while not (found := run_folder(folder)).is_dir():
         if time.monotonic() - began > patience:
-            raise TimeoutError(f"No run has appeared in {found} within {clock(patience)} minutes: see what the training's "
-                               "own log says, or name another folder.")
+            raise TimeoutError(
+                f"No run has appeared in {found} within {clock(patience)} minutes: see what the training's "
+                "own log says, or name another folder."
+            )
         time.sleep(poll)
     return found
 
@@ -236,10 +254,16 @@ def progress_line(run: Run) -> str:
     step = int(rows["step"].iloc[-1])
     rewards = measured(rows.to_dict("records"), "reward", WINDOW)
     interval = t_interval(rewards) if len(rewards) > 1 else None
-    now = (f"reward {interval.mean:.3f} [{interval.low:.3f}, {interval.high:.3f}]" if interval else
-           level(rows.to_dict("records")))
-    end = "finished" if run.environment.get("finished") else (
-        f"about {clock(step_seconds(run) * (total - step))} left, evaluations apart")
+    now = (
+        f"reward {interval.mean:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
+        if interval
+        else level(rows.to_dict("records"))
+    )
+    end = (
+        "finished"
+        if run.environment.get("finished")
+        else (f"about {clock(step_seconds(run) * (total - step))} left, evaluations apart")
+    )
     return f"step {step}/{total}  {now}  {end}"
 
 

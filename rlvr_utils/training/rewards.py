@@ -31,8 +31,18 @@ from .processes import gather, rank, world_size
 from .safety import RewardFailed
 
 #: What TRL passes under these names is not taken from the data set.
-TRL_NAMES = ("prompt", "completion", "prompts", "completions", "completion_ids", "trainer_state", "log_extra", "log_metric",
-             "environments", "n_tokens")
+TRL_NAMES = (
+    "prompt",
+    "completion",
+    "prompts",
+    "completions",
+    "completion_ids",
+    "trainer_state",
+    "log_extra",
+    "log_metric",
+    "environments",
+    "n_tokens",
+)
 FORM = "def f(prompts, completions, **columns)"
 LARGEST = 1e15  # TRL takes squares of rewards, with 32 bits
 
@@ -50,7 +60,8 @@ def reward_function(p: Profile) -> Callable[..., list[float | None]]:
         ValueError: there is no such function.
     """
     coins = functools.wraps(random_reward)(
-        lambda completions, trainer_state=None, **columns: random_reward(completions, trainer_state, p.seed))
+        lambda completions, trainer_state=None, **columns: random_reward(completions, trainer_state, p.seed)
+    )
     ours = {"boxed": boxed_reward, "format": format_reward, "random": coins}
     reward = ours[p.reward] if p.reward in ours else own_reward(p.reward)
 
@@ -73,8 +84,10 @@ def own_reward(name: str) -> Callable[..., list[float | None]]:
     try:
         found = getattr(importlib.import_module(module), function)
     except Exception as error:  # a module of the reader's own may fail in any way while it is imported
-        raise ValueError(f"reward={name!r}: {named(error)}.{hidden(module)} Give module:function, where the module can be "
-                         "imported from here; a function defined in this notebook is __main__:function.") from error
+        raise ValueError(
+            f"reward={name!r}: {named(error)}.{hidden(module)} Give module:function, where the module can be "
+            "imported from here; a function defined in this notebook is __main__:function."
+        ) from error
     if not callable(found):
         raise ValueError(f"reward={name!r} is no function but {type(found).__name__}: give one like `{FORM}`.")
     return found
@@ -106,14 +119,18 @@ def checked(reward: Callable, name: str, completions: Sequence, columns: Mapping
     except (Exception, SystemExit) as error:
         raise RewardFailed(f"{where} failed{place(error)}: {named(error)}.") from error
     if len(given) != len(completions):
-        raise RewardFailed(f"{where} gave a list of {len(given)} for {len(completions)} responses: it should give one "
-                           "number, or None, for each.")
+        raise RewardFailed(
+            f"{where} gave a list of {len(given)} for {len(completions)} responses: it should give one "
+            "number, or None, for each."
+        )
     rewards = [None if (number := as_number(value)) is None else number * factor for value in given]
     bad = next((n for n, value in enumerate(rewards) if value is not None and not abs(value) < LARGEST), None)
     if bad is not None:
         said = completion_text(completions[bad])[:60]
-        raise RewardFailed(f"{where} gave {given[bad]!r} for response {bad + 1} of {len(given)} ({said!r}): it should give "
-                           f"a finite number below {LARGEST:g}, or None where a response cannot be judged.")
+        raise RewardFailed(
+            f"{where} gave {given[bad]!r} for response {bad + 1} of {len(given)} ({said!r}): it should give "
+            f"a finite number below {LARGEST:g}, or None where a response cannot be judged."
+        )
     return rewards
 
 
@@ -149,6 +166,7 @@ def event_loop() -> asyncio.AbstractEventLoop:
 
 def result_of(awaitable: Awaitable) -> object:
     """The result of an ``async`` reward."""
+
     async def wait_for() -> object:
         return await awaitable
 
@@ -163,8 +181,11 @@ def data_columns(rows: Sequence[Mapping]) -> dict[str, list]:
 
 def trl_columns(p: Profile) -> dict:
     """What TRL passes to a reward beside the data, where it is called without TRL."""
-    return {"trainer_state": SimpleNamespace(global_step=0, max_steps=p.max_steps),
-            "log_extra": lambda column, values: None, "log_metric": lambda name, value: None}
+    return {
+        "trainer_state": SimpleNamespace(global_step=0, max_steps=p.max_steps),
+        "log_extra": lambda column, values: None,
+        "log_metric": lambda name, value: None,
+    }
 
 
 def try_reward(p: Profile, chat: bool) -> None:
@@ -188,8 +209,9 @@ def try_reward(p: Profile, chat: bool) -> None:
         reward_function(p)([[{"role": "assistant", "content": t}] for t in texts] if chat else texts, **columns)
     except RewardFailed as error:
         form = " With this model's chat template a completion is a list of messages." if chat else ""
-        raise ValueError(f"Called as TRL does, on two made-up responses: {error} It should begin like `{FORM}`."
-                         f"{form}") from error
+        raise ValueError(
+            f"Called as TRL does, on two made-up responses: {error} It should begin like `{FORM}`.{form}"
+        ) from error
 
 
 def first_rows(p: Profile) -> list[dict]:
@@ -219,10 +241,14 @@ def refuse_signature(name: str, columns: Mapping) -> None:
         given = {"completions", *columns}
         absent = [n for n in named if n not in given and signature.parameters[n].default is inspect.Parameter.empty]
         if absent:
-            raise ValueError(f"reward={name!r} asks for {', '.join(absent)}, and there is no such column: there are "
-                             f"completions, {', '.join(columns)}.") from error
-        raise ValueError(f"reward={name!r} takes {', '.join(named) or 'nothing'} by name, and is called with all columns: "
-                         f"completions, {', '.join(columns)}. Let it begin like `{FORM}`.") from error
+            raise ValueError(
+                f"reward={name!r} asks for {', '.join(absent)}, and there is no such column: there are "
+                f"completions, {', '.join(columns)}."
+            ) from error
+        raise ValueError(
+            f"reward={name!r} takes {', '.join(named) or 'nothing'} by name, and is called with all columns: "
+            f"completions, {', '.join(columns)}. Let it begin like `{FORM}`."
+        ) from error
 
 
 def format_reward(completions, **columns) -> list[float]:
@@ -244,8 +270,9 @@ def recorded_reward(reward: Callable[..., list[float | None]], writer: RunWriter
     @functools.wraps(reward)  # TRL names its metrics after the function
     def recorded(prompts, completions, problem_id, n_tokens, trainer_state, **columns):
         problems = [by_id[name] for name in problem_id]
-        rewards = reward(completions, prompts=prompts, n_tokens=n_tokens, trainer_state=trainer_state,
-                         **columns | data_columns(problems))
+        rewards = reward(
+            completions, prompts=prompts, n_tokens=n_tokens, trainer_state=trainer_state, **columns | data_columns(problems)
+        )
         step = trainer_state.global_step + 1
         if step % every == 0 or step == 1:
             here = zip(prompts, problems, completions, n_tokens, rewards, strict=True)
@@ -261,7 +288,13 @@ def train_rows(step, prompts, problems, completions, lengths, rewards) -> list[d
     for prompt, problem, completion, n, reward in zip(prompts, problems, completions, lengths, rewards, strict=True):
         sample = seen[problem["id"]]
         seen[problem["id"]] += 1
-        row = graded(problem, completion_text(completion), step=step, sample=sample, n_tokens=n,
-                     prompt=prompt if sample == 0 else None)
+        row = graded(
+            problem,
+            completion_text(completion),
+            step=step,
+            sample=sample,
+            n_tokens=n,
+            prompt=prompt if sample == 0 else None,
+        )
         rows.append(row | {"reward": reward})
     return rows

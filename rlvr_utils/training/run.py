@@ -39,21 +39,21 @@ from .evaluation import Part, evaluate_all, evaluate_split
 from .overrides import refuse_moved_names, release_vllm, sampler_of
 from .processes import first_decides, is_first, join_processes, wait, world_size
 from .rewards import reward_function, try_reward
-from .supervised import (
-    FIRST_STAGE,
-    after_first_stage,
-    build_first_stage,
-    build_rejection_trainer,
-    build_sft_trainer,
-)
+from .supervised import FIRST_STAGE, after_first_stage, build_first_stage, build_rejection_trainer, build_sft_trainer
 
 STEPS = "trained-steps.txt"
 BUILDERS = {"grpo": build_trainer, "rejection": build_rejection_trainer, "sft": build_sft_trainer}
 
 
-def train(profile: str | Profile = "mini", output_dir: str | Path | None = None, *,
-          live: Callable[[list[dict]], None] | None = None, quiet: bool = False, extend: bool = False,
-          **overrides: object) -> Run:
+def train(
+    profile: str | Profile = "mini",
+    output_dir: str | Path | None = None,
+    *,
+    live: Callable[[list[dict]], None] | None = None,
+    quiet: bool = False,
+    extend: bool = False,
+    **overrides: object,
+) -> Run:
     """Train, evaluate before and after, and record everything; continues an interrupted run by itself.
 
     Args:
@@ -108,10 +108,16 @@ def start_or_continue(p: Profile, folder: Path, extend: bool, live, say) -> None
         finally:
             release_vllm(trainer)
         writer.summarise(p.max_steps)
-    writer.write_environment(environment_record() | {
-        "finished": True, "processes": world_size(), "sampled_by": sampler_of(trainer),
-        "seconds": round(time.monotonic() - began, 1),
-        "training_seconds": training_seconds(folder)})
+    writer.write_environment(
+        environment_record()
+        | {
+            "finished": True,
+            "processes": world_size(),
+            "sampled_by": sampler_of(trainer),
+            "seconds": round(time.monotonic() - began, 1),
+            "training_seconds": training_seconds(folder),
+        }
+    )
     wait()
 
 
@@ -212,8 +218,10 @@ def load_trained(run: Run) -> tuple:
     """
     p = run.profile
     if not (run.path / "adapter").is_dir():
-        raise ValueError(f"{run.path} has no trained model yet: start the same training again, it goes on to its end, or "
-                         "ends at its newest checkpoint with max_steps set to that.")
+        raise ValueError(
+            f"{run.path} has no trained model yet: start the same training again, it goes on to its end, or "
+            "ends at its newest checkpoint with max_steps set to that."
+        )
     if p.adapter == "none":
         return models.load_model(replace(p, model=str(run.path / "adapter"))), models.load_tokenizer(p)
     base = after_first_stage(models.load_model(p), p, run.path)
@@ -246,8 +254,10 @@ def export_run(path: str | Path, folder: str | Path) -> Path:
     except Exception as error:
         if safety.error_number(error) not in safety.NO_ROOM:
             raise
-        raise safety.RunInterrupted(f"The disk under {folder} is full, or the quota is used up. Nothing was left there. "
-                                    "Make room, or name a folder on another disk.") from error
+        raise safety.RunInterrupted(
+            f"The disk under {folder} is full, or the quota is used up. Nothing was left there. "
+            "Make room, or name a folder on another disk."
+        ) from error
     return folder
 
 
@@ -261,12 +271,20 @@ def refuse_smaller_evaluation(run: Run, key: dict, n_samples: int) -> None:
     for name, value in key.items():
         made = made[made[name] == value]
     if len(made) and n_samples < (most := made["n_samples"].max()):
-        raise ValueError(f"{run.path} holds this evaluation with {most:.0f} samples per problem, and {n_samples} would "
-                         f"replace it. Set n_samples={most:.0f} or more, or another split, decoding or number of shots.")
+        raise ValueError(
+            f"{run.path} holds this evaluation with {most:.0f} samples per problem, and {n_samples} would "
+            f"replace it. Set n_samples={most:.0f} or more, or another split, decoding or number of shots."
+        )
 
 
-def evaluate_run(path: str | Path, split: str | None = None, shots: int | None = None, decoding: str = "sampled",
-                 n_samples: int | None = None, eval_batch: int | None = None) -> dict:
+def evaluate_run(
+    path: str | Path,
+    split: str | None = None,
+    shots: int | None = None,
+    decoding: str = "sampled",
+    n_samples: int | None = None,
+    eval_batch: int | None = None,
+) -> dict:
     """Evaluate a finished run's model once more, at any number of shots; the row joins the run's evaluations, in W&B too.
 
     ``split`` None is the first split of the run, ``n_samples`` None as many per problem as at its end.

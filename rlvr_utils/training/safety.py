@@ -21,8 +21,10 @@ LOCK = Path("checkpoints", "lock")  # held by the process that trains in the fol
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 RUST = re.compile(r"\(os error (\d+)\)")  # where safetensors and tokenizers write the number
 # PyTorch writes none where a write fails. A path in a message may hold any words, so these are whole messages.
-TORCH = re.compile(r"\[enforce fail at inline_container\.cc:\d+\] \. (unexpected pos \d+ vs \d+|PytorchStreamWriter failed "
-                   r"writing file .*: file write failed)|basic_ios::clear: iostream error|write\(\): fd \d+ failed with .*")
+TORCH = re.compile(
+    r"\[enforce fail at inline_container\.cc:\d+\] \. (unexpected pos \d+ vs \d+|PytorchStreamWriter failed "
+    r"writing file .*: file write failed)|basic_ios::clear: iostream error|write\(\): fd \d+ failed with .*"
+)
 NO_ACCESS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.EIO)
 
 
@@ -48,8 +50,10 @@ def only_one(folder: Path) -> Iterator[None]:
         try:
             take(file)
         except BlockingIOError as error:
-            raise RunInterrupted(f"Another process is training in {folder} at this moment. Watch that one, or end it: the "
-                                 "same call then goes on from its newest checkpoint.") from error
+            raise RunInterrupted(
+                f"Another process is training in {folder} at this moment. Watch that one, or end it: the "
+                "same call then goes on from its newest checkpoint."
+            ) from error
         yield
 
 
@@ -140,11 +144,14 @@ def explanation(error: Exception, folder: Path) -> str | None:
     if code in NO_ROOM:
         return f"The disk under {full_disk(error, folder)} is full, or the quota is used up. Make room. {again}"
     if code in NO_ACCESS and str(folder) in str(getattr(error, "filename", "")):
-        return (f"{error.filename} cannot be read or written ({error.strerror}). Mend that, or give another output_dir. "
-                f"{again}")
+        return (
+            f"{error.filename} cannot be read or written ({error.strerror}). Mend that, or give another output_dir. {again}"
+        )
     if type(error).__name__ == "OutOfMemoryError":
-        return ("The GPU's memory ran out. Lower eval_batch where it was sampling or evaluating, else micro_batch: both may "
-                f"be changed on a run that has begun, and `rlvr doctor` names values that fit. {again}")
+        return (
+            "The GPU's memory ran out. Lower eval_batch where it was sampling or evaluating, else micro_batch: both may "
+            f"be changed on a run that has begun, and `rlvr doctor` names values that fit. {again}"
+        )
     if isinstance(error, DamagedRun):
         return f"{error} {again}"
     return None

@@ -22,13 +22,7 @@ from datasets import Dataset, are_progress_bars_disabled, disable_progress_bars,
 from transformers import set_seed
 from trl import SFTConfig, SFTTrainer
 
-from ..models import (
-    load_adapter,
-    load_model,
-    lora_config,
-    merge_adapter,
-    refuse_unknown_targets,
-)
+from ..models import load_adapter, load_model, lora_config, merge_adapter, refuse_unknown_targets
 from ..problems import judge_response, training_order, training_rows
 from ..profiles import Profile
 from ..runs import RunWriter
@@ -62,19 +56,30 @@ def own_right_answers(model, tokenizer, p: Profile, writer: RunWriter | None = N
     chat = has_chat_template(tokenizer)  # then a reward gets lists of messages, as from TRL
     texts = [[{"role": "assistant", "content": r.text}] if chat else r.text for r in responses]
     lengths = [response.n_tokens for response in responses]
-    rewards = reward_function(p)(texts, prompts=asked, completion_ids=[r.ids for r in responses], n_tokens=lengths,
-                                 **trl_columns(p) | data_columns(rows))
+    rewards = reward_function(p)(
+        texts,
+        prompts=asked,
+        completion_ids=[r.ids for r in responses],
+        n_tokens=lengths,
+        **trl_columns(p) | data_columns(rows),
+    )
     if writer is not None:
         first = slice(0, p.batch_size)  # what it learns from, as a sample to read
         writer.log_train_rollouts(train_rows(1, *(values[first] for values in (asked, rows, texts, lengths, rewards))))
     prompt_ids = encode_prompts(tokenizer, prompts)
     right = imitated(rewards, p.group_size)
     if not right:
-        raise ValueError(f"None of the {len(texts):,} samples of the base model is right (has a reward above 0 and not "
-                         "below its group's mean), so there is nothing to imitate; take an easier data set or more shots.")
+        raise ValueError(
+            f"None of the {len(texts):,} samples of the base model is right (has a reward above 0 and not "
+            "below its group's mean), so there is nothing to imitate; take an easier data set or more shots."
+        )
     pairs = [(prompt_ids[i // p.group_size], responses[i]) for i in right]
-    return Dataset.from_dict({"input_ids": [prompt + response.ids for prompt, response in pairs],
-                              "completion_mask": [[0] * len(prompt) + response.sampled for prompt, response in pairs]})
+    return Dataset.from_dict(
+        {
+            "input_ids": [prompt + response.ids for prompt, response in pairs],
+            "completion_mask": [[0] * len(prompt) + response.sampled for prompt, response in pairs],
+        }
+    )
 
 
 def imitated(rewards: Sequence[float | None], group_size: int) -> list[int]:
@@ -111,26 +116,36 @@ def worked_solutions(p: Profile, tokenizer, order: Sequence[int]) -> Dataset:
     rows = training_rows(p)
     rows = [rows[i] for i in order]
     if missing := [row["id"] for row in rows if not row.get("solution")]:
-        raise ValueError(f"{len(missing)} of {len(rows)} training problems have no worked solution, the first is "
-                         f"{missing[0]}. Add the field `solution`, or set sft_steps=0 and method='grpo'.")
+        raise ValueError(
+            f"{len(missing)} of {len(rows)} training problems have no worked solution, the first is "
+            f"{missing[0]}. Add the field `solution`, or set sft_steps=0 and method='grpo'."
+        )
     prompts = prompts_for(rows, tokenizer, p)
     chat = has_chat_template(tokenizer)
     solutions = [solution_tokens(row, tokenizer, chat) for row in rows]
     if (longest := max(map(len, solutions))) > p.max_completion_length:
-        raise ValueError(f"max_completion_length={p.max_completion_length} is too small for the worked solutions (longest: "
-                         f"{longest} tokens), so the model would learn responses that are truncated. Set "
-                         f"max_completion_length={longest}.")
+        raise ValueError(
+            f"max_completion_length={p.max_completion_length} is too small for the worked solutions (longest: "
+            f"{longest} tokens), so the model would learn responses that are truncated. Set "
+            f"max_completion_length={longest}."
+        )
     pairs = list(zip(encode_prompts(tokenizer, prompts), solutions, strict=True))
-    return Dataset.from_dict({"input_ids": [prompt + solution for prompt, solution in pairs],
-                              "completion_mask": [[0] * len(prompt) + [1] * len(solution) for prompt, solution in pairs]})
+    return Dataset.from_dict(
+        {
+            "input_ids": [prompt + solution for prompt, solution in pairs],
+            "completion_mask": [[0] * len(prompt) + [1] * len(solution) for prompt, solution in pairs],
+        }
+    )
 
 
 def build_rejection_trainer(p: Profile, model, tokenizer, writer: RunWriter, live=None, say=print) -> SFTTrainer:
     """TRL's trainer on the model's own correct responses: steps, batch, learning rate and adapter are the profile's."""
     data = own_right_answers(model, tokenizer, p, writer)
     samples = p.max_steps * p.batch_size
-    say(f"{len(data):,} of {samples:,} samples of the base model are right; {p.max_steps} steps of {p.batch_size} go over "
-        f"them {samples / len(data):.1f} times")
+    say(
+        f"{len(data):,} of {samples:,} samples of the base model are right; {p.max_steps} steps of {p.batch_size} go over "
+        f"them {samples / len(data):.1f} times"
+    )
     recorder = Recorder(p, writer, len(training_rows(p)), live, say)
     return supervised_trainer(p, model, tokenizer, data, recorder, common_arguments(p, writer.path / "checkpoints"))
 
@@ -140,15 +155,21 @@ def build_sft_trainer(p: Profile, model, tokenizer, writer: RunWriter, live=None
     n_problems = len(training_rows(p))
     order = training_order(n_problems, p.max_steps * p.prompts_per_step, p.seed)
     recorder = Recorder(p, writer, n_problems, live, say)
-    return supervised_trainer(p, model, tokenizer, worked_solutions(p, tokenizer, order), recorder,
-                              common_arguments(p, writer.path / "checkpoints") | one_response_each(p))
+    return supervised_trainer(
+        p,
+        model,
+        tokenizer,
+        worked_solutions(p, tokenizer, order),
+        recorder,
+        common_arguments(p, writer.path / "checkpoints") | one_response_each(p),
+    )
 
 
 def build_first_stage(p: Profile, model, tokenizer, writer: RunWriter, live=None, say=print) -> SFTTrainer:
     """TRL's trainer for the stage before RL, on problems that RL will not see unless it goes over all of them."""
     n_problems = len(training_rows(p))
     order = training_order(n_problems, (p.max_steps + p.sft_steps) * p.prompts_per_step, p.seed)
-    data = worked_solutions(p, tokenizer, order[p.max_steps * p.prompts_per_step:])
+    data = worked_solutions(p, tokenizer, order[p.max_steps * p.prompts_per_step :])
     stage = replace(p, method="sft", max_steps=p.sft_steps, learning_rate=p.sft_learning_rate, lr_schedule="linear")
     recorder = Recorder(stage, writer, n_problems, live, say, before=p.sft_steps)
     options = common_arguments(stage, writer.path / FIRST_STAGE / "checkpoints") | one_response_each(p)
@@ -159,8 +180,10 @@ def one_response_each(p: Profile) -> dict:
     """TRL's batch arithmetic for one response per problem, in micro-batches no larger than GRPO's."""
     share = p.prompts_per_step // world_size()
     if share * world_size() != p.prompts_per_step:
-        raise ValueError(f"{world_size()} processes do not divide the {p.prompts_per_step} problems of a supervised step: "
-                         "choose another prompts_per_step or another number of processes.")
+        raise ValueError(
+            f"{world_size()} processes do not divide the {p.prompts_per_step} problems of a supervised step: "
+            "choose another prompts_per_step or another number of processes."
+        )
     at_once = max(n for n in range(1, share + 1) if share % n == 0 and n <= max(1, p.micro_batch // p.group_size))
     return {"per_device_train_batch_size": at_once, "gradient_accumulation_steps": share // at_once}
 
@@ -172,8 +195,14 @@ def supervised_trainer(p: Profile, model, tokenizer, data: Dataset, recorder: Re
     config = SFTConfig(packing=False, max_length=None, completion_only_loss=True, **options)
     bars = not are_progress_bars_disabled()
     disable_progress_bars()  # TRL shows one for each of its passes over the data
-    trainer = SFTTrainer(model=model, args=config, train_dataset=data, processing_class=tokenizer,
-                         peft_config=lora_config(p), callbacks=[recorder])
+    trainer = SFTTrainer(
+        model=model,
+        args=config,
+        train_dataset=data,
+        processing_class=tokenizer,
+        peft_config=lora_config(p),
+        callbacks=[recorder],
+    )
     if bars:
         enable_progress_bars()
     return prepared(trainer, recorder, p, recorder.writer, recorder.say)

@@ -34,5 +34,17 @@ from .verdict import (
     verify,
 )
 
-__all__ = ["CONVENTIONS", "Verdict", "answers_match", "boxed_reward", "completion_text", "conventions_table",
-           "expressions_equal", "judge", "last_boxed", "make_boxed_reward", "readable", "verify"]
+__all__ = [
+    "CONVENTIONS",
+    "Verdict",
+    "answers_match",
+    "boxed_reward",
+    "completion_text",
+    "conventions_table",
+    "expressions_equal",
+    "judge",
+    "last_boxed",
+    "make_boxed_reward",
+    "readable",
+    "verify",
+]

@@ -48,9 +48,17 @@ _PLACED = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator
 _OPPOSITE = {"<": ">", ">": "<", "<=": ">=", ">=": "<="}
 _STRUCTURES = frozenset(("group", "cup", "cap", "setminus", "matrix", "rel", "based", "text", "ratio", "label", "name"))
 _SETS = frozenset(("group", "cup", "cap", "setminus"))
-_NAMES = {"group": "tuple or interval", "cup": "union", "cap": "intersection", "setminus": "difference of sets",
-          "rel": "relation", "based": "number in another base", "text": "word", "matrix": "matrix",
-          "label": "value with words after it"}
+_NAMES = {
+    "group": "tuple or interval",
+    "cup": "union",
+    "cap": "intersection",
+    "setminus": "difference of sets",
+    "rel": "relation",
+    "based": "number in another base",
+    "text": "word",
+    "matrix": "matrix",
+    "label": "value with words after it",
+}
 _DENIAL = re.compile(r"\b(?:not?|never|neither|nor|wrong|incorrect|false|isn)\b")
 _NAMING_FUNCTIONS = frozenset(("f", "g", "h", "overline", "vec", "hat", "angle", "triangle"))
 _OF_ANGLES = frozenset(("sin", "cos", "tan", "cot", "sec", "csc"))
@@ -73,8 +81,14 @@ def is_name(tree: Tree) -> bool:
     kind = tree[0]
     if kind == "fn":
         inside = tree[2][0]
-        return (tree[1] in _NAMING_FUNCTIONS or tree[1] == "abs" and _is_segment(inside)
-                or tree[1] in _OF_ANGLES and inside[0] in ("sym", "fn") and is_name(inside))
+        return (
+            tree[1] in _NAMING_FUNCTIONS
+            or tree[1] == "abs"
+            and _is_segment(inside)
+            or tree[1] in _OF_ANGLES
+            and inside[0] in ("sym", "fn")
+            and is_name(inside)
+        )
     if kind in ("mul", "ratio"):
         return all(map(is_name, tree[1] if kind == "ratio" else tree[1:]))
     if kind == "group":
@@ -181,15 +195,25 @@ def as_matrix(tree: Tree) -> Tree:
             if size(left) * size(right) > MAX_NODES:
                 raise TooBig("a product of large matrices")
             columns = tuple(zip(*right[1], strict=True))
-            return ("matrix", tuple(tuple(("add", tuple(("mul", *pair) for pair in zip(row, column, strict=True)))
-                                          for column in columns) for row in left[1]))
+            return (
+                "matrix",
+                tuple(
+                    tuple(("add", tuple(("mul", *pair) for pair in zip(row, column, strict=True))) for column in columns)
+                    for row in left[1]
+                ),
+            )
     if kind == "pow" and tree[2] == ("sym", "T") and (inner := as_matrix(tree[1]))[0] == "matrix":
         return ("matrix", tuple(zip(*inner[1], strict=True)))
     if kind == "add":
         terms = [as_matrix(term) for term in tree[1]]
         if all(term[0] == "matrix" for term in terms) and len({(len(t[1]), len(t[1][0])) for t in terms}) == 1:
-            return ("matrix", tuple(tuple(("add", entries) for entries in zip(*rows, strict=True))
-                                    for rows in zip(*(term[1] for term in terms), strict=True)))
+            return (
+                "matrix",
+                tuple(
+                    tuple(("add", entries) for entries in zip(*rows, strict=True))
+                    for rows in zip(*(term[1] for term in terms), strict=True)
+                ),
+            )
     return tree
 
 
@@ -328,8 +352,9 @@ class Comparison:
         if a[0] in _STRUCTURES or b[0] in _STRUCTURES or letters(a) or letters(b):
             return outcome
         larger = ("add", (("pow", b, ("num", 2)), ("neg", ("num", 1))))
-        if outcome.rewarded and (goal.unit or self.same_expression(larger, ("num", 0)).rewarded
-                                 or sign_of(larger, self.budget) == 1):
+        if outcome.rewarded and (
+            goal.unit or self.same_expression(larger, ("num", 0)).rewarded or sign_of(larger, self.budget) == 1
+        ):
             return outcome
         value, percent = (b, a) if found.unit else (a, b)
         return self.same_expression(("mul", value, ("num", 100)), percent)
@@ -378,8 +403,11 @@ class Comparison:
     def _same_sets(self, found: Tree, goal: Tree) -> Outcome | None:
         """Equality of two subsets of the real line. None for other answers, and where the order of the ends is not known."""
         kinds = {found[0], goal[0]}
-        if not kinds & {"cup", "cap", "setminus"} and not any(map(_joins_relations, (found, goal))) and (
-                "group" not in kinds or len(kinds) == 1):
+        if (
+            not kinds & {"cup", "cap", "setminus"}
+            and not any(map(_joins_relations, (found, goal)))
+            and ("group" not in kinds or len(kinds) == 1)
+        ):
             return None
         ends: list[list[Tree]] = []  # in increasing order, with those of equal value together
         try:
@@ -477,8 +505,11 @@ class Comparison:
             if all(self.same_expression(part, ("num", 0)) != DIFFERENT for part in parts):
                 return self.doubt("a ratio of zeros has no value")
         self.why = ""
-        return self._worst(self.same_expression(("mul", found[j], goal[k]), ("mul", found[k], goal[j]))
-                           for k in range(len(goal)) for j in range(k))
+        return self._worst(
+            self.same_expression(("mul", found[j], goal[k]), ("mul", found[k], goal[j]))
+            for k in range(len(goal))
+            for j in range(k)
+        )
 
     # -- relations ------------------------------------------------------------------------------------------
 
@@ -497,12 +528,15 @@ class Comparison:
             return self._same_in_order(found, goal)
         self.tier = "symbolic"
         try:
-            a, b = (lift(self.algebra.value(reduced(("add", (drop_degrees(left), ("neg", drop_degrees(right)))))))
-                    for left, right in (found, goal))
+            a, b = (
+                lift(self.algebra.value(reduced(("add", (drop_degrees(left), ("neg", drop_degrees(right)))))))
+                for left, right in (found, goal)
+            )
             if a.above.is_constant() or b.above.is_constant():
                 return self.doubt("an equation without a letter says nothing")
             factor = (a.above.leading_coefficient() / a.below.leading_coefficient()) / (
-                b.above.leading_coefficient() / b.below.leading_coefficient())
+                b.above.leading_coefficient() / b.below.leading_coefficient()
+            )
             equal = self.algebra.equal(a, self.algebra.times(factor, b))
         except Unreadable as error:
             return self.doubt(str(error))
@@ -561,8 +595,14 @@ class Comparison:
 
     def _only_letters(self, *values: Value) -> bool:
         """Whether all atoms of the values are letters, so that different rational functions are different."""
-        return all(self.algebra.atoms[k][0] == "sym" for value in values if isinstance(value, Quotient)
-                   for part in (value.above, value.below) for k, degree in enumerate(part.degrees()) if degree)
+        return all(
+            self.algebra.atoms[k][0] == "sym"
+            for value in values
+            if isinstance(value, Quotient)
+            for part in (value.above, value.below)
+            for k, degree in enumerate(part.degrees())
+            if degree
+        )
 
 
 def _is_unknown(tree: Tree) -> bool:
@@ -612,5 +652,7 @@ def exactly_equal(comparison: Comparison, left: Tree, right: Tree) -> Outcome:
     rows = [tree[1] if tree[0] == "matrix" else (tree[3] if tree[0] == "group" else tree[1],) for tree in (left, right)]
     if [len(row) for row in rows[0]] != [len(row) for row in rows[1]]:
         return DIFFERENT
-    return max((exactly_equal(comparison, a, b) for row, other in zip(*rows, strict=True)
-                for a, b in zip(row, other, strict=True)), default=EQUAL)
+    return max(
+        (exactly_equal(comparison, a, b) for row, other in zip(*rows, strict=True) for a, b in zip(row, other, strict=True)),
+        default=EQUAL,
+    )

@@ -15,23 +15,41 @@ from .trees import Tree, replaced, size, subtrees
 
 #: Names and what they stand for, with the arguments u and v.
 _ONE_ARGUMENT = {
-    "tan": r"\frac{\sin u}{\cos u}", "cot": r"\frac{\cos u}{\sin u}", "sec": r"\frac{1}{\cos u}", "csc": r"\frac{1}{\sin u}",
-    "arccos": r"\frac{\pi}{2} - \arcsin u", "arccot": r"\frac{\pi}{2} - \arctan u",
-    "arcsec": r"\frac{\pi}{2} - \arcsin\frac{1}{u}", "arccsc": r"\arcsin\frac{1}{u}",
-    "exp": "e^u", "sinh": r"\frac{e^u - e^{-u}}{2}", "cosh": r"\frac{e^u + e^{-u}}{2}",
-    "tanh": r"\frac{e^u - e^{-u}}{e^u + e^{-u}}", "coth": r"\frac{e^u + e^{-u}}{e^u - e^{-u}}",
-    "sech": r"\frac{2}{e^u + e^{-u}}", "csch": r"\frac{2}{e^u - e^{-u}}",
-    "arcsinh": r"\ln(u + (u^2 + 1)^{1/2})", "arccosh": r"\ln(u + (u^2 - 1)^{1/2})",
+    "tan": r"\frac{\sin u}{\cos u}",
+    "cot": r"\frac{\cos u}{\sin u}",
+    "sec": r"\frac{1}{\cos u}",
+    "csc": r"\frac{1}{\sin u}",
+    "arccos": r"\frac{\pi}{2} - \arcsin u",
+    "arccot": r"\frac{\pi}{2} - \arctan u",
+    "arcsec": r"\frac{\pi}{2} - \arcsin\frac{1}{u}",
+    "arccsc": r"\arcsin\frac{1}{u}",
+    "exp": "e^u",
+    "sinh": r"\frac{e^u - e^{-u}}{2}",
+    "cosh": r"\frac{e^u + e^{-u}}{2}",
+    "tanh": r"\frac{e^u - e^{-u}}{e^u + e^{-u}}",
+    "coth": r"\frac{e^u + e^{-u}}{e^u - e^{-u}}",
+    "sech": r"\frac{2}{e^u + e^{-u}}",
+    "csch": r"\frac{2}{e^u - e^{-u}}",
+    "arcsinh": r"\ln(u + (u^2 + 1)^{1/2})",
+    "arccosh": r"\ln(u + (u^2 - 1)^{1/2})",
     "arctanh": r"\frac{1}{2}\ln\frac{1 + u}{1 - u}",
-    "log": r"\frac{\ln u}{\ln 10}", "lg": r"\frac{\ln u}{\ln 10}", "ceil": r"-\lfloor -u \rfloor",
+    "log": r"\frac{\ln u}{\ln 10}",
+    "lg": r"\frac{\ln u}{\ln 10}",
+    "ceil": r"-\lfloor -u \rfloor",
     "abs": "(u^2)^{1/2}",
 }
 _TWO_ARGUMENTS = {
-    "root": r"u^{1/v}", "log": r"\frac{\ln u}{\ln v}", "lg": r"\frac{\ln u}{\ln v}", "ln": r"\frac{\ln u}{\ln v}",
-    "mod": r"u - v\lfloor\frac{u}{v}\rfloor", "max": r"\frac{u + v + |u - v|}{2}", "min": r"\frac{u + v - |u - v|}{2}",
+    "root": r"u^{1/v}",
+    "log": r"\frac{\ln u}{\ln v}",
+    "lg": r"\frac{\ln u}{\ln v}",
+    "ln": r"\frac{\ln u}{\ln v}",
+    "mod": r"u - v\lfloor\frac{u}{v}\rfloor",
+    "max": r"\frac{u + v + |u - v|}{2}",
+    "min": r"\frac{u + v - |u - v|}{2}",
 }
-DEFINITIONS = {(name, count): parse(text) for count, table in ((1, _ONE_ARGUMENT), (2, _TWO_ARGUMENTS))
-               for name, text in table.items()}
+DEFINITIONS = {
+    (name, count): parse(text) for count, table in ((1, _ONE_ARGUMENT), (2, _TWO_ARGUMENTS)) for name, text in table.items()
+}
 
 
 def reduced(tree: Tree) -> Tree:

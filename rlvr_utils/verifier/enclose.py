@@ -428,23 +428,31 @@ class PointComparison:
     def _shows_its_zeros(self, factor) -> bool:
         """Whether an irreducible factor has no zero of even order, unlike ``1 - \\cos x``."""
         varying = [atom for atom in self._used(factor) if letters(atom)]
-        return all(atom[0] == "sym" for atom in varying) or len(varying) == 1 and (
-            len(factor) == 1 or self._is_monotone(varying[0]))
+        return (
+            all(atom[0] == "sym" for atom in varying)
+            or len(varying) == 1
+            and (len(factor) == 1 or self._is_monotone(varying[0]))
+        )
 
     def _is_monotone(self, atom: Tree) -> bool:
         """Whether a function of one linear expression rises or falls everywhere: ``e^{2x}``, ``\\ln(x + 1)``."""
         inside = [part for part in (atom[1:] if atom[0] == "pow" else atom[2]) if letters(part)]
         value = self.algebra.value(inside[0])
-        is_linear = value.below.is_constant() and value.above.total_degree() == 1 and all(
-            part[0] == "sym" for part in self._used(value.above) if letters(part))
+        is_linear = (
+            value.below.is_constant()
+            and value.above.total_degree() == 1
+            and all(part[0] == "sym" for part in self._used(value.above) if letters(part))
+        )
         return (atom[0] == "pow" or atom[1] == "ln") and len(inside) == 1 and is_linear
 
     def _check_inverse(self, name: str, inside: Tree) -> None:
         """Raise Unreadable unless an argument has no poles (arctan), or crosses 1 and -1 wherever it meets them (arcsin)."""
         value = self.algebra.value(inside)
         if name == "arctan":
-            if isinstance(value, Quotient) and not (value.below.is_constant() and all(
-                    atom[0] == "sym" or atom[:2] in (("fn", "sin"), ("fn", "cos")) for atom in self._used(value.above))):
+            if isinstance(value, Quotient) and not (
+                value.below.is_constant()
+                and all(atom[0] == "sym" or atom[:2] in (("fn", "sin"), ("fn", "cos")) for atom in self._used(value.above))
+            ):
                 raise Unreadable("poles inside an arctangent are not found")
         else:
             for end in (1, -1):
@@ -469,8 +477,12 @@ class PointComparison:
         terms = polynomial.to_dict()
         if len({coefficient > 0 for coefficient in terms.values()}) > 1:
             return False
-        return all(power % 2 == 0 or _is_positive(self.algebra.atoms[k])
-                   for powers in terms for k, power in enumerate(powers) if power)
+        return all(
+            power % 2 == 0 or _is_positive(self.algebra.atoms[k])
+            for powers in terms
+            for k, power in enumerate(powers)
+            if power
+        )
 
 
 def _is_positive(tree: Tree) -> bool:
@@ -484,7 +496,7 @@ def _draws(digest: bytes) -> Iterator[float]:
     """Numbers in [0, 1) that follow from a digest."""
     while True:
         for start in range(0, len(digest), 8):
-            yield int.from_bytes(digest[start:start + 8], "big") / 2**64
+            yield int.from_bytes(digest[start : start + 8], "big") / 2**64
         digest = hashlib.blake2b(digest, digest_size=64).digest()
 
 

@@ -112,17 +112,20 @@ class Algebra:
             if base == 0 and exponent == 0:
                 raise Unreadable("zero to the zero")
             self.budget.spend(1 + bits_of(base) * exponent // 1000 if abs(base) != 1 and base != 0 else 1)
-            return base ** exponent if abs(base) != 1 else (base if exponent % 2 else fmpq(1))
+            return base**exponent if abs(base) != 1 else (base if exponent % 2 else fmpq(1))
         terms = max(len(base.above), len(base.below))
         # A power of t terms has at most as many terms as there are multisets of n out of t.
-        if exponent > MAX_EXPONENT or terms > 1 and (
-                exponent > 400 or math.comb(terms + exponent - 1, exponent) > MAX_TERMS * 2):
+        if (
+            exponent > MAX_EXPONENT
+            or terms > 1
+            and (exponent > 400 or math.comb(terms + exponent - 1, exponent) > MAX_TERMS * 2)
+        ):
             raise TooBig(f"a power of more than {MAX_TERMS} terms")
         bits = base.bits * exponent + exponent * terms.bit_length()
         check_bits(bits)
         most = math.comb(terms + exponent - 1, exponent) if terms > 1 else 0
         self.budget.spend(1 + most * (1 + bits // 500) + (bits // 500 if terms <= 1 else 0))
-        return self._tidy(base.above ** exponent, base.below ** exponent, bits)
+        return self._tidy(base.above**exponent, base.below**exponent, bits)
 
     def atom(self, key: object, tree: Tree) -> Quotient:
         """The atom of this key, made where it is new; ``tree`` is what it is evaluated from."""
@@ -240,7 +243,6 @@ class Algebra:
         return self._multiply(a.above, b.below, bits) == self._multiply(b.above, a.below, bits)
 
 
-
 def _constant(polynomial) -> fmpq:
     return polynomial.leading_coefficient() if not polynomial.is_zero() else fmpq(0)
 
@@ -253,7 +255,7 @@ def exact_root(value: fmpq, index: int) -> fmpq | None:
     parts = []
     for part in (abs(value.p), value.q):
         root = fmpz(part).root(index)
-        if root ** index != part:
+        if root**index != part:
             return None
         parts.append(root)
     return fmpq(*parts) * (-1 if negative else 1)
@@ -280,5 +282,3 @@ def rational_function(name: str, values: list[fmpq], budget: Budget) -> fmpq | N
     if name in ("gcd", "lcm") and whole and all(bits_of(value) < 1000 for value in values):
         return fmpq((math.gcd if name == "gcd" else math.lcm)(*(int(value.p) for value in values)))
     return None
-
-

@@ -14,8 +14,10 @@ _COMMAND = re.compile(r"\\(?:boxed|fbox)(?![A-Za-z])")
 # At most two backslashes, and at most so many characters without braces: every search stays linear in the text.
 _PIECES = re.compile(r"\\{1,2}(?:boxed|fbox)(?![A-Za-z])(?:\s*(\{))?|\\.|[{}]", re.DOTALL)
 # Without braces a box holds a number, or one letter that no word follows: `\boxed 12`, `\boxed5`, `\boxed x$`.
-_UNBRACED = re.compile(r"\s{0,9}([+-]?\.?[0-9][^\s$]{0,200}|-?\\(?:[dt]?frac|sqrt|pi|text)(?![A-Za-z])[^\s$]{0,200}"
-                       r"|[A-Za-z](?=\s{0,9}(?:\$|\\[)\]]|[.,;]?\s{0,9}$)))")
+_UNBRACED = re.compile(
+    r"\s{0,9}([+-]?\.?[0-9][^\s$]{0,200}|-?\\(?:[dt]?frac|sqrt|pi|text)(?![A-Za-z])[^\s$]{0,200}"
+    r"|[A-Za-z](?=\s{0,9}(?:\$|\\[)\]]|[.,;]?\s{0,9}$)))"
+)
 _WORD = re.compile(r"\s{1,9}(?!\\{1,2}[bf]o)([^\s$]{1,200})")
 
 
@@ -33,7 +35,7 @@ class Box(NamedTuple):
 def find_box(response: str) -> Box:
     """The last box of ``response`` that is not inside another box, or the reason why there is none."""
     thought_end = response.rfind("</think>")
-    text = response[thought_end + len("</think>"):] if thought_end >= 0 else response
+    text = response[thought_end + len("</think>") :] if thought_end >= 0 else response
     if (thought_start := text.rfind("<think>")) >= 0:
         text = text[:thought_start]
     text = text[-MAX_SEARCHED:]
@@ -61,7 +63,7 @@ def _last_box(text: str, start: int) -> Box | None:
             if begin is not None:
                 while found and found[-1][0] > begin:
                     found.pop()
-                content = text[begin:match.start()].strip()
+                content = text[begin : match.start()].strip()
                 found.append((begin, Box(content) if content else Box(None, "the last box is empty")))
         elif piece == "{" or match.group(1):
             opened.append(match.end() if piece != "{" and match.start() >= word_end else None)
@@ -71,7 +73,7 @@ def _last_box(text: str, start: int) -> Box | None:
                 found.append((match.end(), Box(unbraced[1].rstrip(".,;:!?`*'\""))))
             elif word:
                 mention, word_end = Box(word[1].rstrip(".,;:!?`*'\"") or None, "the last box is empty"), word.end()
-            elif not text[match.end():match.end() + 99].strip():
+            elif not text[match.end() : match.end() + 99].strip():
                 opened.append(match.end())  # the response ends here: it was cut off
     unclosed = Box(None, "the last box is never closed")
     found += [(begin, unclosed) for begin in opened if begin is not None]

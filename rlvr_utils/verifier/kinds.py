@@ -16,35 +16,112 @@ FUNCTIONS = frozenset(
 )
 #: Names that are written without a backslash, or in two ways, and the command they stand for.
 SPELLED = {
-    "pi": "pi", "infinity": "infty", "infty": "infty", "inf": "infty", "asin": "arcsin", "acos": "arccos",
-    "atan": "arctan", "asinh": "arcsinh", "acosh": "arccosh", "atanh": "arctanh", "arsinh": "arcsinh", "arcosh": "arccosh",
-    "artanh": "arctanh", "mod": "mod", "theta": "theta", "alpha": "alpha", "beta": "beta", "lambda": "lambda", "abs": "abs",
+    "pi": "pi",
+    "infinity": "infty",
+    "infty": "infty",
+    "inf": "infty",
+    "asin": "arcsin",
+    "acos": "arccos",
+    "atan": "arctan",
+    "asinh": "arcsinh",
+    "acosh": "arccosh",
+    "atanh": "arctanh",
+    "arsinh": "arcsinh",
+    "arcosh": "arccosh",
+    "artanh": "arctanh",
+    "mod": "mod",
+    "theta": "theta",
+    "alpha": "alpha",
+    "beta": "beta",
+    "lambda": "lambda",
+    "abs": "abs",
 }
 GREEK = frozenset(
     "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi rho sigma tau "
     "upsilon phi varphi chi psi omega Gamma Delta Theta Lambda Xi Sigma Upsilon Phi Psi Omega ell".split()
 )
 #: Number words after a value: ``5 \text{ million}``.
-MULTIPLIERS = {"hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12,
-               "dozen": 12, "quadrillion": 10**15}
+MULTIPLIERS = {
+    "hundred": 10**2,
+    "thousand": 10**3,
+    "million": 10**6,
+    "billion": 10**9,
+    "trillion": 10**12,
+    "dozen": 12,
+    "quadrillion": 10**15,
+}
 
 # -- units ------------------------------------------------------------------------------------------------------------
 
-_PREFIXES = {"": "", "k": "kilo", "c": "centi", "m": "milli", "μ": "micro", "n": "nano", "d": "deci",
-             "M": "mega", "G": "giga"}
+_PREFIXES = {
+    "": "",
+    "k": "kilo",
+    "c": "centi",
+    "m": "milli",
+    "μ": "micro",
+    "n": "nano",
+    "d": "deci",
+    "M": "mega",
+    "G": "giga",
+}
 #: Symbol, words (singular), and the prefixes that the unit is used with.
-_SI = (("m", "meter metre", "kcmμnd"), ("g", "gram gramme", "kmμ"), ("s", "second", "mμn"), ("L", "liter litre", "mcd"),
-       ("J", "joule", "kM"), ("W", "watt", "kmMG"), ("V", "volt", "kmM"), ("N", "newton", "kM"), ("Pa", "pascal", "kM"),
-       ("Hz", "hertz", "kMG"), ("A", "amp ampere", "m"), ("mol", "mole", "m"))
+_SI = (
+    ("m", "meter metre", "kcmμnd"),
+    ("g", "gram gramme", "kmμ"),
+    ("s", "second", "mμn"),
+    ("L", "liter litre", "mcd"),
+    ("J", "joule", "kM"),
+    ("W", "watt", "kmMG"),
+    ("V", "volt", "kmM"),
+    ("N", "newton", "kM"),
+    ("Pa", "pascal", "kM"),
+    ("Hz", "hertz", "kMG"),
+    ("A", "amp ampere", "m"),
+    ("mol", "mole", "m"),
+)
 _OTHER = {
-    "g": "gm gms", "in": "in inch inches", "ft": "ft foot feet", "yd": "yd yds yard", "mi": "mi mile", "lb": "lb lbs pound",
-    "oz": "oz ounce", "ton": "ton tonne", "s": "sec secs", "min": "min mins minute", "h": "h hr hrs hour", "day": "day",
-    "week": "wk week", "month": "month", "year": "yr yrs year", "decade": "decade", "century": "century centuries",
-    "mph": "mph", "km/h": "kph kmh", "L": "l", "mL": "ml cc", "gal": "gal gallon", "qt": "qt quart", "pt": "pint",
-    "cup": "cup", "acre": "acre", "hectare": "ha hectare", "degC": "celsius", "degF": "fahrenheit", "kelvin": "kelvin",
-    "usd": "dollar usd buck", "cent": "cent", "eur": "euro eur", "gbp": "gbp", "rupee": "rupee", "deg": "degree",
+    "g": "gm gms",
+    "in": "in inch inches",
+    "ft": "ft foot feet",
+    "yd": "yd yds yard",
+    "mi": "mi mile",
+    "lb": "lb lbs pound",
+    "oz": "oz ounce",
+    "ton": "ton tonne",
+    "s": "sec secs",
+    "min": "min mins minute",
+    "h": "h hr hrs hour",
+    "day": "day",
+    "week": "wk week",
+    "month": "month",
+    "year": "yr yrs year",
+    "decade": "decade",
+    "century": "century centuries",
+    "mph": "mph",
+    "km/h": "kph kmh",
+    "L": "l",
+    "mL": "ml cc",
+    "gal": "gal gallon",
+    "qt": "qt quart",
+    "pt": "pint",
+    "cup": "cup",
+    "acre": "acre",
+    "hectare": "ha hectare",
+    "degC": "celsius",
+    "degF": "fahrenheit",
+    "kelvin": "kelvin",
+    "usd": "dollar usd buck",
+    "cent": "cent",
+    "eur": "euro eur",
+    "gbp": "gbp",
+    "rupee": "rupee",
+    "deg": "degree",
     "rad": "rad radian",
-    "%": "percent percentage pct", "rev": "revolution", "unit": "unit", "bit": "bit", "byte": "byte",
+    "%": "percent percentage pct",
+    "rev": "revolution",
+    "unit": "unit",
+    "bit": "bit",
+    "byte": "byte",
 }
 _COUNTED = (
     "adult angle animal apple arrangement bag ball balloon banana basket bead bicycle bike bird block book bottle box "
@@ -160,8 +237,7 @@ def is_words(text: str) -> bool:
     contents = TEXT.findall(text)
     if outside:
         return bool(_BARE_WORDS.fullmatch(outside)) and any(map(_is_word, _runs(outside))) and "," not in outside
-    return any(map(_is_text, contents)) and "," not in text and not any(
-        _separated(content) for content in contents)
+    return any(map(_is_text, contents)) and "," not in text and not any(_separated(content) for content in contents)
 
 
 def _separated(content: str) -> bool:

@@ -10,8 +10,10 @@ from __future__ import annotations
 import re
 import unicodedata
 
-_TEXT_STYLES = (r"text(?:bf|it|rm|sf|tt|sc|up|sl|md|normal|superscript)?|mbox|hbox|mathrm|mathsf|mathtt|mathop|operatorname"
-                r"|emph|rm")
+_TEXT_STYLES = (
+    r"text(?:bf|it|rm|sf|tt|sc|up|sl|md|normal|superscript)?|mbox|hbox|mathrm|mathsf|mathtt|mathop|operatorname"
+    r"|emph|rm"
+)
 #: Words in a style of any name: the groups are the command and what it encloses.
 TEXT = re.compile(r"\\(?:text|mbox)\s?\{([^{}]*)\}")
 _TO_TEXT = re.compile(rf"\\(?:{_TEXT_STYLES})(?![A-Za-z])\*?\s*(?=\{{)")
@@ -21,20 +23,50 @@ _STYLES = re.compile(
     r"\\(?:(?:bf|it|rm|sf|tt|sl|sc|em|cal|(?:bf|md)series|(?:it|sl|sc|up)shape|(?:rm|sf|tt)family|normalfont|tiny|small|large"
     r"|Large|LARGE|huge|Huge|normalsize|footnotesize|scriptsize|(?:display|text|script|scriptscript)style|limits|nolimits"
     r"|ensuremath|pmb|bm|boldsymbol|underline|uline|math(?!bb|op)[a-z]+|text(?!backslash|degree)[a-z]{2}|unboldmath|strut"
-    r")(?![A-Za-z])\*?|(?:text)?color\s?(?:\[[^\]{}]*\])?\s?\{[^{}]*\})\s?")
+    r")(?![A-Za-z])\*?|(?:text)?color\s?(?:\[[^\]{}]*\])?\s?\{[^{}]*\})\s?"
+)
 _SPACES = re.compile(
     r"\\text\{ ?\}|(?<!\\)\\[,;:!> ]|\\(?:quad|qquad|enspace|thinspace|medspace|thickspace|negthinspace|nobreakspace|space"
-    r"|(?:[bB]igg?[lrm]?|left|right|middle)(?![A-Za-z])\.?)(?![A-Za-z])|\\hspace\*?\{[^{}]*\}|~")
+    r"|(?:[bB]igg?[lrm]?|left|right|middle)(?![A-Za-z])\.?)(?![A-Za-z])|\\hspace\*?\{[^{}]*\}|~"
+)
 _THOUSANDS = re.compile(r"(?<=[0-9])\s?(?:\{\s?,\s?\}|,\s?\\!|\\,|\\ |\\;|~)\s?(?=[0-9]{3}(?![0-9]))")
 _GROUPED = re.compile(r"(?<![0-9.])[1-9][0-9]{0,2}(?: [0-9]{3})+(?![0-9/])")
 _RENAMED = {
-    "leq": r"\le ", "leqslant": r"\le ",
-    "geq": r"\ge ", "geqslant": r"\ge ", "neq": r"\ne ", "lt": "<", "gt": ">", "colon": ":",
-    "ast": "*", "vert": "|", "langle": "(", "rangle": ")", "lparen": "(", "rparen": ")", "lbrack": "[", "rbrack": "]",
-    "lbrace": r"\{", "rbrace": r"\}", "varnothing": r"\emptyset ", "backslash": r"\setminus ", "rightarrow": r"\to ",
-    "subseteq": r"\subset ", "measuredangle": r"\angle ", "land": r"\text{and}", "wedge": r"\text{and}", "lor": r"\text{or}",
-    "vee": r"\text{or}", "top": "T ", "dfrac": r"\frac", "tfrac": r"\frac", "cfrac": r"\frac",
-    "nicefrac": r"\frac", "sfrac": r"\frac", "dbinom": r"\binom", "tbinom": r"\binom",
+    "leq": r"\le ",
+    "leqslant": r"\le ",
+    "geq": r"\ge ",
+    "geqslant": r"\ge ",
+    "neq": r"\ne ",
+    "lt": "<",
+    "gt": ">",
+    "colon": ":",
+    "ast": "*",
+    "vert": "|",
+    "langle": "(",
+    "rangle": ")",
+    "lparen": "(",
+    "rparen": ")",
+    "lbrack": "[",
+    "rbrack": "]",
+    "lbrace": r"\{",
+    "rbrace": r"\}",
+    "varnothing": r"\emptyset ",
+    "backslash": r"\setminus ",
+    "rightarrow": r"\to ",
+    "subseteq": r"\subset ",
+    "measuredangle": r"\angle ",
+    "land": r"\text{and}",
+    "wedge": r"\text{and}",
+    "lor": r"\text{or}",
+    "vee": r"\text{or}",
+    "top": "T ",
+    "dfrac": r"\frac",
+    "tfrac": r"\frac",
+    "cfrac": r"\frac",
+    "nicefrac": r"\frac",
+    "sfrac": r"\frac",
+    "dbinom": r"\binom",
+    "tbinom": r"\binom",
 }
 _RENAMES = re.compile(rf"\\({'|'.join(_RENAMED)})(?![A-Za-z])\s?")
 _ESCAPED = re.compile(r"(?<!\\)\\\\begin")
@@ -58,16 +90,68 @@ _LOWERED = re.compile(f"[{_SUBSCRIPTS}]+")
 _VULGAR = re.compile("[¼-¾⅐-⅞]")
 _ROOT = re.compile(r"√\s*([0-9]+(?:\.[0-9]+)?)")  # of the whole number, where \sqrt12 is the root of 1, times 2
 _SCRIPT_DIGITS = str.maketrans(_SUPERSCRIPTS + _SUBSCRIPTS, "0123456789+-()ni0123456789+-()")
-_UNICODE = str.maketrans({
-    "−": "-", "–": "-", "‒": "-", "‐": "-", "‑": "-", "﹣": "-", "－": "-", "×": r"\times ", "·": r"\cdot ",
-    "÷": r"\div ", "π": r"\pi ", "∞": r"\infty ", "≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ", "∪": r"\cup ", "∩": r"\cap ",
-    "⩽": r"\le ", "⩾": r"\ge ", "∈": r"\in ", "±": r"\pm ", "∓": r"\mp ", "⋅": r"\cdot ", "∙": r"\cdot ", "√": r"\sqrt ",
-    "θ": r"\theta ", "α": r"\alpha ", "β": r"\beta ", "γ": r"\gamma ", "λ": r"\lambda ", "φ": r"\phi ", "ω": r"\omega ",
-    "∅": r"\emptyset ", "′": "'", "’": "'", "°": r"^\circ ", "∘": r"\circ ", "≈": r"\approx ", "ℝ": r"\mathbb{R}",
-    "€": r"\euro ", "£": r"\pounds ", "¥": r"\yen ", "⟨": r"\langle ", "⟩": r"\rangle ", "∠": r"\angle ", "⁄": "/", "∕": "/",
-    "⌊": r"\lfloor ", "⌋": r"\rfloor ", "⌈": r"\lceil ", "⌉": r"\rceil ", "∖": r"\setminus ", "∣": "|", "≡": r"\equiv ",
-    "△": r"\triangle ", "µ": "μ", "“": '"', "”": '"',
-})
+_UNICODE = str.maketrans(
+    {
+        "−": "-",
+        "–": "-",
+        "‒": "-",
+        "‐": "-",
+        "‑": "-",
+        "﹣": "-",
+        "－": "-",
+        "×": r"\times ",
+        "·": r"\cdot ",
+        "÷": r"\div ",
+        "π": r"\pi ",
+        "∞": r"\infty ",
+        "≤": r"\le ",
+        "≥": r"\ge ",
+        "≠": r"\ne ",
+        "∪": r"\cup ",
+        "∩": r"\cap ",
+        "⩽": r"\le ",
+        "⩾": r"\ge ",
+        "∈": r"\in ",
+        "±": r"\pm ",
+        "∓": r"\mp ",
+        "⋅": r"\cdot ",
+        "∙": r"\cdot ",
+        "√": r"\sqrt ",
+        "θ": r"\theta ",
+        "α": r"\alpha ",
+        "β": r"\beta ",
+        "γ": r"\gamma ",
+        "λ": r"\lambda ",
+        "φ": r"\phi ",
+        "ω": r"\omega ",
+        "∅": r"\emptyset ",
+        "′": "'",
+        "’": "'",
+        "°": r"^\circ ",
+        "∘": r"\circ ",
+        "≈": r"\approx ",
+        "ℝ": r"\mathbb{R}",
+        "€": r"\euro ",
+        "£": r"\pounds ",
+        "¥": r"\yen ",
+        "⟨": r"\langle ",
+        "⟩": r"\rangle ",
+        "∠": r"\angle ",
+        "⁄": "/",
+        "∕": "/",
+        "⌊": r"\lfloor ",
+        "⌋": r"\rfloor ",
+        "⌈": r"\lceil ",
+        "⌉": r"\rceil ",
+        "∖": r"\setminus ",
+        "∣": "|",
+        "≡": r"\equiv ",
+        "△": r"\triangle ",
+        "µ": "μ",
+        "“": '"',
+        "”": '"',
+    }
+)
 
 
 def _vulgar(match: re.Match) -> str:

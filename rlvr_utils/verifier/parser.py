@@ -23,8 +23,19 @@ from .limits import MAX_CHARACTERS, MAX_DEPTH, MAX_FACTORS, MAX_SUFFIXES, MAX_SU
 from .tokens import END, Token, tokenize
 from .trees import Tree, each, size
 
-_RELATIONS = {"=": "=", "<": "<", ">": ">", "le": "<=", "ge": ">=", "ne": "!=", "in": "in", "equiv": "==", "approx": "~",
-              "to": "to", "subset": "subset"}
+_RELATIONS = {
+    "=": "=",
+    "<": "<",
+    ">": ">",
+    "le": "<=",
+    "ge": ">=",
+    "ne": "!=",
+    "in": "in",
+    "equiv": "==",
+    "approx": "~",
+    "to": "to",
+    "subset": "subset",
+}
 _SIGNS = ("+", "-", "pm", "mp")
 _PRODUCTS = {"*": "mul", "cdot": "mul", "times": "mul", "/": "div", "div": "div", ":": "ratio"}
 _CURRENCIES = {"\\$": "usd", "euro": "eur", "pounds": "gbp", "yen": "jpy"}
@@ -111,11 +122,17 @@ class Parser:
         end = at + 1
         while tokens[end] in (("op", "_"), ("op", "^"), ("op", "'")):
             end = end + 1 if tokens[end][1] == "'" else self._group_end(end + 1)
-        marks, start = tokens[at + 1:end], end
+        marks, start = tokens[at + 1 : end], end
         if tokens[end] == ("op", "("):
             end = self._group_end(end)
-        if end == at + 1 or tokens[end] != ("op", "=") or end > start and not _is_application(
-                value, marks, tokens[start + 1:end - 1]) or tokens[at + 1] == ("op", "^") and tokens[end - 1] != ("op", ")"):
+        if (
+            end == at + 1
+            or tokens[end] != ("op", "=")
+            or end > start
+            and not _is_application(value, marks, tokens[start + 1 : end - 1])
+            or tokens[at + 1] == ("op", "^")
+            and tokens[end - 1] != ("op", ")")
+        ):
             return None
         self.at = end
         return ("name", tuple(str(token[1]) for token in tokens[at:end] if token[1] not in ("{", "}")))
@@ -135,8 +152,11 @@ class Parser:
         parts, joined = [self.sum()], set()
         if operator := self.accept("bmod", "choose", "over"):
             right = self.sum()
-            parts = [("div", parts[0], right) if operator == "over" else
-                     ("fn", "mod" if operator == "bmod" else "binom", (parts[0], right))]
+            parts = [
+                ("div", parts[0], right)
+                if operator == "over"
+                else ("fn", "mod" if operator == "bmod" else "binom", (parts[0], right))
+            ]
         while self.sees("cup", "cap", "setminus") or self.tokens[self.at] == ("sym", "U") and parts[-1][0] == "group":
             joined.add(self.tokens[self.at][1].replace("U", "cup"))
             self.at += 1
@@ -179,8 +199,11 @@ class Parser:
                 return tree
             if operator := self.accept(*_PRODUCT_SIGNS):
                 right = self._signed_power()
-                tree = (_PRODUCTS[operator], tree, right) if operator != ":" else (
-                    "ratio", (*(tree[1] if tree[0] == "ratio" else (tree,)), right))
+                tree = (
+                    (_PRODUCTS[operator], tree, right)
+                    if operator != ":"
+                    else ("ratio", (*(tree[1] if tree[0] == "ratio" else (tree,)), right))
+                )
             elif (unit := self._unit(tree)) is not None:
                 tree = unit
             elif self._starts_factor(kind, value):
@@ -220,7 +243,7 @@ class Parser:
         start, words = self.at, self._words()
         if words and value[0] == "unit" and (money := value[2][0][0]) in _CURRENCIES.values():
             factor = MULTIPLIERS.get(words[0].lower(), 1)
-            rest = words[factor > 1:]  # $5 million, $15 per hour
+            rest = words[factor > 1 :]  # $5 million, $15 per hour
             if unit := value[2] if not rest else read_unit([money, *rest]) if rest[0] in ("per", "/") else None:
                 return ("unit", ("mul", value[1], ("num", factor)), unit)
         if not words or value[0] in ("unit", "label", "text"):
@@ -291,7 +314,7 @@ class Parser:
     def _subscript(self, tree: Tree) -> Tree:
         start = self.at
         self.at = self._group_end(start)
-        inside = self.tokens[start:self.at]
+        inside = self.tokens[start : self.at]
         index = "".join(str(token[1]) for token in (inside[1:-1] if inside[0] == ("op", "{") else inside))
         if tree[0] == "sym" and index and self.tokens[start][0] != "end":
             return ("sym", f"{tree[1]}_{index}")
@@ -435,8 +458,12 @@ class Parser:
         if not self.accept("_"):
             raise Unreadable(f"\\{name} without its ends")
         start = self.argument()
-        if not self.accept("^") or start[0] != "rel" or start[1] != ("=",) or (
-                start[2][0][0] != "sym" and start[2][0] != ("const", "i")):
+        if (
+            not self.accept("^")
+            or start[0] != "rel"
+            or start[1] != ("=",)
+            or (start[2][0][0] != "sym" and start[2][0] != ("const", "i"))
+        ):
             raise Unreadable(f"the ends of \\{name} are not read")
         (symbol, first), last = start[2], self.argument()
         body = self.product()
@@ -476,20 +503,32 @@ _BUILDERS: dict[str, Callable[[Parser], Tree]] = {
     "frac": lambda parser: ("div", parser.argument(), parser.argument()),
     "binom": lambda parser: ("fn", "binom", (parser.argument(), parser.argument())),
     "abs": lambda parser: ("fn", "abs", (parser.argument(),)),
-    "pi": lambda parser: ("const", "pi"), "infty": lambda parser: ("const", "infty"), "emptyset": lambda parser: ("set", ()),
-    "lfloor": lambda parser: ("fn", "floor", parser.entries("rfloor")), "|": Parser.absolute,
+    "pi": lambda parser: ("const", "pi"),
+    "infty": lambda parser: ("const", "infty"),
+    "emptyset": lambda parser: ("set", ()),
+    "lfloor": lambda parser: ("fn", "floor", parser.entries("rfloor")),
+    "|": Parser.absolute,
     "lceil": lambda parser: ("fn", "ceil", parser.entries("rceil")),
     "lvert": lambda parser: ("fn", "abs", parser.entries("rvert")),
-    "{": lambda parser: parser.inside("}")[0], "\\{": Parser.set,
-    "boxed": Parser.argument, "fbox": Parser.argument, "+": Parser.power, "-": lambda parser: negative(parser.power()),
+    "{": lambda parser: parser.inside("}")[0],
+    "\\{": Parser.set,
+    "boxed": Parser.argument,
+    "fbox": Parser.argument,
+    "+": Parser.power,
+    "-": lambda parser: negative(parser.power()),
     **{name: partial(Parser.group, opener=name) for name in "(["},
     **{name: partial(Parser.money, sign=name) for name in _CURRENCIES},
-    **{name: partial(Parser.function, name=name) for name in FUNCTIONS}, "sqrt": Parser.root,
+    **{name: partial(Parser.function, name=name) for name in FUNCTIONS},
+    "sqrt": Parser.root,
     **{name: partial(Parser.written_out, name=name) for name in ("sum", "prod")},
-    **{name: partial(Parser.accent, name=name)
-       for name in "overline vec hat bar widehat overrightarrow angle triangle".split()},
-    **{f"begin {name}": partial(Parser.matrix, name=name)
-       for name in "pmatrix bmatrix Bmatrix matrix vmatrix smallmatrix array".split()},
+    **{
+        name: partial(Parser.accent, name=name)
+        for name in "overline vec hat bar widehat overrightarrow angle triangle".split()
+    },
+    **{
+        f"begin {name}": partial(Parser.matrix, name=name)
+        for name in "pmatrix bmatrix Bmatrix matrix vmatrix smallmatrix array".split()
+    },
     **{name: lambda parser, name=name: ("sym", name) for name in GREEK},
 }
 
@@ -513,8 +552,11 @@ def _is_application(name: str, marks: tuple[Token, ...], inside: tuple[Token, ..
     if any(mark == ("op", "'") for mark in marks):
         return True
     values = [token[1] for token in inside]
-    if ("op", "^") in marks and [mark[1] for mark in marks if mark[1] not in ("{", "}")][-3:] != ["^", "-", 1] or any(
-            token == name and following != "(" for token, following in zip(values, [*values[1:], ""], strict=False)):
+    if (
+        ("op", "^") in marks
+        and [mark[1] for mark in marks if mark[1] not in ("{", "}")][-3:] != ["^", "-", 1]
+        or any(token == name and following != "(" for token, following in zip(values, [*values[1:], ""], strict=False))
+    ):
         return False
     is_word = len(name) > 1 and name not in GREEK
     if is_word or name in ("f", "g", "h", "E", "F", "G", "H", "P") or set(values) & {"|", *_RELATIONS}:
@@ -535,7 +577,7 @@ def determinant(rows: tuple[tuple[Tree, ...], ...]) -> Tree:
         return rows[0][0]
     terms = []
     for k, entry in enumerate(rows[0]):
-        term = ("mul", entry, determinant(tuple((*row[:k], *row[k + 1:]) for row in rows[1:])))
+        term = ("mul", entry, determinant(tuple((*row[:k], *row[k + 1 :]) for row in rows[1:])))
         terms.append(("neg", term) if k % 2 else term)
     return ("add", tuple(terms))
 

@@ -19,19 +19,28 @@ END: Token = ("end", "")
 
 _TOKEN = re.compile(
     r"\s*(?:([0-9]+(?:\.[0-9]+)?|\.[0-9]+)"
-    r"|([A-Za-z]+)|\\([A-Za-z]+)\*?|\\(.)|(\*\*|\S))", re.DOTALL)
+    r"|([A-Za-z]+)|\\([A-Za-z]+)\*?|\\(.)|(\*\*|\S))",
+    re.DOTALL,
+)
 _DOTS = re.compile(r"([0-9]*)\.([0-9]*)((?:\\dot\s?(?:\{[0-9]\}|[0-9])|[0-9])*)")
 _REPEATING = re.compile(r"([0-9]*)\.([0-9]*)\\(?:overline|bar)\s?(?:\{([0-9]+)\}|([0-9]))")
 _SCIENTIFIC = re.compile(r"([0-9]+\.[0-9]+|[0-9]+(?=E)|[0-9]+(?=e\+?[0-9])|1(?=e))[eE]([+-]?[0-9]{1,3})(?![0-9.A-Za-z])")
-_MIXED = re.compile(r"([0-9]+) ?(?:\\frac ?(?:\{([0-9]+)\}|([0-9])) ?(?:\{([0-9]+)\}|([0-9]))"
-                    r"|(?<= )([0-9]+)/([0-9]+)(?![0-9.]))")
+_MIXED = re.compile(
+    r"([0-9]+) ?(?:\\frac ?(?:\{([0-9]+)\}|([0-9])) ?(?:\{([0-9]+)\}|([0-9]))"
+    r"|(?<= )([0-9]+)/([0-9]+)(?![0-9.]))"
+)
 _BASES = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10}
-_BASED = re.compile(r"([0-9][0-9A-Z]*(?:\.[0-9]+)?)_(\{)?(\\text\{ ?)?"
-                    rf"([0-9]{{1,2}}|{'|'.join(_BASES)})(?(3) ?\}})(?(2)\}})")
+_BASED = re.compile(
+    r"([0-9][0-9A-Z]*(?:\.[0-9]+)?)_(\{)?(\\text\{ ?)?"
+    rf"([0-9]{{1,2}}|{'|'.join(_BASES)})(?(3) ?\}})(?(2)\}})"
+)
 _ENVIRONMENT = re.compile(r"\s?\{([a-zA-Z]+)\}(?:(?<=array\})\s?\{[^{}]*\})?")
 SETS_IN_WORDS: dict[str, Token] = {
-    "all real numbers": ("sym", "bb R"), "all reals": ("sym", "bb R"), "no solution": ("op", "emptyset"),
-    "no solutions": ("op", "emptyset")}
+    "all real numbers": ("sym", "bb R"),
+    "all reals": ("sym", "bb R"),
+    "no solution": ("op", "emptyset"),
+    "no solutions": ("op", "emptyset"),
+}
 _ARGUMENTS = {"frac": 2, "binom": 2, "sqrt": 1, "overline": 1, "vec": 1, "hat": 1, "bar": 1}
 _CONNECTIVES = re.compile(r"(,|;|\band/or\b|\band\b|\bor\b)")
 
@@ -121,8 +130,11 @@ def _text_tokens(content: str, previous: Token, following: str) -> list[Token]:
         return [SETS_IN_WORDS[bare.lower()]]
     if match := re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s+([mgshLlNJWVACF])", bare):
         return [("num", number(match[1])), ("text", match[2])]
-    if "\\" in bare or not any(map(str.isalpha, bare)) or (
-            not after_value and re.match(r"[-+]?\.?[0-9]", bare) and not bare[-1:].isdecimal()):
+    if (
+        "\\" in bare
+        or not any(map(str.isalpha, bare))
+        or (not after_value and re.match(r"[-+]?\.?[0-9]", bare) and not bare[-1:].isdecimal())
+    ):
         return list(tokenize(content))
     if not _CONNECTIVES.search(bare) or len(bare) > 60:
         return [("text", bare)]
@@ -161,12 +173,15 @@ class _Tokenizer:
             if self.needed[-1]:
                 letters, position = letters[0], start + 1
             previous = self.tokens[-1] if self.tokens else END
-            self.tokens += _letters(letters, previous, text[position:position + 1])
+            self.tokens += _letters(letters, previous, text[position : position + 1])
         elif command in ("text", "mathbb") and text.startswith("{", position):
             end = group_end(text, position)
-            content, previous = text[position + 1:end], self.tokens[-1] if self.tokens else END
-            self.tokens += ([("sym", f"bb {content.strip()}")] if command == "mathbb"
-                            else _text_tokens(content, previous, text[end + 1:end + 2]))
+            content, previous = text[position + 1 : end], self.tokens[-1] if self.tokens else END
+            self.tokens += (
+                [("sym", f"bb {content.strip()}")]
+                if command == "mathbb"
+                else _text_tokens(content, previous, text[end + 1 : end + 2])
+            )
             position = end + 1
         elif command in ("begin", "end") and (environment := _ENVIRONMENT.match(text, position)):
             self.tokens.append(("op", f"{command} {environment[1]}"))
@@ -196,7 +211,7 @@ class _Tokenizer:
 
     def _number(self, start: int, position: int, digits: str | None) -> int:
         """A number: one digit where a command expects an argument, else in one of the forms of ``_FORMS``, else plain."""
-        text, following = self.text, self.text[position:position + 1]
+        text, following = self.text, self.text[position : position + 1]
         if self.needed[-1] and digits and digits[0] != ".":
             self.tokens.append(("value", ("num", int(digits[0]))))
             self.needed[-1] -= 1
@@ -218,7 +233,7 @@ class _Tokenizer:
     def _base_digit(self, digits: str | None, position: int) -> str | None:
         r"""``\log_28`` is ``\log_2 8``, as TeX prints it; ``\log_10 5`` and ``\log_10x`` are meant as base ten."""
         if digits and len(digits) > 1 and self.tokens[-2:] == [("op", "log"), ("op", "_")] and "." not in digits:
-            if not self.text[position:position + 1].strip(" ") and position < len(self.text) or digits == "10":
+            if not self.text[position : position + 1].strip(" ") and position < len(self.text) or digits == "10":
                 return None
             return "10" if digits.startswith("10") else digits[0]
         return None

@@ -92,8 +92,9 @@ def _judge(predicted: str, truth: str) -> Judgement:
         return Judgement(EQUAL, "identity", "the same text")
     if len(predicted) > MAX_CHARACTERS or len(truth) > MAX_CHARACTERS:
         same = predicted.strip() == truth.strip() != ""
-        return Judgement(EQUAL if same else UNDECIDED, "identity",
-                         "the same text" if same else f"longer than {MAX_CHARACTERS} characters")
+        return Judgement(
+            EQUAL if same else UNDECIDED, "identity", "the same text" if same else f"longer than {MAX_CHARACTERS} characters"
+        )
     left, right = normalize(predicted), normalize(truth)
     if not left or not right:
         return Judgement(DIFFERENT, "identity", "there is nothing to compare")
@@ -119,8 +120,11 @@ def _judge_words(left: str, right: str) -> Judgement | None:
     pairs = zip((left, right), times, strict=True)
     if any(times) and (all(times) or any(is_certain_time(text) for text, time in pairs if time)):
         equal = times[0] == times[1]
-        return Judgement(EQUAL if equal else DIFFERENT, "text",
-                         "the same time" if equal else f"{plain_text(left)} is not the time {plain_text(right)}")
+        return Judgement(
+            EQUAL if equal else DIFFERENT,
+            "text",
+            "the same time" if equal else f"{plain_text(left)} is not the time {plain_text(right)}",
+        )
     if left.isalpha() or right.isalpha():  # \text{AB}, which is no product then, for AB
         contents = {match[1].strip() if (match := TEXT.fullmatch(text)) else text for text in (left, right)}
         if len(contents) == 1:
@@ -129,8 +133,11 @@ def _judge_words(left: str, right: str) -> Judgement | None:
     if not any(in_words):
         return None
     equal = words(left) == words(right)
-    return Judgement(EQUAL if equal else DIFFERENT, "text",
-                     "the same words" if equal else f"the words {plain_text(left)!r} are not {plain_text(right)!r}")
+    return Judgement(
+        EQUAL if equal else DIFFERENT,
+        "text",
+        "the same words" if equal else f"the words {plain_text(left)!r} are not {plain_text(right)!r}",
+    )
 
 
 def _named_letter(text: str) -> str:
@@ -159,7 +166,7 @@ def readings(text: str) -> list[Tree]:
 def _join_thousands(text: str) -> str:
     pieces, depth, start = [], 0, 0
     for match in _THOUSANDS.finditer(text):
-        between = text[start:match.start()]
+        between = text[start : match.start()]
         depth += len(_OPENERS.findall(between)) - len(_CLOSERS.findall(between))
         pieces += [between, match.group() if depth > 0 else match.group().replace(",", "")]
         start = match.end()
@@ -180,8 +187,9 @@ def _judge_parsed(left: str, right: str) -> Judgement:
     except (Unreadable, ArithmeticError, RecursionError) as error:
         return Judgement(UNDECIDED, "unreadable", f"the boxed answer cannot be read: {error}", comparison.budget.spent)
     why = {EQUAL: "equal in value", AGREE: "equal in value: they agree at several points"}.get(outcome)
-    return Judgement(outcome, comparison.tier, why or f"boxed {left}, ground truth {right}: {comparison.why}",
-                     comparison.budget.spent)
+    return Judgement(
+        outcome, comparison.tier, why or f"boxed {left}, ground truth {right}: {comparison.why}", comparison.budget.spent
+    )
 
 
 def _numbers_differ(left: str, right: str, a: int | Fraction, b: int | Fraction) -> str:
@@ -287,8 +295,11 @@ def is_undone(tree: Tree) -> bool:
         return is_undone(tree[1])
     if kind == "div" and tree[1][0] == tree[2][0] == "num":
         below = tree[2][1]
-        return below == 0 or Fraction(tree[1][1]) / below != tree[1][1] or False if isinstance(tree[1][1], Fraction) else (
-            below == 0 or (Fraction(tree[1][1]) / below).denominator != below)
+        return (
+            below == 0 or Fraction(tree[1][1]) / below != tree[1][1] or False
+            if isinstance(tree[1][1], Fraction)
+            else (below == 0 or (Fraction(tree[1][1]) / below).denominator != below)
+        )
     if kind == "fn" and tree[1] == "root" and tree[2][0][0] == "num" and tree[2][1] == ("num", 2):
         radicand = tree[2][0][1]
         return not isinstance(radicand, int) or any(radicand % (d * d) == 0 for d in range(2, 60))
@@ -339,6 +350,7 @@ def make_boxed_reward(value: float = 1.0, name: str = "boxed_reward", unreadable
     ``unreadable`` is the reward of an incorrect response where the ground truth can only be compared as text. With
     None, TRL leaves these rows out of the loss. ``verdict_on`` takes what :func:`verify` takes; a run keeps its verdicts.
     """
+
     def reward(completions, ground_truth, **columns) -> list[float | None]:
         """``value`` where the last box equals the ground truth, 0.0 where not, None where there is no ground truth.
 
@@ -348,8 +360,10 @@ def make_boxed_reward(value: float = 1.0, name: str = "boxed_reward", unreadable
             **columns: the other columns of the data set; ``problem``, where there is one, serves to reject echoes.
         """
         problems = columns.get("problem") or [None] * len(completions)
-        return [_score(completion, truth, problem, value, unreadable, verdict_on)
-                for completion, truth, problem in zip(completions, ground_truth, problems, strict=True)]
+        return [
+            _score(completion, truth, problem, value, unreadable, verdict_on)
+            for completion, truth, problem in zip(completions, ground_truth, problems, strict=True)
+        ]
 
     reward.__name__ = reward.__qualname__ = name
     return reward

@@ -62,8 +62,9 @@ def somebody_is_there() -> bool:
     return bool(kernel and kernel.get_parent().get("content", {}).get("allow_stdin"))
 
 
-def interactive_or_static(name: str, draw: Callable[..., Output], controls: dict[str, Control],
-                          button: str | None = None) -> None:
+def interactive_or_static(
+    name: str, draw: Callable[..., Output], controls: dict[str, Control], button: str | None = None
+) -> None:
     """Display ``draw(**values)`` below its controls, or, where nobody can move them, for their first values alone.
 
     Without a person no widget is made at all, so that an executed notebook holds a plain figure or table and no state
@@ -84,8 +85,9 @@ def interactive_or_static(name: str, draw: Callable[..., Output], controls: dict
     display(data, raw=True)
 
 
-def controlled(name: str, draw: Callable[..., Output], controls: dict[str, Control], button: str | None,
-               first: str) -> Widget:
+def controlled(
+    name: str, draw: Callable[..., Output], controls: dict[str, Control], button: str | None, first: str
+) -> Widget:
     """The view as one widget whose last child is the output, at the start ``first``.
 
     ipywidgets' own ``interactive`` would draw the start a second time, and show a ValueError as a traceback.
@@ -137,6 +139,7 @@ def table(headline: str, header: Sequence[str], rows: Sequence[Sequence[str | Ma
         header: column names; rows: as many cells each.
         note: a sentence below it.
     """
+
     def cell(value: str | Markup) -> str:
         return f"<td style={place!r}>{value.html if isinstance(value, Markup) else html.escape(value)}</td>"
 

@@ -22,7 +22,7 @@ def two_groups(rewards: Sequence[float], neighbour: Sequence[float], scale: str)
     """The advantages of a group and of another group in the same batch, as many responses each."""
     both = torch.tensor([*rewards, *neighbour], dtype=torch.float64)
     values = group_advantages(both, len(rewards), scale).tolist()
-    return values[: len(rewards)], values[len(rewards):]
+    return values[: len(rewards)], values[len(rewards) :]
 
 
 def told(rewards: Sequence[float], values: Sequence[float]) -> str:
@@ -30,8 +30,10 @@ def told(rewards: Sequence[float], values: Sequence[float]) -> str:
     if max(rewards) == min(rewards):
         return f"All rewards are {rewards[0]:g}: nobody is above the mean, so this group teaches nothing."
     mean = sum(rewards) / len(rewards)
-    return (f"The mean reward is {mean:.2f}. The best response gets {max(values):+.2f} and the worst {min(values):+.2f}; "
-            f"the bars sum to zero.")
+    return (
+        f"The mean reward is {mean:.2f}. The best response gets {max(values):+.2f} and the worst {min(values):+.2f}; "
+        f"the bars sum to zero."
+    )
 
 
 def bars(axes: Axes, rewards: Sequence[float], values: Sequence[float], title: str) -> None:
@@ -55,17 +57,27 @@ def draw_advantages(scale: str, neighbour: int, **rewards: float) -> Output:
         bars(axes, *group)
     panels[0].set_ylabel("advantage")
     listed = ", ".join(f"{value:+.2f}" for value in values[0])
-    return figure_bundle(figure, alt=f"Advantages of a group, response by response: {listed}; beside it another group.",
-                         caption=told(own, values[0]) + f" Scaling: {scale}.", dpi=90)
+    return figure_bundle(
+        figure,
+        alt=f"Advantages of a group, response by response: {listed}; beside it another group.",
+        caption=told(own, values[0]) + f" Scaling: {scale}.",
+        dpi=90,
+    )
 
 
 def advantage_explorer(rewards: Sequence[float]) -> None:
     """Show the advantages of a group; in a live notebook the rewards, the scaling and a second group can be changed."""
     controls = {f"reward_{i}": slider(f"reward {i}", float(reward), 0, 1, 0.25) for i, reward in enumerate(rewards, 1)}
     counts = range(len(rewards) + 1)
-    interactive_or_static("advantages", draw_advantages, controls | {
-        "neighbour": picker("right, other group", len(rewards) // 2, counts, stepwise=True),
-        "scale": picker("scale", "group", SCALES)})
+    interactive_or_static(
+        "advantages",
+        draw_advantages,
+        controls
+        | {
+            "neighbour": picker("right, other group", len(rewards) // 2, counts, stepwise=True),
+            "scale": picker("scale", "group", SCALES),
+        },
+    )
 
 
 # --- the clip: how hard a token is pushed, by its ratio and its advantage ---
@@ -111,17 +123,24 @@ def draw_clip(epsilon: float, epsilon_high: float, advantage: float) -> Output:
     right.set(xlabel="ratio", ylabel="objective", title=f"along the dashed line, advantage {advantage:+.2f}")
     right.legend(fontsize=9)
     return figure_bundle(
-        figure, dpi=90,
+        figure,
+        dpi=90,
         alt=f"Left: push on a token by ratio and advantage, none for good tokens above {1 + epsilon_high:.2f} and bad "
-            f"ones below {1 - epsilon:.2f}. Right: the objective along advantage {advantage:+.2f}.",
+        f"ones below {1 - epsilon:.2f}. Right: the objective along advantage {advantage:+.2f}.",
         caption=f"Silent on {(slopes == 0).mean():.0%} of this surface: right responses that are already more than "
-                f"{1 + epsilon_high:.2f} times as likely, wrong ones already below {1 - epsilon:.2f}. A wrong response that "
-                "grew likelier (bottom right) is pushed down the harder, the likelier it is.")
+        f"{1 + epsilon_high:.2f} times as likely, wrong ones already below {1 - epsilon:.2f}. A wrong response that "
+        "grew likelier (bottom right) is pushed down the harder, the likelier it is.",
+    )
 
 
 def clip_explorer(epsilon: float = 0.2, epsilon_high: float = 0.28, advantage: float = 1.0) -> None:
     """Show the clip surface; in a live notebook the clip range and the advantage of the cut can be moved."""
-    interactive_or_static("clip", draw_clip, {
-        "epsilon": slider("epsilon", epsilon, 0, 0.9, 0.05),
-        "epsilon_high": slider("epsilon_high", epsilon_high, 0, 1.4, 0.04),
-        "advantage": slider("advantage", advantage, -2, 2, 0.25)})
+    interactive_or_static(
+        "clip",
+        draw_clip,
+        {
+            "epsilon": slider("epsilon", epsilon, 0, 0.9, 0.05),
+            "epsilon_high": slider("epsilon_high", epsilon_high, 0, 1.4, 0.04),
+            "advantage": slider("advantage", advantage, -2, 2, 0.25),
+        },
+    )

@@ -23,14 +23,29 @@ from ..sampling.rollouts import Response, Sampling, encode_prompts, has_chat_tem
 from ..verifier import verify
 from .frame import Markup, Output, as_written, interactive_or_static, picker, slider, table, textbox
 
-COLOURS = (PALETTE[0], PALETTE[5], PALETTE[2], PALETTE[3], PALETTE[4], PALETTE[6], PALETTE[1], "#555555", "#BBBBBB",
-           "#FFFFFF", "#7F6000")
+COLOURS = (
+    PALETTE[0],
+    PALETTE[5],
+    PALETTE[2],
+    PALETTE[3],
+    PALETTE[4],
+    PALETTE[6],
+    PALETTE[1],
+    "#555555",
+    "#BBBBBB",
+    "#FFFFFF",
+    "#7F6000",
+)
 HATCHES = ("", "//", "..", "xx", "\\", "oo", "--", "**", "++", "", "||")
 RANKS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 #: What may get an adapter; None is full fine-tuning.
 TARGETS: dict[str, tuple[str, ...] | None] = {
-    "q and v": ALL_LINEAR[0:3:2], "attention": ALL_LINEAR[:4], "MLP": ALL_LINEAR[4:], "all linear layers": ALL_LINEAR,
-    "no LoRA: train everything": None}
+    "q and v": ALL_LINEAR[0:3:2],
+    "attention": ALL_LINEAR[:4],
+    "MLP": ALL_LINEAR[4:],
+    "all linear layers": ALL_LINEAR,
+    "no LoRA: train everything": None,
+}
 
 
 def memory_bars(axes: Axes, bars: Sequence[tuple[str, dict, memory.Machine]], title: str) -> None:
@@ -41,8 +56,15 @@ def memory_bars(axes: Axes, bars: Sequence[tuple[str, dict, memory.Machine]], ti
         if any(widths):
             axes.barh(range(len(bars)), widths, left=left, label=part, color=colour, hatch=hatch, edgecolor="black", lw=0.5)
         left = [a + b for a, b in zip(left, widths, strict=True)]
-    axes.plot([gpu.memory / memory.GIB for *_, gpu in bars], range(len(bars)), linestyle="", marker="D", markersize=9,
-              color="black", label="the GPU's memory")
+    axes.plot(
+        [gpu.memory / memory.GIB for *_, gpu in bars],
+        range(len(bars)),
+        linestyle="",
+        marker="D",
+        markersize=9,
+        color="black",
+        label="the GPU's memory",
+    )
     axes.set_yticks(range(len(bars)), [label for label, *_ in bars])
     axes.set_title(title)
     axes.grid(axis="y", visible=False)
@@ -77,18 +99,26 @@ def draw_adapter(p: Profile, config: PretrainedConfig, rank: int, targets: str, 
     name = "everything" if p.adapter == "none" else f"rank {rank} on {targets}"
     sizes = ", ".join(f"{phase} {needed.total(phase) / memory.GIB:.1f}" for phase in needed.phases)
     return figure_bundle(
-        figure, dpi=90, alt=f"Stacked bars of the memory of each phase in GiB: {sizes}; the GPU has {room:.1f}.",
+        figure,
+        dpi=90,
+        alt=f"Stacked bars of the memory of each phase in GiB: {sizes}; the GPU has {room:.1f}.",
         caption=f"Trained: {name}, {count:,} numbers, {share:.3%} of the model. As it is, the run needs "
-                f"{needed.peak / memory.GIB:.1f} GiB. On a GPU with {room:.1f} it {plan}. "
-                "Estimated at the length limits, not run.")
+        f"{needed.peak / memory.GIB:.1f} GiB. On a GPU with {room:.1f} it {plan}. "
+        "Estimated at the length limits, not run.",
+    )
 
 
 def lora_explorer(p: Profile, config: PretrainedConfig) -> None:
     """Show what profile ``p`` trains and takes; in a live notebook rank, targets and GPU can be changed."""
-    interactive_or_static("lora", partial(draw_adapter, p, config), {
-        "rank": picker("rank", p.lora_rank if p.lora_rank in RANKS else 16, RANKS, stepwise=True),
-        "targets": picker("trained", "all linear layers", tuple(TARGETS)),
-        "gpu": picker("GPU", memory.GPUS[2], [(gpu.name, gpu) for gpu in memory.GPUS])})
+    interactive_or_static(
+        "lora",
+        partial(draw_adapter, p, config),
+        {
+            "rank": picker("rank", p.lora_rank if p.lora_rank in RANKS else 16, RANKS, stepwise=True),
+            "targets": picker("trained", "all linear layers", tuple(TARGETS)),
+            "gpu": picker("GPU", memory.GPUS[2], [(gpu.name, gpu) for gpu in memory.GPUS]),
+        },
+    )
 
 
 # --- the playground: your own problem, with the probability of every token ---
@@ -118,8 +148,9 @@ def problem_prompt(problem: str, tokenizer: PreTrainedTokenizerBase, p: Profile)
     prompt = build_prompt(problem, exemplars(p.dataset, p.shots), has_chat_template(tokenizer))
     length = len(encode_prompts(tokenizer, [prompt])[0])
     if length > p.max_prompt_length:
-        raise ValueError(f"The prompt would have {length} tokens, and this run allows {p.max_prompt_length}: "
-                         "shorten the problem.")
+        raise ValueError(
+            f"The prompt would have {length} tokens, and this run allows {p.max_prompt_length}: shorten the problem."
+        )
     return prompt
 
 
@@ -127,12 +158,13 @@ def token_probabilities(model: PreTrainedModel, prompt_ids: list[int], ids: list
     """The probability that ``model`` gives each of ``ids`` after ``prompt_ids`` and those before it, at T = 1."""
     whole = torch.tensor([prompt_ids + ids], device=model.device)
     with torch.no_grad():
-        logits = model(input_ids=whole).logits[:, len(prompt_ids) - 1: -1].float()
-    return selected_logps(logits, whole[:, len(prompt_ids):])[0].exp().tolist()
+        logits = model(input_ids=whole).logits[:, len(prompt_ids) - 1 : -1].float()
+    return selected_logps(logits, whole[:, len(prompt_ids) :])[0].exp().tolist()
 
 
-def ask(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompt: str | list, p: Profile, temperature: float,
-        seed: int) -> Answer:
+def ask(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompt: str | list, p: Profile, temperature: float, seed: int
+) -> Answer:
     """One response (temperature 0: the likeliest token each time) with the probabilities of what was sampled."""
     how = Sampling.of(p, temperature=temperature, seed=seed)
     response: Response = sample_responses(model, tokenizer, [prompt], how)[0][0]
@@ -149,10 +181,14 @@ def shaded(answer: Answer) -> Markup:
     boxes = []
     for token, p in zip(answer.tokens, answer.probabilities, strict=True):
         name = html.escape(token.replace(" ", "\u2423").replace("\n", "\u21b5"))
-        style = (f"display:inline-block;text-align:center;margin:1px;padding:0 2px;color:black;"
-                 f"background-color:rgba({SHADE[0]},{SHADE[1]},{SHADE[2]},{0.7 * (1 - p):.2f})")
-        boxes.append(f'<span style="{style}" title="probability {p:.4f}"><code style="background:none;color:black">{name}'
-                     f"</code><br><small>{100 * p:.0f}</small></span>")
+        style = (
+            f"display:inline-block;text-align:center;margin:1px;padding:0 2px;color:black;"
+            f"background-color:rgba({SHADE[0]},{SHADE[1]},{SHADE[2]},{0.7 * (1 - p):.2f})"
+        )
+        boxes.append(
+            f'<span style="{style}" title="probability {p:.4f}"><code style="background:none;color:black">{name}'
+            f"</code><br><small>{100 * p:.0f}</small></span>"
+        )
     spelled = " ".join(f"{token!r} {100 * p:.0f}" for token, p in zip(answer.tokens, answer.probabilities, strict=True))
     return Markup(" ".join(boxes), spelled)
 
@@ -165,27 +201,48 @@ def verdict_on(answer: Answer, problem: str, truth: str) -> str:
     return f"reward {int(verdict.correct)}: {verdict.reason}"
 
 
-def draw_answers(models: Mapping[str, PreTrainedModel], tokenizer: PreTrainedTokenizerBase, p: Profile, problem: str,
-                 truth: str, temperature: float, seed: int) -> Output:
+def draw_answers(
+    models: Mapping[str, PreTrainedModel],
+    tokenizer: PreTrainedTokenizerBase,
+    p: Profile,
+    problem: str,
+    truth: str,
+    temperature: float,
+    seed: int,
+) -> Output:
     """One row per model: its answer, token by token, and the verdict."""
     prompt = problem_prompt(problem, tokenizer, p)
     answers = {name: ask(model, tokenizer, prompt, p, temperature, seed) for name, model in models.items()}
-    rows = [(name, as_written(answer.text), verdict_on(answer, problem, truth), shaded(answer))
-            for name, answer in answers.items()]
-    return table(problem.strip(), ("model", "answer", "verifier", "token by token"), rows,
-                 "Below each token: the percentage that the model gave it after all before it, at temperature 1. The "
-                 "darker, the less likely. Temperature 0 takes the likeliest token each time.")
+    rows = [
+        (name, as_written(answer.text), verdict_on(answer, problem, truth), shaded(answer))
+        for name, answer in answers.items()
+    ]
+    return table(
+        problem.strip(),
+        ("model", "answer", "verifier", "token by token"),
+        rows,
+        "Below each token: the percentage that the model gave it after all before it, at temperature 1. The "
+        "darker, the less likely. Temperature 0 takes the likeliest token each time.",
+    )
 
 
-def playground(models: Mapping[str, PreTrainedModel], tokenizer: PreTrainedTokenizerBase, p: Profile, problem: str,
-               truth: str = "") -> None:
+def playground(
+    models: Mapping[str, PreTrainedModel], tokenizer: PreTrainedTokenizerBase, p: Profile, problem: str, truth: str = ""
+) -> None:
     """Show what each model answers to ``problem``; in a live notebook any problem can be typed and asked.
 
     Args:
         models: by the name to show; p: the profile of their run, for prompt and length limits.
         truth: the ground truth; empty: no verdict.
     """
-    interactive_or_static("playground", partial(draw_answers, models, tokenizer, p), {
-        "problem": textbox("problem", problem, rows=3), "truth": textbox("ground truth", truth),
-        "temperature": slider("temperature", 1.0, 0, 1.5, 0.25),
-        "seed": picker("seed", 0, range(10))}, button="Ask both models")
+    interactive_or_static(
+        "playground",
+        partial(draw_answers, models, tokenizer, p),
+        {
+            "problem": textbox("problem", problem, rows=3),
+            "truth": textbox("ground truth", truth),
+            "temperature": slider("temperature", 1.0, 0, 1.5, 0.25),
+            "seed": picker("seed", 0, range(10)),
+        },
+        button="Ask both models",
+    )

@@ -66,8 +66,12 @@ def _seen(tier: str, response: str, answer: str | None, truth: str) -> tuple[str
         return (answer or "no answer"), truth
     if max(len(answer), len(truth)) > MAX_CHARACTERS:
         return "too long to read", truth
-    look = {"spelling": normalize, "plain number": _as_number, "tree": _as_tree,
-            "words": lambda side: words(normalize(side)) if is_words(normalize(side)) else "no words"}.get(tier)
+    look = {
+        "spelling": normalize,
+        "plain number": _as_number,
+        "tree": _as_tree,
+        "words": lambda side: words(normalize(side)) if is_words(normalize(side)) else "no words",
+    }.get(tier)
     return (look(answer), look(truth)) if look else ("the tree above", "the tree above")
 
 
@@ -95,8 +99,10 @@ def draw_tiers(response: str, truth: str) -> Output:
     verdict = verify(response, truth)
     headline = f"Reward {int(verdict.correct)}: {shortened(verdict.reason)}"
     note = f"Outcome: {verdict.outcome}. Units of work: {verdict.work:,}." if verdict.answer else ""
-    rows = [(row.name, row.asks, as_written(row.answer), as_written(row.truth), _marked(row.outcome))
-            for row in tiers(response, truth)]
+    rows = [
+        (row.name, row.asks, as_written(row.answer), as_written(row.truth), _marked(row.outcome))
+        for row in tiers(response, truth)
+    ]
     return table(headline, ("tier", "asks", "sees in the answer", "sees in the ground truth", "outcome"), rows, note)
 
 
@@ -106,8 +112,9 @@ def _marked(outcome: str) -> str | Markup:
 
 def verifier_explorer(response: str, truth: str) -> None:
     """Show how the tiers decide on ``response``; in a live notebook both texts can be typed over."""
-    interactive_or_static("verifier", draw_tiers, {
-        "response": textbox("response", response, rows=3), "truth": textbox("ground truth", truth)})
+    interactive_or_static(
+        "verifier", draw_tiers, {"response": textbox("response", response, rows=3), "truth": textbox("ground truth", truth)}
+    )
 
 
 # --- the base model's responses beside the trained one's ---
@@ -144,21 +151,33 @@ def matching(pairs: pd.DataFrame, reward: str, verdict: str, subject: str) -> pd
     return pairs[keep]
 
 
-def draw_responses(frame: pd.DataFrame, questions: dict[str, str], step: int, reward: str, verdict: str, subject: str,
-                   page: int) -> Output:
+def draw_responses(
+    frame: pd.DataFrame, questions: dict[str, str], step: int, reward: str, verdict: str, subject: str, page: int
+) -> Output:
     """One page of the matching pairs as a table; a page beyond the end is the last one."""
     pairs = side_by_side(frame, step)
     found = matching(pairs, reward, verdict, subject)
     pages = max(1, -(-len(found) // PER_PAGE))
     page = min(page, pages)
-    shown = found.iloc[(page - 1) * PER_PAGE: page * PER_PAGE]
-    rows = [(as_written(f"{questions[row.problem_id]}\nright: {row.ground_truth}"),
-             as_written(row.response_before.strip()), f"{int(row.correct_before)}, {row.category_before}",
-             as_written(row.response.strip()), f"{int(row.correct)}, {row.category}") for row in shown.itertuples()]
+    shown = found.iloc[(page - 1) * PER_PAGE : page * PER_PAGE]
+    rows = [
+        (
+            as_written(f"{questions[row.problem_id]}\nright: {row.ground_truth}"),
+            as_written(row.response_before.strip()),
+            f"{int(row.correct_before)}, {row.category_before}",
+            as_written(row.response.strip()),
+            f"{int(row.correct)}, {row.category}",
+        )
+        for row in shown.itertuples()
+    ]
     share = len(found) / len(pairs) if len(pairs) else 0
     headline = f"{len(found):,} of {len(pairs):,} responses at step {step} ({share:.1%}); page {page} of {pages}"
-    return table(headline, ("problem", "base model", "reward", f"at step {step}", "reward"), rows,
-                 "" if rows else "Nothing matches: set one of the filters back to any.")
+    return table(
+        headline,
+        ("problem", "base model", "reward", f"at step {step}", "reward"),
+        rows,
+        "" if rows else "Nothing matches: set one of the filters back to any.",
+    )
 
 
 def response_browser(frame: pd.DataFrame, problems: Sequence[dict], verdict: str = ANY) -> None:
@@ -170,7 +189,14 @@ def response_browser(frame: pd.DataFrame, problems: Sequence[dict], verdict: str
 
     kinds = sorted(set(frame["category"]) | {verdict} - {ANY})
     subjects = sorted(set(frame["subject"].dropna())) if "subject" in frame else []
-    interactive_or_static("responses", partial(draw_responses, frame, questions), {
-        "step": picker("step", steps[-1], steps), "reward": picker("reward", ANY, tuple(REWARDS)),
-        "verdict": picker("verdict", verdict, (ANY, *kinds)), "subject": picker("subject", ANY, (ANY, *subjects)),
-        "page": picker("page", 1, range(1, 1 + -(-len(frame) // PER_PAGE)), stepwise=True)})
+    interactive_or_static(
+        "responses",
+        partial(draw_responses, frame, questions),
+        {
+            "step": picker("step", steps[-1], steps),
+            "reward": picker("reward", ANY, tuple(REWARDS)),
+            "verdict": picker("verdict", verdict, (ANY, *kinds)),
+            "subject": picker("subject", ANY, (ANY, *subjects)),
+            "page": picker("page", 1, range(1, 1 + -(-len(frame) // PER_PAGE)), stepwise=True),
+        },
+    )

@@ -71,11 +71,21 @@ def server(folder: Path) -> Iterator[tuple[str, Path]]:
         port = free.getsockname()[1]
     token = secrets.token_hex(16)
     places = {f"JUPYTER_{kind}_DIR": str(folder / kind) for kind in ("CONFIG", "DATA", "RUNTIME")}
-    environment = os.environ | places | {
-        "JUPYTERLAB_SETTINGS_DIR": str(folder / "settings"), "JUPYTERLAB_WORKSPACES_DIR": str(folder / "workspaces"),
-        "IPYTHONDIR": str(folder / "ipython"), "PYTHONPATH": str(course), "WANDB_MODE": "disabled"}
-    flags = ("--no-browser --allow-root --expose-app-in-browser --ServerApp.port_retries=0 "
-             f"--port={port} --IdentityProvider.token={token}")
+    environment = (
+        os.environ
+        | places
+        | {
+            "JUPYTERLAB_SETTINGS_DIR": str(folder / "settings"),
+            "JUPYTERLAB_WORKSPACES_DIR": str(folder / "workspaces"),
+            "IPYTHONDIR": str(folder / "ipython"),
+            "PYTHONPATH": str(course),
+            "WANDB_MODE": "disabled",
+        }
+    )
+    flags = (
+        "--no-browser --allow-root --expose-app-in-browser --ServerApp.port_retries=0 "
+        f"--port={port} --IdentityProvider.token={token}"
+    )
     command = ["make", "--old-file=venv", "lab", f"PY={sys.executable}", f"LAB_FLAGS={flags}"]  # in this environment
     with (folder / "jupyter.log").open("w") as log:
         process = subprocess.Popen(command, cwd=course, env=environment, stdout=log, stderr=log, start_new_session=True)
@@ -154,8 +164,12 @@ class Notebook:
 
     def view(self, name: str) -> View:
         """The view called ``name`` in the page."""
-        return View(self.driver, wait_for(
-            lambda: next(iter(self.driver.find_elements(By.CSS_SELECTOR, f".rlvr-{name}")), None), f"the view {name}"))
+        return View(
+            self.driver,
+            wait_for(
+                lambda: next(iter(self.driver.find_elements(By.CSS_SELECTOR, f".rlvr-{name}")), None), f"the view {name}"
+            ),
+        )
 
     def errors(self) -> list[str]:
         """What the page or the console complains about."""

@@ -35,8 +35,11 @@ NOTEBOOKS = sorted((REPO / "notebooks").glob("*.ipynb"))
 #: Changes to the copies, so that a check of the page does not wait for a training that other tests look at.
 SHORTER = {
     "02_grpo_on_toy_tensors": [("own_trainer_seconds = 40", "own_trainer_seconds = 5")],
-    "04_training_run": [("max_steps = None", "max_steps = 4"), (
-        "overrides = {}", r"overrides = {\"eval_problems\": 8, \"prompts_per_step\": 4, \"group_size\": 4}")]}
+    "04_training_run": [
+        ("max_steps = None", "max_steps = 4"),
+        ("overrides = {}", r"overrides = {\"eval_problems\": 8, \"prompts_per_step\": 4, \"group_size\": 4}"),
+    ],
+}
 MINUTES = 60
 HOSTILE = '<img src="x" onerror="alert(1)">'
 
@@ -135,11 +138,14 @@ def test_01_the_verifier_answers_what_is_typed(lab, browser) -> None:
     notebook = run(browser, lab, "01_boxed_answer_verifier", 30)
     view = notebook.view("verifier")
     assert "Reward 1" in view.page and "exact algebra" in view.page
-    move(view, "verifier",
-         (lambda: view.type("response", r"I say $\boxed{0.5}$."), "Reward 0.*decides: proven different"),
-         (lambda: view.type("ground truth", r"\frac{1}{2}"), "Reward 1.*decides: proven equal"),
-         (lambda: view.type("response", rf"\boxed{{{HOSTILE}}}"), "&lt;img"),
-         (lambda: view.type("ground truth", " "), "There is no ground truth"))
+    move(
+        view,
+        "verifier",
+        (lambda: view.type("response", r"I say $\boxed{0.5}$."), "Reward 0.*decides: proven different"),
+        (lambda: view.type("ground truth", r"\frac{1}{2}"), "Reward 1.*decides: proven equal"),
+        (lambda: view.type("response", rf"\boxed{{{HOSTILE}}}"), "&lt;img"),
+        (lambda: view.type("ground truth", " "), "There is no ground truth"),
+    )
     assert "<img" not in view.page
     assert notebook.errors() == []
 
@@ -147,27 +153,36 @@ def test_01_the_verifier_answers_what_is_typed(lab, browser) -> None:
 def test_02_rewards_and_clip_can_be_dragged(lab, browser) -> None:
     notebook = run(browser, lab, "02_grpo_on_toy_tensors", 60)
     view = notebook.view("advantages")
-    move(view, "advantages",
-         (lambda: view.choose("scale", "none"), "Scaling: none"),
-         (lambda: view.choose("scale", "batch"), "Scaling: batch"),
-         (lambda: view.drag("right, other group", -3), "Scaling: batch"),
-         (lambda: view.drag("reward 1", 2), "reward is"),
-         (lambda: view.drag("reward 1", -4), "reward is|rewards are"))
+    move(
+        view,
+        "advantages",
+        (lambda: view.choose("scale", "none"), "Scaling: none"),
+        (lambda: view.choose("scale", "batch"), "Scaling: batch"),
+        (lambda: view.drag("right, other group", -3), "Scaling: batch"),
+        (lambda: view.drag("reward 1", 2), "reward is"),
+        (lambda: view.drag("reward 1", -4), "reward is|rewards are"),
+    )
     view = notebook.view("clip")
-    move(view, "clip",
-         (lambda: view.drag("epsilon", 4), "below 0.60"),
-         (lambda: view.drag("epsilon_high", 5), r"above 1\.48"),
-         (lambda: view.drag("advantage", -8), r"advantage -1\.00"))
+    move(
+        view,
+        "clip",
+        (lambda: view.drag("epsilon", 4), "below 0.60"),
+        (lambda: view.drag("epsilon_high", 5), r"above 1\.48"),
+        (lambda: view.drag("advantage", -8), r"advantage -1\.00"),
+    )
     assert notebook.errors() == []
 
 
 def test_03_rank_targets_and_gpu_change_what_fits(lab, browser) -> None:
     notebook = run(browser, lab, "03_lora_setup", 30)
     view = notebook.view("lora")
-    move(view, "lora",
-         (lambda: view.drag("rank", -2), "rank 8 on all linear layers"),
-         (lambda: view.choose("GPU", "24 GB (RTX 4090)"), r"On a GPU with 23\.6 it fits with"),
-         (lambda: view.choose("trained", "no LoRA: train everything"), "Trained: everything"))
+    move(
+        view,
+        "lora",
+        (lambda: view.drag("rank", -2), "rank 8 on all linear layers"),
+        (lambda: view.choose("GPU", "24 GB (RTX 4090)"), r"On a GPU with 23\.6 it fits with"),
+        (lambda: view.choose("trained", "no LoRA: train everything"), "Trained: everything"),
+    )
     assert notebook.errors() == []
 
 
@@ -180,10 +195,13 @@ def test_04_a_short_training_and_then_your_own_problem(lab, browser) -> None:
         view.type("problem", problem)
         view.press()
 
-    move(view, "playground",
-         (lambda: ask("Compute $17 + 4 \\cdot 6$."), "Compute .17 . 4"),
-         (lambda: ask(HOSTILE), "&lt;img"),
-         (lambda: ask(" "), "There is no problem yet"))
+    move(
+        view,
+        "playground",
+        (lambda: ask("Compute $17 + 4 \\cdot 6$."), "Compute .17 . 4"),
+        (lambda: ask(HOSTILE), "&lt;img"),
+        (lambda: ask(" "), "There is no problem yet"),
+    )
     assert "<img" not in view.page
     assert notebook.errors() == []
 
@@ -191,13 +209,19 @@ def test_04_a_short_training_and_then_your_own_problem(lab, browser) -> None:
 def test_05_projections_move_and_responses_are_filtered(lab, browser) -> None:
     notebook = run(browser, lab, "05_results_analysis", 60)
     view = notebook.view("projection")
-    move(view, "projection",
-         (lambda: view.drag("fitted part", 5), "from the first"),
-         (lambda: view.drag("fitted part", -7), "from the first"))
+    move(
+        view,
+        "projection",
+        (lambda: view.drag("fitted part", 5), "from the first"),
+        (lambda: view.drag("fitted part", -7), "from the first"),
+    )
     view = notebook.view("responses")
-    move(view, "responses",  # of the short run that notebook 04 has left, or of a reference run: pages in either
-         (lambda: view.choose("verdict", "any"), "responses at step"),
-         (lambda: view.drag("page", 2), "page 3 of"),
-         (lambda: view.choose("reward", "0"), "responses at step"),
-         (lambda: view.choose("subject", "Geometry"), "responses at step"))
+    move(
+        view,
+        "responses",  # of the short run that notebook 04 has left, or of a reference run: pages in either
+        (lambda: view.choose("verdict", "any"), "responses at step"),
+        (lambda: view.drag("page", 2), "page 3 of"),
+        (lambda: view.choose("reward", "0"), "responses at step"),
+        (lambda: view.choose("subject", "Geometry"), "responses at step"),
+    )
     assert notebook.errors() == []

@@ -27,7 +27,7 @@ HEAD = 64
 def widened(weight: torch.Tensor, heads: int, old: int, new: int) -> torch.Tensor:
     """Rows of each head from ``old`` to ``new``, zeros between: both halves of a rotary pair keep their place."""
     wide = weight.new_zeros(heads, 2, new // 2, weight.shape[1])
-    wide[:, :, :old // 2] = weight.view(heads, 2, old // 2, -1)
+    wide[:, :, : old // 2] = weight.view(heads, 2, old // 2, -1)
     return wide.reshape(heads * new, -1)
 
 

