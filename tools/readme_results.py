@@ -133,7 +133,8 @@ def speed() -> str:
             "",
             "*Token bound*: tokens that stock TRL computes over those computed here. *Peak memory*: ours over stock's. "
             "*Over the floor*: time over that of the step's floating-point operations at the measured matrix rate. "
-            "*Attributed*: share of the step that its profile names. (`make shared-prefix`, `make bench-mini-step`; GPU: not run.)",
+            "*Attributed*: share of the step that its profile names. "
+            "(`make shared-prefix`, `make bench-mini-step`; GPU: not run.)",
         ]
     )
 
