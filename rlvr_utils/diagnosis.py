@@ -27,6 +27,8 @@ NOT_A_NUMBER = "not a number"
 STEPS, GROUPS = 10, 128
 #: Share of groups whose responses all earn the same, above which next to nothing is learned. Healthy: at most 0.6.
 EQUAL = 0.95
+#: The same share where the entropy has collapsed too: exploration will not bring new groups, so fewer equal ones suffice.
+ALMOST_EQUAL = 0.9
 #: Mean reward, as a share of what a right answer pays, above which equal groups only mean that the problems are solved.
 SOLVED = 0.9
 #: Share of responses that ran into the length limit: worth a word, and too many for anything to be learned from the rest.
@@ -252,7 +254,7 @@ def entropy_collapse(record: Record) -> Finding | None:
         return None
     return Finding(
         "entropy collapse",
-        "stop" if equal >= SOLVED else "warn",
+        "stop" if equal >= ALMOST_EQUAL else "warn",
         record.step,
         f"Entropy fell from {entropy[0]:.3f} to {now:.4f} nats a token with the mean reward at {reward:.2f}: "
         f"the model has stopped exploring ({equal:.0%} of its groups teach nothing).",

@@ -83,7 +83,7 @@ def test_only_the_first_process_writes(both):
     run = load_run(both / "run")
     assert run.metrics["step"].tolist() == list(range(1, 25))
     assert run.environment["processes"] == 2
-    newest = training.safety.checkpoints(both / "run")[0]
+    newest = training.recovery.checkpoints(both / "run")[0]
     assert {"rng_state_0.pth", "rng_state_1.pth"} <= set(json.loads((newest / "COMPLETE").read_text()))
 
 

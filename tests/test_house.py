@@ -17,8 +17,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from trl import GRPOTrainer
 
-from rlvr_utils.training import overrides
-from rlvr_utils.training.overrides import PRIVATE, refuse_moved_names
+from rlvr_utils.training import trl_patches
+from rlvr_utils.training.trl_patches import PRIVATE, refuse_moved_names
 
 REPO = Path(__file__).resolve().parent.parent
 PACKAGE = REPO / "rlvr_utils"
@@ -127,7 +127,7 @@ def test_every_private_name_of_a_library_is_listed_and_a_moved_one_ends_the_trai
     assert used - listed - ours == set()
     assert listed <= used
     refuse_moved_names()
-    monkeypatch.setattr(overrides, "PRIVATE", ((GRPOTrainer, "_gone", "nothing"),))
+    monkeypatch.setattr(trl_patches, "PRIVATE", ((GRPOTrainer, "_gone", "nothing"),))
     with pytest.raises(ValueError, match=r"trl .* has no GRPOTrainer._gone, .*pip install -r requirements.lock"):
         refuse_moved_names()
 

@@ -14,7 +14,7 @@ import pytest
 from rlvr_utils.runs import RunWriter, load_run
 from rlvr_utils.system import platforms
 from rlvr_utils.training import evaluate_run, is_going, run
-from rlvr_utils.training.safety import RunInterrupted, only_one
+from rlvr_utils.training.recovery import RunInterrupted, only_one
 
 fcntl = pytest.importorskip("fcntl", reason="there are no file locks here")
 

@@ -19,8 +19,8 @@ from safetensors.torch import load_file, save_file
 from rlvr_utils import runs, training
 from rlvr_utils.diagnosis import Finding, RunStopped
 from rlvr_utils.runs import load_run
-from rlvr_utils.training import safety, train
-from rlvr_utils.training.safety import MARK, checkpoint_step, checkpoints, is_whole, mark_complete, newest_checkpoint
+from rlvr_utils.training import recovery, train
+from rlvr_utils.training.recovery import MARK, checkpoint_step, checkpoints, is_whole, mark_complete, newest_checkpoint
 
 HERE = Path(__file__).resolve().parent
 
@@ -138,7 +138,7 @@ def test_no_room_for_the_metrics_names_what_is_kept(uninterrupted, tiny, tmp_pat
             raise OSError(28, "No space left on device", str(file))
         append(file, data)
 
-    with monkeypatch.context() as disk, pytest.raises(safety.RunInterrupted, match="Everything up to step 2 is kept"):
+    with monkeypatch.context() as disk, pytest.raises(recovery.RunInterrupted, match="Everything up to step 2 is kept"):
         disk.setattr(runs, "append_to", full)
         train("mini", folder, model=tiny, quiet=True, **SHORT)
     train("mini", folder, model=tiny, quiet=True, **SHORT)
@@ -176,7 +176,7 @@ def test_a_full_disk_is_known_by_what_really_happens_on_one(what, tmp_path):
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
     try:
-        with pytest.raises(safety.RunInterrupted, match="is full, or the quota"), safety.in_plain_words(tmp_path):
+        with pytest.raises(recovery.RunInterrupted, match="is full, or the quota"), recovery.in_plain_words(tmp_path):
             save(tmp_path / "file")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -194,24 +194,24 @@ def test_a_full_disk_is_known_by_what_really_happens_on_one(what, tmp_path):
     ],
 )
 def test_words_in_a_path_are_no_cause(error, tmp_path):
-    assert safety.explanation(error, tmp_path) is None
+    assert recovery.explanation(error, tmp_path) is None
 
 
 def test_a_full_disk_elsewhere_is_named(tmp_path):
-    said = safety.explanation(OSError(28, "No space left on device", "/cache/model"), tmp_path / "run")
+    said = recovery.explanation(OSError(28, "No space left on device", "/cache/model"), tmp_path / "run")
     assert said.startswith("The disk under /cache/model is full")
 
 
 def test_other_errors_speak_for_themselves(tmp_path):
-    with pytest.raises(ZeroDivisionError), safety.in_plain_words(tmp_path):
+    with pytest.raises(ZeroDivisionError), recovery.in_plain_words(tmp_path):
         print(1 / 0)
 
 
 def test_two_calls_do_not_train_in_one_folder(tmp_path):
-    with safety.only_one(tmp_path):
-        with pytest.raises(OSError, match="Another process is training"), safety.only_one(tmp_path):
+    with recovery.only_one(tmp_path):
+        with pytest.raises(OSError, match="Another process is training"), recovery.only_one(tmp_path):
             raise AssertionError("the second call got in")
-    with safety.only_one(tmp_path):
+    with recovery.only_one(tmp_path):
         assert (tmp_path / "checkpoints").is_dir()
 
 
@@ -325,5 +325,5 @@ def test_what_cannot_be_built_fails_before_it_costs_an_evaluation(tiny, tmp_path
 
 
 def test_a_gpu_without_room_is_told_what_to_lower(tmp_path):
-    sentence = safety.explanation(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB"), tmp_path)
+    sentence = recovery.explanation(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB"), tmp_path)
     assert "Lower eval_batch" in sentence and "No checkpoint was made yet." in sentence

@@ -32,7 +32,7 @@ from rlvr_utils.grpo import grpo_loss
 from rlvr_utils.models import empty_model
 from rlvr_utils.profiles import LOSS_TYPES, get_profile
 from rlvr_utils.sampling import shared_prefix
-from rlvr_utils.training.overrides import SharedPrefixTrainer, SharedTrainer, StockTrainer, regroup
+from rlvr_utils.training.trl_patches import SharedPrefixTrainer, SharedTrainer, StockTrainer, regroup
 
 VOCABULARY = 24
 PROMPTS = ["Question: What is 1 + 2?\nAnswer:", "Question: What is 7?\nAnswer:", "Question: 3 + 4 = ?\nAnswer:", "9 + 1"]

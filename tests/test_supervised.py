@@ -16,9 +16,9 @@ from rlvr_utils.models import attach_lora, load_model, load_tokenizer, merged_we
 from rlvr_utils.preflight import preflight
 from rlvr_utils.problems import judge_response, training_order, training_rows
 from rlvr_utils.profiles import get_profile
-from rlvr_utils.runs import load_run
+from rlvr_utils.runs import SilentWriter, load_run
 from rlvr_utils.training import export_run, load_trained, supervised, train
-from rlvr_utils.training.supervised import after_first_stage, solution_tokens, worked_solutions
+from rlvr_utils.training.supervised import after_sft, solution_tokens, worked_solutions
 
 SETTINGS = {
     "prompts_per_step": 2,
@@ -59,28 +59,20 @@ def test_the_stage_before_rl_has_negative_steps_and_both_its_ends_are_evaluated(
     assert staged.metrics["loss"].iloc[3] < staged.metrics["loss"].iloc[0], "four steps teach something"
 
 
-def test_the_two_stages_see_different_problems(tiny):
+def test_the_two_stages_see_different_problems(tiny, tmp_path):
     p = get_profile("mini", model=tiny, **SETTINGS)
     order = training_order(len(training_rows(p)), 14, p.seed)
     assert len(set(order)) == 14, "six for RL, then eight for SFT"
-    stage = supervised.build_first_stage(p, load_model(p), load_tokenizer(p), Silent())
+    stage = supervised.build_sft_stage(p, load_model(p), load_tokenizer(p), SilentWriter(tmp_path))
     rows = training_rows(p)
     shown = [load_tokenizer(p).decode(ids) for ids in stage.train_dataset["input_ids"]]
     assert all(rows[i]["problem"] in text for i, text in zip(order[6:], shown, strict=True))
 
 
-class Silent:
-    """A writer's folder, and nothing in it."""
-
-    from pathlib import Path
-
-    path = Path("no-such-run")
-
-
 def test_rl_goes_on_from_what_the_stage_made_of_the_base(staged, tiny, tmp_path):
     """Before the first RL step the model is the supervised one; trained, exported and reloaded are one model."""
     p = staged.profile
-    start = after_first_stage(load_model(p), p, staged.path)
+    start = after_sft(load_model(p), p, staged.path)
     base = dict(load_model(p).named_parameters())
     assert any(not torch.equal(weight, base[name]) for name, weight in start.named_parameters())
     trained, tokenizer = load_trained(staged)
@@ -98,7 +90,7 @@ def test_rl_goes_on_from_what_the_stage_made_of_the_base(staged, tiny, tmp_path)
 
 def test_the_first_evaluation_of_rl_is_of_the_supervised_model(staged):
     p = staged.profile
-    start, tokenizer = after_first_stage(load_model(p), p, staged.path), load_tokenizer(p)
+    start, tokenizer = after_sft(load_model(p), p, staged.path), load_tokenizer(p)
     model = attach_lora(start, p) if p.adapter == "lora" else start
     rows = training.evaluation.evaluation_rows(p, "test")
     responses = staged.responses(0, "test", decoding="greedy")
@@ -130,7 +122,7 @@ def test_sft_in_the_place_of_rl_sees_the_same_problems_in_the_same_order(tiny, t
     assert run.metrics["step"].tolist() == [-3, -2, -1, 0, 1, 2, 3] and "reward" not in run.metrics
     p = run.profile
     rows, tokenizer = training_rows(p), load_tokenizer(p)
-    trainer = supervised.build_sft_trainer(p, load_model(p), tokenizer, Silent())
+    trainer = supervised.build_sft_trainer(p, load_model(p), tokenizer, SilentWriter(tmp_path))
     asked = training.training_dataset(p, tokenizer)["problem"]
     assert len(asked) == p.max_steps * p.prompts_per_step
     for problem, ids, labels in zip(asked, trainer.train_dataset["input_ids"], trainer.train_dataset["labels"], strict=True):

@@ -24,7 +24,7 @@ from rlvr_utils.problems import training_order
 from rlvr_utils.profiles import get_profile
 from rlvr_utils.runs import RunWriter, load_run
 from rlvr_utils.training import build_trainer, format_reward, random_reward, reward_function, train
-from rlvr_utils.training.safety import RunInterrupted
+from rlvr_utils.training.recovery import RunInterrupted
 
 TINY = {
     "prompts_per_step": 2,
@@ -128,13 +128,13 @@ def test_a_reward_of_ones_own_is_found_by_its_name_or_refused_at_once(tmp_path, 
 
 def test_an_unmarked_or_damaged_checkpoint_is_not_used(whole):
     said: list[str] = []
-    newest = training.safety.newest_checkpoint(whole.path, said.append)
-    assert training.safety.checkpoint_step(newest) == 6
-    (newest / training.safety.MARK).unlink()
-    before = training.safety.newest_checkpoint(whole.path, said.append)
-    assert training.safety.checkpoint_step(before) == 4
+    newest = training.recovery.newest_checkpoint(whole.path, said.append)
+    assert training.recovery.checkpoint_step(newest) == 6
+    (newest / training.recovery.MARK).unlink()
+    before = training.recovery.newest_checkpoint(whole.path, said.append)
+    assert training.recovery.checkpoint_step(before) == 4
     (before / "optimizer.pt").write_bytes(b"half a file")
-    assert training.safety.newest_checkpoint(whole.path, said.append) is None
+    assert training.recovery.newest_checkpoint(whole.path, said.append) is None
     assert sum("falling back" in line for line in said) == 2
 
 

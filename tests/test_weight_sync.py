@@ -20,7 +20,7 @@ from rlvr_utils import models, training
 from rlvr_utils.profiles import get_profile
 from rlvr_utils.runs import RunWriter
 from rlvr_utils.training import train
-from rlvr_utils.training.overrides import ExactSync
+from rlvr_utils.training.trl_patches import ExactSync
 
 
 def policy(dtype: str) -> PeftModel:

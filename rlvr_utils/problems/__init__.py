@@ -1,4 +1,4 @@
-"""Problems: loading and checking their rows, judging a response step by step, and the MiniMATH generator."""
+"""Problems: load and check their rows, judge a response and each of its steps. (tools/minimath.py generates MiniMATH.)"""
 
 from .judging import (
     CATEGORIES,

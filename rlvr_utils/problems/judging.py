@@ -1,4 +1,4 @@
-"""Judging a response beyond right and wrong: is each step true, and if the answer is wrong, what went wrong?"""
+"""Judging a response: is its answer right, is each of its steps true, and if the answer is wrong, what went wrong?"""
 
 from __future__ import annotations
 

@@ -5,8 +5,8 @@ laid down for the whole run before it starts (one shuffled pass after the other)
 first pass after a resume; evaluations draw their own random numbers, so that they do not disturb the training.
 
 Read in this order: ``run`` (a run from its first line to its last), ``continuing`` (what the folder holds already),
-``rewards``, ``build`` (TRL's trainer and its settings), ``overrides`` (where we reach into TRL), ``evaluation``,
-``recording`` (progress, also of a run that another process trains), ``safety`` (checkpoints and failures). ``supervised``
+``rewards``, ``build`` (TRL's trainer and its settings), ``trl_patches`` (where we reach into TRL), ``evaluation``,
+``recording`` (progress, also of a run that another process trains), ``recovery`` (checkpoints and failures). ``supervised``
 is SFT, before RL or in its place, ``processes`` is for several GPUs.
 """
 
@@ -19,9 +19,9 @@ from .build import build_trainer, grpo_config, training_dataset
 from .continuing import settings_of
 from .evaluation import Part, evaluate_all, evaluate_split
 from .recording import watch_run
+from .recovery import is_going
 from .rewards import format_reward, random_reward, reward_function
 from .run import evaluate_run, export_run, load_trained, train
-from .safety import is_going
 
 __all__ = [
     "Part",

@@ -23,10 +23,10 @@ from ..prompts import STOP
 from ..runs import RunWriter
 from ..sampling.rollouts import prompts_for, rollout
 from .evaluation import evaluate_interim
-from .overrides import SharedTrainer, StockTrainer, own_environment, same_precision, settle_vllm
 from .processes import world_size
 from .recording import Recorder
 from .rewards import recorded_reward, reward_function
+from .trl_patches import SharedTrainer, StockTrainer, own_environment, same_precision, settle_vllm
 
 
 @contextlib.contextmanager

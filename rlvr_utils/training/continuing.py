@@ -20,8 +20,8 @@ from ..problems import all_rows, overlap
 from ..profiles import REWARDS, Profile, get_profile
 from ..runs import Run, load_run
 from ..system.paths import run_folder
+from .recovery import checkpoint_step, checkpoints
 from .rewards import own_reward
-from .safety import checkpoint_step, checkpoints
 
 
 def is_finished(folder: Path, p: Profile, extend: bool = False) -> bool:

@@ -20,7 +20,7 @@ from ..runs import Run, RunWriter, load_run
 from ..stats import t_interval
 from ..system.paths import run_folder
 from .processes import first_decides, wait
-from .safety import is_going, mark_complete
+from .recovery import is_going, mark_complete
 
 #: Seconds after which a line of progress is due, whatever the step.
 SILENCE = 60.0

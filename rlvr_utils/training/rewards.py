@@ -28,7 +28,7 @@ from ..runs import RunWriter
 from ..system.paths import current_directory_last
 from ..verifier import completion_text, last_boxed, make_boxed_reward
 from .processes import gather, rank, world_size
-from .safety import RewardFailed
+from .recovery import RewardFailed
 
 #: What TRL passes under these names is not taken from the data set.
 TRL_NAMES = (

@@ -1,14 +1,15 @@
 """A run in the order in which it happens, and then what a finished one is for.
 
-    refuse what cannot work            overrides, rewards, tracking
-    look at what the folder holds      continuing, safety
+    refuse what cannot work            trl_patches, rewards, tracking
+    look at what the folder holds      continuing, recovery
     load model and tokenizer           models, rewards
     open the record                    tracking, runs
-    build the trainer                  build (rewards, recording, overrides) or rejection
-    evaluate, train, save, evaluate    evaluation, TRL with recording as its callback, safety
+    supervised stage, if there is one  supervised
+    build the trainer                  build (rewards, recording, trl_patches) or supervised
+    evaluate, train, save, evaluate    evaluation, TRL with recording as its callback, recovery
     close the record                   tracking
 
-No room on the right calls back into this module.
+No module on the right imports this one. With several processes, ``processes`` says who does what.
 """
 
 from __future__ import annotations
@@ -32,14 +33,14 @@ from ..runs import Run, RunWriter, SilentWriter, load_run
 from ..sampling.rollouts import check_evaluation, has_chat_template
 from ..system.paths import expanded, run_folder
 from ..tracking import TrackedWriter, environment_record, start_wandb, wandb_mode
-from . import safety
+from . import recovery
 from .build import build_trainer, quiet_libraries
 from .continuing import hashed_rows, hashed_sources, is_finished, refuse_other_sources, reopen
 from .evaluation import Part, evaluate_all, evaluate_split
-from .overrides import refuse_moved_names, release_vllm, sampler_of
 from .processes import first_decides, is_first, join_processes, wait, world_size
 from .rewards import reward_function, try_reward
-from .supervised import FIRST_STAGE, after_first_stage, build_first_stage, build_rejection_trainer, build_sft_trainer
+from .supervised import SFT_FOLDER, after_sft, build_rejection_trainer, build_sft_stage, build_sft_trainer
+from .trl_patches import refuse_moved_names, release_vllm, sampler_of
 
 STEPS = "trained-steps.txt"
 BUILDERS = {"grpo": build_trainer, "rejection": build_rejection_trainer, "sft": build_sft_trainer}
@@ -78,11 +79,11 @@ def train(
     folder = run_folder(output_dir or p.folder)
     join_processes()
     say = functools.partial(print, flush=True) if is_first() and not quiet else (lambda text: None)
-    with safety.in_plain_words(folder), quiet_libraries():
+    with recovery.in_plain_words(folder), quiet_libraries():
         if first_decides(lambda: is_finished(folder, p, extend)):
             say(f"{folder.name} is finished already; delete its folder to train again.")
         else:
-            with safety.only_one(folder):
+            with recovery.only_one(folder):
                 start_or_continue(p, folder, extend, live, say)
         return load_run(folder)
 
@@ -92,14 +93,14 @@ def start_or_continue(p: Profile, folder: Path, extend: bool, live, say) -> None
     began = time.monotonic()
     read = hashed_sources(p)
     first_decides(lambda: reopen(folder, p, read, extend, say))
-    checkpoint = first_decides(lambda: safety.newest_checkpoint(folder, say))
+    checkpoint = first_decides(lambda: recovery.newest_checkpoint(folder, say))
     model, tokenizer = load_base(p, read, say)
     with writing(p, folder, say) as writer:
         writer.write_config(p.to_dict())
         writer.write_sources(read)
-        writer.cut_back(safety.checkpoint_step(checkpoint))
+        writer.cut_back(recovery.checkpoint_step(checkpoint))
         wait()
-        model = first_stage(p, model, tokenizer, writer, live, say)
+        model = sft_stage(p, model, tokenizer, writer, live, say)
         trainer = BUILDERS[p.method](p, model, tokenizer, writer, live, say)  # what cannot be built fails before it costs
         try:
             evaluate_all(trainer, p, writer, 0, say)
@@ -144,14 +145,14 @@ def writing(p: Profile, folder: Path, say, repair: bool = True) -> Iterator[RunW
         yield TrackedWriter(folder, tracker, repair)
 
 
-def first_stage(p: Profile, model, tokenizer, writer: RunWriter, live, say):
+def sft_stage(p: Profile, model, tokenizer, writer: RunWriter, live, say):
     """Supervised training before RL, from its newest checkpoint on; returns the model that RL starts from."""
-    folder = writer.path / FIRST_STAGE
+    folder = writer.path / SFT_FOLDER
     trained = (folder / "adapter").is_dir() and trained_steps(folder / "adapter", p) == p.sft_steps
     if p.sft_steps and not trained:
-        checkpoint = first_decides(lambda: safety.newest_checkpoint(folder, say))
-        writer.cut_back(safety.checkpoint_step(checkpoint) - p.sft_steps)
-        trainer = build_first_stage(p, model, tokenizer, writer, live, say)
+        checkpoint = first_decides(lambda: recovery.newest_checkpoint(folder, say))
+        writer.cut_back(recovery.checkpoint_step(checkpoint) - p.sft_steps)
+        trainer = build_sft_stage(p, model, tokenizer, writer, live, say)
         evaluate_all(trainer, p, writer, -p.sft_steps, say)
         train_from(trainer, replace(p, max_steps=p.sft_steps), folder, checkpoint)
         if is_first():
@@ -159,7 +160,7 @@ def first_stage(p: Profile, model, tokenizer, writer: RunWriter, live, say):
         wait()
         model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
         model = model.unload() if p.adapter == "lora" else model  # the base, whose weights LoRA has left as they were
-    return after_first_stage(model, p, writer.path)
+    return after_sft(model, p, writer.path)
 
 
 def train_from(trainer: Trainer, p: Profile, folder: Path, checkpoint: Path | None) -> None:
@@ -168,16 +169,16 @@ def train_from(trainer: Trainer, p: Profile, folder: Path, checkpoint: Path | No
     Raises:
         RunStopped: a rule ended it.
     """
-    if safety.checkpoint_step(checkpoint) >= p.max_steps:
+    if recovery.checkpoint_step(checkpoint) >= p.max_steps:
         trainer._load_from_checkpoint(str(checkpoint))
         return
     try:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     except RunStopped:
-        last = first_decides(lambda: safety.newest_checkpoint(folder, lambda text: None))
+        last = first_decides(lambda: recovery.newest_checkpoint(folder, lambda text: None))
         if last and is_first():
             trainer._load_from_checkpoint(str(last))
-            save_trained(trainer, p, folder / "adapter", safety.checkpoint_step(last))
+            save_trained(trainer, p, folder / "adapter", recovery.checkpoint_step(last))
         raise
 
 
@@ -224,7 +225,7 @@ def load_trained(run: Run) -> tuple:
         )
     if p.adapter == "none":
         return models.load_model(replace(p, model=str(run.path / "adapter"))), models.load_tokenizer(p)
-    base = after_first_stage(models.load_model(p), p, run.path)
+    base = after_sft(models.load_model(p), p, run.path)
     return models.load_adapter(base, run.path / "adapter"), models.load_tokenizer(p)
 
 
@@ -252,9 +253,9 @@ def export_run(path: str | Path, folder: str | Path) -> Path:
                 folder.rmdir()
             part.rename(folder)
     except Exception as error:
-        if safety.error_number(error) not in safety.NO_ROOM:
+        if recovery.error_number(error) not in recovery.NO_ROOM:
             raise
-        raise safety.RunInterrupted(
+        raise recovery.RunInterrupted(
             f"The disk under {folder} is full, or the quota is used up. Nothing was left there. "
             "Make room, or name a folder on another disk."
         ) from error
@@ -294,7 +295,7 @@ def evaluate_run(
     n_samples = p.eval_samples if n_samples is None else n_samples
     check_evaluation(decoding, n_samples)
     join_processes()
-    if safety.is_going(run.path):
+    if recovery.is_going(run.path):
         raise ValueError(f"A process is training in {run.path} at this moment: evaluate the run when it has ended.")
     p = replace(p, shots=p.shots if shots is None else shots, eval_batch=p.eval_batch if eval_batch is None else eval_batch)
     split = split or run.split

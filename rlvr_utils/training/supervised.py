@@ -33,7 +33,7 @@ from .recording import Recorder
 from .rewards import data_columns, reward_function, train_rows, trl_columns
 
 #: Where a run keeps the checkpoints and the adapter of the stage before RL.
-FIRST_STAGE = "sft"
+SFT_FOLDER = "sft"
 
 
 def own_right_answers(model, tokenizer, p: Profile, writer: RunWriter | None = None) -> Dataset:
@@ -165,14 +165,14 @@ def build_sft_trainer(p: Profile, model, tokenizer, writer: RunWriter, live=None
     )
 
 
-def build_first_stage(p: Profile, model, tokenizer, writer: RunWriter, live=None, say=print) -> SFTTrainer:
+def build_sft_stage(p: Profile, model, tokenizer, writer: RunWriter, live=None, say=print) -> SFTTrainer:
     """TRL's trainer for the stage before RL, on problems that RL will not see unless it goes over all of them."""
     n_problems = len(training_rows(p))
     order = training_order(n_problems, (p.max_steps + p.sft_steps) * p.prompts_per_step, p.seed)
     data = worked_solutions(p, tokenizer, order[p.max_steps * p.prompts_per_step :])
     stage = replace(p, method="sft", max_steps=p.sft_steps, learning_rate=p.sft_learning_rate, lr_schedule="linear")
     recorder = Recorder(stage, writer, n_problems, live, say, before=p.sft_steps)
-    options = common_arguments(stage, writer.path / FIRST_STAGE / "checkpoints") | one_response_each(p)
+    options = common_arguments(stage, writer.path / SFT_FOLDER / "checkpoints") | one_response_each(p)
     return supervised_trainer(stage, model, tokenizer, data, recorder, options)
 
 
@@ -208,9 +208,9 @@ def supervised_trainer(p: Profile, model, tokenizer, data: Dataset, recorder: Re
     return prepared(trainer, recorder, p, recorder.writer, recorder.say)
 
 
-def after_first_stage(model, p: Profile, run: Path):
+def after_sft(model, p: Profile, run: Path):
     """The model that RL starts from: ``model`` itself, or what the stage before RL made of it."""
     if not p.sft_steps:
         return model
-    trained = run / FIRST_STAGE / "adapter"
+    trained = run / SFT_FOLDER / "adapter"
     return merge_adapter(load_adapter(model, trained)) if p.adapter == "lora" else load_model(replace(p, model=str(trained)))

@@ -17,7 +17,7 @@ from .definitions import reduced
 from .enclose import PointComparison, sign_of
 from .exact import Algebra, Quotient, Value, lift
 from .kinds import unit_text
-from .limits import MAX_ITEMS, MAX_NODES, Budget, TooBig, Unreadable
+from .limits import MAX_ITEMS, MAX_NODES, Budget, OverBudget, TooBig, Unreadable
 from .trees import Tree, each, letters, size, subtrees
 
 
@@ -571,10 +571,11 @@ class Comparison:
             equal = self.algebra.equal(a, b)
             if self._only_letters(a, b):
                 return self._equal_if_valued(found, goal) if equal else self.differ("the expressions have different values")
-        except TooBig as error:
+        except OverBudget:
             self.tier = "symbolic"
-            if "units of work" in str(error):
-                raise
+            raise
+        except TooBig:  # too big for algebra: the points below may still decide
+            self.tier = "symbolic"
         if _is_unknown(found) or _is_unknown(goal):
             return EQUAL if equal else self.doubt("a function without a definition has no value")
         points = PointComparison(found, goal, self.algebra)

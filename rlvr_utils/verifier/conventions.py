@@ -1,4 +1,6 @@
-"""The conventions: what is decided where two answers mean the same to one reader and not to another.
+"""The conventions, described for readers and tests. No other module reads this table.
+
+It says what is decided where two answers mean the same to one reader and not to another.
 
 The default is the practice of MATH, whose ground truths the course is graded by; where MATH's string comparison
 would refuse an equal value (``0.5`` for ``1/2``), or accept a different one, the value decides.

@@ -33,6 +33,10 @@ class TooBig(Unreadable):
     """The answer would cost more than a verdict may. It is undecided, never equal and never different."""
 
 
+class OverBudget(TooBig):
+    """The work of the whole verdict is used up, so no other way of comparing may be tried."""
+
+
 class Budget:
     """Counts the work of one verdict and raises TooBig before it exceeds the bound."""
 
@@ -44,7 +48,7 @@ class Budget:
     def spend(self, units: int) -> None:
         """Announce work that is about to be done."""
         if self.spent + units > MAX_WORK:
-            raise TooBig(f"more than {MAX_WORK} units of work")
+            raise OverBudget(f"more than {MAX_WORK} units of work")
         self.spent += units
 
 

@@ -30,7 +30,7 @@ _CLOSERS = re.compile(r"\\\}|[)\]]")
 
 
 class Judgement(NamedTuple):
-    """The ``outcome``, the ``tier`` that decided, ``why`` in words, and the ``work`` it took."""
+    """The ``decision``, the ``tier`` that decided, ``why`` in words, and the ``work`` it took."""
 
     decision: Outcome
     tier: str

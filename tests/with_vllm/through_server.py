@@ -32,7 +32,7 @@ from rlvr_utils.sampling.rollouts import (
     vllm_engine,
 )
 from rlvr_utils.training import build_trainer
-from rlvr_utils.training.overrides import ExactSync
+from rlvr_utils.training.trl_patches import ExactSync
 
 LENGTH = 592  # max_prompt_length + max_completion_length of profile mini
 

@@ -25,7 +25,7 @@ from rlvr_utils.sampling.rollouts import (
     vllm_engine,
 )
 from rlvr_utils.training import build_trainer, train
-from rlvr_utils.training.overrides import ExactSync, release_vllm
+from rlvr_utils.training.trl_patches import ExactSync, release_vllm
 
 ROWS = load_problems("minimath", "test")[:16]
 SETTINGS = {

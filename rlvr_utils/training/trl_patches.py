@@ -36,16 +36,16 @@ from .processes import LAUNCHER
 
 #: (owner, name, what needs it). A name that is no attribute of the class is one that its methods set.
 PRIVATE = (
-    (GRPOTrainer, "_get_per_token_logps_and_entropies", "overrides: the shared prefix, no gradient for zero advantages"),
-    (GRPOTrainer, "_prepare_inputs", "overrides: responses to one prompt side by side"),
-    (GRPOTrainer, "_buffered_inputs", "overrides: the micro-batches of a generation"),
-    (GRPOTrainer, "_step", "overrides: which micro-batch comes next"),
-    (GRPOTrainer, "_compute_loss", "overrides: advantages of the micro-batch; grpo.trl_reference: TRL's own loss"),
-    (GRPOTrainer, "_entropy_bonus_enabled", "overrides: with it, zero advantages have a gradient"),
+    (GRPOTrainer, "_get_per_token_logps_and_entropies", "trl_patches: the shared prefix, no gradient for zero advantages"),
+    (GRPOTrainer, "_prepare_inputs", "trl_patches: responses to one prompt side by side"),
+    (GRPOTrainer, "_buffered_inputs", "trl_patches: the micro-batches of a generation"),
+    (GRPOTrainer, "_step", "trl_patches: which micro-batch comes next"),
+    (GRPOTrainer, "_compute_loss", "trl_patches: advantages of the micro-batch; grpo.trl_reference: TRL's own loss"),
+    (GRPOTrainer, "_entropy_bonus_enabled", "trl_patches: with it, zero advantages have a gradient"),
     (GRPOTrainer, "_metrics", "grpo.trl_reference: what TRL logs"),
     (Trainer, "_load_from_checkpoint", "run: the best and the last checkpoint's weights"),
-    (VLLMGeneration, "_iter_named_params", "overrides: which weights vLLM receives"),
-    (VLLMGeneration, "_fix_param_name_to_vllm", "overrides: how vLLM calls them"),
+    (VLLMGeneration, "_iter_named_params", "trl_patches: which weights vLLM receives"),
+    (VLLMGeneration, "_fix_param_name_to_vllm", "trl_patches: how vLLM calls them"),
     (PreTrainedModel, "_supports_attention_backend", "shared_prefix: whether attention can be exchanged"),
     (PreTrainedModel, "_attn_implementation", "shared_prefix: which attention a model had before"),
 )
