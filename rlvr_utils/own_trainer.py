@@ -26,7 +26,7 @@ def train(profile: str = "mini", seconds: float | None = None, **overrides: obje
     """Train and yield one row a step: ``step, reward, mean_tokens, loss, grad_norm, seconds``.
 
     Args:
-        profile: as for ``training.train``; ``trl_patches`` replace its fields.
+        profile: as for ``training.train``; ``overrides`` replace its fields.
         seconds: stop after the step that passes this many; None: after ``max_steps``.
     """
     p = get_profile(profile, **overrides)

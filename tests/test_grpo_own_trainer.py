@@ -19,7 +19,8 @@ needs_minillama = pytest.mark.skipif(
 
 
 def test_it_fits_on_a_page():
-    assert len(inspect.getsource(own_trainer).splitlines()) <= 80
+    functions = own_trainer.train, own_trainer.update, own_trainer.collate
+    assert sum(len(inspect.getsource(function).splitlines()) for function in functions) <= 75
 
 
 def test_prompts_are_padded_left_and_responses_right():

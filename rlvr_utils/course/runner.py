@@ -68,7 +68,7 @@ def run_course(
     Args:
         profile: the one parameter of every notebook; the others keep their defaults.
         parameters: further notebook parameters; each goes to every notebook that has it. A field of the profile that is
-            no notebook's own parameter goes into their ``trl_patches``.
+            no notebook's own parameter goes into their ``overrides``.
         log: takes the closing lines (where to look, what was learned).
 
     Returns:
@@ -139,7 +139,7 @@ def _plan(notebooks: Sequence[Path], parameters: Mapping[str, object]) -> dict[P
 
 
 def _with_overrides(parameters: Mapping[str, object], names: Sequence[str]) -> dict[str, object]:
-    """``parameters`` with the profile's fields that no notebook names gathered in ``trl_patches``, where one takes these."""
+    """``parameters`` with the profile's fields that no notebook names gathered in ``overrides``, where one takes these."""
     if "overrides" not in names:
         return dict(parameters)
     fields = {field.name for field in dataclasses.fields(Profile)} - set(names)

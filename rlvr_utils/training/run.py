@@ -43,7 +43,6 @@ from .supervised import SFT_FOLDER, after_sft, build_rejection_trainer, build_sf
 from .trl_patches import refuse_moved_names, release_vllm, sampler_of
 
 STEPS = "trained-steps.txt"
-BUILDERS = {"grpo": build_trainer, "rejection": build_rejection_trainer, "sft": build_sft_trainer}
 
 
 def train(
@@ -101,7 +100,8 @@ def start_or_continue(p: Profile, folder: Path, extend: bool, live, say) -> None
         writer.cut_back(recovery.checkpoint_step(checkpoint))
         wait()
         model = sft_stage(p, model, tokenizer, writer, live, say)
-        trainer = BUILDERS[p.method](p, model, tokenizer, writer, live, say)  # what cannot be built fails before it costs
+        build = {"grpo": build_trainer, "rejection": build_rejection_trainer, "sft": build_sft_trainer}[p.method]
+        trainer = build(p, model, tokenizer, writer, live, say)  # first: what cannot be built fails before it costs an hour
         try:
             evaluate_all(trainer, p, writer, 0, say)
             train_from(trainer, p, folder, checkpoint)
