@@ -162,7 +162,7 @@ OPERATIONS: dict[str, Callable] = {
     "@+@": lambda a, b: a + b,
     "@-(@)": lambda a, b: a - b,
     "(@)(@)": lambda a, b: a * b,
-    r"@\cdot(@)": lambda a, b: a * b,
+    r"(@)\cdot(@)": lambda a, b: a * b,
     r"\frac{@}{@}": lambda a, b: a / b,
     "(@)^{@}": lambda a, b: a**b,
     r"\max(@,@)": lambda a, b: max(a, b),
@@ -170,7 +170,7 @@ OPERATIONS: dict[str, Callable] = {
     r"(@)\bmod(@)": lambda a, b: a - b * mpmath.floor(a / b),
     r"\binom{@}{@}": mpmath.binomial,
 }
-SAME_TWICE = ("@-(@)", r"\frac{@}{@}", r"@\cdot(@)", "(@)^{@}", "(@)-(@)+0")
+SAME_TWICE = ("@-(@)", r"\frac{@}{@}", r"(@)\cdot(@)", "(@)^{@}", "(@)-(@)+0")
 WRAPPERS = (
     "@",
     "@",
