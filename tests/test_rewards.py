@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from wandb.sdk.lib.exit_hooks import ExitHooks
 
 from rlvr_utils.preflight.checks import check_reward
 from rlvr_utils.problems import load_problems
@@ -130,6 +131,15 @@ def test_what_is_no_reward_is_named_with_reward_and_step(own, given, said):
 def test_a_reward_that_ends_the_program_is_a_failure_like_any_other(own):
     with pytest.raises(ValueError, match="failed in test_rewards.py, line .*: SystemExit: 3"):
         called(own(lambda completions, **columns: sys.exit(3)))
+
+
+def test_the_line_that_is_named_is_the_readers_own_and_no_librarys(own, monkeypatch):
+    monkeypatch.setattr(sys, "exit", sys.exit)  # restored afterwards
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    ExitHooks().hook()  # what every run with W&B does to sys.exit
+    for raises in (lambda: sys.exit(3), lambda: json.loads("{"), lambda: np.linalg.inv(np.zeros((2, 2)))):
+        with pytest.raises(ValueError, match="failed in test_rewards.py, line "):
+            called(own(lambda completions, raises=raises, **columns: raises()))
 
 
 def test_none_and_numbers_of_all_kinds_are_rewards(own):

@@ -14,6 +14,7 @@ import inspect
 import math
 import random
 import sys
+import sysconfig
 import threading
 import traceback
 from collections import Counter
@@ -151,9 +152,14 @@ def named(error: BaseException) -> str:
 
 
 def place(error: BaseException) -> str:
-    """The file and line that raised, where that is known."""
+    """The file and line that raised, where that is known: the last one that belongs to no library.
+
+    What a reward calls may raise deep inside a library, and W&B replaces ``sys.exit`` by a function of its own.
+    """
     frames = traceback.extract_tb(error.__traceback__)[1:]  # the first is our own call
-    return f" in {frames[-1].filename.rpartition('/')[2]}, line {frames[-1].lineno}" if frames else ""
+    libraries = tuple(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
+    own = [frame for frame in frames if not frame.filename.startswith((*libraries, "<frozen"))] or frames
+    return f" in {own[-1].filename.rpartition('/')[2]}, line {own[-1].lineno}" if own else ""
 
 
 @functools.cache
