@@ -22,6 +22,15 @@ def real_data() -> Path:
     return folder
 
 
+@pytest.fixture
+def odd_reward():
+    """Rewards that vary without any skill."""
+    from resume import odd_rewards
+
+    with odd_rewards():
+        yield
+
+
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory) -> str:
     """The folder of a random Llama of about ten thousand parameters with MiniLlama's kind of tokenizer."""

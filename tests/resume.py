@@ -24,6 +24,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import patch
 
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -79,6 +80,11 @@ def tiny_model(folder: Path) -> Path:
 def odd(completions, **columns) -> list[float]:
     """A reward that varies without any skill, so that the weights of an untrained model really move."""
     return [float(sum(map(ord, text)) % 2) for text in completions]
+
+
+def odd_rewards():
+    """A context in which runs are rewarded by :func:`odd`: an untrained model is never right."""
+    return patch.object(training.rewards, "boxed_reward", odd)
 
 
 # --- killing ---

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from resume import SETTINGS, differences, odd
+from resume import SETTINGS, differences, odd_rewards
 from safetensors.torch import load_file, save_file
 
 from rlvr_utils import runs, training
@@ -27,15 +27,12 @@ HERE = Path(__file__).resolve().parent
 SHORT = SETTINGS | {"max_steps": 4, "eval_every": 2}
 
 
-@pytest.fixture(autouse=True)
-def odd_reward(monkeypatch):
-    monkeypatch.setattr(training.rewards, "boxed_reward", odd)
+pytestmark = pytest.mark.usefixtures("odd_reward")
 
 
 @pytest.fixture(scope="module")
 def uninterrupted(tiny, tmp_path_factory) -> Path:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training.rewards, "boxed_reward", odd)
+    with odd_rewards():
         return train("mini", tmp_path_factory.mktemp("runs") / "whole", model=tiny, quiet=True, **SHORT).path
 
 
@@ -309,7 +306,6 @@ def test_a_run_that_a_rule_ends_keeps_its_model(tiny, tmp_path, monkeypatch):
     with pytest.raises(RunStopped, match="It is ill."):
         train("mini", tmp_path / "run", model=tiny, quiet=True, **SETTINGS | {"guard": "stop"})
     monkeypatch.undo()
-    monkeypatch.setattr(training.rewards, "boxed_reward", odd)
     three = train("mini", tmp_path / "three", model=tiny, quiet=True, **SETTINGS | {"max_steps": 3})
     assert same(tmp_path / "run", three.path)
 

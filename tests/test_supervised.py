@@ -7,7 +7,7 @@ import re
 
 import pytest
 import torch
-from resume import differences, odd
+from resume import differences, odd_rewards
 from safetensors.torch import load_file
 
 from rlvr_utils import training
@@ -35,16 +35,13 @@ SETTINGS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def odd_reward(monkeypatch):
-    monkeypatch.setattr(training.rewards, "boxed_reward", odd)
+pytestmark = pytest.mark.usefixtures("odd_reward")
 
 
 @pytest.fixture(scope="module", params=["lora", "none"])
 def staged(request, tiny, tmp_path_factory):
     """A run of four supervised steps and three of RL, with an adapter or without."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training.rewards, "boxed_reward", odd)  # an untrained model is never right
+    with odd_rewards():
         folder = tmp_path_factory.mktemp("staged") / "run"
         return train("mini", folder, model=tiny, quiet=True, adapter=request.param, **SETTINGS)
 

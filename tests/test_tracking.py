@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from resume import CLOCKS, SETTINGS, odd
+from resume import CLOCKS, SETTINGS, odd_rewards
 
 from rlvr_utils import tracking, training
 from rlvr_utils.analysis import wandb_metrics
@@ -30,10 +30,9 @@ def tracked(tiny, tmp_path_factory) -> Path:
         if state.global_step == 3:
             raise RuntimeError("power cut")
 
-    with pytest.MonkeyPatch.context() as patch, log.open("w") as said:
+    with pytest.MonkeyPatch.context() as patch, log.open("w") as said, odd_rewards():
         patch.setenv("WANDB_API_KEY", KEY)
         patch.setenv("HF_TOKEN", "hf_" + KEY)
-        patch.setattr(training.rewards, "boxed_reward", odd)
         patch.setattr(sys, "stdout", said)
         patch.setattr(sys, "stderr", said)
         with patch.context() as cut, pytest.raises(RuntimeError, match="power cut"):
@@ -106,8 +105,7 @@ def test_no_key_is_printed_or_saved(tracked):
     assert KEY not in said and "wandb sync" in said
 
 
-def test_tracking_changes_no_bit_of_the_training(tracked, tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr(training.rewards, "boxed_reward", odd)
+def test_tracking_changes_no_bit_of_the_training(tracked, tiny, tmp_path, odd_reward):
     plain = train("mini", tmp_path / "plain", model=tiny, quiet=True, **SHORT | {"wandb_mode": "disabled"})
     name = "adapter/adapter_model.safetensors"
     assert (plain.path / name).read_bytes() == (tracked / name).read_bytes()

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from resume import odd
+from resume import odd, odd_rewards
 from safetensors.torch import load_file
 from transformers import LlamaForCausalLM, MistralConfig, MistralForCausalLM
 from transformers.utils import logging as hf_logging
@@ -40,16 +40,10 @@ TINY = {
 }
 
 
-@pytest.fixture
-def odd_reward(monkeypatch):
-    monkeypatch.setattr(training.rewards, "boxed_reward", odd)
-
-
 @pytest.fixture(scope="module")
 def uninterrupted(tiny, tmp_path_factory):
     """An uninterrupted run of six steps over three passes of four problems."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training.rewards, "boxed_reward", odd)
+    with odd_rewards():
         return train("mini", tmp_path_factory.mktemp("runs") / "whole", model=tiny, quiet=True, **TINY)
 
 

@@ -97,9 +97,9 @@ def start_or_continue(p: Profile, folder: Path, extend: bool, live, say) -> None
     with writing(p, folder, say) as writer:
         writer.write_config(p.to_dict())
         writer.write_sources(read)
-        writer.cut_back(recovery.checkpoint_step(checkpoint))
-        wait()
         model = sft_stage(p, model, tokenizer, writer, live, say)
+        writer.cut_back(recovery.checkpoint_step(checkpoint))
+        wait()  # every process reads what is left
         build = {"grpo": build_trainer, "rejection": build_rejection_trainer, "sft": build_sft_trainer}[p.method]
         trainer = build(p, model, tokenizer, writer, live, say)  # first: what cannot be built fails before it costs an hour
         try:
@@ -152,6 +152,7 @@ def sft_stage(p: Profile, model, tokenizer, writer: RunWriter, live, say):
     if p.sft_steps and not trained:
         checkpoint = first_decides(lambda: recovery.newest_checkpoint(folder, say))
         writer.cut_back(recovery.checkpoint_step(checkpoint) - p.sft_steps)
+        wait()
         trainer = build_sft_stage(p, model, tokenizer, writer, live, say)
         evaluate_all(trainer, p, writer, -p.sft_steps, say)
         train_from(trainer, replace(p, max_steps=p.sft_steps), folder, checkpoint)

@@ -14,7 +14,7 @@ The rivals take GRPO's place. Both see the same problems in the same order, for 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -73,13 +73,7 @@ def own_right_answers(model, tokenizer, p: Profile, writer: RunWriter | None = N
             f"None of the {len(texts):,} samples of the base model is right (has a reward above 0 and not "
             "below its group's mean), so there is nothing to imitate; take an easier data set or more shots."
         )
-    pairs = [(prompt_ids[i // p.group_size], responses[i]) for i in right]
-    return Dataset.from_dict(
-        {
-            "input_ids": [prompt + response.ids for prompt, response in pairs],
-            "completion_mask": [[0] * len(prompt) + response.sampled for prompt, response in pairs],
-        }
-    )
+    return examples((prompt_ids[i // p.group_size], responses[i].ids, responses[i].sampled) for i in right)
 
 
 def imitated(rewards: Sequence[float | None], group_size: int) -> list[int]:
@@ -129,13 +123,14 @@ def worked_solutions(p: Profile, tokenizer, order: Sequence[int]) -> Dataset:
             f"{longest} tokens), so the model would learn responses that are truncated. Set "
             f"max_completion_length={longest}."
         )
-    pairs = list(zip(encode_prompts(tokenizer, prompts), solutions, strict=True))
-    return Dataset.from_dict(
-        {
-            "input_ids": [prompt + solution for prompt, solution in pairs],
-            "completion_mask": [[0] * len(prompt) + [1] * len(solution) for prompt, solution in pairs],
-        }
-    )
+    asked = encode_prompts(tokenizer, prompts)
+    return examples((prompt, ids, [1] * len(ids)) for prompt, ids in zip(asked, solutions, strict=True))
+
+
+def examples(rows: Iterable[tuple[list[int], list[int], list[int]]]) -> Dataset:
+    """TRL's columns for (ids of a prompt, ids of a response, which of these carry loss), one row each."""
+    columns = [(prompt + response, [0] * len(prompt) + loss) for prompt, response, loss in rows]
+    return Dataset.from_dict({"input_ids": [ids for ids, _ in columns], "completion_mask": [mask for _, mask in columns]})
 
 
 def build_rejection_trainer(p: Profile, model, tokenizer, writer: RunWriter, live=None, say=print) -> SFTTrainer:
