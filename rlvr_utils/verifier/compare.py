@@ -184,13 +184,13 @@ def as_matrix(tree: Tree) -> Tree:
     """Scalar times matrix, a sum, product, negative or transpose of matrices as one matrix; any other tree as it is."""
     kind = tree[0]
     if kind == "neg" and (inner := as_matrix(tree[1]))[0] == "matrix":
-        return _each(inner, lambda entry: ("neg", entry))
+        return _each_entry(inner, lambda entry: ("neg", entry))
     if kind in ("mul", "div"):
         left, right = as_matrix(tree[1]), as_matrix(tree[2])
         if left[0] == "matrix" != right[0]:
-            return _each(left, lambda entry: (kind, entry, right))
+            return _each_entry(left, lambda entry: (kind, entry, right))
         if right[0] == "matrix" != left[0] and kind == "mul":
-            return _each(right, lambda entry: ("mul", left, entry))
+            return _each_entry(right, lambda entry: ("mul", left, entry))
         if left[0] == right[0] == "matrix" and kind == "mul" and len(left[1][0]) == len(right[1]):
             if size(left) * size(right) > MAX_NODES:
                 raise TooBig("a product of large matrices")
@@ -217,7 +217,7 @@ def as_matrix(tree: Tree) -> Tree:
     return tree
 
 
-def _each(matrix: Tree, change) -> Tree:
+def _each_entry(matrix: Tree, change) -> Tree:
     return ("matrix", tuple(tuple(map(change, row)) for row in matrix[1]))
 
 

@@ -29,7 +29,7 @@ _SPACES = re.compile(
     r"\\text\{ ?\}|(?<!\\)\\[,;:!> ]|\\(?:quad|qquad|enspace|thinspace|medspace|thickspace|negthinspace|nobreakspace|space"
     r"|(?:[bB]igg?[lrm]?|left|right|middle)(?![A-Za-z])\.?)(?![A-Za-z])|\\hspace\*?\{[^{}]*\}|~"
 )
-_THOUSANDS = re.compile(r"(?<=[0-9])\s?(?:\{\s?,\s?\}|,\s?\\!|\\,|\\ |\\;|~)\s?(?=[0-9]{3}(?![0-9]))")
+_SPACED_THOUSANDS = re.compile(r"(?<=[0-9])\s?(?:\{\s?,\s?\}|,\s?\\!|\\,|\\ |\\;|~)\s?(?=[0-9]{3}(?![0-9]))")
 _GROUPED = re.compile(r"(?<![0-9.])[1-9][0-9]{0,2}(?: [0-9]{3})+(?![0-9/])")
 _RENAMED = {
     "leq": r"\le ",
@@ -207,7 +207,7 @@ def _normalize_commands(text: str) -> str:
         if "\\begin" not in text or _ESCAPED.search(text):
             text = text.replace("\\\\", "\\")
         text = _ROW_SPACE.sub(r"\\\\ ", text)
-    text = _THOUSANDS.sub("", text.replace("{:}", ":"))
+    text = _SPACED_THOUSANDS.sub("", text.replace("{:}", ":"))
     text = _PRIME.sub("'", _DEGREE.sub(r"^\\circ ", text))
     text = _TO_TEXT.sub(r"\\text", text)
     text = _LONE_STYLE.sub(lambda match: rf"\{'mathbb' if match[1] == 'mathbb' else 'text'}{{{match[2]}}}", text)

@@ -42,7 +42,7 @@ SETS_IN_WORDS: dict[str, Token] = {
     "no solutions": ("op", "emptyset"),
 }
 _ARGUMENTS = {"frac": 2, "binom": 2, "sqrt": 1, "overline": 1, "vec": 1, "hat": 1, "bar": 1}
-_CONNECTIVES = re.compile(r"(,|;|\band/or\b|\band\b|\bor\b)")
+_SPLIT_AT = re.compile(r"(,|;|\band/or\b|\band\b|\bor\b)")
 
 
 def number(digits: str) -> int | Fraction:
@@ -136,10 +136,10 @@ def _text_tokens(content: str, previous: Token, following: str) -> list[Token]:
         or (not after_value and re.match(r"[-+]?\.?[0-9]", bare) and not bare[-1:].isdecimal())
     ):
         return list(tokenize(content))
-    if not _CONNECTIVES.search(bare) or len(bare) > 60:
+    if not _SPLIT_AT.search(bare) or len(bare) > 60:
         return [("text", bare)]
     tokens: list[Token] = []
-    for part in _CONNECTIVES.split(bare):
+    for part in _SPLIT_AT.split(bare):
         if part := part.strip().strip("()"):
             value = [("num", int(part))] if part.isdecimal() else [("text" if len(part) > 1 else "sym", part)]
             tokens += [("op", ",")] if part in (",", ";") else value

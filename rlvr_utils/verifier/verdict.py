@@ -24,7 +24,7 @@ from .trees import Tree, each, letters, subtrees
 MAX_QUESTION = 4_000
 
 _PLAIN = re.compile(r"(-?)(?:([0-9]+)|([0-9]*\.[0-9]+)|\\frac\{(-?[0-9]+)\}\{([0-9]+)\}|([0-9]+)/([0-9]+))")
-_THOUSANDS = re.compile(r"(?<![0-9.,])[1-9][0-9]{0,2}(?:,[0-9]{3})+(?![0-9,])")
+_COMMA_GROUPS = re.compile(r"(?<![0-9.,])[1-9][0-9]{0,2}(?:,[0-9]{3})+(?![0-9,])")
 _OPENERS = re.compile(r"\\\{|[(\[]")
 _CLOSERS = re.compile(r"\\\}|[)\]]")
 
@@ -165,7 +165,7 @@ def readings(text: str) -> list[Tree]:
 
 def _join_thousands(text: str) -> str:
     pieces, depth, start = [], 0, 0
-    for match in _THOUSANDS.finditer(text):
+    for match in _COMMA_GROUPS.finditer(text):
         between = text[start : match.start()]
         depth += len(_OPENERS.findall(between)) - len(_CLOSERS.findall(between))
         pieces += [between, match.group() if depth > 0 else match.group().replace(",", "")]
