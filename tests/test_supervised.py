@@ -9,6 +9,8 @@ import pytest
 import torch
 from resume import differences, odd_rewards
 from safetensors.torch import load_file
+from trl import SFTTrainer
+from trl.kernels.chunked_logprob import ChunkedLogProbFunction
 
 from rlvr_utils import training
 from rlvr_utils.analysis import wandb_metrics
@@ -169,3 +171,34 @@ def test_wandb_keeps_the_negative_steps(tiny, tmp_path):
     settings = SETTINGS | {"wandb_mode": "offline", "sft_steps": 2, "max_steps": 1}
     run = train("mini", tmp_path / "run", model=tiny, quiet=True, **settings)
     assert wandb_metrics(run.path)["step"].tolist() == run.metrics["step"].tolist() == [-1, 0, 1]
+
+
+def test_only_the_tokens_of_the_solutions_get_logits(tiny, tmp_path, monkeypatch):
+    """Loss and gradient are those of TRL's own trainer, which scores prompts and padding too on a CPU."""
+    p = get_profile("mini", model=tiny, **SETTINGS)
+    order = training_order(len(training_rows(p)), 2, p.seed)
+    scored, apply = [], ChunkedLogProbFunction.apply
+    monkeypatch.setattr(
+        ChunkedLogProbFunction, "apply", lambda hidden, *rest: scored.append(len(hidden)) or apply(hidden, *rest)
+    )
+
+    def step(trainer_class):
+        monkeypatch.setattr(supervised, "ScoringOnlySolutions", trainer_class)
+        tokenizer = load_tokenizer(p)
+        data = worked_solutions(p, tokenizer, order)
+        recorder = supervised.Recorder(p, SilentWriter(tmp_path), 2, None, print)
+        options = supervised.common_arguments(p, tmp_path / "checkpoints") | {"per_device_train_batch_size": 2}
+        trainer = supervised.supervised_trainer(p, load_model(p), tokenizer, data, recorder, options)
+        trainer.model.train()
+        loss = trainer.compute_loss(trainer.model, next(iter(trainer.get_train_dataloader())))
+        loss.backward()
+        solution_tokens = sum(sum(mask) for mask in data["completion_mask"])
+        return loss.item(), [w.grad for w in trainer.model.parameters() if w.grad is not None], solution_tokens
+
+    loss, gradients, tokens = step(supervised.ScoringOnlySolutions)
+    assert scored == [tokens]
+    stock_loss, stock_gradients, _ = step(SFTTrainer)
+    assert scored[1] > tokens, "otherwise there is nothing to save"
+    assert loss == pytest.approx(stock_loss, rel=1e-5)
+    for one, other in zip(gradients, stock_gradients, strict=True):
+        torch.testing.assert_close(one, other)

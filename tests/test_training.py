@@ -21,7 +21,7 @@ from rlvr_utils.memory import estimate
 from rlvr_utils.models import load_model, load_tokenizer
 from rlvr_utils.preflight import preflight
 from rlvr_utils.problems import training_order
-from rlvr_utils.profiles import get_profile
+from rlvr_utils.profiles import PROFILES, get_profile
 from rlvr_utils.runs import RunWriter, load_run
 from rlvr_utils.training import build_trainer, format_reward, random_reward, reward_function, train
 from rlvr_utils.training.recovery import RunInterrupted
@@ -204,7 +204,7 @@ def test_end_tokens_put_in_for_the_stop_are_masked_from_the_loss(tiny, tmp_path)
 
 
 def test_every_profile_builds_its_trl_configuration(monkeypatch):
-    for name in ("mini", "llama-8b", "small-gpu"):
+    for name in PROFILES:
         settings = get_profile(name)
         config = training.grpo_config(settings, Path("checkpoints"))
         assert config.generation_batch_size == settings.batch_size

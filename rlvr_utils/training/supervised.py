@@ -31,6 +31,7 @@ from .build import common_arguments, prepared, training_dataset
 from .processes import world_size
 from .recording import Recorder
 from .rewards import data_columns, reward_function, train_rows, trl_columns
+from .trl_patches import ScoringOnlySolutions
 
 #: Where a run keeps the checkpoints and the adapter of the stage before RL.
 SFT_FOLDER = "sft"
@@ -190,7 +191,7 @@ def supervised_trainer(p: Profile, model, tokenizer, data: Dataset, recorder: Re
     config = SFTConfig(packing=False, max_length=None, completion_only_loss=True, **options)
     bars = not are_progress_bars_disabled()
     disable_progress_bars()  # TRL shows one for each of its passes over the data
-    trainer = SFTTrainer(
+    trainer = ScoringOnlySolutions(
         model=model,
         args=config,
         train_dataset=data,

@@ -2,6 +2,7 @@
 
 * :class:`SharedPrefixTrainer` computes each prompt once (:mod:`rlvr_utils.sampling.shared_prefix`).
 * :class:`NoBackwardForZeros` skips the backward pass of responses whose advantage is 0.
+* :class:`ScoringOnlySolutions` computes the logits of an SFT step for the tokens that carry loss, on a CPU too.
 * :class:`ExactSync` sends vLLM weights that are merged beside the base. TRL 1.16 merges the adapter into the base, sends the
   sums and subtracts the adapter again, at every step. In bfloat16 both operations round, so the base drifts (TRL issue
   #6688: by 28 % of the mean weight after 100 cycles). The adapter is then trained for a base that nobody has, and a resumed
@@ -26,15 +27,16 @@ import torch
 from accelerate.utils import set_seed
 from peft import PeftModel
 from transformers import PreTrainedModel, Trainer
-from trl import GRPOTrainer
+from trl import GRPOTrainer, SFTTrainer
 from trl.generation import vllm_generation
 from trl.generation.vllm_generation import VLLMGeneration
+from trl.trainer import utils as trl_utils
 
 from ..models import merged_weights
 from ..sampling import shared_prefix
 from .processes import LAUNCHER
 
-#: (owner, name, what needs it). A name that is no attribute of the class is one that its methods set.
+#: (class or module, name, what needs it). A name that is no attribute of the class is one that its methods set.
 PRIVATE = (
     (GRPOTrainer, "_get_per_token_logps_and_entropies", "trl_patches: the shared prefix, no gradient for zero advantages"),
     (GRPOTrainer, "_prepare_inputs", "trl_patches: responses to one prompt side by side"),
@@ -43,6 +45,7 @@ PRIVATE = (
     (GRPOTrainer, "_compute_loss", "trl_patches: advantages of the micro-batch; grpo.trl_reference: TRL's own loss"),
     (GRPOTrainer, "_entropy_bonus_enabled", "trl_patches: with it, zero advantages have a gradient"),
     (GRPOTrainer, "_metrics", "grpo.trl_reference: what TRL logs"),
+    (trl_utils, "_use_triton", "trl_patches: which positions of a supervised step get logits"),
     (Trainer, "_load_from_checkpoint", "run: the best and the last checkpoint's weights"),
     (VLLMGeneration, "_iter_named_params", "trl_patches: which weights vLLM receives"),
     (VLLMGeneration, "_fix_param_name_to_vllm", "trl_patches: how vLLM calls them"),
@@ -59,7 +62,7 @@ def refuse_moved_names() -> None:
     """
     for owner, name, need in PRIVATE:
         if not hasattr(owner, name) and name not in inspect.getsource(inspect.getmodule(owner)):
-            library = owner.__module__.partition(".")[0]
+            library = getattr(owner, "__module__", owner.__name__).partition(".")[0]
             raise ValueError(
                 f"{library} {metadata.version(library)} has no {owner.__name__}.{name}, which this code needs "
                 f"({need}). Install the tested version: `pip install -r requirements.lock`."
@@ -147,6 +150,23 @@ class NoBackwardForZeros:
         back = torch.cat(rows).argsort()
         logps, entropies, _ = zip(*parts, strict=True)
         return torch.cat(logps)[back], torch.cat(entropies)[back] if entropies[0] is not None else None, parts[0][2]
+
+
+class ScoringOnlySolutions(SFTTrainer):
+    """TRL's trainer, which scores prompt and padding tokens too where there is no Triton, without these.
+
+    TRL avoids shapes that change with the batch, because some accelerators would compile again for each. A CPU does not
+    compile. With 49,152 logits per token and a prompt as long as the solution, this saves a quarter of a step.
+    """
+
+    def compute_loss(self, *args, **kwargs):
+        usual = trl_utils._use_triton
+        # `trl.trainer.utils` asks only whether to leave out masked positions. The kernel has a reference of its own.
+        trl_utils._use_triton = lambda device: device.type == "cpu" or usual(device)
+        try:
+            return super().compute_loss(*args, **kwargs)
+        finally:
+            trl_utils._use_triton = usual
 
 
 class StockTrainer(NoBackwardForZeros, GRPOTrainer):
