@@ -60,7 +60,8 @@ _NAMES = {
     "label": "value with words after it",
 }
 _DENIAL = re.compile(r"\b(?:not?|never|neither|nor|wrong|incorrect|false|isn)\b")
-_NAMING_FUNCTIONS = frozenset(("f", "g", "h", "overline", "vec", "hat", "angle", "triangle"))
+_NAMING_FUNCTIONS = frozenset("f g h overline vec hat widehat overrightarrow angle triangle".split())
+_DEGREES, _RADIANS = (("deg", 1),), (("rad", 1),)
 _OF_ANGLES = frozenset(("sin", "cos", "tan", "cot", "sec", "csc"))
 
 
@@ -84,12 +85,14 @@ def is_name(tree: Tree) -> bool:
         return (
             tree[1] in _NAMING_FUNCTIONS
             or tree[1] == "abs"
-            and _is_segment(inside)
+            and (_is_segment(inside) or inside[0] == "sym" and inside[1] in "uvwz" or inside[:2] == ("fn", "vec"))
+            or tree[1] in ("gcd", "lcm")
+            and all(map(is_name, tree[2]))
             or tree[1] in _OF_ANGLES
             and inside[0] in ("sym", "fn")
             and is_name(inside)
         )
-    if kind in ("mul", "ratio"):
+    if kind in ("mul", "div", "ratio"):
         return all(map(is_name, tree[1] if kind == "ratio" else tree[1:]))
     if kind == "group":
         return all(map(is_name, tree[3]))
@@ -147,7 +150,10 @@ def _take_unit(tree: Tree) -> tuple[Tree, tuple]:
     negative = tree[0] == "neg"
     inner, unit = tree[1] if negative else tree, ()
     while inner[0] in ("unit", "pct", "deg"):
-        unit = unit or {"pct": (("%", 1),), "deg": (("deg", 1),)}.get(inner[0]) or inner[2]
+        found = {"pct": (("%", 1),), "deg": (("deg", 1),)}.get(inner[0]) or inner[2]
+        if unit and (found != unit or inner[0] == "pct"):
+            raise Unreadable("a value with two units")
+        unit = found
         inner = inner[1]
     if inner[0] == "mul" and inner[1][0] == "unit" and not unit:
         inner, unit = ("mul", inner[1][1], inner[2]), inner[1][2]
@@ -202,7 +208,12 @@ def as_matrix(tree: Tree) -> Tree:
                     for row in left[1]
                 ),
             )
-    if kind == "pow" and tree[2] == ("sym", "T") and (inner := as_matrix(tree[1]))[0] == "matrix":
+    if kind == "pow" and tree[2] == ("sym", "T"):
+        inner = as_matrix(tree[1])
+        if inner[:3] == ("group", "(", ")"):
+            inner = ("matrix", (inner[3],))
+        if inner[0] != "matrix":
+            return tree
         return ("matrix", tuple(zip(*inner[1], strict=True)))
     if kind == "add":
         terms = [as_matrix(term) for term in tree[1]]
@@ -314,7 +325,8 @@ class Comparison:
             return self._same_relations(found, goal)
         if a.modulus and b.modulus and (moduli := self.same_expression(a.modulus, b.modulus)) > AGREE:
             return self.differ("the moduli differ") if moduli == DIFFERENT else moduli
-        if {a.unit, b.unit} == {(("deg", 1),), (("rad", 1),)}:
+        bare = b if a.unit == _DEGREES else a
+        if _DEGREES in (a.unit, b.unit) and a.unit != b.unit and (bare.unit == _RADIANS or "'pi'" in repr(bare.values)):
             return self._same_angle(a, b)
         if a.unit != b.unit and a.unit and b.unit:
             return self.differ(f"the units differ ({unit_text(a.unit)} and {unit_text(b.unit)})")
@@ -325,7 +337,7 @@ class Comparison:
         if a.modulus and b.modulus and not outcome.rewarded and len(a.values) == 1:  # 12 is 5 modulo 7
             rest = ("fn", "mod", (("add", (a.values[0], ("neg", target))), b.modulus))
             outcome = min(outcome, self.same_expression(rest, ("num", 0)))
-        if (("deg", 1),) in (a.unit, b.unit) and a.unit != b.unit and not outcome.rewarded:
+        if _DEGREES in (a.unit, b.unit) and a.unit != b.unit and not outcome.rewarded:
             outcome = min(outcome, self._same_angle(a, b))
         return outcome
 
@@ -340,7 +352,7 @@ class Comparison:
 
     def _same_angle(self, a: Marked, b: Marked) -> Outcome:
         r"""``60^\circ`` against ``\pi/3``: degrees against radians."""
-        x, y = (("deg", marked.values[-1]) if marked.unit == (("deg", 1),) else marked.values[-1] for marked in (a, b))
+        x, y = (("deg", marked.values[-1]) if marked.unit == _DEGREES else marked.values[-1] for marked in (a, b))
         if "'pi'" not in repr((x, y)) or x[0] in _STRUCTURES or y[0] in _STRUCTURES:
             return DIFFERENT
         return self.same_expression(x, y)
@@ -462,12 +474,21 @@ class Comparison:
         connectives = {tree[2] for tree in (found, goal) if tree[0] == "list"} - {","}
         if len(connectives) == 2:
             return self.differ('"and" is not "or"')
+        points = [_coordinates(tree) for tree in (found, goal)]
+        if any(points) and not all(points) and "_" not in repr(points):  # x = 5, y = 6 is not 6, 5, but x_1 and x_2 may be
+            return self._same_in_order(*(values or tree[1] for values, tree in zip(points, (found, goal), strict=True)))
         return self._same_in_any_order(found[1], goal[1])
+
+    def _same_part(self, a: Tree, b: Tree) -> Outcome:
+        """Whether two entries are equal. A set is no value here: ``{1, {2}}`` is not ``{1, 2}``."""
+        if a == b:
+            return EQUAL
+        return self.same(a, b) if (a[0] == "set") == (b[0] == "set") else self.differ("a set is not its only member")
 
     def _same_in_order(self, found: tuple[Tree, ...], goal: tuple[Tree, ...]) -> Outcome:
         if len(found) != len(goal):
             return self.differ(f"{len(found)} entries are not {len(goal)} entries")
-        return self._worst(self.same(a, b) for a, b in zip(found, goal, strict=True))
+        return self._worst(self._same_part(a, b) for a, b in zip(found, goal, strict=True))
 
     def _same_in_any_order(self, found: tuple[Tree, ...], goal: tuple[Tree, ...]) -> Outcome:
         """Equal as collections without order, each item used once."""
@@ -480,7 +501,7 @@ class Comparison:
         for item in found:
             best, place = DIFFERENT, None
             for k, other in enumerate(left):
-                outcome = EQUAL if item == other else self.same(item, other)
+                outcome = self._same_part(item, other)
                 if outcome < best:
                     best, place = outcome, k
                 if best == EQUAL:
@@ -619,11 +640,16 @@ def _as_tuple(tree: Tree) -> Tree:
     r"""A column, or ``x = 5, y = 6`` with the names in order, as a tuple; any other tree as it is."""
     if tree[0] == "matrix" and all(len(row) == 1 for row in tree[1]):
         return ("group", "(", ")", tuple(row[0] for row in tree[1]))
-    if tree[0] == "list" and all(item[:2] == ("rel", ("=",)) and item[2][0][0] == "sym" for item in tree[1]):
-        names = [item[2][0][1] for item in tree[1]]
-        if all(a < b for a, b in zip(names, names[1:], strict=False)):
-            return ("group", "(", ")", tuple(item[2][1] for item in tree[1]))
-    return tree
+    coordinates = _coordinates(tree)
+    return ("group", "(", ")", coordinates) if coordinates else tree
+
+
+def _coordinates(tree: Tree) -> tuple[Tree, ...]:
+    """The values of ``x = 5, y = 6``, in the order of their different names; empty for anything else."""
+    if tree[0] != "list" or not all(item[:2] == ("rel", ("=",)) and item[2][0][0] == "sym" for item in tree[1]):
+        return ()
+    found = {item[2][0][1]: item[2][1] for item in tree[1]}
+    return tuple(found[name] for name in sorted(found)) if len(found) == len(tree[1]) else ()
 
 
 def _name(tree: Tree) -> str:

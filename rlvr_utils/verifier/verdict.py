@@ -272,6 +272,8 @@ def stripped(tree: Tree) -> Tree:
             terms += part[1] if part[0] == kind else [part]
         neutral = ("num", 0 if kind == "add" else 1)
         terms = [term for term in terms if term != neutral] or [neutral]
+        if not letters(tree):  # 3 + 2 copies 2 + 3
+            terms.sort(key=repr)
         return terms[0] if len(terms) == 1 else (kind, tuple(terms))
     if kind in ("div", "pow") and tree[2] == ("num", 1):
         return stripped(tree[1])
