@@ -16,9 +16,9 @@ from flint import fmpq
 from .definitions import reduced
 from .enclose import PointComparison, sign_of
 from .exact import Algebra, Quotient, Value, lift
-from .kinds import unit_text
+from .kinds import is_product, unit_text
 from .limits import MAX_ITEMS, MAX_NODES, Budget, OverBudget, TooBig, Unreadable
-from .trees import Tree, each, letters, size, subtrees
+from .trees import Tree, each, letters, replaced, size, subtrees
 
 
 class Outcome(IntEnum):
@@ -46,6 +46,8 @@ INFINITY = ("const", "infty")
 REALS = ("sym", "bb R")
 _PLACED = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge, "!=": operator.ne}
 _OPPOSITE = {"<": ">", ">": "<", "<=": ">=", ">=": "<="}
+#: Most plus-minus signs that are chosen on their own.
+MAX_SIGNS = 4
 _STRUCTURES = frozenset(("group", "cup", "cap", "setminus", "matrix", "rel", "based", "text", "ratio", "label", "name"))
 _SETS = frozenset(("group", "cup", "cap", "setminus"))
 _NAMES = {
@@ -135,6 +137,8 @@ def _assignment(signs: tuple[str, ...], sides: tuple[Tree, ...]) -> tuple[Tree |
         return (sides[0], sides[1:]) if is_set and is_name(sides[0]) else (None, (whole,))
     if not set(signs) <= {"=", "~", "=="} or len(set(sides)) < len(sides):
         return None, (whole,)
+    if sides[0][0] == "group" and is_product("".join(part[1] for part in reversed(sides[0][3]) if part[0] == "sym")):
+        return None, (whole,)  # (y, x) = (1, 2)
     exact = 1 + next((k for k, sign in enumerate(signs) if sign == "~" and k), len(signs))
     if is_name(sides[0]):
         return sides[0], sides[1:exact]
@@ -173,10 +177,19 @@ def drop_degrees(tree: Tree) -> Tree:
 
 
 def expand_signs(tree: Tree) -> tuple[Tree, ...]:
-    r"""The two values of an expression with ``\pm`` (and ``\mp``), or the expression itself."""
-    if not any(part[0] in ("pm", "mp") for part in subtrees(tree)):
+    r"""The values of an expression with ``\pm``, or the expression itself. Several ``\pm`` choose their signs on their own.
+
+    With ``\mp`` there are two values: it is minus where ``\pm`` is plus.
+    """
+    signs = [part[0] for part in subtrees(tree) if part[0] in ("pm", "mp")]
+    if not signs:
         return (tree,)
-    return (_choose(tree, "pm"), _choose(tree, "mp"))
+    if "mp" in signs or len(signs) == 1:
+        return (_choose(tree, "pm"), _choose(tree, "mp"))
+    if len(signs) > MAX_SIGNS:
+        raise TooBig(f"more than {MAX_SIGNS} plus-minus signs")
+    plus, minus = (_choose_first(tree, sign) for sign in ("pm", "mp"))
+    return expand_signs(plus) + expand_signs(minus)
 
 
 def _choose(tree: Tree, plus: str) -> Tree:
@@ -184,6 +197,12 @@ def _choose(tree: Tree, plus: str) -> Tree:
         inner = _choose(tree[1], plus)
         return inner if tree[0] == plus else ("neg", inner)
     return each(tree, lambda part: _choose(part, plus))
+
+
+def _choose_first(tree: Tree, plus: str) -> Tree:
+    """The tree with the sign of its first plus-minus chosen."""
+    first = next(part for part in subtrees(tree) if part[0] == "pm")
+    return replaced(tree, {first: first[1] if plus == "pm" else ("neg", first[1])})
 
 
 def as_matrix(tree: Tree) -> Tree:
@@ -319,6 +338,9 @@ class Comparison:
 
     def same(self, found: Tree, goal: Tree) -> Outcome:
         """Whether an answer equals the ground truth ``goal``, by the conventions."""
+        unknowns = [_unknown(found), _unknown(goal)]
+        if None not in unknowns and unknowns[0] != unknowns[1]:
+            return self.differ("they are about different unknowns")
         a, b = take_marks(found), take_marks(goal)
         both_relations = found[0] == goal[0] == "rel"
         if both_relations and (a.name is None or a.name != b.name) and "in" not in found[1] + goal[1]:
@@ -632,6 +654,15 @@ def _is_unknown(tree: Tree) -> bool:
     return any(part[0] == "fn" and part[1] in _NAMING_FUNCTIONS for part in subtrees(tree))
 
 
+def _unknown(tree: Tree) -> str | None:
+    """The one letter that a relation, or several of them, are about. None for anything else."""
+    while tree[0] == "pmod":
+        tree = tree[1]
+    relations = tree[1] if tree[0] == "list" else (tree,)
+    found = letters(tree) - {REALS[1]}
+    return found.pop() if len(found) == 1 and all(part[0] == "rel" for part in relations) else None
+
+
 def _joins_relations(tree: Tree) -> bool:
     return tree[0] == "list" and all(item[0] == "rel" and item[1] != ("=",) for item in tree[1])
 
@@ -645,11 +676,17 @@ def _as_tuple(tree: Tree) -> Tree:
 
 
 def _coordinates(tree: Tree) -> tuple[Tree, ...]:
-    """The values of ``x = 5, y = 6``, in the order of their different names; empty for anything else."""
+    """The values of ``y = 6, x = 5`` in the order of their names; empty for anything else, or where two names are the same.
+
+    Names that have no usual order, such as ``m = 2, b = 3``, are taken as they stand.
+    """
     if tree[0] != "list" or not all(item[:2] == ("rel", ("=",)) and item[2][0][0] == "sym" for item in tree[1]):
         return ()
     found = {item[2][0][1]: item[2][1] for item in tree[1]}
-    return tuple(found[name] for name in sorted(found)) if len(found) == len(tree[1]) else ()
+    if len(found) < len(tree[1]):
+        return ()
+    has_order = set(found) <= set("uvwxyz") or is_product("".join(sorted(found)))
+    return tuple(found[name] for name in (sorted(found) if has_order else found))
 
 
 def _name(tree: Tree) -> str:
