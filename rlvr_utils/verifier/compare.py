@@ -659,8 +659,10 @@ def _unknown(tree: Tree) -> str | None:
     while tree[0] == "pmod":
         tree = tree[1]
     relations = tree[1] if tree[0] == "list" else (tree,)
+    if not all(part[0] == "rel" for part in relations):
+        return None
     found = letters(tree) - {REALS[1]}
-    return found.pop() if len(found) == 1 and all(part[0] == "rel" for part in relations) else None
+    return found.pop() if len(found) == 1 else None
 
 
 def _joins_relations(tree: Tree) -> bool:

@@ -167,6 +167,8 @@ _COMPOUND = {"mph": {"mi": 1, "h": -1}, "km/h": {"km": 1, "h": -1}}
 BARE_UNITS = frozenset("cm mm km kg mg ft in yd mi lb lbs oz hr hrs mph ml mL sec min mins deg gal".split())
 _WORDS = re.compile(r"\^\{?-?[0-9]+\}?|[A-Za-zμ]+|[0-9]+|\\[A-Za-z]+|\S")
 _EXPONENT = re.compile(r"\^\{?-?[0-9]{1,3}\}?")
+#: What may stand after a unit: ``14 years old``.
+_REMARKS = frozenset("old tall long wide high deep each left remaining".split())
 #: What may stand before a counted thing.
 _ADJECTIVES = frozenset("possible ordered distinct different real positive unique total prime whole more additional".split())
 _POWER = {"square": 2, "sq": 2, "cubic": 3, "cu": 3, "squared": 2, "cubed": 3}
@@ -192,9 +194,9 @@ def read_unit(words: list[str]) -> tuple[tuple[str, int], ...] | None:
             sign = 1
         elif lower in _POWER:
             power = _POWER[lower]
-        elif lower in _ADJECTIVES or lower == "old" and last == {"year": 1}:
-            is_open = lower != "old"
-        elif word not in ("*", "·", "\\cdot", ".", "-", "(", ")"):
+        elif lower in _ADJECTIVES:
+            is_open = True
+        elif not (last and lower in _REMARKS) and word not in ("*", "·", "\\cdot", ".", "-", "(", ")"):
             name = UNITS.get(word) or (UNITS.get(lower) if len(word) > 3 or lower == word else None)
             if name is None:
                 return None

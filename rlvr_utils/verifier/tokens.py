@@ -113,6 +113,8 @@ def _letters(run: str, previous: Token, following: str) -> list[Token]:
         return [("text", run)]
     if run in FUNCTIONS or run in SPELLED:
         return [("op", SPELLED.get(run, run))]
+    if run == "per" and previous[0] == "text":  # miles per hour
+        return [("text", run)]
     is_figure = run.isupper() and len(run) < 6  # ABCD
     if run in ("and", "or") or run in MULTIPLIERS or len(run) > 3 and not (is_figure or is_product(run)):
         return [("text", run)]

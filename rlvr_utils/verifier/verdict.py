@@ -116,6 +116,8 @@ def _judge_words(left: str, right: str) -> Judgement | None:
     if letter and (found := chosen(left) or _named_letter(left)):
         equal = found == letter
         return Judgement(EQUAL if equal else DIFFERENT, "text", f"the choice {'is' if equal else 'is not'} {letter}")
+    if (found := chosen(left)) and not choice(left) and found not in right:  # (D) 0 is no 0, though D times 0 is
+        return Judgement(DIFFERENT, "text", f"the choice {found} with its value is not {plain_text(right)}")
     times = clock_time(left), clock_time(right)
     pairs = zip((left, right), times, strict=True)
     if any(times) and (all(times) or any(is_certain_time(text) for text, time in pairs if time)):
