@@ -205,6 +205,12 @@ WRAPPERS = (
     r"@ \approx @",
     r"\mathbb{R}\setminus\{@\}",
     "(-\\infty,@]",
+    r"\text{(B) }@",
+    "B. @",
+    r"\text{Answer: }@",
+    r"\det(A)=@",
+    r"\begin{cases}x=@\\y=@\end{cases}",
+    "{@}{@}",
 )
 
 

@@ -223,7 +223,7 @@ _BARE_WORDS = re.compile(r"[A-Za-z][A-Za-z .,'&-]*[0-9]{0,4}")
 _RUN = re.compile(r"[A-Za-z]{2,}")
 _COMMAND = re.compile(r"\\[A-Za-z]+")
 _VOWEL = re.compile(r"[aeiouyAEIOUY]")
-_BETWEEN_LETTERS = re.compile(r"(?<=[a-z])[\s-]+(?=[a-z])|(?<![0-9])\s+|\s+(?![0-9])|[{}\"'`]|\.(?![0-9])")
+_BETWEEN_LETTERS = re.compile(r"(?<=[a-z]{2})-(?=[a-z]{3})|(?<![0-9])\s+|\s+(?![0-9])|[{}\"'`]|\.(?![0-9])")
 _ARTICLE = re.compile(r"^(?:an?|the)\s+(?=[a-z]{2})")
 _VALUE_FIRST = re.compile(r"\s*[-+(]?\s*(?:[0-9.]|\\frac|\\sqrt|\\pi)")
 
