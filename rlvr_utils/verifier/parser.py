@@ -226,10 +226,10 @@ class Parser:
         raise TooBig(f"a product of more than {MAX_FACTORS} factors")
 
     def _signed_power(self) -> Tree:
-        sign = self.accept(*_SIGNS)
+        sign, value = self.accept(*_SIGNS), self.power()
         if sign in ("pm", "mp"):
-            raise Unreadable("a plus-minus sign follows a product sign")
-        return negative(self.power()) if sign == "-" else self.power()
+            return (sign, value)
+        return negative(value) if sign == "-" else value
 
     def _starts_factor(self, kind: str, value) -> bool:
         previous_kind, previous = self.tokens[self.at - 1]
