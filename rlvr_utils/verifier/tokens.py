@@ -113,6 +113,8 @@ def _letters(run: str, previous: Token, following: str) -> list[Token]:
         return [("text", run)]
     if run in FUNCTIONS or run in SPELLED:
         return [("op", SPELLED.get(run, run))]
+    if run in ("dx", "dy", "dt"):  # a differential: dy/dx is not y/x
+        return [("sym", run)]
     if run == "per" and previous[0] == "text":  # miles per hour
         return [("text", run)]
     is_figure = run.isupper() and len(run) < 6  # ABCD
