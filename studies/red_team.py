@@ -6,8 +6,9 @@ A policy that finds such a box has solved every problem, so one hit is enough to
   compared with every ground truth below. An answer that is accepted once is recomputed with mpmath. Half of them are
   mutations of earlier answers that the verifier could not decide about, since hits are found near them.
 * *near misses*: a ground truth changed by 10^-k, k up to 60, in many spellings, also inside tuples, sets and intervals.
-* *attacks*: terms that vanish beside others (``e^{-1000}``), at integers and simple rationals (``\\sin(12 \\pi x)``), on one
-  side of a far kink (``|x-10^6|``), or that have no real value anywhere.
+* *attacks*: terms that vanish beside others (``e^{-1000}``), whose first orders cancel (``\\cosh 10^{-700} - 1``), that are
+  0 at integers and simple rationals (``\\sin(12 \\pi x)``) or on one side of a far kink (``|x-10^6|``), or that have no
+  real value anywhere.
 
     python studies/red_team.py [--seed 0] [--parts 0 1 2] [--jobs 2]
 
@@ -204,6 +205,12 @@ WRAPPERS = (
     r"@ \approx @",
     r"\mathbb{R}\setminus\{@\}",
     "(-\\infty,@]",
+    r"\text{(B) }@",
+    "B. @",
+    r"\text{Answer: }@",
+    r"\det(A)=@",
+    r"\begin{cases}x=@\\y=@\end{cases}",
+    "{@}{@}",
 )
 
 
@@ -342,6 +349,14 @@ VANISHING = (
     r"e^{-N}|x-3|",
     r"(x-\lfloor 10^{N}x\rfloor/10^{N})",
     r"\frac{1}{1+e^{10^{10}x}}",
+    r"(\cosh(10^{-N})-1)",
+    r"(\sin(10^{-N})-10^{-N})",
+    r"(\cosh(10^{-N})+\cos(10^{-N})-2)",
+    r"(\sin(\tan(10^{-N}))-\tan(\sin(10^{-N})))",
+    r"(\ln(10^{N}+1)+\ln(10^{N}-1)-2\ln(10^{N}))",
+    r"(\sqrt{1+10^{-N}}-1-\frac{10^{-N}}{2})",
+    r"(\cosh(\frac{x}{10^{N}})-1)",
+    r"(\cosh(e^{-N-x^2})-1)",
 )
 UNDEFINED = (
     r"0\cdot\frac{1}{0}",

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from rlvr_utils import runs
+from rlvr_utils.experiment import MANY
 from rlvr_utils.profiles import get_profile
 from rlvr_utils.runs import RunWriter, load_run
 from rlvr_utils.verifier import verify
@@ -236,7 +237,7 @@ def test_shipped_numbers_follow_from_shipped_responses(path):
 
 def test_todays_verifier_agrees_with_shipped_scores():
     judged, changed = {}, []  # runs share many responses, the base model's among them
-    for path in SHIPPED:
+    for path in [*SHIPPED, *runs.reference_runs("", MANY)]:
         frame = load_run(path).rollouts
         frame = frame[frame["split"] != "train"].drop_duplicates(["response", "ground_truth"])
         for response, truth, correct in zip(frame["response"], frame["ground_truth"], frame["correct"], strict=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import math
 import random
 from fractions import Fraction
 
@@ -603,3 +604,82 @@ def test_a_sequence_at_a_place_is_a_name_and_an_unknown_times_a_number_is_not(le
 def test_a_box_without_content_hides_no_answer(answer, end):
     assert last_boxed(rf"It is \boxed{{{answer}}}{end}") == answer
     assert last_boxed(rf"It is \boxed{{{answer}}}{end}\boxed{{") is None
+
+
+# -- kinds that a search with new cases found -----------------------------------------------------------------------
+
+DIGITS = st.integers(2, 99)
+STYLED = st.sampled_from(["{%d}", r"\mathbf{%d}", r"{\bf %d}", r"\mathrm{%d}", r"\color{red}{%d}"])
+
+
+@SAFE
+@given(DIGITS, DIGITS, STYLED)
+def test_digits_that_are_printed_side_by_side_are_no_product(a, b, style):
+    for answer in (style % a + style % b, style % a + str(b), f"{a}{{{b}}}", rf"0.\overline{{{a}}}{b}"):
+        assert not answers_match(answer, str(a * b)) and not answers_match(answer, str(b))
+
+
+@SAFE
+@given(st.lists(EXPRESSIONS, min_size=2, max_size=3, unique=True), st.randoms(use_true_random=False))
+def test_values_with_names_keep_the_order_of_their_names(values, rng):
+    named = list(zip("xyz", values, strict=False))
+    rng.shuffle(named)
+    answer, system = (join.join(f"{name} = {value}" for name, value in named) for join in (", ", r" \\ "))
+    for found in (answer, rf"\begin{{cases}} {system} \end{{cases}}"):
+        assert answers_match(found, ", ".join(values)) and answers_match(found, f"({', '.join(values)})")
+        turned = [*values[1:], values[0]]
+        if not answers_match(", ".join(values), ", ".join(turned)) or not answers_match(values[0], values[1]):
+            assert not answers_match(found, f"({', '.join(turned)})") or len(set(values)) < len(values)
+
+
+@SAFE
+@given(st.lists(st.sampled_from("abcdkmnpqrst"), min_size=2, max_size=4, unique=True), st.sampled_from([2, 4, 6]))
+def test_rules_for_positive_numbers_hold_with_several_letters(names, index):
+    roots, product = "".join(rf"\sqrt[{index}]{{{name}}}" for name in names), " ".join(names)
+    logarithms = " + ".join(rf"\ln {name}" for name in names)
+    assert answers_match(roots, rf"\sqrt[{index}]{{{product}}}") and answers_match(logarithms, rf"\ln({product})")
+    assert not answers_match(roots, rf"\sqrt[{index}]{{{' + '.join(names)}}}")
+    assert not answers_match(logarithms, rf"\ln({' + '.join(names)})")
+
+
+@SAFE
+@given(EXPRESSIONS, st.sampled_from([r"\%\%", r"^\circ\%", r"\$\%", r"\%\text{ cm}"]))
+def test_a_value_with_two_units_is_not_that_value(value, units):
+    assert not answers_match(f"({value}){units}", value)
+
+
+@SAFE
+@given(
+    st.lists(st.integers(2, 99), min_size=2, max_size=4), st.sampled_from(["+", r"\cdot"]), st.randoms(use_true_random=False)
+)
+def test_a_computation_with_its_terms_in_another_order_is_an_echo(numbers, sign, rng):
+    total = sum(numbers) if sign == "+" else math.prod(numbers)
+    question = f"Compute ${f' {sign} '.join(map(str, numbers))}$."
+    rng.shuffle(numbers)
+    assert not verify(rf"\boxed{{{sign.join(f' {number} ' for number in numbers)}}}", str(total), question).correct
+    assert verify(rf"\boxed{{{total}}}", str(total), question).correct
+
+
+#: Zero but for the second to seventh power of u.
+LEFT_OVER = st.sampled_from(
+    [
+        r"\cosh(@) - 1",
+        r"\sin(@) - @",
+        r"\cosh(@) + \cos(@) - 2",
+        r"\tan(@) - \sin(@)",
+        r"\sinh(@) - \sin(@)",
+        r"\sin(\tan(@)) - \tan(\sin(@))",
+        r"\sqrt{1 + @} - 1 - \frac{@}{2}",
+        r"e^{@} - 1 - @",
+        r"\ln(1 + @) + \ln(1 - (@))",
+        r"2\arctan(@) - \arctan(2(@))",
+    ]
+)
+SMALL = st.sampled_from(["10^{-%d}", "2^{-%d}", "e^{-%d}", r"\frac{1}{10^{%d}}", r"\frac{x}{10^{%d}}", "e^{-%dx^2-%d}"])
+
+
+@SAFE
+@given(st.sampled_from([r"\pi", r"\sqrt{2}", "5", "x", r"\sin x"]), LEFT_OVER, SMALL, st.integers(40, 3000))
+def test_what_is_left_where_the_first_terms_of_a_series_cancel_is_not_overlooked(truth, left, small, k):
+    small = small.replace("%d", str(k))
+    assert not answers_match(f"{truth} + {left.replace('@', small)}", truth)

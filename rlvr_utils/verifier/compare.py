@@ -16,9 +16,9 @@ from flint import fmpq
 from .definitions import reduced
 from .enclose import PointComparison, sign_of
 from .exact import Algebra, Quotient, Value, lift
-from .kinds import unit_text
+from .kinds import is_product, unit_text
 from .limits import MAX_ITEMS, MAX_NODES, Budget, OverBudget, TooBig, Unreadable
-from .trees import Tree, each, letters, size, subtrees
+from .trees import Tree, each, letters, replaced, size, subtrees
 
 
 class Outcome(IntEnum):
@@ -46,6 +46,8 @@ INFINITY = ("const", "infty")
 REALS = ("sym", "bb R")
 _PLACED = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge, "!=": operator.ne}
 _OPPOSITE = {"<": ">", ">": "<", "<=": ">=", ">=": "<="}
+#: Most plus-minus signs that are chosen on their own.
+MAX_SIGNS = 4
 _STRUCTURES = frozenset(("group", "cup", "cap", "setminus", "matrix", "rel", "based", "text", "ratio", "label", "name"))
 _SETS = frozenset(("group", "cup", "cap", "setminus"))
 _NAMES = {
@@ -60,7 +62,8 @@ _NAMES = {
     "label": "value with words after it",
 }
 _DENIAL = re.compile(r"\b(?:not?|never|neither|nor|wrong|incorrect|false|isn)\b")
-_NAMING_FUNCTIONS = frozenset(("f", "g", "h", "overline", "vec", "hat", "angle", "triangle"))
+_NAMING_FUNCTIONS = frozenset("f g h overline vec hat widehat overrightarrow angle triangle".split())
+_DEGREES, _RADIANS = (("deg", 1),), (("rad", 1),)
 _OF_ANGLES = frozenset(("sin", "cos", "tan", "cot", "sec", "csc"))
 
 
@@ -84,12 +87,14 @@ def is_name(tree: Tree) -> bool:
         return (
             tree[1] in _NAMING_FUNCTIONS
             or tree[1] == "abs"
-            and _is_segment(inside)
+            and (_is_segment(inside) or inside[0] == "sym" and inside[1] in "uvwz" or inside[:2] == ("fn", "vec"))
+            or tree[1] in ("gcd", "lcm")
+            and all(map(is_name, tree[2]))
             or tree[1] in _OF_ANGLES
             and inside[0] in ("sym", "fn")
             and is_name(inside)
         )
-    if kind in ("mul", "ratio"):
+    if kind in ("mul", "div", "ratio"):
         return all(map(is_name, tree[1] if kind == "ratio" else tree[1:]))
     if kind == "group":
         return all(map(is_name, tree[3]))
@@ -132,6 +137,8 @@ def _assignment(signs: tuple[str, ...], sides: tuple[Tree, ...]) -> tuple[Tree |
         return (sides[0], sides[1:]) if is_set and is_name(sides[0]) else (None, (whole,))
     if not set(signs) <= {"=", "~", "=="} or len(set(sides)) < len(sides):
         return None, (whole,)
+    if sides[0][0] == "group" and is_product("".join(part[1] for part in reversed(sides[0][3]) if part[0] == "sym")):
+        return None, (whole,)  # (y, x) = (1, 2)
     exact = 1 + next((k for k, sign in enumerate(signs) if sign == "~" and k), len(signs))
     if is_name(sides[0]):
         return sides[0], sides[1:exact]
@@ -147,7 +154,10 @@ def _take_unit(tree: Tree) -> tuple[Tree, tuple]:
     negative = tree[0] == "neg"
     inner, unit = tree[1] if negative else tree, ()
     while inner[0] in ("unit", "pct", "deg"):
-        unit = unit or {"pct": (("%", 1),), "deg": (("deg", 1),)}.get(inner[0]) or inner[2]
+        found = {"pct": (("%", 1),), "deg": (("deg", 1),)}.get(inner[0]) or inner[2]
+        if unit and (found != unit or inner[0] == "pct"):
+            raise Unreadable("a value with two units")
+        unit = found
         inner = inner[1]
     if inner[0] == "mul" and inner[1][0] == "unit" and not unit:
         inner, unit = ("mul", inner[1][1], inner[2]), inner[1][2]
@@ -167,10 +177,19 @@ def drop_degrees(tree: Tree) -> Tree:
 
 
 def expand_signs(tree: Tree) -> tuple[Tree, ...]:
-    r"""The two values of an expression with ``\pm`` (and ``\mp``), or the expression itself."""
-    if not any(part[0] in ("pm", "mp") for part in subtrees(tree)):
+    r"""The values of an expression with ``\pm``, or the expression itself. Several ``\pm`` choose their signs on their own.
+
+    With ``\mp`` there are two values: it is minus where ``\pm`` is plus.
+    """
+    signs = [part[0] for part in subtrees(tree) if part[0] in ("pm", "mp")]
+    if not signs:
         return (tree,)
-    return (_choose(tree, "pm"), _choose(tree, "mp"))
+    if "mp" in signs or len(signs) == 1:
+        return (_choose(tree, "pm"), _choose(tree, "mp"))
+    if len(signs) > MAX_SIGNS:
+        raise TooBig(f"more than {MAX_SIGNS} plus-minus signs")
+    plus, minus = (_choose_first(tree, sign) for sign in ("pm", "mp"))
+    return expand_signs(plus) + expand_signs(minus)
 
 
 def _choose(tree: Tree, plus: str) -> Tree:
@@ -178,6 +197,12 @@ def _choose(tree: Tree, plus: str) -> Tree:
         inner = _choose(tree[1], plus)
         return inner if tree[0] == plus else ("neg", inner)
     return each(tree, lambda part: _choose(part, plus))
+
+
+def _choose_first(tree: Tree, plus: str) -> Tree:
+    """The tree with the sign of its first plus-minus chosen."""
+    first = next(part for part in subtrees(tree) if part[0] == "pm")
+    return replaced(tree, {first: first[1] if plus == "pm" else ("neg", first[1])})
 
 
 def as_matrix(tree: Tree) -> Tree:
@@ -202,7 +227,12 @@ def as_matrix(tree: Tree) -> Tree:
                     for row in left[1]
                 ),
             )
-    if kind == "pow" and tree[2] == ("sym", "T") and (inner := as_matrix(tree[1]))[0] == "matrix":
+    if kind == "pow" and tree[2] == ("sym", "T"):
+        inner = as_matrix(tree[1])
+        if inner[:3] == ("group", "(", ")"):
+            inner = ("matrix", (inner[3],))
+        if inner[0] != "matrix":
+            return tree
         return ("matrix", tuple(zip(*inner[1], strict=True)))
     if kind == "add":
         terms = [as_matrix(term) for term in tree[1]]
@@ -308,13 +338,17 @@ class Comparison:
 
     def same(self, found: Tree, goal: Tree) -> Outcome:
         """Whether an answer equals the ground truth ``goal``, by the conventions."""
+        unknowns = [_unknown(found), _unknown(goal)]
+        if None not in unknowns and unknowns[0] != unknowns[1]:
+            return self.differ("they are about different unknowns")
         a, b = take_marks(found), take_marks(goal)
         both_relations = found[0] == goal[0] == "rel"
         if both_relations and (a.name is None or a.name != b.name) and "in" not in found[1] + goal[1]:
             return self._same_relations(found, goal)
         if a.modulus and b.modulus and (moduli := self.same_expression(a.modulus, b.modulus)) > AGREE:
             return self.differ("the moduli differ") if moduli == DIFFERENT else moduli
-        if {a.unit, b.unit} == {(("deg", 1),), (("rad", 1),)}:
+        bare = b if a.unit == _DEGREES else a
+        if _DEGREES in (a.unit, b.unit) and a.unit != b.unit and (bare.unit == _RADIANS or "'pi'" in repr(bare.values)):
             return self._same_angle(a, b)
         if a.unit != b.unit and a.unit and b.unit:
             return self.differ(f"the units differ ({unit_text(a.unit)} and {unit_text(b.unit)})")
@@ -325,7 +359,7 @@ class Comparison:
         if a.modulus and b.modulus and not outcome.rewarded and len(a.values) == 1:  # 12 is 5 modulo 7
             rest = ("fn", "mod", (("add", (a.values[0], ("neg", target))), b.modulus))
             outcome = min(outcome, self.same_expression(rest, ("num", 0)))
-        if (("deg", 1),) in (a.unit, b.unit) and a.unit != b.unit and not outcome.rewarded:
+        if _DEGREES in (a.unit, b.unit) and a.unit != b.unit and not outcome.rewarded:
             outcome = min(outcome, self._same_angle(a, b))
         return outcome
 
@@ -340,7 +374,7 @@ class Comparison:
 
     def _same_angle(self, a: Marked, b: Marked) -> Outcome:
         r"""``60^\circ`` against ``\pi/3``: degrees against radians."""
-        x, y = (("deg", marked.values[-1]) if marked.unit == (("deg", 1),) else marked.values[-1] for marked in (a, b))
+        x, y = (("deg", marked.values[-1]) if marked.unit == _DEGREES else marked.values[-1] for marked in (a, b))
         if "'pi'" not in repr((x, y)) or x[0] in _STRUCTURES or y[0] in _STRUCTURES:
             return DIFFERENT
         return self.same_expression(x, y)
@@ -462,12 +496,21 @@ class Comparison:
         connectives = {tree[2] for tree in (found, goal) if tree[0] == "list"} - {","}
         if len(connectives) == 2:
             return self.differ('"and" is not "or"')
+        points = [_coordinates(tree) for tree in (found, goal)]
+        if any(points) and not all(points) and "_" not in repr(points):  # x = 5, y = 6 is not 6, 5, but x_1 and x_2 may be
+            return self._same_in_order(*(values or tree[1] for values, tree in zip(points, (found, goal), strict=True)))
         return self._same_in_any_order(found[1], goal[1])
+
+    def _same_part(self, a: Tree, b: Tree) -> Outcome:
+        """Whether two entries are equal. A set is no value here: ``{1, {2}}`` is not ``{1, 2}``."""
+        if a == b:
+            return EQUAL
+        return self.same(a, b) if (a[0] == "set") == (b[0] == "set") else self.differ("a set is not its only member")
 
     def _same_in_order(self, found: tuple[Tree, ...], goal: tuple[Tree, ...]) -> Outcome:
         if len(found) != len(goal):
             return self.differ(f"{len(found)} entries are not {len(goal)} entries")
-        return self._worst(self.same(a, b) for a, b in zip(found, goal, strict=True))
+        return self._worst(self._same_part(a, b) for a, b in zip(found, goal, strict=True))
 
     def _same_in_any_order(self, found: tuple[Tree, ...], goal: tuple[Tree, ...]) -> Outcome:
         """Equal as collections without order, each item used once."""
@@ -480,7 +523,7 @@ class Comparison:
         for item in found:
             best, place = DIFFERENT, None
             for k, other in enumerate(left):
-                outcome = EQUAL if item == other else self.same(item, other)
+                outcome = self._same_part(item, other)
                 if outcome < best:
                     best, place = outcome, k
                 if best == EQUAL:
@@ -611,6 +654,17 @@ def _is_unknown(tree: Tree) -> bool:
     return any(part[0] == "fn" and part[1] in _NAMING_FUNCTIONS for part in subtrees(tree))
 
 
+def _unknown(tree: Tree) -> str | None:
+    """The one letter that a relation, or several of them, are about. None for anything else."""
+    while tree[0] == "pmod":
+        tree = tree[1]
+    relations = tree[1] if tree[0] == "list" else (tree,)
+    if not all(part[0] == "rel" for part in relations):
+        return None
+    found = letters(tree) - {REALS[1]}
+    return found.pop() if len(found) == 1 else None
+
+
 def _joins_relations(tree: Tree) -> bool:
     return tree[0] == "list" and all(item[0] == "rel" and item[1] != ("=",) for item in tree[1])
 
@@ -619,11 +673,22 @@ def _as_tuple(tree: Tree) -> Tree:
     r"""A column, or ``x = 5, y = 6`` with the names in order, as a tuple; any other tree as it is."""
     if tree[0] == "matrix" and all(len(row) == 1 for row in tree[1]):
         return ("group", "(", ")", tuple(row[0] for row in tree[1]))
-    if tree[0] == "list" and all(item[:2] == ("rel", ("=",)) and item[2][0][0] == "sym" for item in tree[1]):
-        names = [item[2][0][1] for item in tree[1]]
-        if all(a < b for a, b in zip(names, names[1:], strict=False)):
-            return ("group", "(", ")", tuple(item[2][1] for item in tree[1]))
-    return tree
+    coordinates = _coordinates(tree)
+    return ("group", "(", ")", coordinates) if coordinates else tree
+
+
+def _coordinates(tree: Tree) -> tuple[Tree, ...]:
+    """The values of ``y = 6, x = 5`` in the order of their names; empty for anything else, or where two names are the same.
+
+    Names that have no usual order, such as ``m = 2, b = 3``, are taken as they stand.
+    """
+    if tree[0] != "list" or not all(item[:2] == ("rel", ("=",)) and item[2][0][0] == "sym" for item in tree[1]):
+        return ()
+    found = {item[2][0][1]: item[2][1] for item in tree[1]}
+    if len(found) < len(tree[1]):
+        return ()
+    has_order = set(found) <= set("uvwxyz") or is_product("".join(sorted(found)))
+    return tuple(found[name] for name in (sorted(found) if has_order else found))
 
 
 def _name(tree: Tree) -> str:

@@ -139,7 +139,7 @@ CONVENTIONS = (
     Rule("list against tuple", "a list of values is not a point", (r"\{1,2\}", "1,2"), ("(1,2)", "1,2"), "MATH is_equiv"),
     Rule(
         "column vector, named coordinates against tuple",
-        "the same point; the names must be in order",
+        "the same point; names put the values in order, for a list without names too",
         (r"\begin{pmatrix} 1 \\ 2 \end{pmatrix}", "(1,2)"),
         ("y = 1, x = 2", "(1,2)"),
         "this course",

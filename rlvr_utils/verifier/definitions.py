@@ -24,6 +24,7 @@ _ONE_ARGUMENT = {
     "arcsec": r"\frac{\pi}{2} - \arcsin\frac{1}{u}",
     "arccsc": r"\arcsin\frac{1}{u}",
     "exp": "e^u",
+    "cis": r"\cos u + i\sin u",
     "sinh": r"\frac{e^u - e^{-u}}{2}",
     "cosh": r"\frac{e^u + e^{-u}}{2}",
     "tanh": r"\frac{e^u - e^{-u}}{e^u + e^{-u}}",

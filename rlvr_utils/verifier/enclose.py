@@ -29,13 +29,16 @@ from .trees import Tree, letters, subtrees
 
 #: Bits of precision: the first can only tell apart, at the others two values can agree.
 PRECISIONS = (128, 1024, 4096)
-#: Exponents of ten between which the size of letters is drawn. Digits may be lost at points of the last two.
+#: Exponents of ten between which the size of letters is drawn. At large ones digits are often lost.
 SIZES = ((-0.6, 1.4),) * 3 + ((-2.0, 0.0),) * 3 + ((2.0, 4.0), (4.0, 12.0))
 #: How many points must agree, at how many of them the other sides of kinks are compared, and of how many kinks.
 ENOUGH_POINTS = 3
 KINK_POINTS = 2
 MAX_KINKS = 5
-#: A summand, or a difference to a limit, below 2^-(precision - SLACK) is absorbed.
+#: A summand, or a difference to a limit, below 2^-(precision / ORDER) is absorbed. What is left where the first terms of
+#: a series cancel, such as u^2 of ``\cosh u - 1`` or u^7 of ``\sin\tan u - \tan\sin u``, is seen below this order.
+ORDER = 16
+#: Numbers with more bits than the precision without these are absorbed.
 SLACK = 48
 _COST = {128: 1, 1024: 3, 4096: 12}
 _FUNCTION_COST = {128: 4, 1024: 12, 4096: 80}
@@ -119,8 +122,8 @@ class Enclosure:
         if ball.abs_upper() < threshold and not ball.contains(0):
             self.absorbed = True
 
-    def _tiny(self, share: int = 1) -> arb:
-        return _power_of_two((SLACK - self.precision) // share)
+    def _tiny(self) -> arb:
+        return _power_of_two(-self.precision // ORDER)
 
     def _check_size(self, ball: acb, bits: int) -> None:
         if not ball.abs_upper() < _power_of_two(bits):
@@ -212,9 +215,8 @@ class Enclosure:
         if name not in ("sin", "cos", "arcsin", "arctan"):
             raise Unreadable(f"{name} has no value")
         self._check_size(ball, self.precision // 2)
-        # An even function moves off its value at 0 by u^2, an odd one off its tangent: sin u / u is 1 - u^2/6.
-        self._note_absorbed(ball, self._tiny(2))
-        if name == "arctan" and ball.abs_upper() > _power_of_two(self.precision // 3):
+        self._note_absorbed(ball, self._tiny())
+        if name == "arctan" and ball.abs_upper() > _power_of_two(self.precision // ORDER):
             self.absorbed = True
         if name == "arcsin" and (ball.imag != 0 or abs(ball.real) > 1):
             self._leave_the_reals()
@@ -273,20 +275,18 @@ class PointComparison:
                 verdict = self._at({}, PRECISIONS)
             why = "no value here" if verdict in ("nothing", "one") else "all digits are lost"
             return {"agree": True, "different": False}.get(verdict), why
-        agreed, doubt = [], ""
-        for low, high in SIZES:
+        agreed = []
+        for k, (low, high) in enumerate(SIZES):
             for sign in (1, -1):
-                point = self._draw(sign, low, high)
+                point = self._draw(sign, low, high, is_mixed=k % 2 == 1)
                 verdict = self._at(point, PRECISIONS if high < 2 else PRECISIONS[:2])
                 if verdict == "different":
                     return False, ""
                 if verdict == "agree":
                     agreed.append(point)
-                elif verdict == "lost" and high < 2:
-                    doubt = "digits are lost at a point"
         if len(agreed) < ENOUGH_POINTS:
-            doubt = doubt or "too few points where both are real"
-        doubt = doubt or self._doubt_beyond_kinks(agreed)
+            return None, "too few points where both are real and all digits are seen"
+        doubt = self._doubt_beyond_kinks(agreed)
         return (None, doubt) if doubt else (True, f"{len(agreed)} points")
 
     def has_value(self) -> bool:
@@ -343,12 +343,12 @@ class PointComparison:
             small = difference.abs_upper() < scale * _power_of_two(-precision // 2)
             return "agree" if small and not (a_absorbed or b_absorbed) else "lost"
 
-    def _draw(self, sign: int, low: float = SIZES[0][0], high: float = SIZES[0][1]) -> dict[str, Fraction]:
-        """One random value per letter, with the size drawn between 10^low and 10^high."""
+    def _draw(self, sign: int, low: float = SIZES[0][0], high: float = SIZES[0][1], is_mixed: bool = True) -> dict:
+        """One random value per letter, between 10^low and 10^high in size, all of one sign unless it is mixed."""
         values = {}
         for name in self.names:
             size = 10 ** (low + (high - low) * next(self.random))
-            turn = 1 if next(self.random) < 0.75 or len(self.names) == 1 else -1
+            turn = 1 if next(self.random) < 0.75 or len(self.names) == 1 or not is_mixed else -1
             fine = Fraction(int(next(self.random) * 2**40), 2**60)
             values[name] = sign * turn * (Fraction(int(size * 2**20), 2**20) + fine)
         return values

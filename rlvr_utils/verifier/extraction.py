@@ -20,6 +20,7 @@ _UNBRACED = re.compile(
 )
 _WORD = re.compile(r"\s{1,9}(?!\\{1,2}[bf]o)([^\s$]{1,200})")
 
+_FORMULA_BEGINS = ("$", "(", "[", "=")
 
 #: Characters of a response, from its end, in which the box is looked for.
 MAX_SEARCHED = 150_000
@@ -73,8 +74,8 @@ def _last_box(text: str, start: int) -> Box | None:
                 found.append((match.end(), Box(unbraced[1].rstrip(".,;:!?`*'\""))))
             elif word:
                 mention, word_end = Box(word[1].rstrip(".,;:!?`*'\"") or None, "the last box is empty"), word.end()
-            elif not text[match.end() : match.end() + 99].strip():
-                opened.append(match.end())  # the response ends here: it was cut off
+            elif not text[match.end() : match.end() + 99].strip() and text[: match.start()].rstrip()[-1:] in _FORMULA_BEGINS:
+                opened.append(match.end())  # the response was cut off: after a word, the command is only mentioned
     unclosed = Box(None, "the last box is never closed")
     found += [(begin, unclosed) for begin in opened if begin is not None]
     return max(found, key=lambda place: place[0])[1] if found else mention

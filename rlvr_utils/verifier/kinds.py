@@ -12,7 +12,7 @@ from .normalize import TEXT
 
 FUNCTIONS = frozenset(
     "sin cos tan cot sec csc arcsin arccos arctan arccot arcsec arccsc sinh cosh tanh coth sech csch "
-    "arcsinh arccosh arctanh log ln lg exp sqrt gcd lcm min max sgn".split()
+    "arcsinh arccosh arctanh cis log ln lg exp sqrt gcd lcm min max sgn".split()
 )
 #: Names that are written without a backslash, or in two ways, and the command they stand for.
 SPELLED = {
@@ -110,9 +110,9 @@ _OTHER = {
     "degC": "celsius",
     "degF": "fahrenheit",
     "kelvin": "kelvin",
-    "usd": "dollar usd buck",
+    "usd": "dollar usd USD buck",
     "cent": "cent",
-    "eur": "euro eur",
+    "eur": "euro eur EUR",
     "gbp": "gbp",
     "rupee": "rupee",
     "deg": "degree",
@@ -124,18 +124,19 @@ _OTHER = {
     "byte": "byte",
 }
 _COUNTED = (
-    "adult angle animal apple arrangement bag ball balloon banana basket bead bicycle bike bird block book bottle box "
-    "boxes boy bus buses cake candies candle candy car card case cat chair chicken child children circle class "
-    "classes code coin column combination committee cookie cow cube customer day desk diagonal digit dime divisor dog "
-    "doll duck edge egg element employee face factor families family female fish floor flower friend fruit function "
-    "game gift girl glass glasses goal grape group guest hand handshake hat hexagon home horse house integer item jar "
-    "kid lap lattice lemon letter license line male man marble match matches meal member men muffin multiple necklace "
-    "nickel night number nut orange outcome page pair part passenger path pear pen pencil pennies penny pentagon "
-    "people permutation person pie piece pizza plant plate player point polygon possibilities possibility present "
-    "primes problem question rabbit rectangle region rise room root rose route row sandwich seat segment "
-    "sequence set sheep shirt shoe show side slice sock solution song square stair stamp step sticker student subset "
-    "table teacher team term ticket tile time token toy train tree triangle triangles trip triple tuple turn value "
-    "vertex vertices vote way wheel woman women word worker zero "
+    "adult angle animal apple arrangement bag ball balloon banana basket bead bicycle bike bird block bolt book "
+    "bottle box boxes boy bus buses cake calorie candies candle candy car card case cat chair chicken child children "
+    "circle class classes code coin color column combination committee cookie copies copy cow cube cupcake customer "
+    "day desk diagonal digit dime divisor dog doll duck edge egg element employee face factor families family female "
+    "fish floor flower friend fruit function game gift girl glass glasses goal grape group guest hand handshake hat "
+    "hexagon home horse house integer item jar kid lap lattice leg lemon letter license line male man marble match "
+    "matches meal member men message movie muffin multiple necklace nickel night number nut orange outcome pack page "
+    "pair part passenger path pear pen pencil pennies penny pentagon people permutation person pet pie piece pizza "
+    "plant plate player point polygon possibilities possibility present primes problem question rabbit rectangle "
+    "region rise room root rose route row sandwich seat segment sequence set sheep sheet shell shirt shoe show side "
+    "slice sock solution song square stair stamp step sticker student subset table teacher team term ticket tile time "
+    "token toy train tree triangle triangles trip triple truck tuple turn value vertex vertices vote way wheel window "
+    "woman women word worker zero "
 ).split()
 
 
@@ -166,6 +167,10 @@ _COMPOUND = {"mph": {"mi": 1, "h": -1}, "km/h": {"km": 1, "h": -1}}
 BARE_UNITS = frozenset("cm mm km kg mg ft in yd mi lb lbs oz hr hrs mph ml mL sec min mins deg gal".split())
 _WORDS = re.compile(r"\^\{?-?[0-9]+\}?|[A-Za-zμ]+|[0-9]+|\\[A-Za-z]+|\S")
 _EXPONENT = re.compile(r"\^\{?-?[0-9]{1,3}\}?")
+#: What may stand after a unit: ``14 years old``.
+_REMARKS = frozenset("old tall long wide high deep each left remaining".split())
+#: What may stand before a counted thing.
+_ADJECTIVES = frozenset("possible ordered distinct different real positive unique total prime whole more additional".split())
 _POWER = {"square": 2, "sq": 2, "cubic": 3, "cu": 3, "squared": 2, "cubed": 3}
 
 
@@ -177,7 +182,7 @@ def unit_words(text: str) -> list[str]:
 def read_unit(words: list[str]) -> tuple[tuple[str, int], ...] | None:
     """Names with exponents of a unit, sorted (``miles per hour`` is mi and h^-1), or None if a word is no unit."""
     powers: dict[str, int] = {}
-    sign, power, last = 1, 1, {}
+    sign, power, last, is_open = 1, 1, {}, False
     for word in words:
         lower = word.lower()
         if lower in ("per", "/"):
@@ -189,7 +194,9 @@ def read_unit(words: list[str]) -> tuple[tuple[str, int], ...] | None:
             sign = 1
         elif lower in _POWER:
             power = _POWER[lower]
-        elif word not in ("*", "·", "\\cdot", ".", "-", "(", ")"):
+        elif lower in _ADJECTIVES:
+            is_open = True
+        elif not (last and lower in _REMARKS) and word not in ("*", "·", "\\cdot", ".", "-", "(", ")"):
             name = UNITS.get(word) or (UNITS.get(lower) if len(word) > 3 or lower == word else None)
             if name is None:
                 return None
@@ -197,9 +204,10 @@ def read_unit(words: list[str]) -> tuple[tuple[str, int], ...] | None:
             for part, count in last.items():
                 powers[part] = powers.get(part, 0) + count
             sign = power = 1
+            is_open = False
     if {"degC", "degF"} & set(powers):
         powers.pop("deg", None)  # degrees Celsius
-    if sign != 1 or power != 1 or not words:
+    if sign != 1 or power != 1 or is_open or not words:
         return None
     return tuple(sorted((name, count) for name, count in powers.items() if count))
 
@@ -215,7 +223,8 @@ _BARE_WORDS = re.compile(r"[A-Za-z][A-Za-z .,'&-]*[0-9]{0,4}")
 _RUN = re.compile(r"[A-Za-z]{2,}")
 _COMMAND = re.compile(r"\\[A-Za-z]+")
 _VOWEL = re.compile(r"[aeiouyAEIOUY]")
-_BETWEEN_LETTERS = re.compile(r"(?<=[a-z])[\s-]+(?=[a-z])|(?<![0-9])\s+|\s+(?![0-9])|[{}\"'`]|\.(?![0-9])")
+_BETWEEN_LETTERS = re.compile(r"(?<=[a-z]{2})-(?=[a-z]{3})|(?<![0-9])\s+|\s+(?![0-9])|[{}\"'`]|\.(?![0-9])")
+_ARTICLE = re.compile(r"^(?:an?|the)\s+(?=[a-z]{2})")
 _VALUE_FIRST = re.compile(r"\s*[-+(]?\s*(?:[0-9.]|\\frac|\\sqrt|\\pi)")
 
 
@@ -226,7 +235,7 @@ def plain_text(text: str) -> str:
 
 def words(text: str) -> str:
     r"""What is compared of words: no case, no spaces or full stops, but every digit, sign and decimal point."""
-    return _BETWEEN_LETTERS.sub("", plain_text(text).casefold())
+    return _BETWEEN_LETTERS.sub("", _ARTICLE.sub("", plain_text(text).casefold()))
 
 
 def is_words(text: str) -> bool:
@@ -250,15 +259,15 @@ def _runs(content: str) -> list[str]:
 
 
 def _is_text(content: str) -> bool:
-    return any(not _is_product(run) for run in _runs(content))
+    return any(not is_product(run) for run in _runs(content))
 
 
 def _is_word(run: str) -> bool:
     """Letters outside of ``\\text``: ``Monday`` and ``cat`` are words, ``xyz``, ``lwh`` and ``AB`` are products."""
-    return run.lower() == "no" or len(run) > 2 and not _is_product(run) and (len(run) > 3 or bool(_VOWEL.search(run)))
+    return run.lower() == "no" or len(run) > 2 and not is_product(run) and (len(run) > 3 or bool(_VOWEL.search(run)))
 
 
-def _is_product(run: str) -> bool:
+def is_product(run: str) -> bool:
     """``xyz`` and ``abc``: consecutive letters are a product rather than a word."""
     return all(ord(b) - ord(a) == 1 for a, b in zip(run, run[1:], strict=False))
 
@@ -267,7 +276,7 @@ def _is_product(run: str) -> bool:
 
 _LETTER = re.compile(r"\(?([A-Z])\)?")
 _MARKED = re.compile(r"(?:\(([A-Z])\)|([A-Z])[).:])\s?(.*)", re.DOTALL)
-_REFUSED_AFTER = re.compile(r"(?:\\?[A-Za-z]{3,}|\bor\b|\band\b|\bno|[A-Z]|[?,;])")
+_REFUSED_AFTER = re.compile(r"(?:\\[A-Za-z]+|[A-Za-z]{3,}|\bor\b|\band\b|\bno|[A-Z]|[?,;])")
 _CLOCK = re.compile(r"([0-9]{1,2})(?::([0-9]{2}))?(?::([0-9]{2}))?\s?(?:([apAP])\.?\s?[mM]\.?)?(?:\s?o'?clock)?")
 
 

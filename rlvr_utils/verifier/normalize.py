@@ -11,12 +11,16 @@ import re
 import unicodedata
 
 _TEXT_STYLES = (
-    r"text(?:bf|it|rm|sf|tt|sc|up|sl|md|normal|superscript)?|mbox|hbox|mathrm|mathsf|mathtt|mathop|operatorname"
+    r"text(?:bf|it|rm|sf|tt|sc|up|sl|md|normal)?|mbox|hbox|mathrm|mathsf|mathtt|mathop|operatorname"
     r"|emph|rm"
 )
 #: Words in a style of any name: the groups are the command and what it encloses.
 TEXT = re.compile(r"\\(?:text|mbox)\s?\{([^{}]*)\}")
 _TO_TEXT = re.compile(rf"\\(?:{_TEXT_STYLES})(?![A-Za-z])\*?\s*(?=\{{)")
+# \text{Option B}, \text{The answer is }5
+_LEAD = re.compile(
+    r"^(\\text\{)?\s*(?:(?:[Tt]he )?(?:[Ff]inal )?[Aa]nswer(?: is(?![A-Za-z])|:)|(?:[Oo]ption|[Cc]hoice)(?![A-Za-z])):?\s*"
+)
 _LONE_STYLE = re.compile(r"\\(mathbb|mathrm|text|mbox|operatorname)\s+([A-Za-z])(?![A-Za-z])")
 # A style without an argument (\bf, \large, \displaystyle), a color, or a style of mathematics (\mathbf{7} is {7}).
 _STYLES = re.compile(
@@ -60,6 +64,7 @@ _RENAMED = {
     "lor": r"\text{or}",
     "vee": r"\text{or}",
     "top": "T ",
+    "textsuperscript": "^",
     "dfrac": r"\frac",
     "tfrac": r"\frac",
     "cfrac": r"\frac",
@@ -190,6 +195,7 @@ def normalize(text: str) -> str:
     text = strip_wrappers(text)
     if "\\" in text or "{" in text:
         text = _normalize_commands(text)
+    text = _LEAD.sub(r"\1", text)
     if "=" in text:
         text = _COMPARED.sub(lambda match: {"<": r"\le ", ">": r"\ge "}.get(match.group()[0], r"\ne "), text)
     if "_" in text:

@@ -42,6 +42,8 @@ _CURRENCIES = {"\\$": "usd", "euro": "eur", "pounds": "gbp", "yen": "jpy"}
 _RELATION_SIGNS, _PRODUCT_SIGNS = tuple(_RELATIONS), tuple(_PRODUCTS)
 _SUFFIXES = ("!", "%", "\\%", "_", "'", *_CURRENCIES)
 _NO_FACTORS = ("+", "-", "boxed", "fbox")
+#: What is computed by them is no expression of ours, but before an equals sign it only names the value.
+_NAMING_COMMANDS = ("det", "lim", "int", "Pr", "\\|")
 _CONNECTIVES = {"and": "and", "or": "or", "and/or": "or"}
 
 
@@ -53,6 +55,7 @@ class Parser:
         self.at = 0
         self.depth = 0
         self.bars = 0
+        self.brace_end = -1  # where a number in braces of its own ended: {1}7 is printed as 17
 
     def sees(self, *values: str) -> bool:
         """Whether a sign or command is next that is one of ``values``."""
@@ -117,6 +120,14 @@ class Parser:
         r"""``P(X = 2)``, ``f'(2)``, ``S_{\triangle ABC}`` before an equals sign: a name whatever the brackets hold."""
         tokens, at = self.tokens, self.at
         kind, value = tokens[at]
+        if kind == "op" and value in _NAMING_COMMANDS:
+            end = at + 1
+            while tokens[end][0] != "end" and tokens[end][1] not in ("=", ",", ";"):
+                end = self._group_end(end)
+            if tokens[end] != ("op", "="):
+                return None
+            self.at = end
+            return ("name", (value,))
         if kind not in ("sym", "text") and value not in GREEK:
             return None
         end = at + 1
@@ -215,22 +226,29 @@ class Parser:
         raise TooBig(f"a product of more than {MAX_FACTORS} factors")
 
     def _signed_power(self) -> Tree:
-        sign = self.accept(*_SIGNS)
+        sign, value = self.accept(*_SIGNS), self.power()
         if sign in ("pm", "mp"):
-            raise Unreadable("a plus-minus sign follows a product sign")
-        return negative(self.power()) if sign == "-" else self.power()
+            return (sign, value)
+        return negative(value) if sign == "-" else value
 
     def _starts_factor(self, kind: str, value) -> bool:
         previous_kind, previous = self.tokens[self.at - 1]
         if kind in ("num", "value"):
-            if previous_kind == "num" and self.tokens[self.at - 2][1] not in ("_", "^"):
-                raise Unreadable("two numbers stand side by side")
+            self._check_beside_number()
             return True
         if kind == "sym":
             return not (value == "U" and (previous_kind, previous) in (("op", ")"), ("op", "]")))
         if value == "(" and self.tokens[self.at + 1] == ("op", "mod"):
             return False
+        if value == "{" and self.tokens[self.at + 1][0] in ("num", "value"):
+            self._check_beside_number()
         return kind == "op" and value in _BUILDERS and value not in _NO_FACTORS and (value != "|" or not self.bars)
+
+    def _check_beside_number(self) -> None:
+        """Raise Unreadable after a number whose digits and the next ones are printed as one."""
+        after_digits = self.tokens[self.at - 1][0] == "num" and self.tokens[self.at - 2][1] not in ("_", "^")
+        if after_digits or self.at == self.brace_end:
+            raise Unreadable("two numbers stand side by side")
 
     # -- units ----------------------------------------------------------------------------------------------
 
@@ -244,7 +262,8 @@ class Parser:
         if words and value[0] == "unit" and (money := value[2][0][0]) in _CURRENCIES.values():
             factor = MULTIPLIERS.get(words[0].lower(), 1)
             rest = words[factor > 1 :]  # $5 million, $15 per hour
-            if unit := value[2] if not rest else read_unit([money, *rest]) if rest[0] in ("per", "/") else None:
+            is_whole = not rest or read_unit(rest) == value[2]  # $5 dollars
+            if unit := value[2] if is_whole else read_unit([money, *rest]) if rest[0] in ("per", "/") else None:
                 return ("unit", ("mul", value[1], ("num", factor)), unit)
         if not words or value[0] in ("unit", "label", "text"):
             self.at = start
@@ -322,7 +341,9 @@ class Parser:
 
     def argument(self) -> Tree:
         """The argument of a command, or an exponent: a group, or the next token (``x^10`` is meant as ``x^{10}``)."""
-        return negative(self.argument()) if self.accept("-") else self.atom()
+        tree = negative(self.argument()) if self.accept("-") else self.atom()
+        self.brace_end = -1
+        return tree
 
     # -- atoms ----------------------------------------------------------------------------------------------
 
@@ -364,6 +385,12 @@ class Parser:
         closer = self.expect(*closers)
         self.bars = bars
         return tree, closer
+
+    def braces(self) -> Tree:
+        """``{x + 1}``."""
+        tree, _ = self.inside("}")
+        self.brace_end = self.at if tree[0] == "num" else -1
+        return tree
 
     def entries(self, closer: str) -> tuple[Tree, ...]:
         """The items before a closing bracket."""
@@ -483,6 +510,15 @@ class Parser:
             raise Unreadable("the rows of the matrix differ in length")
         return determinant(rows) if name == "vmatrix" else ("matrix", rows)
 
+    def cases(self) -> Tree:
+        """The equations of a system, one per row: each of them holds."""
+        rows = []
+        while not self.accept("end cases"):
+            rows.append(self.relation())
+            while self.accept("\\\\", ","):
+                continue
+        return ("list", tuple(rows), "and") if len(rows) > 1 else rows[0]
+
     def _rows(self, end: str) -> tuple[tuple[Tree, ...], ...]:
         rows: list[tuple[Tree, ...]] = []
         row: list[Tree] = []
@@ -510,7 +546,7 @@ _BUILDERS: dict[str, Callable[[Parser], Tree]] = {
     "|": Parser.absolute,
     "lceil": lambda parser: ("fn", "ceil", parser.entries("rceil")),
     "lvert": lambda parser: ("fn", "abs", parser.entries("rvert")),
-    "{": lambda parser: parser.inside("}")[0],
+    "{": Parser.braces,
     "\\{": Parser.set,
     "boxed": Parser.argument,
     "fbox": Parser.argument,
@@ -529,6 +565,7 @@ _BUILDERS: dict[str, Callable[[Parser], Tree]] = {
         f"begin {name}": partial(Parser.matrix, name=name)
         for name in "pmatrix bmatrix Bmatrix matrix vmatrix smallmatrix array".split()
     },
+    "begin cases": Parser.cases,
     **{name: lambda parser, name=name: ("sym", name) for name in GREEK},
 }
 

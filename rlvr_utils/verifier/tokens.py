@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
-from .kinds import BARE_UNITS, FUNCTIONS, MULTIPLIERS, SPELLED
+from .kinds import BARE_UNITS, FUNCTIONS, MULTIPLIERS, SPELLED, is_product
 from .limits import MAX_TOKENS, TooBig, Unreadable
 from .trees import Tree
 
@@ -23,7 +23,7 @@ _TOKEN = re.compile(
     re.DOTALL,
 )
 _DOTS = re.compile(r"([0-9]*)\.([0-9]*)((?:\\dot\s?(?:\{[0-9]\}|[0-9])|[0-9])*)")
-_REPEATING = re.compile(r"([0-9]*)\.([0-9]*)\\(?:overline|bar)\s?(?:\{([0-9]+)\}|([0-9]))")
+_REPEATING = re.compile(r"([0-9]*)\.([0-9]*)\\(?:overline|bar)\s?(?:\{([0-9]+)\}|([0-9]))(?! ?[0-9])")
 _SCIENTIFIC = re.compile(r"([0-9]+\.[0-9]+|[0-9]+(?=E)|[0-9]+(?=e\+?[0-9])|1(?=e))[eE]([+-]?[0-9]{1,3})(?![0-9.A-Za-z])")
 _MIXED = re.compile(
     r"([0-9]+) ?(?:\\frac ?(?:\{([0-9]+)\}|([0-9])) ?(?:\{([0-9]+)\}|([0-9]))"
@@ -113,7 +113,12 @@ def _letters(run: str, previous: Token, following: str) -> list[Token]:
         return [("text", run)]
     if run in FUNCTIONS or run in SPELLED:
         return [("op", SPELLED.get(run, run))]
-    if run in ("and", "or") or run in MULTIPLIERS or len(run) > 3 and not (run.isupper() and len(run) < 6):
+    if run in ("dx", "dy", "dt"):  # a differential: dy/dx is not y/x
+        return [("sym", run)]
+    if run == "per" and previous[0] == "text":  # miles per hour
+        return [("text", run)]
+    is_figure = run.isupper() and len(run) < 6  # ABCD
+    if run in ("and", "or") or run in MULTIPLIERS or len(run) > 3 and not (is_figure or is_product(run)):
         return [("text", run)]
     return [("sym", letter) for letter in run]
 
@@ -125,13 +130,15 @@ def _text_tokens(content: str, previous: Token, following: str) -> list[Token]:
     if len(bare) == 1 and bare.isalpha():
         return [("text", bare)] if (after_value or previous[1] == "{") and bare in "mgshLlNJWVACF" else [("sym", bare)]
     if (bare in FUNCTIONS or bare in SPELLED) and not (after_value and bare in BARE_UNITS):
-        return [("op", SPELLED.get(bare, bare))]
+        bracket = [("op", "(")] if bare == "mod" and content.strip()[0] == "(" else []  # 5 \\text{ (mod } 7)
+        return [*bracket, ("op", SPELLED.get(bare, bare))]
     if bare.lower() in SETS_IN_WORDS:
         return [SETS_IN_WORDS[bare.lower()]]
     if match := re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s+([mgshLlNJWVACF])", bare):
         return [("num", number(match[1])), ("text", match[2])]
     if (
         "\\" in bare
+        or bare.startswith("mod ")
         or not any(map(str.isalpha, bare))
         or (not after_value and re.match(r"[-+]?\.?[0-9]", bare) and not bare[-1:].isdecimal())
     ):

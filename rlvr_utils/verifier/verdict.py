@@ -116,6 +116,8 @@ def _judge_words(left: str, right: str) -> Judgement | None:
     if letter and (found := chosen(left) or _named_letter(left)):
         equal = found == letter
         return Judgement(EQUAL if equal else DIFFERENT, "text", f"the choice {'is' if equal else 'is not'} {letter}")
+    if (found := chosen(left)) and not choice(left) and found not in right:  # (D) 0 is no 0, though D times 0 is
+        return Judgement(DIFFERENT, "text", f"the choice {found} with its value is not {plain_text(right)}")
     times = clock_time(left), clock_time(right)
     pairs = zip((left, right), times, strict=True)
     if any(times) and (all(times) or any(is_certain_time(text) for text, time in pairs if time)):
@@ -272,6 +274,8 @@ def stripped(tree: Tree) -> Tree:
             terms += part[1] if part[0] == kind else [part]
         neutral = ("num", 0 if kind == "add" else 1)
         terms = [term for term in terms if term != neutral] or [neutral]
+        if not letters(tree):  # 3 + 2 copies 2 + 3
+            terms.sort(key=repr)
         return terms[0] if len(terms) == 1 else (kind, tuple(terms))
     if kind in ("div", "pow") and tree[2] == ("num", 1):
         return stripped(tree[1])
