@@ -56,11 +56,13 @@ $(STAMP):
 course: venv
 	$(PY) -m rlvr_utils course --profile $(PROFILE)
 
-# The repository is the server's root, because notebooks link to the glossary, the data cards and the package.
-# configs/jupyter answers JupyterLab's question about news and updates with no.
+# Opens copies without outputs in work/, so that results can be predicted and `git status` stays clean. The server's root
+# is the repository, because notebooks link to the glossary, the data cards and the package. configs/jupyter answers
+# JupyterLab's question about news and updates with no.
 lab: venv
+	$(PY) -m rlvr_utils.course.copies
 	JUPYTER_CONFIG_PATH="$(CURDIR)/configs/jupyter$${JUPYTER_CONFIG_PATH:+:$$JUPYTER_CONFIG_PATH}" \
-	$(PY) -m jupyterlab --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb $(LAB_FLAGS)
+	$(PY) -m jupyterlab --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/work/00_start_here.ipynb $(LAB_FLAGS)
 
 outputs: venv
 	$(PY) tools/outputs.py

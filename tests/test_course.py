@@ -260,7 +260,7 @@ def course(tmp_path_factory) -> tuple[Path, str]:
     if len(NAMES) < 6:
         pytest.fail(f"the course has six notebooks, and only {NAMES} are there")
     folder = tmp_path_factory.mktemp("course") / "repository"
-    left_out = (".git", ".venv", "runs", "build", "dist", "__pycache__", ".*_cache", ".hypothesis", "*.egg-info")
+    left_out = (".git", ".venv", "runs", "work", "build", "dist", "__pycache__", ".*_cache", ".hypothesis", "*.egg-info")
     shutil.copytree(REPO, folder, ignore=shutil.ignore_patterns(*left_out))
     solve_folder(folder / "notebooks")
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("WANDB_", "HF_"))}

@@ -16,6 +16,7 @@ import yaml
 
 from rlvr_utils import REPO
 from rlvr_utils.cli import command_line
+from rlvr_utils.course.copies import WORK
 
 NOTEBOOKS = sorted((REPO / "notebooks").glob("*.ipynb"))
 PAGES = [*sorted(REPO.glob("*.md")), *sorted((REPO / "data").rglob("*.md")), *NOTEBOOKS]
@@ -83,12 +84,14 @@ def test_named_files_and_commands_exist(path: Path) -> None:
     assert gone + unknown == []
 
 
-def test_the_lab_serves_the_whole_repository_and_opens_on_notebook_00() -> None:
+def test_the_lab_serves_the_whole_repository_and_opens_the_learners_copy_of_notebook_00() -> None:
     """Below notebooks/ alone, JupyterLab opens no link to the glossary, and no run. (test-browser clicks the links.)"""
     told = subprocess.run(["make", "-n", "--old-file=venv", "lab"], cwd=REPO, stdout=subprocess.PIPE, text=True, check=True)
     flags = dict(word.split("=", 1) for word in shlex.split(told.stdout) if "=" in word)
     assert Path(flags["--ServerApp.root_dir"]) == REPO
-    assert REPO / flags["--LabApp.default_url"].removeprefix("/lab/tree/") == NOTEBOOKS[0]
+    assert REPO / flags["--LabApp.default_url"].removeprefix("/lab/tree/") == WORK / NOTEBOOKS[0].name
+    assert told.stdout.index("rlvr_utils.course.copies") < told.stdout.index("jupyterlab"), "first the copies, then the lab"
+    assert WORK.parent == NOTEBOOKS[0].parent.parent, "links of a notebook hold in its copy"
     defaults = Path(flags["JUPYTER_CONFIG_PATH"].split("$")[0]) / "labconfig" / "default_setting_overrides.json"
     assert "fetchNews" in defaults.read_text()
 
