@@ -332,7 +332,7 @@ def test_course_every_exercise_is_right_with_its_solution(course) -> None:
     for name, notebook in executed(course).items():
         for exercise, index in stubs(notebook):
             (report,) = notebook.cells[index + 1].outputs
-            assert re.search(r"^Exercise .+: right\.", report["data"]["text/plain"]), f"{name}, {exercise}"
+            assert re.search(r"^✓ Exercise .+: right\.", report["data"]["text/plain"]), f"{name}, {exercise}"
 
 
 def test_course_every_figure_is_there_with_alt_text_and_caption(course) -> None:

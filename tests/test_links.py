@@ -19,7 +19,12 @@ from rlvr_utils.cli import command_line
 from rlvr_utils.course.copies import WORK
 
 NOTEBOOKS = sorted((REPO / "notebooks").glob("*.ipynb"))
-PAGES = [*sorted(REPO.glob("*.md")), *sorted((REPO / "data").rglob("*.md")), *NOTEBOOKS]
+PAGES = [
+    *sorted(REPO.glob("*.md")),
+    *sorted((REPO / "docs").glob("*.md")),
+    *sorted((REPO / "data").rglob("*.md")),
+    *NOTEBOOKS,
+]
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 CODE = re.compile(r"`([^`\n]+)`")
 NAMED_PATH = re.compile(r"(?:rlvr_utils|data|studies|tools|notebooks|tests|docs|scripts)/[\w./*-]*")
@@ -133,11 +138,11 @@ def test_the_checks_before_a_commit_are_local_and_there() -> None:
     assert [word for word in words if word.startswith("tests/") and not (REPO / word).is_file()] == []
 
 
-def test_the_picture_of_the_readme_tells_what_the_shipped_runs_show() -> None:
+def test_the_alt_text_of_the_learning_curve_tells_what_the_included_runs_show() -> None:
     from learning_curve import block, curves
-    from readme_results import README, put
+    from readme_results import RESULTS, put
 
-    text = README.read_text(encoding="utf-8")
+    text = RESULTS.read_text(encoding="utf-8")
     assert text == put(text, "figure", block(curves())), "run `make figure` again"
 
 

@@ -240,6 +240,7 @@ WRONG = {
         ("raises on words", lambda a, b: value(a) == value(b), "runs without an error"),
         ("leaves the form to Fraction", fractions_of_any_form, "none of the forms asked for"),
         ("drops the sign", lambda a, b: abs(value(a)) == abs(value(b)), "the sign counts"),
+        ("excludes powers of ten only", lambda a, b: "e" not in a + b and fractions_of_any_form(a, b), "an underscore"),
     ],
     "01-shotgun": [
         ("boxes every number", lambda low, high: " ".join(rf"\boxed{{{n}}}" for n in range(low, high + 1)), "pays for none"),

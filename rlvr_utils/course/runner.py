@@ -21,16 +21,10 @@ from rlvr_utils.profiles import Profile
 from rlvr_utils.system.paths import expanded
 
 from .report import write_report
+from .timetable import PARTS
 
 #: Seconds a notebook of profile ``mini`` takes on two cores, for the first estimate of the time left.
-EXPECTED_SECONDS = {
-    "00_start_here": 20,
-    "01_boxed_answer_verifier": 5,
-    "02_grpo_on_toy_tensors": 60,
-    "03_lora_setup": 20,
-    "04_training_run": 210,
-    "05_results_analysis": 15,
-}
+EXPECTED_SECONDS = {part.name: part.machine for part in PARTS}
 #: What an unknown notebook is taken for.
 TYPICAL_SECONDS = 60
 #: The table counts as this many seconds of experience, so that one odd notebook does not turn the estimate.

@@ -126,6 +126,7 @@ def check_same_number(mine: Attempt) -> None:
         ],
         # Fraction reads 1e5, and it would write out 1e9000000 for ten seconds: the pattern has to come first.
         "a power of ten is none of the forms asked for": [("1e5", "1e5", False)],
+        "an underscore is no part of a number": [("1_000", "1000", False)],
     }
     for name, pairs in cases.items():
         for a, b, same in pairs:
