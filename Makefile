@@ -23,20 +23,31 @@ export PIP_NO_INPUT := 1
 .PHONY: help venv course lab outputs slides figure test test-browser test-vllm lint clean $(STUDIES)
 
 help:
-	@echo 'make course          run all six notebooks, training included; results in runs/course/report.html'
-	@echo 'make lab             open the notebooks in JupyterLab'
-	@echo 'make outputs         take the outputs of the executed course over into notebooks/'
-	@echo 'make slides          a short talk made from the executed course: runs/course/slides.html'
-	@echo 'make figure          draw the learning curve of the README from the reference runs'
-	@echo 'make test            everything CI runs: lint, tests, the course end to end'
-	@echo 'make test-browser    the notebooks in JupyterLab and a headless Chromium (some ten minutes)'
-	@echo 'make test-vllm       our code through real vLLM for CPUs (Linux; its environment takes some minutes, once)'
-	@echo 'make test-resume     kill a small training run 20 times and compare every bit with one that was not: some minutes'
-	@echo 'make venv            only make the environment, in $(VENV)/'
-	@echo 'make lint            only the linter and the check of the format'
-	@echo 'make clean           remove runs/course and caches (training runs and the environment stay)'
-	@echo 'longer studies:      make $(STUDIES)  (ARGS=... goes to the script)'
-	@echo 'variables:           PROFILE=$(PROFILE)  PYTHON=$(PYTHON)  TORCH_INDEX=$(TORCH_INDEX)'
+	@echo 'Usage: make TARGET [VARIABLE=value ...]'
+	@echo
+	@echo 'Start here'
+	@echo '  lab             open your own copies of the notebooks, in work/, in JupyterLab'
+	@echo '  course          run all notebooks, training included, and write runs/course/report.html'
+	@echo
+	@echo 'Check'
+	@echo '  test            what CI runs: lint, tests, the course end to end'
+	@echo '  lint            the linter and the format check only'
+	@echo '  test-browser    run the notebooks in JupyterLab and a headless Chromium (about 10 minutes)'
+	@echo '  test-vllm       run our code through vLLM on a CPU (Linux, in an environment of its own)'
+	@echo '  test-resume     kill a small training run 20 times and compare it bit by bit with an uninterrupted one'
+	@echo
+	@echo 'Make again'
+	@echo '  venv            the environment in $(VENV)/'
+	@echo '  outputs         the committed outputs of notebooks/, from the executed course'
+	@echo '  slides          a short talk, runs/course/slides.html, from the executed course'
+	@echo '  figure          the learning curve of docs/results.md, from the reference runs'
+	@echo '  clean           remove runs/course and caches (runs, work/ and the environment stay)'
+	@echo
+	@echo 'Longer studies    $(wordlist 1,6,$(STUDIES))'
+	@echo '                  $(wordlist 7,20,$(STUDIES))'
+	@echo '                  (ARGS=... is passed to the script)'
+	@echo
+	@echo 'Variables         PROFILE=$(PROFILE)  PYTHON=$(PYTHON)  LAB_FLAGS=$(LAB_FLAGS)  TORCH_INDEX=$(TORCH_INDEX)'
 
 venv: $(STAMP)
 

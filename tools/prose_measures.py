@@ -30,8 +30,12 @@ UNITS = (
     "second|minute|hour|step|problem|prompt|response|token|group|seed|run|row|layer|block|process|GPU|day|epoch|"
     "notebook|checkpoint|sample|number|line|page"
 )
-#: "four samples a problem", "once a step": a number or a counted noun, then "a" and a unit.
-DISTRIBUTIVE = re.compile(rf"\b(?:\d[\d,.]*|\w+s|once|twice|each|dollars?|nats?|time)\s+an?\s+(?:{UNITS})\b(?!-)", re.I)
+COUNTED = (
+    r"\d[\d,.]*|one|two|three|four|five|six|eight|sixteen|many|few|several|once|twice|each|tokens|samples|responses|"
+    "seconds|minutes|hours|dollars|nats|bytes|rows|steps|lines|problems|numbers|shots|threads"
+)
+#: "four samples a problem", "once a step": something counted, at most one word, then "a" and a unit.
+DISTRIBUTIVE = re.compile(rf"\b(?:{COUNTED})(?:\s\w+)?\s+an?\s+(?:{UNITS})\b(?!-)", re.I)
 TERMS = (
     "policy gradient",
     "REINFORCE",
@@ -132,7 +136,7 @@ def measures(text: str) -> Measures:
 
     return Measures(
         words=len(text.split()),
-        semicolons=around(re.compile(r";")),
+        semicolons=around(re.compile(r";(?=\s)")),  # one that ends an item of a list is not counted
         long=[sentence for sentence in found if len(sentence.split()) > LONG],
         distributive=around(DISTRIBUTIVE),
         archaic=around(ARCHAIC_WORDS),

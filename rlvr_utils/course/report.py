@@ -39,6 +39,7 @@ main { max-width: 78em; margin: 0 auto; min-width: 0; }
 figure { margin: 0; break-inside: avoid; }
 figure img { max-width: 100%; }
 figcaption { color: var(--jp-content-font-color2); font-style: italic; }
+.jp-OutputArea-output pre { word-break: normal !important; overflow-wrap: anywhere; }
 .code > summary { cursor: pointer; font-family: var(--jp-content-font-family); font-size: 85%; }
 .jp-RenderedMarkdown { max-width: 52em; }
 .jp-OutputArea-output, .jp-InputArea-editor, math[display="block"] { overflow-x: auto !important; }

@@ -202,6 +202,11 @@ class View:
         self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", found)
         return found
 
+    def handle_names(self) -> list[str | None]:
+        """What a screen reader calls each slider's handle; None for a handle without a name."""
+        handles = self.element.find_elements(By.CSS_SELECTOR, ".noUi-handle")
+        return [handle.get_attribute("aria-label") for handle in handles]
+
     def drag(self, label: str, steps: int) -> None:
         """Move a slider by so many steps, to the right where ``steps`` is positive."""
         key = Keys.ARROW_RIGHT if steps > 0 else Keys.ARROW_LEFT

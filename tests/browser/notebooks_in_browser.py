@@ -182,6 +182,8 @@ def test_02_rewards_and_clip_can_be_dragged(lab, browser) -> None:
 def test_03_rank_targets_and_gpu_change_what_fits(lab, browser) -> None:
     notebook = run(browser, lab, "03_lora_setup", 30)
     view = notebook.view("lora")
+    wait_for(lambda: view.handle_names() and all(view.handle_names()), "a name for every slider handle", 30)
+    assert "rank" in view.handle_names()
     move(
         view,
         "lora",
