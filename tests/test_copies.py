@@ -1,4 +1,4 @@
-"""The learner's copies: no outputs, never overwritten, and a changed notebook is placed beside an edited copy."""
+"""The learner's copies: no outputs, never overwritten, a changed notebook is placed beside an edited copy. And the times."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ import pytest
 from rlvr_utils import REPO
 from rlvr_utils.course.copies import RECORD, place_copies, without_outputs
 from rlvr_utils.course.runner import course_notebooks
+from rlvr_utils.course.timetable import PARTS, one_day_hours, timetable, total_hours
+from rlvr_utils.exercises.attempts import BY_ID
 from rlvr_utils.system.paths import run_folder
 
 NAME = "00_start.ipynb"
@@ -121,3 +123,22 @@ def test_a_run_has_one_path_in_a_copy_and_in_the_notebook(monkeypatch, tmp_path)
         monkeypatch.chdir(tmp_path / folder)
         monkeypatch.setattr("rlvr_utils.system.paths.REPO", tmp_path)
         assert run_folder("runs/new") == tmp_path / "runs" / "new"
+
+
+# --- the timetable ---
+
+
+def test_every_notebook_has_its_times_and_the_table_links_to_it() -> None:
+    names = [part.name for part in PARTS]
+    there = [path.stem for path in course_notebooks()]
+    assert [name for name in names if name in there] == there, "add the notebook to course/timetable.py"
+    table = timetable("notebooks/", one_day=True)
+    assert [name for name in names if f"(notebooks/{name}.ipynb)" in table] == there
+    assert len({line.count("|") for line in table.splitlines()}) == 1
+
+
+def test_the_times_add_up() -> None:
+    minutes = sum(exercise.minutes for exercise in BY_ID.values())
+    assert sum(part.exercises for part in PARTS) == minutes, "an exercise of a notebook that is not in the timetable"
+    assert f"{minutes // 60} h {minutes % 60:02d} min" in timetable("")
+    assert 0 < one_day_hours() < total_hours()

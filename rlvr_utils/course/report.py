@@ -43,7 +43,8 @@ figcaption { color: var(--jp-content-font-color2); font-style: italic; }
 .code > summary { cursor: pointer; font-family: var(--jp-content-font-family); font-size: 85%; }
 .jp-RenderedMarkdown { max-width: 52em; }
 .jp-OutputArea-output, .jp-InputArea-editor, math[display="block"] { overflow-x: auto !important; }
-math[display="block"] { margin: .8em 0; overflow-y: hidden; }
+math[display="block"] { margin: .8em 0; padding-bottom: .9em; overflow-y: hidden; }
+:root { color-scheme: light dark; }
 math { font-size: 1.1em; }
 @media (min-width: 60em) {
   nav.contents { position: fixed; top: 0; bottom: 0; left: 0; width: 16em; overflow-y: auto; padding: 1em; font-size: 90%; }
@@ -61,6 +62,7 @@ math { font-size: 1.1em; }
   pre, code { white-space: pre-wrap !important; overflow-wrap: anywhere; }
   .jp-OutputArea-output, .jp-InputArea-editor, .jp-OutputArea-child, .jp-Cell { overflow: visible !important; }
   table { max-width: 100%; font-size: 80%; }
+  td, th { white-space: normal !important; overflow-wrap: anywhere; }
   tr, img, math { break-inside: avoid; }
   h1, h2, h3 { break-after: avoid; }
 }

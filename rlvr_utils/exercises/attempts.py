@@ -243,7 +243,7 @@ def report_on(function: object, about: Exercise, properties: Callable[[Attempt],
     except Broken as found:
         broken = found
     except Exception as error:  # such as a result that cannot be compared with a number
-        broken = Broken("the result is of the kind that was asked for", f"{type(error).__name__}: {error}")
+        broken = Broken("the result has the expected type", f"{type(error).__name__}: {error}")
     else:
         return Report(about, RIGHT, tuple(mine.held))
     held, calls = (tuple(mine.held), tuple(mine.calls[-2:])) if mine else ((), ())
