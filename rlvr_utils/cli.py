@@ -27,35 +27,41 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"rlvr {arguments.command}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(f"\nrlvr {arguments.command}: stopped; the same command goes on from there", file=sys.stderr)
+        print(f"\nrlvr {arguments.command}: stopped. Run the same command again to continue.", file=sys.stderr)
         return 130
 
 
 def command_line() -> argparse.ArgumentParser:
     """Its subcommands and their arguments."""
-    top = argparse.ArgumentParser("rlvr", description="Reinforcement learning with verifiable rewards.")
+    top = argparse.ArgumentParser(
+        "rlvr",
+        description="Train and evaluate language models with verifiable rewards (RLVR), on a laptop or a GPU.",
+        epilog="Start with `rlvr doctor`. `rlvr COMMAND --help` shows the options of a command.",
+    )
     top.add_argument("--version", action="version", version=f"rlvr {__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="command")
 
-    profile_ = _add(commands, "profile", do_profile, "print a profile as YAML, every setting with what it means")
-    doctor_ = _add(commands, "doctor", do_doctor, "say what this machine has and whether a profile can run")
-    course_ = _add(commands, "course", do_course, "run all notebooks in order and write one report")
-    train_ = _add(commands, "train", do_train, "train with GRPO; the same command again resumes")
-    evaluate_ = _add(commands, "evaluate", do_evaluate, "sample answers of a trained model and score them")
+    profile_ = _add(
+        commands, "profile", do_profile, "print a profile's configuration as YAML, with a comment per hyperparameter"
+    )
+    doctor_ = _add(commands, "doctor", do_doctor, "check whether a profile can run on this machine")
+    course_ = _add(commands, "course", do_course, "run all notebooks in order and write a report")
+    train_ = _add(commands, "train", do_train, "train with GRPO (run the same command again to resume)")
+    evaluate_ = _add(commands, "evaluate", do_evaluate, "sample responses from a trained model and score them")
 
-    export_ = _add(commands, "export", do_export, "write a trained model, adapter merged, as an ordinary model folder")
+    export_ = _add(commands, "export", do_export, "merge the adapter of a run and save an ordinary model")
 
     profile_.add_argument("profile", nargs="?", metavar="NAME", help=f"{', '.join(PROFILES)} (default: mini)")
     for command in (doctor_, course_, train_):
-        command.add_argument("--profile", help="what to run and where (default: mini)")
+        command.add_argument("--profile", help=f"{', '.join(PROFILES)} (default: mini)")
     for command in (profile_, doctor_, course_, train_):
         command.add_argument(
-            "--config", metavar="FILE.yaml", help="settings from a file, as `rlvr profile` prints them; --set wins over it"
+            "--config", metavar="FILE.yaml", help="a configuration file, as printed by `rlvr profile` (--set has priority)"
         )
     for command in (doctor_, course_, train_):
-        command.add_argument("--seed", type=int, help="(default: 0)")
+        command.add_argument("--seed", type=int, help="random seed (default: 0)")
     for command in (doctor_, course_, train_):
-        command.add_argument("--output-dir", metavar="FOLDER", help="where the results go")
+        command.add_argument("--output-dir", metavar="FOLDER", help="folder for the results")
     for command in (profile_, doctor_, course_, train_, evaluate_):
         command.add_argument(
             "--set",
@@ -64,23 +70,25 @@ def command_line() -> argparse.ArgumentParser:
             action="append",
             default=[],
             dest="settings",
-            help="override a setting; may be given several times",
+            help="override one hyperparameter (repeatable)",
         )
     for command in (doctor_, train_):
-        command.add_argument(
-            "--extend", action="store_true", help="let a run that has begun, or ended, go on to a larger max_steps"
-        )
+        command.add_argument("--extend", action="store_true", help="continue an existing run up to a larger max_steps")
     doctor_.add_argument(
         "--trainability",
         action="store_true",
-        help="sample the base model on training problems: is there anything to learn from?",
+        help="sample the base model on training problems and report whether there is a learning signal",
     )
-    doctor_.add_argument("--timing", action="store_true", help="run three real steps and project the hours of the whole run")
-    doctor_.add_argument("--dollars-per-hour", type=float, metavar="X", help="what the machine costs: --timing with a price")
-    evaluate_.epilog = f"Settings: {', '.join(EVALUATION)}."
-    evaluate_.add_argument("path", metavar="RUN", help="the run's folder, as in runs/mini-seed0")
-    export_.add_argument("path", metavar="RUN", help="the run's folder, as in runs/llama-8b-seed0")
-    export_.add_argument("folder", metavar="FOLDER", help="a new folder; as large as the base model")
+    doctor_.add_argument(
+        "--timing", action="store_true", help="time three real steps and estimate the hours of the whole run"
+    )
+    doctor_.add_argument(
+        "--dollars-per-hour", type=float, metavar="X", help="price of the machine; implies --timing and adds the cost"
+    )
+    evaluate_.epilog = f"--set accepts: {', '.join(EVALUATION)}."
+    evaluate_.add_argument("path", metavar="RUN", help="folder of the run, such as runs/mini-seed0")
+    export_.add_argument("path", metavar="RUN", help="folder of the run, such as runs/llama-8b-seed0")
+    export_.add_argument("folder", metavar="FOLDER", help="new folder for the model (as large as the base model)")
     return top
 
 
@@ -94,7 +102,7 @@ def setting(text: str) -> tuple[str, object]:
     """``key=value`` with the value read as a Python literal, or else as a word; nothing is evaluated."""
     key, equals, value = text.partition("=")
     if not (key.isidentifier() and equals):
-        raise argparse.ArgumentTypeError(f"'{text}' is not KEY=VALUE, as in max_steps=50")
+        raise argparse.ArgumentTypeError(f"'{text}' is not KEY=VALUE. Write it like max_steps=50")
     if value.lower() in WORDS:
         return key, WORDS[value.lower()]
     try:
@@ -111,7 +119,7 @@ def profile_and_settings(arguments: argparse.Namespace) -> tuple[str, dict]:
     named = settings.pop("profile", None)
     asked = getattr(arguments, "profile", None)
     if asked and named and asked != named:
-        raise ValueError(f"--profile says {asked} and {arguments.config} says {named}: leave one of them out.")
+        raise ValueError(f"--profile is {asked} and {arguments.config} has {named}. Leave one of them out.")
     return asked or named or "mini", settings
 
 
@@ -140,7 +148,7 @@ def do_evaluate(arguments: argparse.Namespace) -> None:
     settings = dict(arguments.settings)
     for name in settings:
         if name not in EVALUATION:
-            raise ValueError(f"an evaluation has no setting {name!r}: there are {', '.join(EVALUATION)}.")
+            raise ValueError(f"an evaluation has no setting {name!r}. Choose from {', '.join(EVALUATION)}.")
     evaluate_run(arguments.path, **settings)
 
 
@@ -166,7 +174,7 @@ def do_doctor(arguments: argparse.Namespace) -> int:
     if ready:
         ready = sample_and_time(arguments, p)
     elif arguments.trainability or arguments.timing:
-        print("Nothing was sampled or timed: mend what is marked !! first.")
+        print("Nothing was sampled or timed. Fix what is marked !! first.")
     print(f"\nProfile {name} is {'ready' if ready else 'not ready'}.")
     return int(not ready)
 

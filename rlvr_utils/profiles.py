@@ -150,7 +150,9 @@ class Profile:
         may_change=True,
     )
 
-    dtype: str = explained("of the base weights", "float32", ("float32", "bfloat16"))
+    dtype: str = explained(
+        "of the base weights; float16 for GPUs without bfloat16", "float32", ("float32", "bfloat16", "float16")
+    )
     cpu_threads: int | None = explained(
         "None: a thread per core, fewer while other programs are busy; a number stays as it is", None, COUNT, may_change=True
     )
@@ -260,7 +262,12 @@ def check_sizes(p: Profile) -> None:
 
 
 def check_learning(p: Profile) -> None:
-    """What would train nothing."""
+    """Reject what would train nothing."""
+    if p.dtype == "float16" and p.adapter == "none":
+        raise ValueError(
+            "dtype='float16' with adapter='none' would keep gradients in float16, where loss scaling fails. "
+            "Set adapter='lora', or dtype='float32'."
+        )
     odd = [name for name in p.lora_targets if name != EVERY_LINEAR and not LAYER.fullmatch(name)]
     if odd or not p.lora_targets or EVERY_LINEAR in p.lora_targets[1:] + p.lora_targets[:-1]:
         raise ValueError(

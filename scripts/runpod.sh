@@ -14,7 +14,7 @@
 #
 # Every command can be given again at any time. After a restart of the pod the environment is still on the volume and
 # only the kernel is registered anew; a training that was cut off goes on from its last checkpoint. Left out: several
-# GPUs (see `accelerate launch` in the README), and pods whose course does not lie on the volume.
+# GPUs (see docs/llama-8b.md), and pods whose course does not lie on the volume.
 set -euo pipefail
 umask 077 # what is written here is nobody else's business
 

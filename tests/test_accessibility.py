@@ -17,7 +17,7 @@ from rlvr_utils import REPO, plots
 from rlvr_utils.course import report
 
 NOTEBOOKS = sorted((REPO / "notebooks").glob("*.ipynb"))
-PAGES = [*sorted(REPO.glob("*.md")), *sorted((REPO / "data").rglob("README.md"))]
+PAGES = [*sorted(REPO.glob("*.md")), *sorted((REPO / "docs").glob("*.md")), *sorted((REPO / "data").rglob("README.md"))]
 ROOMS = ("rlvr_utils", "studies", "tools")
 DRAWING = [*NOTEBOOKS, *(file for room in ROOMS for file in sorted((REPO / room).rglob("*.py")))]
 #: What tells lines and bars apart beside their colour.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import shutil
 from pathlib import Path
 
@@ -285,3 +286,11 @@ def test_findings_are_read_as_text_table_and_html() -> None:
     assert ill.table.loc[0, "step"] == 12 and list(ill.table.columns)[-1] == "advice"
     assert "Half &lt;b&gt; is gone." in ill._repr_html_()
     assert "No rule finds anything" in str(Diagnosis()) and "No rule" in Diagnosis()._repr_html_()
+
+
+def test_in_float16_a_step_that_loss_scaling_skips_is_no_illness() -> None:
+    row = {"step": 1, "loss": 0.0, "grad_norm": math.inf}
+    assert "not a number" in [f.name for f in findings(Record([row]))]
+    half = get_profile(dtype="float16")
+    assert "not a number" not in [f.name for f in findings(Record([row], profile=half))]
+    assert "not a number" in [f.name for f in findings(Record([row | {"loss": math.nan}], profile=half))]

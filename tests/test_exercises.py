@@ -102,7 +102,8 @@ def test_the_solution_is_right(name: str, notebooks) -> None:
     report = CHECKS[name](function_in(notebook, dict(solutions(notebook))[name]))
     assert report.state == "right", report
     assert len(report.held) >= 3
-    assert f"Exercise {BY_ID[name].name}: right. {len(report.held)} properties hold." == repr(report)
+    assert f"✓ Exercise {BY_ID[name].name}: right. {len(report.held)} properties hold." == repr(report)
+    assert "✓ Right." in report._repr_html_(), "in a notebook: with a tick, in a colour and a word"
 
 
 @pytest.mark.parametrize("name", IDS)
@@ -132,11 +133,17 @@ def test_a_typical_mistake_is_caught_by_name(name: str, mistake: str, function, 
 def test_a_report_names_the_property_the_input_and_what_came_out() -> None:
     report = exercises.check_mixed_groups(lambda p, group_size: 1 - p**group_size)
     assert repr(report).splitlines() == [
-        "Exercise 4.2 Groups that teach something: not right yet.",
+        "✗ Exercise 4.2 Groups that teach something: not right yet.",
         "  broken    a problem that is never or always solved teaches nothing",
         "  tried     your function(0, 8) -> 1",
         "  expected  0",
     ]
+
+
+def test_what_a_learner_wrote_is_shown_as_text() -> None:
+    report = exercises.check_shotgun(lambda low, high: "<img src=x onerror=alert(1)>")
+    assert report.state == "not right yet"
+    assert "&lt;img" in report._repr_html_() and "<img" not in report._repr_html_()
 
 
 # --- whatever a learner gives ---

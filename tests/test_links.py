@@ -16,9 +16,15 @@ import yaml
 
 from rlvr_utils import REPO
 from rlvr_utils.cli import command_line
+from rlvr_utils.course.copies import WORK
 
 NOTEBOOKS = sorted((REPO / "notebooks").glob("*.ipynb"))
-PAGES = [*sorted(REPO.glob("*.md")), *sorted((REPO / "data").rglob("*.md")), *NOTEBOOKS]
+PAGES = [
+    *sorted(REPO.glob("*.md")),
+    *sorted((REPO / "docs").glob("*.md")),
+    *sorted((REPO / "data").rglob("*.md")),
+    *NOTEBOOKS,
+]
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 CODE = re.compile(r"`([^`\n]+)`")
 NAMED_PATH = re.compile(r"(?:rlvr_utils|data|studies|tools|notebooks|tests|docs|scripts)/[\w./*-]*")
@@ -83,12 +89,14 @@ def test_named_files_and_commands_exist(path: Path) -> None:
     assert gone + unknown == []
 
 
-def test_the_lab_serves_the_whole_repository_and_opens_on_notebook_00() -> None:
+def test_the_lab_serves_the_whole_repository_and_opens_the_learners_copy_of_notebook_00() -> None:
     """Below notebooks/ alone, JupyterLab opens no link to the glossary, and no run. (test-browser clicks the links.)"""
     told = subprocess.run(["make", "-n", "--old-file=venv", "lab"], cwd=REPO, stdout=subprocess.PIPE, text=True, check=True)
     flags = dict(word.split("=", 1) for word in shlex.split(told.stdout) if "=" in word)
     assert Path(flags["--ServerApp.root_dir"]) == REPO
-    assert REPO / flags["--LabApp.default_url"].removeprefix("/lab/tree/") == NOTEBOOKS[0]
+    assert REPO / flags["--LabApp.default_url"].removeprefix("/lab/tree/") == WORK / NOTEBOOKS[0].name
+    assert told.stdout.index("rlvr_utils.course.copies") < told.stdout.index("jupyterlab"), "first the copies, then the lab"
+    assert WORK.parent == NOTEBOOKS[0].parent.parent, "links of a notebook hold in its copy"
     defaults = Path(flags["JUPYTER_CONFIG_PATH"].split("$")[0]) / "labconfig" / "default_setting_overrides.json"
     assert "fetchNews" in defaults.read_text()
 
@@ -130,11 +138,11 @@ def test_the_checks_before_a_commit_are_local_and_there() -> None:
     assert [word for word in words if word.startswith("tests/") and not (REPO / word).is_file()] == []
 
 
-def test_the_picture_of_the_readme_tells_what_the_shipped_runs_show() -> None:
+def test_the_alt_text_of_the_learning_curve_tells_what_the_included_runs_show() -> None:
     from learning_curve import block, curves
-    from readme_results import README, put
+    from readme_results import RESULTS, put
 
-    text = README.read_text(encoding="utf-8")
+    text = RESULTS.read_text(encoding="utf-8")
     assert text == put(text, "figure", block(curves())), "run `make figure` again"
 
 

@@ -360,7 +360,7 @@ def test_a_vllm_server_has_to_answer(server, monkeypatch) -> None:
     there = get_profile("llama-8b", vllm_server=server(200))
     assert "answers" in checks.check_vllm(there)
     command = "trl vllm-serve --model meta-llama/Llama-3.1-8B --dtype bfloat16 --max_model_len 3584 --host 127.0.0.1"
-    assert command in (REPO / "README.md").read_text(encoding="utf-8")
+    assert command in (REPO / "docs" / "llama-8b.md").read_text(encoding="utf-8")
     with pytest.raises(ValueError, match=command):
         checks.check_vllm(get_profile("llama-8b", vllm_server=CLOSED))
 
@@ -397,6 +397,16 @@ def test_a_gpu_without_bfloat16_is_named(monkeypatch) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Tesla T4")
     with pytest.raises(ValueError, match="Tesla T4 has no bfloat16"):
         checks.check_machine(get_profile("llama-8b"))
+
+
+def test_float16_is_for_gpus_without_bfloat16(monkeypatch) -> None:
+    with pytest.raises(ValueError, match="dtype=float16 needs an NVIDIA GPU"):
+        checks.check_machine(get_profile("mini", dtype="float16"))
+    on_a_gpu_with_vllm(monkeypatch)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Tesla T4")
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (15 * 2**30, 16 * 2**30))
+    assert "Tesla T4 (16 GiB): 15.0 GiB are free" in checks.check_machine(get_profile("mini", dtype="float16"))
 
 
 def test_a_small_model_may_be_bfloat16_without_a_gpu(monkeypatch) -> None:

@@ -26,6 +26,7 @@ from rlvr_utils.runs import load_run
 from rlvr_utils.training import build, grpo_config
 
 REPO = Path(__file__).resolve().parent.parent
+PAGE_8B = REPO / "docs" / "llama-8b.md"
 
 BEGIN, END, TURN = "<|begin_of_text|>", "<|end_of_text|>", "<|eot_id|>"
 HEADERS = ["<|start_header_id|>", "<|end_header_id|>"]
@@ -153,8 +154,8 @@ def test_no_notebook_says_of_an_8b_run_what_only_miniature_runs_are(executed: Pa
     assert "reference runs ended at" not in claims
 
 
-def test_the_readme_counts_the_responses_of_the_profile() -> None:
-    p, text = get_profile("llama-8b"), (REPO / "README.md").read_text(encoding="utf-8")
+def test_the_8b_page_counts_the_responses_of_the_profile() -> None:
+    p, text = get_profile("llama-8b"), PAGE_8B.read_text(encoding="utf-8")
     assert f"{p.max_steps} x {p.batch_size} = {p.max_steps * p.batch_size:,}" in text
     on_the_way = len(range(p.eval_every, p.max_steps, p.eval_every)) * 500
     before_and_after = 2 * 500 * (p.eval_samples + 1)  # sampled and greedy
@@ -162,8 +163,8 @@ def test_the_readme_counts_the_responses_of_the_profile() -> None:
     assert p.max_steps * p.prompts_per_step == pytest.approx(7_500, abs=p.prompts_per_step + 10), "one pass"
 
 
-def test_the_readmes_first_run_goes_on_with_the_line_that_it_names() -> None:
-    text = (REPO / "README.md").read_text(encoding="utf-8")
+def test_the_8b_pages_first_run_goes_on_with_the_line_that_it_names() -> None:
+    text = PAGE_8B.read_text(encoding="utf-8")
     lines = [
         re.search(pattern, text)[1]
         for pattern in (r"Add `(--set max_steps=30 [^`]*)`", r"`rlvr train --profile llama-8b --extend (--set [^`]*)`")
@@ -184,6 +185,15 @@ def test_every_profile_builds_its_complete_trl_and_peft_configuration(name, vllm
     assert config.generation_batch_size == p.batch_size * p.updates_per_generation
     assert (lora.r, lora.lora_alpha, set(lora.target_modules)) == (p.lora_rank, p.lora_alpha, set(p.lora_targets))
     assert config.use_vllm == (vllm and p.use_vllm == "auto")
+
+
+@pytest.mark.parametrize(
+    ("dtype", "flags"), [("float32", (False, False)), ("bfloat16", (True, False)), ("float16", (False, True))]
+)
+def test_a_gpu_trains_in_the_profiles_precision(dtype, flags, monkeypatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    arguments = build.common_arguments(get_profile("small-gpu", dtype=dtype), tmp_path)
+    assert (arguments["bf16"], arguments["fp16"]) == flags
 
 
 @pytest.mark.parametrize("model", MODELS_8B)

@@ -1,4 +1,4 @@
-"""Draw the README's learning curve from the shipped reference runs, and write its alt text beside it.
+"""Draw the learning curve of docs/results.md from the included runs, and write its alt text beside it.
 
 Run:  make figure   (after `make reference-runs`)
 """
@@ -9,20 +9,20 @@ import matplotlib
 
 matplotlib.use("svg")
 import matplotlib.pyplot as plt
-from readme_results import README, put
+from readme_results import RESULTS, put
 
 from rlvr_utils import REPO, plots
 from rlvr_utils.analysis import evaluation_responses, learning_curve
 from rlvr_utils.experiment import finished_runs
 
 PICTURE = REPO / "docs" / "learning_curve.svg"
-RATES = ((None, "right and boxed"), ("boxed", "right among the boxed"))
+RATES = ((None, "strict accuracy"), ("boxed", "accuracy among boxed responses"))
 
 
 def curves() -> dict:
     """Rate over the training steps, with 95 % intervals over problems and seeds, by what is counted."""
     responses = evaluation_responses(finished_runs("mini-seed-"))
-    found = {"boxed at all": learning_curve(responses, "boxed")}
+    found = {"boxed rate": learning_curve(responses, "boxed")}
     return found | {label: learning_curve(responses, "correct", given) for given, label in RATES}
 
 
@@ -41,16 +41,16 @@ def draw(found: dict, n_runs: int) -> None:
 
 
 def block(found: dict) -> str:
-    """The README's picture with an alt text that holds its numbers."""
+    """The picture as Markdown, with an alt text that holds its numbers."""
     told = "; ".join(
         f"{label} from {table['mean'].iloc[0]:.0%} to {table['mean'].iloc[-1]:.0%}" for label, table in found.items()
     )
     steps = int(next(iter(found.values()))["step"].iloc[-1])
     alt = f"Learning curve over {steps} training steps on test problems: {told}."
-    return f"![{alt}]({PICTURE.relative_to(REPO).as_posix()})"
+    return f"![{alt}]({PICTURE.name})"
 
 
 if __name__ == "__main__":
     found = curves()
     draw(found, len(finished_runs("mini-seed-")))
-    README.write_text(put(README.read_text(encoding="utf-8"), "figure", block(found)), encoding="utf-8")
+    RESULTS.write_text(put(RESULTS.read_text(encoding="utf-8"), "figure", block(found)), encoding="utf-8")

@@ -1,11 +1,13 @@
-"""Write the README's results from the shipped runs and the studies' files: numbers in prose cannot go stale.
+"""Write the computed parts of README.md and docs/ from the included runs and the studies' files, so that none goes stale.
 
-Run:  python tools/readme_results.py   (after `make reference-runs`, `make shared-prefix` or `make bench-mini-step`)
+Run:  python tools/readme_results.py   (after `make reference-runs`, `make shared-prefix` or `make bench-mini-step`, and
+when a notebook gains or loses an exercise)
 """
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from statistics import mean, median
 
 import pandas as pd
@@ -21,25 +23,30 @@ from rlvr_utils.analysis import (
     points,
     rate_change,
 )
+from rlvr_utils.course.timetable import one_day_hours, timetable, total_hours, totals
 from rlvr_utils.experiment import SMALLEST_GAP, arm_gap, arms_made, finished_runs
-from rlvr_utils.problems import load_problems
+from rlvr_utils.problems import check_steps, load_problems
 
 README = REPO / "README.md"
+RESULTS = REPO / "docs" / "results.md"
+SPEED = REPO / "docs" / "speed.md"
 MEASURED = REPO / "studies" / "results"
+#: The problem whose responses the README shows. How many problems changed like it is counted beside them.
+SHOWN = "mean_of_four-8-8-30-14"
 ROWS = (  # (what, split, decoding, column, condition)
-    ("right and boxed, T = 1", "test", "sampled", "correct", None),
-    ("right and boxed, greedy", "test", "greedy", "correct", None),
-    ("boxed at all, T = 1", "test", "sampled", "boxed", None),
-    ("right among the boxed, T = 1", "test", "sampled", "correct", "boxed"),
-    ("worked step by step, T = 1", "test", "sampled", "worked", None),
-    ("worked and every step true, T = 1", "test", "sampled", "sound", None),
-    ("every step true among the worked, T = 1", "test", "sampled", "sound", "worked"),
-    ("right and boxed out of distribution, T = 1", "ood", "sampled", "correct", None),
+    ("strict accuracy, T = 1", "test", "sampled", "correct", None),
+    ("strict accuracy, greedy", "test", "greedy", "correct", None),
+    ("boxed rate, T = 1", "test", "sampled", "boxed", None),
+    ("accuracy among boxed responses, T = 1", "test", "sampled", "correct", "boxed"),
+    ("responses with chain of thought, T = 1", "test", "sampled", "worked", None),
+    ("chain of thought with every step true, T = 1", "test", "sampled", "sound", None),
+    ("every step true among chains of thought, T = 1", "test", "sampled", "sound", "worked"),
+    ("strict accuracy out of distribution, T = 1", "ood", "sampled", "correct", None),
 )
 
 
 def results() -> str:
-    """The results as Markdown: a sentence on what was measured, then one row a quantity with 95 % intervals."""
+    """The results as Markdown: a sentence on what was measured, then one row per quantity with 95 % intervals."""
     runs = finished_runs("mini-seed-")
     problems = [row for split in ("test", "ood") for row in load_problems("minimath", split)]
     frames = {
@@ -61,8 +68,8 @@ def results() -> str:
     threads = max(run.environment["threads"] for run in runs)
     lines += [
         "",
-        f"Training took {median(minutes):.1f} minutes (median, CPU threads a run: {threads}). The "
-        "base model was *built* able but unwilling, so these gains show the mechanism, not what RLVR gives a real "
+        f"Training took {median(minutes):.1f} minutes (median, CPU threads per run: {threads}). The "
+        "base model was *built* able but unwilling, so these gains show the mechanism, and not the gain of a pretrained "
         "model.",
         "",
     ]
@@ -73,7 +80,7 @@ def arms() -> list[str]:
     """The arms of the experiment: a table of those that were run, a sentence on the others, what they say about LoRA."""
     made, missing = arms_made()
     lines = [
-        'Right and boxed at T = 1, by arm of the experiment (`make reference-runs ARGS="--tier A"`, then B, C):',
+        'Strict accuracy at T = 1, by arm of the experiment (`make reference-runs ARGS="--tier A"`, then B, C):',
         "",
         as_markdown(made[made["seeds"] > 1].drop(columns="tier")),
         "",
@@ -94,8 +101,8 @@ def coverage() -> str:
     ]
     n, points_apart = hardest[0]["experiments"], 100 * hardest[0]["seeds_scatter_by"]
     return (
-        f"Intervals are 95 %, over problems and seeds. In {n:,} invented experiments whose seeds scatter by "
-        f"{points_apart:.0f} points, they hold the truth {' and '.join(told)} (`make coverage`)."
+        f"Intervals are 95 %, over problems and seeds. In {n:,} simulated experiments whose seeds scatter by "
+        f"{points_apart:.0f} points, they contain the true value {' and '.join(told)} (`make coverage`)."
     )
 
 
@@ -124,17 +131,20 @@ def speed() -> str:
     where = "{cpu}, {threads} threads, torch {versions[torch]}, TRL {versions[trl]}".format(**steps["environment"])
     return "\n".join(
         [
-            "Each prompt is computed once for all its responses, and exemplars once for a whole batch, in training and in "
-            f"sampling; log-probabilities and gradients are TRL's. Beside stock TRL in one run ({where}):",
+            "Each prompt is computed once for all its responses, and few-shot examples once for a whole batch, in training "
+            "and in sampling. Log-probabilities and gradients are those of TRL. Compared with stock TRL in one run "
+            f"({where}):",
             "",
             as_markdown(table),
             "",
             as_markdown(whole),
             "",
-            "*Token bound*: tokens that stock TRL computes over those computed here. *Peak memory*: ours over stock's. "
-            "*Over the floor*: time over that of the step's floating-point operations at the measured matrix rate. "
-            "*Attributed*: share of the step that its profile names. "
-            "(`make shared-prefix`, `make bench-mini-step`; GPU: not run.)",
+            "- *Token bound*: tokens that stock TRL computes, divided by those computed here.",
+            "- *Peak memory*: ours divided by stock TRL's.",
+            "- *Over the floor*: time, divided by that of the step's arithmetic at the measured matrix rate.",
+            "- *Attributed*: share of the step's time that its profile can name.",
+            "",
+            "`make shared-prefix` and `make bench-mini-step` measure these again. On a GPU they have not been run.",
         ]
     )
 
@@ -145,11 +155,55 @@ def put(text: str, mark: str, content: str) -> str:
     return f"{head}<!-- {mark} -->\n{content}\n<!-- /{mark} -->{rest.split(f'<!-- /{mark} -->')[1]}"
 
 
-def readme() -> str:
-    """The README as it should be."""
-    text = README.read_text(encoding="utf-8")
-    return put(put(text, "results", results()), "speed", speed())
+def before_after() -> str:
+    """One response before and after training, and how the other test problems changed, as Markdown."""
+    runs = finished_runs("mini-seed-")
+    run, minutes = runs[0], [run.environment["training_seconds"] / 60 for run in runs]
+    row = next(row for row in load_problems("minimath", "test") if row["id"] == SHOWN)
+    greedy = evaluation_responses([run], "test", "greedy").set_index("problem_id")
+    first, last = (greedy[greedy["step"] == step] for step in (0, run.config["max_steps"]))
+    before, after = first.loc[SHOWN], last.loc[SHOWN]
+    assert not before["correct"] and after["correct"] and all(check_steps(row, after["response"]))
+    gained = int((~first["correct"] & last["correct"]).sum())
+    rate = rate_change(*endpoints(evaluation_responses(runs)), "correct", None)
+    return "\n".join(
+        [
+            f"> {row['problem']}",
+            "",
+            "| | the model's most likely response | reward |",
+            "|---|---|---|",
+            f"| before training | `{before['response'].strip()}` | {before['reward']:.0f} |",
+            f"| after {run.config['max_steps']} steps | `{after['response'].strip()}` | {after['reward']:.0f} |",
+            "",
+            f"This is one of {gained} problems, out of {len(first)} held-out ones, whose most likely response went from",
+            f"wrong to correct. With sampling, accuracy rises from {percent(rate.before)} to {percent(rate.after)}.",
+            f"In brackets are 95 % intervals over problems and {len(runs)} seeds. Training takes {median(minutes):.0f} "
+            "minutes on two CPU cores.",
+        ]
+    )
+
+
+def total() -> str:
+    """How long the course takes, in one paragraph."""
+    reading, exercises, machine = totals()
+    return (
+        f"**How long it takes.** About {total_hours():.0f} hours in all: {reading} of reading and {exercises} of exercises. "
+        f"The computer needs about {machine}.\nNotebook 00 has a path for one day, of about {one_day_hours():.0f} hours."
+    )
+
+
+def pages() -> dict[Path, str]:
+    """Each page with computed parts, as it should be."""
+    readme = README.read_text(encoding="utf-8")
+    return {
+        README: put(
+            put(put(readme, "before and after", before_after()), "total", total()), "times", timetable("notebooks/")
+        ),
+        RESULTS: put(RESULTS.read_text(encoding="utf-8"), "results", results()),
+        SPEED: put(SPEED.read_text(encoding="utf-8"), "speed", speed()),
+    }
 
 
 if __name__ == "__main__":
-    README.write_text(readme(), encoding="utf-8")
+    for page, text in pages().items():
+        page.write_text(text, encoding="utf-8")

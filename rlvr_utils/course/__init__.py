@@ -2,3 +2,4 @@
 
 from .report import write_report
 from .runner import CourseError, course_notebooks, notebook_parameters, run_course
+from .timetable import timetable

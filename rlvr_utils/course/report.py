@@ -1,8 +1,7 @@
-"""One HTML file with every executed notebook and a table of contents.
+"""One HTML file with every executed notebook, a summary at the top, and a table of contents.
 
-nbconvert makes a page per notebook, without contents. Here it renders one notebook that holds them all. Pictures, styles
-and text are all in the file. Only formulas are set by MathJax from the network, where there is one; without it they stay
-readable as LaTeX.
+nbconvert makes a page per notebook, without contents. Here it renders one notebook that holds them all. Pictures, styles,
+text and formulas are all in the file, so it needs no network. Formulas become MathML, which browsers draw by themselves.
 """
 
 from __future__ import annotations
@@ -21,38 +20,74 @@ TEMPLATE = r"""
 {%- block html_head_js -%}{%- endblock -%}
 {%- block jupyter_widgets -%}{%- endblock -%}
 {%- block html_head_js_mermaidjs -%}{%- endblock -%}
-{%- block html_head_js_mathjax -%}
-<script>
-window.MathJax = {tex: {inlineMath: [['$', '$'], ['\\(', '\\)']], processEscapes: true}};
-</script>
-<script async src="{{ resources.mathjax_url }}"></script>
-{%- endblock -%}
+{%- block html_head_js_mathjax -%}{%- endblock -%}
 {%- block html_head_css -%}
+{{ resources.include_css("static/theme-dark.css")
+   | replace('<style', '<style media="screen and (prefers-color-scheme: dark)"') }}
 <style>
-nav.contents { font-family: var(--jp-content-font-family); padding: 1.5em; line-height: 1.6; }
+body { margin: 0; padding: 0; background: var(--jp-layout-color0); color: var(--jp-content-font-color1); }
+header, nav.contents { font-family: var(--jp-content-font-family); line-height: 1.6; padding: 0 1.5em; }
+header h1 { margin-bottom: 0; }
+header .result { font-size: 1.3em; max-width: 40em; }
+nav.contents summary { font-weight: 600; cursor: pointer; }
 nav.contents ul { list-style: none; margin: 0; padding-left: 1em; }
-nav.contents > ul { padding-left: 0; }
+nav.contents details > ul { padding-left: 0; }
 nav.contents li.part { font-weight: 600; margin-top: .8em; }
 nav.contents li li { font-weight: 400; }
-nav.contents a { color: #0b5394; }
-figcaption { color: #444; font-style: italic; }
-main { max-width: 78em; margin: 0 auto; }
+nav.contents a, nav.contents summary, .code > summary { color: var(--jp-content-link-color); }
+main { max-width: 78em; margin: 0 auto; min-width: 0; }
+figure { margin: 0; break-inside: avoid; }
+figure img { max-width: 100%; }
+figcaption { color: var(--jp-content-font-color2); font-style: italic; }
+.jp-OutputArea-output pre { word-break: normal !important; overflow-wrap: anywhere; }
+.code > summary { cursor: pointer; font-family: var(--jp-content-font-family); font-size: 85%; }
 .jp-RenderedMarkdown { max-width: 52em; }
-.jp-InputArea-editor, .jp-OutputArea-output { overflow-x: auto !important; }
-@media (min-width: 82em) {
-  nav.contents { position: fixed; top: 0; bottom: 0; left: 0; width: 19em; overflow-y: auto; font-size: 90%; }
-  main { margin-left: 21em; }
+.jp-OutputArea-output, .jp-InputArea-editor, math[display="block"] { overflow-x: auto !important; }
+math[display="block"] { margin: .8em 0; padding-bottom: .9em; overflow-y: hidden; }
+:root { color-scheme: light dark; }
+math { font-size: 1.1em; }
+@media (min-width: 60em) {
+  nav.contents { position: fixed; top: 0; bottom: 0; left: 0; width: 16em; overflow-y: auto; padding: 1em; font-size: 90%; }
+  header, main { margin-left: 18em; }
 }
-@media print { nav.contents { position: static; width: auto; } main { margin: 0; } }
+@media (max-width: 40em) {
+  .jp-InputPrompt, .jp-OutputPrompt, .jp-Collapser { display: none !important; }
+  body.jp-Notebook { padding: 0; }
+  header, nav.contents { padding: 0 .6em; }
+  .jp-RenderedMarkdown table { display: block; overflow-x: auto; }
+}
+@media print {
+  nav.contents { position: static; width: auto; }
+  header, main { margin: 0; max-width: none; }
+  pre, code { white-space: pre-wrap !important; overflow-wrap: anywhere; }
+  .jp-OutputArea-output, .jp-InputArea-editor, .jp-OutputArea-child, .jp-Cell { overflow: visible !important; }
+  table { max-width: 100%; font-size: 80%; }
+  td, th { white-space: normal !important; overflow-wrap: anywhere; }
+  tr, img, math { break-inside: avoid; }
+  h1, h2, h3 { break-after: avoid; }
+}
 </style>
 {%- endblock -%}
 {%- block body_header -%}
 <body class="jp-Notebook" data-jp-theme-light="true" data-jp-theme-name="JupyterLab Light">
-<nav class="contents" aria-label="Contents">{{ resources.contents }}</nav>
+{{ resources.summary }}
+<nav class="contents" aria-label="Contents"><details><summary>Contents</summary>{{ resources.contents }}</details></nav>
+<script>
+const contents = document.querySelector('nav.contents details'), wide = matchMedia('(min-width: 60em)');
+const follow = () => { contents.open = wide.matches; };
+wide.addEventListener('change', follow);
+follow();
+</script>
 <main>
 {%- endblock -%}
+{%- block body_footer -%}
+</main>
+{{ super() }}
+{%- endblock -%}
+{%- block input -%}
+<details class="code"><summary>Code</summary>{{ super() }}</details>
+{%- endblock -%}
 """
-MATHJAX = "https://cdnjs.cloudflare.com/ajax/libs/mathjax/3.2.2/es5/tex-mml-chtml.min.js"
 WIDGET = "application/vnd.jupyter.widget-view+json"
 _FENCE = re.compile(r"^\s*(```|~~~)")
 _HEADING = re.compile(r"^(#{1,2}) +(.+?) *#*$")
@@ -62,10 +97,12 @@ _REPO_LINK = re.compile(r"\]\(\.\./(?=[^.)])")  # from a notebook to a file of t
 Entry = tuple[int, str, str]  # level, title, anchor
 
 
-def write_report(notebooks: Sequence[Path], target: Path) -> Path:
-    """Write the executed ``notebooks`` into one self-contained HTML file ``target`` and return its path."""
+def write_report(notebooks: Sequence[Path], target: Path, summary: Sequence[str] = ()) -> Path:
+    """Write the executed ``notebooks`` into one self-contained HTML file ``target`` and return its path.
+
+    ``summary``: sentences for the top of the page. The first one is the result.
+    """
     import nbformat
-    from nbconvert import HTMLExporter
     from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 
     whole, entries = nbformat.v4.new_notebook(), []
@@ -75,12 +112,52 @@ def write_report(notebooks: Sequence[Path], target: Path) -> Path:
         whole.cells += [_static(cell, path.stem) for cell in notebook.cells]
         whole.metadata.setdefault("language_info", notebook.metadata.get("language_info", {"name": "python"}))
     # Without embed_images: it closes every <details> before its text. Outputs hold their pictures; the prose has none.
-    exporter = HTMLExporter(raw_template=TEMPLATE, mathjax_url=MATHJAX)
+    exporter = _exporter()
     exporter.register_preprocessor(CoalesceStreamsPreprocessor, enabled=True)  # a rewritten line: its last state
     about = {"name": "The RLVR course", "path": str(target.parent)}
-    page, _ = exporter.from_notebook_node(whole, {"contents": _contents(entries), "metadata": about})
+    resources = {"contents": _contents(entries), "summary": _summary(summary), "metadata": about}
+    page, _ = exporter.from_notebook_node(whole, resources)
     target.write_text(page, encoding="utf-8")
     return target
+
+
+def _exporter():
+    """nbconvert's exporter to HTML with our template, and with formulas as MathML."""
+    from jinja2 import pass_context
+    from nbconvert import HTMLExporter
+    from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
+
+    class Renderer(IPythonRenderer):
+        def inline_math(self, text: str) -> str:
+            return formula(text, "inline")
+
+        def block_math(self, text: str) -> str:
+            return formula(text, "block")
+
+    @pass_context
+    def markdown2html(context, source: str) -> str:
+        return MarkdownWithMath(renderer=Renderer(escape=False, anchor_link_text="")).render(source)
+
+    exporter = HTMLExporter(raw_template=TEMPLATE)
+    exporter.register_filter("markdown2html", markdown2html)
+    return exporter
+
+
+def formula(latex: str, display: str) -> str:
+    """LaTeX as a MathML element; ``display`` is "inline" or "block". What can't be converted stays LaTeX, as code."""
+    try:
+        from latex2mathml.converter import convert
+
+        return convert(latex, display=display)
+    except Exception:  # not installed, or one of its many errors on LaTeX that it doesn't know
+        return f"<code>{html.escape(latex)}</code>"
+
+
+def _summary(sentences: Sequence[str]) -> str:
+    """The top of the page: the title, the result, and what else there is to say."""
+    first, *rest = sentences or ("",)
+    lines = "".join(f"<p>{html.escape(sentence)}</p>" for sentence in rest)
+    return f'<header><h1>The RLVR course</h1><p class="result">{html.escape(first)}</p>{lines}</header>'
 
 
 def _add_anchors(notebook, name: str, home: str) -> list[Entry]:

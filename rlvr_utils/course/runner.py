@@ -21,16 +21,10 @@ from rlvr_utils.profiles import Profile
 from rlvr_utils.system.paths import expanded
 
 from .report import write_report
+from .timetable import PARTS
 
 #: Seconds a notebook of profile ``mini`` takes on two cores, for the first estimate of the time left.
-EXPECTED_SECONDS = {
-    "00_start_here": 20,
-    "01_boxed_answer_verifier": 5,
-    "02_grpo_on_toy_tensors": 60,
-    "03_lora_setup": 20,
-    "04_training_run": 210,
-    "05_results_analysis": 15,
-}
+EXPECTED_SECONDS = {part.name: part.machine for part in PARTS}
 #: What an unknown notebook is taken for.
 TYPICAL_SECONDS = 60
 #: The table counts as this many seconds of experience, so that one odd notebook does not turn the estimate.
@@ -86,30 +80,50 @@ def run_course(
     with _own_kernel():
         for path, values in plan.items():
             _execute(path, output_dir / path.name, values, progress)
-    report = write_report([output_dir / path.name for path in paths], output_dir / "report.html")
-    log(f"\nAll {len(paths)} notebooks ran in {in_words(sum(progress.done.values()))}.")
-    log(f"Read:  {_short(report)}  (open it in a browser; the executed notebooks lie beside it)")
+    ran = f"All {len(paths)} notebooks ran in {in_words(sum(progress.done.values()))}."
+    summary = [result_sentence(profile), f"{ran} Profile: {profile}.", "Code is folded: click on “Code” to see it."]
+    report = write_report([output_dir / path.name for path in paths], output_dir / "report.html", summary)
+    log(f"\n{ran}")
+    log(f"Read:  {_short(report)}  (open it in a browser; the executed notebooks are in the same folder)")
     for line in what_was_learned(profile):
         log(line)
     return report
 
 
-def what_was_learned(profile: str) -> list[str]:
-    """Accuracy before and after training, from the newest run of ``profile``: as lines to print."""
+def _ends(profile: str) -> tuple[Path | None, list]:
+    """The newest run of ``profile``, and its first and last evaluation; no evaluations where it has only one."""
     from rlvr_utils.analysis import evaluations_of
     from rlvr_utils.runs import load_run, newest_run
 
     path = newest_run(profile)
+    table = evaluations_of(load_run(path)) if path else []
+    return path, [table.iloc[0], table.iloc[-1]] if len(table) > 1 else []
+
+
+def result_sentence(profile: str) -> str:
+    """Accuracy before and after training, from the newest run of ``profile``, in one sentence."""
+    _, ends = _ends(profile)
+    if not ends:
+        return f"There is no finished training run of profile {profile} yet."
+    before, after = (" ".join(_percent(row).split()) for row in ends)
+    return (
+        f"{ends[1]['step']:.0f} training steps changed the strict accuracy from {before} to {after}, on "
+        f"{ends[0]['n_problems']:.0f} {ends[0]['split']} problems that training never saw (95 % intervals)."
+    )
+
+
+def what_was_learned(profile: str) -> list[str]:
+    """Accuracy before and after training, from the newest run of ``profile``: as lines to print."""
+    path, ends = _ends(profile)
     if path is None:
         return []
-    table = evaluations_of(load_run(path))
-    if len(table) < 2:
+    if not ends:
         return [f"Run:   {_short(path)}"]
-    first, last = table.iloc[0], table.iloc[-1]
+    first, last = ends
     return [
         f"Run:   {_short(path)}",
         f"Learned, on {first['n_problems']:.0f} {first['split']} problems that training never saw, "
-        f"{first['n_samples']:.0f} sampled answers each (right and boxed; 95 % intervals):",
+        f"{first['n_samples']:.0f} sampled answers each (strict accuracy, 95 % intervals):",
         f"  before training      {_percent(first)}",
         f"  after {last['step']:4.0f} steps     {_percent(last)}",
     ]

@@ -7,6 +7,7 @@ exercise is kept in one small file, which :func:`progress` shows as a table.
 
 from __future__ import annotations
 
+import html
 import json
 import os
 from collections.abc import Callable
@@ -25,10 +26,17 @@ if TYPE_CHECKING:
 #: The state of each exercise that was checked; delete the file to begin again.
 FILE = REPO / "runs" / "exercises.json"
 NOT_ATTEMPTED, NOT_YET, RIGHT = "not attempted", "not right yet", "right"
+#: How a notebook shows each state: a sign, a word, and a colour that is readable on a light and on a dark page.
+LOOKS = {
+    NOT_ATTEMPTED: ("○", "Not attempted", "var(--jp-ui-font-color2, #616161)"),
+    NOT_YET: ("✗", "Not right yet", "var(--jp-warn-color0, #b45309)"),
+    RIGHT: ("✓", "Right", "var(--jp-success-color0, #1b7a34)"),
+}
 #: From the least to the most: a state is only ever replaced by a better one.
 STATES = (NOT_ATTEMPTED, NOT_YET, RIGHT)
 #: Longer lists and texts are shown by their beginning.
 LONGEST_LIST, LONGEST_TEXT = 8, 160
+CELL = "text-align:left;vertical-align:top"
 
 
 class Exercise(NamedTuple):
@@ -63,7 +71,7 @@ class Broken(Exception):
 
 @dataclass(frozen=True)
 class Report:
-    """What a check found; a notebook shows it as plain text.
+    """What a check found. A notebook shows it with a sign and a colour, a terminal as plain text.
 
     Attributes:
         state: "not attempted", "not right yet" or "right".
@@ -82,19 +90,39 @@ class Report:
     expected: str = ""
 
     def __repr__(self) -> str:
-        title = f"Exercise {self.exercise.name}: {self.state}"
+        title = f"{LOOKS[self.state][0]} Exercise {self.exercise.name}: {self.state}."
+        return "\n".join([f"{title} {self.summary}".strip(), *(f"  {label:9} {text}" for label, text in self.lines)])
+
+    def _repr_html_(self) -> str:
+        sign, word, colour = LOOKS[self.state]
+        title = f'<strong style="color:{colour}">{sign} {word}.</strong> Exercise {html.escape(self.exercise.name)}'
+        rows = "".join(
+            f'<tr><th scope="row" style="{CELL}">{label}</th><td style="{CELL}"><code>{html.escape(text)}</code></td></tr>'
+            for label, text in self.lines
+        )
+        table = f"<table>{rows}</table>" if rows else ""
+        return f'<div role="status"><p>{title}. {self.summary}</p>{table}</div>'
+
+    @property
+    def summary(self) -> str:
+        """What follows the title: how to begin, or how much holds."""
         if self.state == NOT_ATTEMPTED:
-            return f"{title}. Replace the dots, run that cell, then this one."
-        if self.state == RIGHT:
-            return f"{title}. {len(self.held)} properties hold."
-        lines = [
+            return "Replace the dots, run that cell, then this one."
+        return f"{len(self.held)} properties hold." if self.state == RIGHT else ""
+
+    @property
+    def lines(self) -> list[tuple[str, str]]:
+        """(label, text) of what an answer that is not right yet did; nothing for the other states."""
+        if self.state != NOT_YET:
+            return []
+        found = [
             ("broken", self.broken),
             *(("tried", call) for call in self.tried),
             ("saw", self.saw),
             ("expected", self.expected),
             *(("holds", name) for name in self.held),
         ]
-        return "\n".join([f"{title}.", *(f"  {label:9} {text}" for label, text in lines if text)])
+        return [(label, text) for label, text in found if text]
 
 
 class Attempt:
@@ -215,7 +243,7 @@ def report_on(function: object, about: Exercise, properties: Callable[[Attempt],
     except Broken as found:
         broken = found
     except Exception as error:  # such as a result that cannot be compared with a number
-        broken = Broken("the result is of the kind that was asked for", f"{type(error).__name__}: {error}")
+        broken = Broken("the result has the expected type", f"{type(error).__name__}: {error}")
     else:
         return Report(about, RIGHT, tuple(mine.held))
     held, calls = (tuple(mine.held), tuple(mine.calls[-2:])) if mine else ((), ())

@@ -97,7 +97,7 @@ def check_count(mine: Attempt) -> None:
     more, fewer = mine.numbers(192, 512, 6, 6, 1, 1), mine.numbers(192, 512, 6, 2, 1, 1)
     mine.equals("fewer key/value heads make k and v narrower, and only these", more - fewer, 2 * (192 - 64))
     wider, narrow = mine.numbers(192, 513, 6, 2, 1, 1), mine.numbers(192, 512, 6, 2, 1, 1)
-    mine.equals("three layers of a block touch the inner width: each costs one number a rank more", wider - narrow, 3)
+    mine.equals("three layers of a block have the inner width: each needs one parameter per rank more", wider - narrow, 3)
     for arguments in ((*shape, 4, 16), (*LLAMA_8B, 16), (64, 160, 4, 4, 2, 3)):
         mine.equals(
             "it is the sum of rank x (in + out) over all seven layers",

@@ -23,7 +23,7 @@ def check_two_numbers(mine: Attempt) -> None:
     _, accuracy = mine.numbers([True, False, False, False], [True, False, False, False])
     mine.equals("accuracy is a share of all responses, not of the boxed ones", accuracy, 1 / 4)
     _, accuracy = mine.numbers([False, False, True], [True, True, True])
-    mine.equals("a right answer without a box counts as wrong", accuracy, 1 / 3)
+    mine.equals("a correct answer without a box counts as wrong", accuracy, 1 / 3)
     for _ in range(20):
         boxed, right = (generator.random((2, 12)) < 0.5).tolist()
         rate, accuracy = mine.numbers(boxed, right)
@@ -39,7 +39,7 @@ def check_boxes(mine: Attempt, name: str, cases: dict[str, str | None]) -> None:
 
 BOXES = {
     "the last box counts": {r"\boxed{1} or rather \boxed{2}": "2", r"\boxed{3}, no: $\boxed{4}$!": "4"},
-    "an escaped brace is a sign and closes nothing": {
+    "an escaped brace is a printed sign and closes no group": {
         r"\boxed{\{1, 2\}}": r"\{1, 2\}",
         r"\boxed{\left\{ x \right.}": r"\left\{ x \right.",
         r"\boxed{a\}}": r"a\}",
@@ -57,7 +57,7 @@ BOXES = {
 
 @exercise("01-last-box", "1.1 The last box", difficulty=3, minutes=15)
 def check_last_box(mine: Attempt) -> None:
-    """``my_last_box(text) -> str | None``: nesting, the last box, escaped braces, and the boxes that are no answer."""
+    """``my_last_box(text) -> str | None``: nesting, the last box, escaped braces, and boxes without an answer."""
     check_boxes(mine, "it finds the content of a single box", {r"The answer is $\boxed{12}$.": "12", r"\boxed{x}": "x"})
     draw = random.Random(0)
     for _ in range(20):
@@ -121,11 +121,12 @@ def check_same_number(mine: Attempt) -> None:
             (r"\frac{-1}{2}", "-1/2", True),
             ("-3", "3", False),
         ],
-        "what is no number equals nothing and raises nothing": [
+        "a text that is no number is equal to no other text, and raises no error": [
             (text, other, False) for text in no_number for other in (text, "1")
         ],
         # Fraction reads 1e5, and it would write out 1e9000000 for ten seconds: the pattern has to come first.
-        "a power of ten is none of the forms asked for": [("1e5", "1e5", False)],
+        "a power of ten is not one of the forms": [("1e5", "1e5", False)],
+        "an underscore is no part of a number": [("1_000", "1000", False)],
     }
     for name, pairs in cases.items():
         for a, b, same in pairs:
@@ -149,14 +150,16 @@ def any_candidate(response: str, truth: str) -> bool:
 
 @exercise("01-shotgun", "1.4 An attack that need not know", difficulty=2, minutes=10)
 def check_shotgun(mine: Attempt) -> None:
-    """``my_attack(low, high) -> str``: one response that the naive grader pays for every answer in the range."""
+    """``my_attack(low, high) -> str``: one response that the naive grader rewards for every answer in the range."""
     for low, high in ((10, 20), (-3, 3), (7, 7), (100, 140)):
         response = mine(low, high)
         mine.must("a response is a text", isinstance(response, str), f"a {type(response).__name__}")
-        unpaid = [n for n in range(low, high + 1) if not any_candidate(response, str(n))]
-        mine.must("the naive grader pays, whatever the answer is", not unpaid, f"nothing where it is {brief(unpaid)}")
-        paid = [n for n in range(low, high + 1) if verify(response, str(n)).correct]
-        mine.must("the course's verifier pays for none of it", not paid, f"paid where the answer is {brief(paid)}")
+        missed = [n for n in range(low, high + 1) if not any_candidate(response, str(n))]
+        mine.must(
+            "the naive grader rewards it, whatever the answer is", not missed, f"no reward where it is {brief(missed)}"
+        )
+        rewarded = [n for n in range(low, high + 1) if verify(response, str(n)).correct]
+        mine.must("the course's verifier rewards it for no answer", not rewarded, f"rewarded where it is {brief(rewarded)}")
 
 
 @exercise("01-wilson", "1.5 An interval for a rate", difficulty=3, minutes=15)
@@ -165,9 +168,9 @@ def check_wilson(mine: Attempt) -> None:
     cases = [(3, 10), (2, 400), (50, 100), (0, 20), (20, 20), (1, 1)]
     for k, n in cases:
         low, high = mine.numbers(k, n, shape=(2,))
-        mine.must("the rate that was seen lies inside", low - 1e-9 <= k / n <= high + 1e-9)
+        mine.must("the observed rate is inside the interval", low - 1e-9 <= k / n <= high + 1e-9)
         mine.must("both ends lie between 0 and 1", -1e-9 <= low and high <= 1 + 1e-9)
-        mine.must("even 0 of n, or n of n, leaves room for doubt", high - low > 1e-3, f"a width of {high - low:.6g}")
+        mine.must("at 0 of n and at n of n the interval has a width", high - low > 1e-3, f"a width of {high - low:.6g}")
     for k, n in cases:
         mine.equals("counting failures instead mirrors the interval", mine.numbers(k, n), 1 - mine.numbers(n - k, n)[::-1])
     widths = [float(mine.numbers(n // 4, n) @ (-1, 1)) for n in (40, 160, 640)]

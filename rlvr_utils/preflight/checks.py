@@ -167,11 +167,13 @@ def check_machine(p: Profile) -> str:
     if torch.cuda.is_available():
         if p.dtype == "bfloat16" and not torch.cuda.is_bf16_supported(including_emulation=False):
             raise ValueError(
-                f"{torch.cuda.get_device_name()} has no bfloat16. Take a GPU of the Ampere generation or newer "
-                "(A100, A40, L40S, ...), or set dtype=float32 where the model fits twice as large."
+                f"{torch.cuda.get_device_name()} has no bfloat16. Set dtype=float16 (with LoRA), or take a GPU of the "
+                "Ampere generation or newer (A100, A40, L40S, ...)."
             )
         free, total = torch.cuda.mem_get_info()
         return check_free_memory(p, f"{torch.cuda.get_device_name()} ({total / GIB:.0f} GiB)", free, gpu=True)
+    if p.dtype == "float16":
+        raise ValueError("dtype=float16 needs an NVIDIA GPU, and PyTorch sees none. Set dtype=float32.")
     if shutil.which("nvidia-smi") and p.dtype == "bfloat16" and parameter_count(shape(p)) > SMALL:
         raise ValueError(
             f"There is an NVIDIA driver, and PyTorch {torch.__version__} (made for CUDA {torch.version.cuda}) "

@@ -92,6 +92,7 @@ def common_arguments(p: Profile, checkpoints: Path) -> dict:
         "warmup_steps": 0,
         "gradient_checkpointing": p.gradient_checkpointing,
         "bf16": cuda and p.dtype == "bfloat16",
+        "fp16": cuda and p.dtype == "float16",  # with loss scaling: small gradients would underflow in float16
         "use_cpu": not cuda,
         "logging_steps": 1,
         "logging_nan_inf_filter": False,

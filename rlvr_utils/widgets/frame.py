@@ -13,6 +13,17 @@ if TYPE_CHECKING:
 Output = dict[str, str]
 
 VIEW = "application/vnd.jupyter.widget-view+json"
+#: Gives the handle of each slider of a view the slider's label as its name, for those who hear the page: ipywidgets leaves
+#: it without one. The view is in the page only after the output, hence the repeated look.
+NAME_HANDLES = """
+let looks = 0;
+const timer = setInterval(() => {
+  for (const slider of document.querySelectorAll('.rlvr-%s .widget-inline-hbox'))
+    for (const handle of slider.querySelectorAll('.noUi-handle'))
+      handle.setAttribute('aria-label', slider.querySelector('.widget-label').textContent);
+  if (++looks === 40) clearInterval(timer);
+}, 250);
+"""
 
 
 class Control(NamedTuple):
@@ -83,6 +94,8 @@ def interactive_or_static(
         view = controlled(name, draw, controls, button, data["text/html"])
         data = data | {VIEW: view._repr_mimebundle_()[VIEW]}
     display(data, raw=True)
+    if somebody_is_there() and any(control.kind.endswith("Slider") for control in controls.values()):
+        display({"application/javascript": NAME_HANDLES % name}, raw=True)
 
 
 def controlled(

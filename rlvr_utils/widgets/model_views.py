@@ -123,7 +123,7 @@ def lora_explorer(p: Profile, config: PretrainedConfig) -> None:
 
 # --- the playground: your own problem, with the probability of every token ---
 
-#: Behind the tokens: the less likely, the darker (a blue that black text stays readable on).
+#: Behind the tokens: the less likely, the darker. Opaque, so that black text is readable on a dark page as well.
 SHADE = (0, 114, 178)
 
 
@@ -181,9 +181,10 @@ def shaded(answer: Answer) -> Markup:
     boxes = []
     for token, p in zip(answer.tokens, answer.probabilities, strict=True):
         name = html.escape(token.replace(" ", "\u2423").replace("\n", "\u21b5"))
+        red, green, blue = (round(255 - 0.7 * (1 - p) * (255 - part)) for part in SHADE)  # over white
         style = (
-            f"display:inline-block;text-align:center;margin:1px;padding:0 2px;color:black;"
-            f"background-color:rgba({SHADE[0]},{SHADE[1]},{SHADE[2]},{0.7 * (1 - p):.2f})"
+            "display:inline-block;text-align:center;margin:1px;padding:0 2px;color:black;"
+            f"background-color:rgb({red},{green},{blue})"
         )
         boxes.append(
             f'<span style="{style}" title="probability {p:.4f}"><code style="background:none;color:black">{name}'

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from selenium.webdriver.support.ui import Select
 REPO = Path(__file__).resolve().parents[2]
 SCREENSHOTS = REPO / "runs" / "browser"
 #: Not in the copy: what a fresh clone does not have either.
-LEFT_OUT = (".git", ".venv", "runs", "build", "dist", "__pycache__", ".*_cache", ".hypothesis", "*.egg-info")
+LEFT_OUT = (".git", ".venv", "runs", "work", "build", "dist", "__pycache__", ".*_cache", ".hypothesis", "*.egg-info")
 #: Every cell in the page, whether it is in sight or not.
 SETTINGS = {"notebook-extension/tracker": '{"windowingMode": "none"}'}
 #: What the page knows about the open notebook.
@@ -58,10 +58,14 @@ def missing() -> str:
 
 
 @contextmanager
-def server(folder: Path) -> Iterator[tuple[str, Path]]:
-    """(address with a place for a path, course): what ``make lab`` starts, on a copy of the repository below ``folder``."""
+def server(folder: Path, prepare: Callable[[Path], None]) -> Iterator[tuple[str, Path]]:
+    """(address with a place for a path, course): what ``make lab`` starts, on a copy of the repository below ``folder``.
+
+    ``prepare(course)`` may change the copy before the server starts.
+    """
     course = folder / "course"
     shutil.copytree(REPO, course, ignore=shutil.ignore_patterns(*LEFT_OUT))
+    prepare(course)
     for name, text in SETTINGS.items():
         file = folder / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -148,7 +152,7 @@ class Notebook:
 
     def __init__(self, driver: webdriver.Chrome, address: str, name: str):
         self.driver, self.name = driver, name
-        driver.get(address.format(path=f"/lab/workspaces/{name}/tree/notebooks/{name}.ipynb"))
+        driver.get(address.format(path=f"/lab/workspaces/{name}/tree/work/{name}.ipynb"))
         wait_for(lambda: driver.execute_script(READY), f"the kernel of {name}", 300)
 
     def run_all(self, timeout: float) -> dict:
@@ -197,6 +201,11 @@ class View:
         found = self.element.find_element(By.XPATH, f"{named}/{around}").find_element(By.CSS_SELECTOR, selector)
         self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", found)
         return found
+
+    def handle_names(self) -> list[str | None]:
+        """What a screen reader calls each slider's handle; None for a handle without a name."""
+        handles = self.element.find_elements(By.CSS_SELECTOR, ".noUi-handle")
+        return [handle.get_attribute("aria-label") for handle in handles]
 
     def drag(self, label: str, steps: int) -> None:
         """Move a slider by so many steps, to the right where ``steps`` is positive."""

@@ -20,6 +20,7 @@ from lab import (
     READY,
     REPO,
     SCREENSHOTS,
+    STATE,
     Notebook,
     View,
     chromium,
@@ -50,10 +51,14 @@ def lab(tmp_path_factory) -> Iterator[str]:
     if what := missing():
         pytest.fail(what, pytrace=False)
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-    with server(tmp_path_factory.mktemp("lab")) as (address, course):
-        for name, changes in SHORTER.items():
-            shorten(course / "notebooks" / f"{name}.ipynb", changes)
+    with server(tmp_path_factory.mktemp("lab"), shorten_all) as (address, _):
         yield address
+
+
+def shorten_all(course: Path) -> None:
+    """Shorten the notebooks before the server copies them."""
+    for name, changes in SHORTER.items():
+        shorten(course / "notebooks" / f"{name}.ipynb", changes)
 
 
 def shorten(path: Path, changes: list[tuple[str, str]]) -> None:
@@ -91,17 +96,18 @@ def move(view: View, name: str, *moves: tuple[Callable[[], None], str]) -> None:
 
 
 def linked(path: Path) -> set[str]:
-    """Files of the repository that a notebook links to, from the repository's root."""
+    """Files of the repository that the learner's copy of a notebook links to, from the repository's root."""
     cells = nbformat.read(path, as_version=4).cells
     text = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
     found = re.findall(r"\]\(([^)\s:#]+\.\w+)[^)\s]*\)", text)
-    return {(path.parent / link).resolve().relative_to(REPO).as_posix() for link in found}
+    return {(REPO / "work" / link).resolve().relative_to(REPO).as_posix() for link in found}
 
 
 def test_the_lab_opens_on_notebook_00_without_a_question(lab, browser) -> None:
     browser.get(lab.format(path="/"))
     wait_for(lambda: browser.execute_script(READY), "the kernel of notebook 00", 300)
-    assert browser.execute_script(PATH) == "notebooks/00_start_here.ipynb"
+    assert browser.execute_script(PATH) == "work/00_start_here.ipynb"
+    assert browser.execute_script(STATE)["run"] == 0, "a copy without outputs"
     time.sleep(5)  # JupyterLab asks about news a moment after it has started
     browser.save_screenshot(str(SCREENSHOTS / "lab.png"))
     assert browser.find_elements("css selector", ".jp-toast-button, .Toastify__toast, .jp-Dialog") == []
@@ -176,6 +182,8 @@ def test_02_rewards_and_clip_can_be_dragged(lab, browser) -> None:
 def test_03_rank_targets_and_gpu_change_what_fits(lab, browser) -> None:
     notebook = run(browser, lab, "03_lora_setup", 30)
     view = notebook.view("lora")
+    wait_for(lambda: view.handle_names() and all(view.handle_names()), "a name for every slider handle", 30)
+    assert "rank" in view.handle_names()
     move(
         view,
         "lora",

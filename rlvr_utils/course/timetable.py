@@ -1,0 +1,148 @@
+"""How long the course takes: reading, exercise and machine time per notebook, and a path through it in one day.
+
+README and notebook 00 print their tables from here, so that no time is stated twice.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from rlvr_utils import REPO
+from rlvr_utils.exercises.attempts import BY_ID
+
+
+class Part(NamedTuple):
+    """One notebook of the course."""
+
+    name: str  #: the file's stem, such as "02_grpo_on_toy_tensors"
+    title: str  #: as the tables show it
+    outcome: str  #: completes "afterwards you can"
+    reading: int  #: minutes to read it, cells running meanwhile
+    machine: int  #: seconds that its cells take on two quiet cores, profile ``mini``
+    day: str  #: what to do with it on the one-day path
+
+    @property
+    def exercises(self) -> int:
+        """Minutes that its exercises ask for together."""
+        return sum(exercise.minutes for exercise in BY_ID.values() if exercise.notebook == self.name[:2])
+
+
+PARTS = (
+    Part(
+        "00_start_here",
+        "00 Start here",
+        "say what RLVR is, where it comes from, and measure what a base model can and does do",
+        30,
+        20,
+        "all of it",
+    ),
+    Part(
+        "01_boxed_answer_verifier",
+        "01 Boxed-answer verifier",
+        "write a verifier, explain each of its verdicts, and break graders",
+        45,
+        5,
+        "sections 1 to 5",
+    ),
+    Part(
+        "02_grpo_on_toy_tensors",
+        "02 GRPO on toy tensors",
+        "derive the policy gradient and compute a GRPO step that matches TRL's trainer",
+        45,
+        60,
+        "all of it",
+    ),
+    Part(
+        "03_lora_setup",
+        "03 LoRA setup",
+        "attach an adapter, prove that it trains, and say which GPU a run fits on",
+        35,
+        20,
+        "skip it, the defaults work",
+    ),
+    Part(
+        "04_training_run",
+        "04 Training run",
+        "run GRPO with LoRA on TRL, watch it live, stop it and resume it",
+        30,
+        210,
+        "all of it",
+    ),
+    Part(
+        "05_results_analysis",
+        "05 Results analysis",
+        "say how much was learned, with intervals, and whether it is reasoning or format",
+        45,
+        15,
+        "all of it",
+    ),
+    Part(
+        "06_reward_hacking",
+        "06 Reward hacking",
+        "watch a model exploit a grader, notice it without ground truth, and repair the grader",
+        45,
+        120,
+        "all of it",
+    ),
+    Part(
+        "07_inside_the_run",
+        "07 Inside the run",
+        "inspect a gradient token by token, test whether the reasoning causes the answer, diagnose sick runs",
+        45,
+        120,
+        "skip it",
+    ),
+    Part(
+        "08_variants_and_your_own",
+        "08 Variants, and your own",
+        "compare loss types, push off-policy training until it breaks, and race your own estimator",
+        50,
+        60,
+        "skip it",
+    ),
+)
+#: Minutes of one exercise per notebook, which is what the one-day path plans for.
+ONE_EXERCISE = 15
+
+
+def timetable(folder: str, one_day: bool = False) -> str:
+    """The table as Markdown: one row per notebook and one with the totals.
+
+    Args:
+        folder: how the page that shows it reaches the notebooks, such as "notebooks/"; "" beside them. A notebook that is
+            not there (yet) is named without a link.
+        one_day: also show what the one-day path does with each notebook.
+    """
+    rows = [["notebook", "afterwards you can", "read", "exercises", "machine", "in one day"], ["---"] * 6]
+    for part in PARTS:
+        there = (REPO / "notebooks" / f"{part.name}.ipynb").is_file()
+        title = f"[{part.title}]({folder}{part.name}.ipynb)" if there else part.title
+        times = _hours(part.reading), _hours(part.exercises), _seconds(part.machine)
+        rows.append([title, part.outcome, *times, part.day])
+    rows.append(["**all of it**", "", *totals(), f"about {one_day_hours():.0f} hours"])
+    return "\n".join(f"| {' | '.join(row if one_day else row[:-1])} |" for row in rows)
+
+
+def totals() -> tuple[str, str, str]:
+    """Reading, exercise and machine time of the whole course, in words."""
+    reading, exercises = (sum(getattr(part, kind) for part in PARTS) for kind in ("reading", "exercises"))
+    return _hours(reading), _hours(exercises), _seconds(sum(part.machine for part in PARTS))
+
+
+def total_hours() -> float:
+    """Hours to read everything and to try every exercise."""
+    return sum(part.reading + part.exercises for part in PARTS) / 60
+
+
+def one_day_hours() -> float:
+    """Hours of the one-day path: what is not skipped is read, with one exercise per notebook."""
+    taken = [part for part in PARTS if not part.day.startswith("skip")]
+    return sum(part.reading + min(ONE_EXERCISE, part.exercises or ONE_EXERCISE) for part in taken) / 60
+
+
+def _hours(minutes: int) -> str:
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def _seconds(seconds: int) -> str:
+    return f"{seconds} s" if seconds < 60 else f"{round(seconds / 60)} min"
