@@ -1,4 +1,4 @@
-"""The analysis says what the data say: made-up runs of known ability; other data, other sentences."""
+"""The analysis reports what is in the data: made-up runs of known ability, other data, other verdicts."""
 
 from __future__ import annotations
 
@@ -221,7 +221,7 @@ def test_projections_are_scored_against_what_came(runs, tmp_path):
         analysis.fit_projection(load_run(short.path), 0.5)
 
 
-# --- sentences: other data, other sentence ---
+# --- verdicts: other data, other verdict ---
 
 
 def result(before, after, change):

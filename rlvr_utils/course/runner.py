@@ -28,8 +28,8 @@ EXPECTED_SECONDS = {
     "01_boxed_answer_verifier": 5,
     "02_grpo_on_toy_tensors": 60,
     "03_lora_setup": 20,
-    "04_training_run": 210,
-    "05_results_analysis": 15,
+    "04_training_run": 230,
+    "05_results_analysis": 30,
 }
 #: What an unknown notebook is taken for.
 TYPICAL_SECONDS = 60
