@@ -1,6 +1,6 @@
-"""The arms of the experiment: what each asks, how its runs are made, what the shipped ones say; and the claims they test.
+"""The arms of the experiment: the question of each, its overrides, and what its included runs show.
 
-``tools/reference_runs.py`` makes the runs from this very list, so that what is reported is what was run.
+``tools/reference_runs.py`` makes the runs from this list, so the reports cannot differ from what was run.
 """
 
 from __future__ import annotations
@@ -17,17 +17,22 @@ from rlvr_utils.runs import REFERENCE_RUNS, Run, load_run, reference_runs
 from rlvr_utils.stats import Estimate
 
 ABILITIES = REPO / "data" / "minillama" / "abilities.json"
-#: Evaluations with many samples per problem, of the base model and of what the runs of tier A trained: one folder per run.
+#: Evaluations with many samples per problem, of the base model and of models trained in tier A: one folder per run.
 MANY, MANY_SAMPLES = REFERENCE_RUNS / "many", 32
-#: For LoRA and for full fine-tuning the learning rate is chosen on this grid, with one seed each.
+#: The learning rates of LoRA and of full fine-tuning are chosen on this grid, with one seed per point.
 LR_GRID = (1e-4, 3e-4, 1e-3, 3e-3)
-#: The best of the grid by final accuracy; LoRA's is the default of ``mini``.
+#: The best of the grid by final accuracy. LoRA's is the default of ``mini``.
 BEST_RATE = {"lora": 1e-3, "none": 3e-4}
-#: Twelve passes over these problems, at rates so low that a quarter of the run holds at most half of its gain.
+#: Twelve passes over 256 problems. The learning rates are so low that the first quarter has at most half of the gain.
 LONG = {"train_subset": 256, "max_steps": 192, "eval_every": 48}
 LONG_RATE = {"lora": 2e-4, "none": 5e-5}
+#: The KL term's weight in notebook 04's runs, and their length, within which the default's drift appears.
+KL = {"beta": 0.04, "max_steps": 60, "eval_every": 60, "eval_problems": 100}
 
-DEFAULT = "LoRA (the default)"  # the arm that the others are compared with
+#: The smallest difference that we call a gap, declared before looking: the original work's 0.44 - 0.36.
+SMALLEST_GAP = 0.08
+
+DEFAULT = "LoRA (the default)"  # the other arms are compared with this one
 
 
 def _prefix(key: str) -> str:
@@ -36,10 +41,10 @@ def _prefix(key: str) -> str:
 
 @dataclass(frozen=True)
 class Arm:
-    """One arm: its runs are ``mini-KEY-seed-0`` to ``seeds - 1`` (the default's key is empty)."""
+    """One arm. Its runs are named ``mini-KEY-seed-0`` and so on (the default's key is empty)."""
 
     name: str
-    tier: str  #: "A" to "C": each tier is worth shipping alone
+    tier: str  #: "A" to "C": which runs to make first
     key: str
     seeds: int
     question: str
@@ -56,7 +61,7 @@ class Arm:
         return {f"{self.prefix}{seed}": {"seed": seed} | self.overrides for seed in range(self.seeds)}
 
 
-#: (adapter, learning rate) -> key of the arm that has this point of the grid already, as its seed 0.
+#: (adapter, learning rate) -> key of the arm whose seed 0 is this point of the grid.
 _ON_THE_GRID = {
     ("lora", BEST_RATE["lora"]): "",
     ("none", BEST_RATE["none"]): "full",
@@ -157,11 +162,14 @@ ARMS: tuple[Arm, ...] = (
     ),
 )
 
+#: Not compared with the arms above. Notebook 04 compares it with the first 60 steps of the default (beta = 0, same seeds).
+KL_ARM = Arm("60 steps with a KL term", "B", "beta", 5, "does beta stop an unrewarded drift?", KL)
+
 
 def prompting_alone(shots: int = 4, abilities: str | Path = ABILITIES) -> Estimate | None:
-    """Accuracy of the untrained MiniLlama with ``shots`` solved exemplars in the prompt, as its card measured it.
+    """Accuracy of the base MiniLlama with ``shots`` few-shot examples, from its model card's measurements.
 
-    None where that was not measured.
+    None if that number of shots was not measured.
     """
     if not Path(abilities).is_file():
         return None
@@ -170,9 +178,9 @@ def prompting_alone(shots: int = 4, abilities: str | Path = ABILITIES) -> Estima
 
 
 def arms_made(root: str | Path = REFERENCE_RUNS) -> tuple[pd.DataFrame, list[str]]:
-    """One row per arm that was run: question, number of seeds, accuracy before and after, paired change.
+    """One row per arm with its question, number of seeds, accuracy before and after, and paired change.
 
-    Also returns the names of the arms that were not run.
+    Also returns the names of the arms without runs.
     """
     rows, missing = [], []
     for arm in ARMS:
@@ -196,9 +204,9 @@ def arms_made(root: str | Path = REFERENCE_RUNS) -> tuple[pd.DataFrame, list[str
 
 
 def learning_rate_grid(root: str | Path = REFERENCE_RUNS) -> pd.DataFrame:
-    """Final accuracy at each learning rate of the grid, one seed each: ``adapter, learning_rate, accuracy``.
+    """Final accuracy at each learning rate of the grid, with one seed: ``adapter, learning_rate, accuracy``.
 
-    ``accuracy`` is an Estimate over problems; a point that was not run is left out.
+    ``accuracy`` is an Estimate over problems. Points without a run are left out.
     """
     rows = []
     for adapter in ("lora", "none"):
@@ -210,17 +218,19 @@ def learning_rate_grid(root: str | Path = REFERENCE_RUNS) -> pd.DataFrame:
 
 
 def arm_gap(name: str, other: str = DEFAULT, root: str | Path = REFERENCE_RUNS) -> Estimate | None:
-    """Final accuracy of the arm ``name`` minus that of the arm ``other``, or None where one of the two was not run.
+    """Final accuracy of the arm ``name`` minus that of the arm ``other``, or None if one of the two has no runs.
 
-    The arms' seeds are drawn apart, which is the safe side: the same seed sees the same problems in the same order.
-    Raises KeyError for a name that is no arm.
+    Seeds are resampled independently. That is conservative, because equal seeds see the same problems in the same order.
+
+    Raises:
+        KeyError: there is no arm of that name.
     """
     arms = [_runs_of(arm, root) for arm in (name, other)]
     return gap(*(endpoints(evaluation_responses(runs))[1] for runs in arms)) if all(arms) else None
 
 
 def arm_gap_by_seed(name: str, other: str = DEFAULT, root: str | Path = REFERENCE_RUNS) -> Estimate | None:
-    """As :func:`arm_gap`, over the seeds that both have, each with its like: for arms that share all that is random."""
+    """As :func:`arm_gap`, paired by seed: for arms that share all random numbers."""
     arms = [{run.config["seed"]: run for run in _runs_of(arm, root)} for arm in (name, other)]
     seeds = sorted(arms[0].keys() & arms[1].keys())
     if not seeds:
@@ -230,15 +240,16 @@ def arm_gap_by_seed(name: str, other: str = DEFAULT, root: str | Path = REFERENC
 
 
 def finished_runs(prefix: str, root: str | Path = REFERENCE_RUNS) -> list[Run]:
-    """The shipped runs of that prefix that were evaluated before and after."""
+    """The included runs whose names start with ``prefix`` and that were evaluated before and after training."""
     runs = [load_run(path) for path in reference_runs(prefix, root)]
     return [run for run in runs if run.evaluations["step"].nunique() > 1]
 
 
 def arm_change(name: str, root: str | Path = REFERENCE_RUNS) -> RateChange | None:
-    """Strict accuracy before and after of the arm of that name in ``ARMS``, or None where it was not run.
+    """Strict accuracy before and after training of an arm, or None if it has no runs.
 
-    Raises KeyError for a name that is no arm.
+    Raises:
+        KeyError: there is no arm of that name.
     """
     return _change_of(_runs_of(name, root))
 
@@ -249,47 +260,3 @@ def _runs_of(name: str, root: str | Path) -> list[Run]:
 
 def _change_of(runs: list[Run]) -> RateChange | None:
     return rate_change(*endpoints(evaluation_responses(runs))) if runs else None
-
-
-# --- the claims of the work that this course grew out of ---
-
-#: The smallest difference worth calling a gap, declared before looking: the original work's 0.44 - 0.36.
-SMALLEST_GAP = 0.08
-
-#: Name -> the claim, what is published about it, and what would settle it at 8B.
-_CLAIMS = {
-    "improved": (
-        "The model clearly improved.",
-        "Tulu 3 8B, MATH 4-shot flex: 42.0 before RLVR (DPO), 43.7 after PPO, 47.8 after GRPO (Tulu 3.1); "
-        "several settings differ between the last two.",
-        "MATH-500 before and after, same scoring, paired over problems, at least three seeds.",
-    ),
-    "projection": (
-        "A quarter of the training projects to about 0.36 after 12 epochs.",
-        "ScaleRL fits a sigmoid to half of a run, its noisy start dropped, and checks it at the end.",
-        "Train to the end, in one unit: an epoch of PPO is one sample a problem, one of GRPO a group.",
-    ),
-    "lora": (
-        'It falls short of 0.44 "likely due to LoRA".',
-        "For: GRPO with LoRA failed on SVAMP (S-GRPO). Against: rank 1 matches full tuning at ten times the "
-        "learning rate (LoRA Without Regret); 13 parameters carry RL far (TinyLoRA).",
-        "Full tuning and LoRA from the same checkpoint, equal samples, each at its own best learning rate.",
-    ),
-    "cogent": (
-        "Wrong answers were largely cogent.",
-        "No rate with a definition and an interval was found.",
-        "A random hundred wrong responses, steps graded blind by two readers, with their agreement.",
-    ),
-}
-
-
-def claims_table(shown: dict[str, str | None], here: str = "this miniature") -> pd.DataFrame:
-    """The claims with what the run ``here`` shows: ``shown`` maps improved, projection, lora, cogent to a sentence.
-
-    A claim without a sentence reads "not run". Raises ValueError for a name that is no claim.
-    """
-    unknown = set(shown) - set(_CLAIMS)
-    if unknown:
-        raise ValueError(f"no such claim: {', '.join(sorted(unknown))}; there are {', '.join(_CLAIMS)}")
-    rows = [(claim, shown.get(name) or "not run", published, settle) for name, (claim, published, settle) in _CLAIMS.items()]
-    return pd.DataFrame(rows, columns=["the claim", here, "published", "what would settle it at 8B"])

@@ -49,7 +49,7 @@ def out_of(successes: int, n: int) -> str:
 def wilson_interval(successes: int, n: int) -> tuple[float, float]:
     """Interval (low, high) for a proportion: ``successes`` out of ``n`` independent trials (Wilson 1927).
 
-    Unlike ``p ± 1.96 se`` it stays within [0, 1] and is not empty at 0 or n successes.
+    Unlike ``p ± 1.96 se`` it stays within [0, 1] and has a width at 0 or n successes too.
     Raises ValueError where ``n < 1`` or ``successes`` is outside 0..n.
     """
     if n < 1 or not 0 <= successes <= n:

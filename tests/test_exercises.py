@@ -7,6 +7,7 @@ import json
 import re
 
 import nbformat
+import numpy as np
 import pytest
 from exercise_cells import NOTEBOOKS, exercise_of, function_in, namespace, read, run, solutions, stubs, with_solutions
 from wrong_answers import WRONG
@@ -131,12 +132,12 @@ def test_a_typical_mistake_is_caught_by_name(name: str, mistake: str, function, 
 
 
 def test_a_report_names_the_property_the_input_and_what_came_out() -> None:
-    report = exercises.check_mixed_groups(lambda p, group_size: 1 - p**group_size)
+    report = exercises.check_mixed_groups(lambda pass_rates, share: 5)
     assert repr(report).splitlines() == [
-        "✗ Exercise 4.2 Groups that teach something: not right yet.",
-        "  broken    a problem that is never or always solved teaches nothing",
-        "  tried     your function(0, 8) -> 1",
-        "  expected  0",
+        "✗ Exercise 4.2 How large must a group be?: not right yet.",
+        "  broken    at p = 0.5 half of the groups of 2 are mixed",
+        "  tried     your function([0.5], 0.5) -> 5",
+        "  expected  2",
     ]
 
 
@@ -237,6 +238,17 @@ def test_the_categories_are_the_courses_own() -> None:
     assert {category for category, *_ in RESPONSES} == set(WHY)
     for category, response, cut_off in RESPONSES:
         assert classify_response(ROW, response, cut_off) == category
+
+
+def test_a_numerical_optimiser_may_fit_the_projection() -> None:
+    def fitted(steps, rewards, at, start, scale):
+        from scipy.optimize import curve_fit
+
+        curve = lambda t, gain: start + gain * (1 - np.exp(-t / scale))  # noqa: E731
+        (gain,), _ = curve_fit(curve, steps, rewards, p0=[0.5 * (1 - start)], bounds=([0], [1 - start]))
+        return curve(at, gain)
+
+    assert exercises.check_projection(fitted).state == "right"
 
 
 # --- progress ---

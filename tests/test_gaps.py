@@ -121,7 +121,12 @@ def test_a_run_with_gaps_is_diagnosed_and_analysed(kind, folder):
     assert analysis.training_curve([run, run])["mean"].notna().all()
     before, after = analysis.endpoints(analysis.evaluation_responses([run]))
     assert len(before) == len(after) == 3
-    assert analysis.runs_to_project([run]) is not None
+    rewards = run.metrics["reward"].notna().sum() if "reward" in run.metrics else 0
+    if rewards >= 5:
+        assert len(analysis.projection_table([run], fractions=[0.5])) == 3
+    else:
+        with pytest.raises(ValueError, match="a projection needs 5"):
+            analysis.fit_projection(run, 0.5)
 
 
 def test_the_last_values_are_those_that_there_are_however_long_ago():

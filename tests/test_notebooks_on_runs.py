@@ -27,6 +27,7 @@ from rlvr_utils.runs import RunWriter, load_run, reference_runs
 from rlvr_utils.system.platforms import take
 from rlvr_utils.training import settings_of
 from rlvr_utils.training.continuing import hashed_sources, is_finished, reopen
+from rlvr_utils.widgets.curve_views import LiveReward
 
 PROBLEMS = 12  # of each evaluation: enough for every cell to have something to count
 
@@ -155,6 +156,23 @@ def foreign(folder: Path) -> None:
     configure(folder, dataset=str(file), eval_dataset=str(file), eval_splits=["heldout"])
 
 
+def staged(folder: Path) -> None:
+    """The first half of the run becomes a supervised stage: steps -49 to 0, without rewards."""
+    run, writer = load_run(folder), RunWriter(folder)
+    metrics = run.metrics.assign(step=run.metrics["step"] - 50)
+    metrics.loc[metrics["step"] <= 0, "reward"] = None
+    parts = [
+        (row, run.responses(row["step"], row["split"], row["shots"], row["decoding"]))
+        for row in run.evaluations.to_dict("records")
+    ]
+    writer.cut_back(-1)
+    for row in metrics.to_dict("records"):
+        writer.log_metrics(row)
+    for row, responses in parts:
+        writer.log_evaluation(row | {"step": row["step"] - 50}, responses.to_dict("records"))
+    configure(folder, sft_steps=50, max_steps=50)
+
+
 KINDS = {
     "finished": ("mini-seed-0", finished),
     "longer": ("mini-seed-0", longer),
@@ -205,12 +223,18 @@ def main_module_stays(monkeypatch):
 
 
 @pytest.fixture
-def nothing_is_trained(monkeypatch) -> list[dict]:
+def replayed() -> list[int]:
+    """The last step of each replay of a live plot."""
+    return []
+
+
+@pytest.fixture
+def nothing_is_trained(monkeypatch, replayed) -> list[dict]:
     """Stand-ins for what takes minutes; the settings that each training was called with."""
     asked = []
 
     def train(profile="mini", output_dir=None, *, live=None, quiet=False, extend=False, **settings):
-        if quiet:  # the two steps on problems of one's own
+        if quiet:  # the steps on problems of one's own
             return load_run(reference_runs()[0])
         asked.append(settings | {"profile": profile, "extend": extend})
         p = get_profile(profile, **settings)
@@ -219,6 +243,7 @@ def nothing_is_trained(monkeypatch) -> list[dict]:
         return load_run(output_dir)
 
     monkeypatch.setattr(rlvr_utils.training, "train", train)
+    monkeypatch.setattr(LiveReward, "replay", lambda self, rows: replayed.append(rows[-1]["step"] if rows else None))
     monkeypatch.setattr(rlvr_utils.preflight, "checkup", lambda p, **_: [])
     monkeypatch.setattr(rlvr_utils.preflight, "longest_prompt", lambda p: 100)
     monkeypatch.setattr(rlvr_utils.preflight, "time_steps", lambda p, **_: "not timed")
@@ -253,7 +278,9 @@ def test_a_folder_that_holds_a_run_has_that_runs_settings(tmp_path, finished: bo
     assert of(max_steps=470, extend=True) == get_profile("llama-8b", **evening | {"max_steps": 470})
 
 
-def test_notebook_04_shows_a_run_with_its_own_settings_and_trains_no_more(left, nothing_is_trained, monkeypatch) -> None:
+def test_notebook_04_shows_a_run_with_its_own_settings_and_trains_no_more(
+    left, nothing_is_trained, replayed, monkeypatch
+) -> None:
     kind, folder = left
     before = load_run(folder)
     own, ended = before.profile, before.environment
@@ -268,6 +295,7 @@ def test_notebook_04_shows_a_run_with_its_own_settings_and_trains_no_more(left, 
     assert [get_profile(**{k: v for k, v in call.items() if k != "extend"}) for call in nothing_is_trained] == (
         [] if kind == "going" else [own]
     )
+    assert replayed == ([before.metrics["step"].max()] if ended.get("finished") else [])
 
 
 @pytest.fixture(scope="module")
@@ -288,3 +316,14 @@ def test_notebook_05_reads_a_run_of_any_kind(left, arms_once) -> None:
     names = execute("05_results_analysis", run=str(folder))
     read = [run.path for run in names["runs"]]
     assert (read == [folder]) == (kind != "killed before a step")
+
+
+def test_notebook_05_tells_a_supervised_stage_from_the_rl_after_it(arms_once, tmp_path) -> None:
+    folder = small(REPO / "data" / "reference_runs" / "mini-seed-0", tmp_path / "mini-seed0")
+    staged(folder)
+    names = execute("05_results_analysis", run=str(folder))
+    assert list(names["gains"]) == ["whole run", "SFT", "RL"]
+    base, start, end = (names["everything"].query("step == @step")["correct"].mean() for step in (-50, 0, 50))
+    assert names["gains"]["whole run"].change.mean == pytest.approx(end - base)
+    assert names["gains"]["RL"].before.mean == pytest.approx(start)
+    assert names["chosen"].path == folder and names["last_step"] == 50

@@ -149,9 +149,10 @@ def test_no_notebook_says_of_an_8b_run_what_only_miniature_runs_are(executed: Pa
     for name, text in texts.items():
         assert not re.search(r"\bnan\b", re.sub(r"NaN", "", text)), f"{name} shows a number that is none"
     claims = texts["05_results_analysis"]
-    assert "| this run |" in claims and "this miniature |" not in claims
-    assert "is too short to project" in claims and "Prompting alone was not measured" in claims
-    assert "reference runs ended at" not in claims
+    assert "What does LoRA cost?" in claims and "MiniLlama: full fine-tuning minus LoRA" in claims
+    assert "is too short to project" in claims and "no prediction interval" in claims
+    assert "4 examples in the prompt" not in claims and "trained: random reward" not in claims
+    assert "There is no run at 4 shots" in claims
 
 
 def test_the_8b_page_counts_the_responses_of_the_profile() -> None:

@@ -81,6 +81,17 @@ def test_a_run_without_a_step_says_so(tmp_path: Path) -> None:
     assert lines[0] == "run: no step yet, 0 evaluations made"
 
 
+def test_a_replay_draws_a_finished_run_from_its_beginning_to_its_end(monkeypatch) -> None:
+    drawn, live = [], LiveReward(60)
+    monkeypatch.setattr(live, "draw", lambda rows: drawn.append(rows[-1]["step"]) or "")
+    live.replay([row(step) for step in range(1, 61)], seconds=0)
+    assert drawn[0] < 5 and drawn == sorted(drawn) and drawn[-1] == 60
+    drawn.clear()
+    live.replay([row(1)], seconds=0)
+    live.replay([], seconds=0)
+    assert set(drawn) == {1}
+
+
 def test_the_live_picture_has_its_interval_from_the_tenth_step_on(monkeypatch) -> None:
     import matplotlib.axes
 
@@ -92,4 +103,4 @@ def test_the_live_picture_has_its_interval_from_the_tenth_step_on(monkeypatch) -
     assert bands == []
     LiveReward(20).draw([row(step) for step in range(1, 13)])
     [(steps, low, high)] = bands
-    assert steps == [10, 11, 12] and (round(low, 3), round(high, 3)) == (0.425, 0.575)
+    assert steps == [5.5, 6.5, 7.5] and (round(low, 3), round(high, 3)) == (0.425, 0.575)

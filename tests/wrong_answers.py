@@ -133,11 +133,15 @@ def batch(prompts, samples, micro, steps, n_problems):
     if responses % micro:
         raise ValueError("does not divide")
     return {
-        "responses a step": responses,
+        "responses per step": responses,
         "accumulation steps": responses // micro,
         "responses in all": steps * responses,
         "epochs": steps * prompts / n_problems,
     }
+
+
+def group_size(pass_rates, share, mixed=lambda p, n: 1 - p**n - (1 - p) ** n):
+    return next((n for n in range(1, 1000) if mean([mixed(p, n) for p in pass_rates]) >= share - 1e-12), None)
 
 
 def metrics(groups, still):
@@ -328,9 +332,9 @@ WRONG = {
         (
             "cuts what does not divide",
             lambda p, s, m, *rest: batch(p, s, 1, *rest) | {"accumulation steps": p * s // m},
-            "refused",
+            "raises ValueError",
         ),
-        ("a step is its prompts", lambda p, s, *rest: batch(p, s, *rest) | {"responses a step": p}, "prompts x samples"),
+        ("a step is its prompts", lambda p, s, *rest: batch(p, s, *rest) | {"responses per step": p}, "prompts x samples"),
         ("another key", lambda *given: {"responses": given[0] * given[1]}, "keys of the stub"),
         (
             "refuses with another error",
@@ -339,23 +343,37 @@ WRONG = {
         ),
     ],
     "04-mixed-groups": [
-        ("at least one wrong", lambda p, size: 1 - p**size, "teaches nothing"),
-        ("at least one right", lambda p, size: 1 - (1 - p) ** size, "teaches nothing"),
-        ("pairs only", lambda p, size: 2 * p * (1 - p), "a larger group"),
-        ("exactly one right", lambda p, size: size * p * (1 - p) ** (size - 1), "right and wrong change places"),
+        (
+            "at least one correct",
+            lambda p, share: group_size(p, share, lambda q, n: 1 - (1 - q) ** n),
+            "groups of 2 are mixed",
+        ),
+        ("pairs only", lambda p, share: 2, "groups of 3 are mixed"),
+        ("one size too large", lambda p, share: group_size(p, share) + 1, "groups of 2 are mixed"),
+        ("the mean pass rate", lambda p, share: group_size([mean(p)], share), "a mean over all problems"),
+        (
+            "leaves out 0 and 1",
+            lambda p, share: group_size([q for q in p if 0 < q < 1] or [0], share),
+            "never mixed, but count",
+        ),
+        ("the largest size it tries", lambda p, share: group_size(p, share) or 999, "no group size is enough"),
     ],
     "04-metrics-row": [
         (
             "only groups all wrong",
             lambda r, size: metrics(in_groups(r, size), lambda g: not any(g)),
-            "all right and all wrong",
+            "all-correct and all-wrong",
         ),
         (
             "every other response",
             lambda r, size: metrics([r[i :: len(r) // size] for i in range(len(r) // size)], lambda g: len(set(g)) == 1),
-            "all right and all wrong",
+            "all-correct and all-wrong",
         ),
-        ("only 0 and 1", lambda r, size: metrics(in_groups(r, size), lambda g: set(g) in ({0}, {1})), "a partial reward"),
+        (
+            "only 0 and 1",
+            lambda r, size: metrics(in_groups(r, size), lambda g: set(g) in ({0}, {1})),
+            "equal partial rewards",
+        ),
         (
             "the share of mixed groups",
             lambda r, size: metrics(in_groups(r, size), lambda g: len(set(g)) > 1),
@@ -382,7 +400,7 @@ WRONG = {
         (
             "as in the notebook",
             lambda c, t, **k: priced(c, t, lambda v, n: v - 0.01 * max(0, n - 40)),
-            "a wrong answer earns 0",
+            "a wrong answer gets 0",
         ),
         (
             "without a bound",
@@ -390,7 +408,12 @@ WRONG = {
             "even the longest",
         ),
         ("no length term", lambda c, t, **k: boxed_reward(c, t), "beyond 40 words"),
-        ("counts from the first word", lambda c, t, **k: priced(c, t, lambda v, n: v / n), "up to 40 words earns 1"),
+        (
+            "flat beyond 130 words",
+            lambda c, t, **k: priced(c, t, lambda v, n: v * 40 / min(max(40, n), 130)),
+            "each further word",
+        ),
+        ("counts from the first word", lambda c, t, **k: priced(c, t, lambda v, n: v / n), "up to 40 words gets 1"),
         ("no further columns", ignores_other_columns, "runs without an error"),
     ],
     "05-paired-bootstrap": [
@@ -410,10 +433,10 @@ WRONG = {
         ("all of it format", lambda b, a: (a[0] * a[1] - b[0] * b[1], 0.0), "given a box moved"),
     ],
     "05-pass-at-k": [
-        ("the tempting estimate", lambda n, c, k: 1 - (1 - c / n) ** k, "one of them must be right"),
+        ("the tempting estimate", lambda n, c, k: 1 - (1 - c / n) ** k, "one of them must be correct"),
         ("k times the share", lambda n, c, k: min(1.0, k * c / n), "no bias"),
-        ("any right at all", lambda n, c, k: float(c > 0), "with one try"),
-        ("the chance of none", lambda n, c, k: (1 - c / n) ** k, "with one try"),
+        ("any right at all", lambda n, c, k: float(c > 0), "with one sample"),
+        ("the chance of none", lambda n, c, k: (1 - c / n) ** k, "with one sample"),
     ],
     "05-category": [
         ("looks at the last step", lambda *given: category(*given, steps_checked=slice(-1, None)), "one false step"),
@@ -429,6 +452,13 @@ WRONG = {
                 start + least_squares(steps, rewards, start, scale) * shape_of(at, scale)
             ),
             "pass 1",
+        ),
+        (
+            "clips the curve",
+            lambda steps, rewards, at, start, scale: np.clip(
+                start + max(0, least_squares(steps, rewards, start, scale)) * shape_of(at, scale), 0, 1
+            ),
+            "the gain is bounded",
         ),
         (
             "through the last point",

@@ -7,11 +7,11 @@ Run:  make reference-runs                          the five of the default
 Resumable: a finished run is skipped, an interrupted one goes on. ``--jobs 2`` makes two runs at a time, each in a
 process with its share of the cores, which is faster than one after the other (a model this small hardly uses two).
 
-Left out of the shipped copies, for their size: checkpoints, the adapter and the W&B files, which stay under ``runs/``;
-of every arm but the default also the training rollouts, digits of the metrics past the sixth (and these are compressed),
-and the evaluations before training, which are links to those of the default run with the same seed: the same model, the
-same random numbers. What ``--many`` makes lies in ``data/reference_runs/many/NAME``, the base model's samples once, in
-``many/base``.
+Left out of the included copies, for their size: checkpoints, the adapter and the W&B files, which stay under ``runs/``.
+All arms but the default also leave out the training rollouts (not the arm with a KL term) and the digits of the metrics
+past the sixth, and the metrics are compressed. Their evaluations before training are links to those of the default run
+with the same seed: the same model, the same random numbers. ``--many`` writes to ``data/reference_runs/many/NAME``, and
+the base model's samples, once, to ``many/base``.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from pathlib import Path
 import torch
 
 from rlvr_utils import REPO
-from rlvr_utils.experiment import ARMS, MANY, MANY_SAMPLES
+from rlvr_utils.experiment import ARMS, KL_ARM, MANY, MANY_SAMPLES
 from rlvr_utils.models import load_model, load_tokenizer
 from rlvr_utils.profiles import get_profile
 from rlvr_utils.runs import REFERENCE_RUNS, RunWriter, load_run
 from rlvr_utils.training import Part, evaluate_split, load_trained, train
 
 #: name of the run -> overrides of profile ``mini``
-RUNS: dict[str, dict] = {name: overrides for arm in ARMS for name, overrides in arm.runs.items()}
+RUNS: dict[str, dict] = {name: overrides for arm in (*ARMS, KL_ARM) for name, overrides in arm.runs.items()}
 MADE = REPO / "runs" / "reference"
 LEFT_OUT = ("checkpoints", "adapter", "wandb", "wandb-run-id.txt")
 
@@ -61,7 +61,8 @@ def make_run(name: str) -> None:
 
 def slim(shipped: Path, default: Path) -> None:
     """What an arm need not ship (see above); ``default`` is the default's run of the same seed."""
-    (shipped / "rollouts" / "train.jsonl.gz").unlink(missing_ok=True)
+    if not load_run(shipped).config["beta"]:  # notebook 04 reads the training responses of runs with a KL term
+        (shipped / "rollouts" / "train.jsonl.gz").unlink(missing_ok=True)
     plain = shipped / "metrics.jsonl"
     if plain.exists():
         metrics = [

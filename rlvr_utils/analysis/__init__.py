@@ -1,9 +1,11 @@
-"""What happened in a run, and how sure that is: from saved responses to intervals and sentences.
+"""What happened in a run, and how sure we are: from saved responses to rates with intervals.
 
-``evaluation_responses`` makes one long frame of what some runs answered; everything else takes such frames.
+``evaluation_responses`` makes one long frame of the responses of some runs. Most other functions take such frames.
 """
 
-from .categories import COGENT, category_table, classified, examples, length_change
+from rlvr_utils.stats import percent
+
+from .categories import COGENT, category_table, classified
 from .frames import (
     endpoints,
     evaluation_responses,
@@ -11,43 +13,10 @@ from .frames import (
     pooled_base,
     rescored,
     runs_to_analyse,
+    stages,
     training_curve,
     wandb_metrics,
 )
-from .projections import END_WINDOW, fit_projection, projection_summary, projection_table, runs_to_project
-from .rates import (
-    RateChange,
-    beyond_the_base,
-    by_group,
-    gain_on_solved,
-    gap,
-    learning_curve,
-    majority_vote,
-    pass_at_k_curve,
-    rate,
-    rate_change,
-)
-from .sentences import (
-    as_markdown,
-    as_text,
-    beyond_sentence,
-    choices_sentence,
-    cogent_sentence,
-    control_sentence,
-    grid_sentence,
-    improved_sentence,
-    learned_or_sharpened,
-    length_sentence,
-    lora_sentence,
-    mistake_sentence,
-    pass_at_k_sentence,
-    percent,
-    points,
-    projection_gap_sentence,
-    projection_sentence,
-    prompting_sentence,
-    reward_is_not_accuracy,
-    samples_needed_sentence,
-    split_sentence,
-    spread_sentence,
-)
+from .projections import END_WINDOW, fit_projection, projection_table
+from .rates import RateChange, by_group, gap, learning_curve, majority_vote, pass_at_k_curve, rate, rate_change
+from .tables import as_markdown, as_text, lora_sentence, points, verdict

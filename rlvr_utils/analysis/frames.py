@@ -1,4 +1,4 @@
-"""From runs to frames: one row per response, with what can be read off it."""
+"""From runs to frames: one row per response."""
 
 from __future__ import annotations
 
@@ -18,30 +18,32 @@ from rlvr_utils.system.paths import run_folder
 from rlvr_utils.verifier import last_boxed
 
 PROBLEM_COLUMNS = ("subject", "level", "template", "answer_form")
-#: Runs that differ in one of these are no seeds of one experiment.
+#: Runs that differ in one of these are not seeds of one experiment.
 WHAT_IS_LEARNED = ("model", "dataset", "eval_dataset")
 
 
-def runs_to_analyse(profile: str = "mini", run: str | Path | None = None) -> tuple[list[Run], list[Run], str]:
-    """The runs to look at, the reference runs to hold them against, and a sentence that says which they are.
+def runs_to_analyse(profile: str = "mini", run: str | Path | None = None) -> tuple[list[Run], list[Run]]:
+    """The runs to read, and the included runs to compare them with: those of the same profile, model and problems.
 
-    The first that has been evaluated twice: the folder ``run``, the newest run of
-    ``profile``, the reference runs. A run is held against those of its own profile, model and problems. Raises
-    FileNotFoundError where there is none of them.
+    Reads the folder ``run`` or else the newest run of ``profile``. If there is none, or it has been evaluated fewer than
+    two times, both lists are the included runs of ``profile``.
+
+    Raises:
+        FileNotFoundError: there is no such run either.
     """
     own = run_folder(run) if run else newest_run(profile)
-    reference = [load_run(path) for path in reference_runs(f"{profile}-seed-")]
     if own is not None:
         found = load_run(own)
         if evaluations_of(found)["step"].nunique() > 1:
             config = found.config
-            reference = [load_run(path) for path in reference_runs(f"{config.get('profile', profile)}-seed-")]
-            alike = [other for other in reference if all(other.config.get(k) == config.get(k) for k in WHAT_IS_LEARNED)]
-            return [found], alike, f"Your run {found.path.name}, beside {len(alike)} reference runs."
-    if not reference:
-        raise FileNotFoundError(f"no evaluated run of profile {profile}: notebook 04, or `rlvr train`, makes one")
-    why = "There is no run of your own yet" if own is None else f"Your run {own.name} has no second evaluation yet"
-    return reference, reference, f"{why}: these are the {len(reference)} reference runs that come with the course."
+            included = [load_run(path) for path in reference_runs(f"{config.get('profile', profile)}-seed-")]
+            return [found], [
+                other for other in included if all(other.config.get(k) == config.get(k) for k in WHAT_IS_LEARNED)
+            ]
+    included = [load_run(path) for path in reference_runs(f"{profile}-seed-")]
+    if not included:
+        raise FileNotFoundError(f"no evaluated run of profile {profile}. Run notebook 04 or `rlvr train` to make one.")
+    return included, included
 
 
 def evaluation_responses(
@@ -49,9 +51,9 @@ def evaluation_responses(
 ) -> pd.DataFrame:
     """Every response of every evaluation of ``runs``, one row each.
 
-    Without a ``split``, each run's first. Besides the columns of a rollout: ``run`` (the folder's name), ``boxed``,
-    ``worked``, ``at_limit`` (it was cut off) and, where ``problems`` holds the row of that id, the columns of
-    ``PROBLEM_COLUMNS``. Only evaluations with as many shots as the run was trained at. May be empty.
+    Without a ``split``, reads each run's first one. Only evaluations with the number of shots that the run was trained with
+    count. Columns: those of a rollout, ``run`` (the folder's name), ``boxed``, ``worked`` (it shows a step), ``at_limit``
+    (it was truncated) and, for the ids that ``problems`` holds, ``PROBLEM_COLUMNS``. The frame may be empty.
     """
     frames = [_of_one_run(run, split, decoding) for run in runs]
     frame = pd.concat([f for f in frames if len(f)] or frames[:1], ignore_index=True)
@@ -60,7 +62,7 @@ def evaluation_responses(
 
 
 def evaluations_of(run: Run, split: str | None = None, decoding: str = "sampled") -> pd.DataFrame:
-    """The rows of ``run.evaluations`` for this split (or the first) and decoding, at the shots the run was trained at."""
+    """Rows of ``run.evaluations`` with this split (default: the run's first), this decoding and the run's own shots."""
     made = run.evaluations
     shots = run.config.get("shots", 0)
     return made[(made["split"] == (split or run.split)) & (made["decoding"] == decoding) & (made["shots"] == shots)]
@@ -84,15 +86,18 @@ def _of_one_run(run: Run, split: str | None, decoding: str) -> pd.DataFrame:
 def endpoints(frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The responses of each run's first evaluation and of its last, over the problems that all runs answered.
 
-    A run that is still going or died counts as far as it got. Raises ValueError where no run has been evaluated
-    twice, for then there is no "after".
+    In a run with a supervised stage the first evaluation is that of the base model, before SFT (see :func:`stages`). A run
+    that died or is still training is read up to its last evaluation.
+
+    Raises:
+        ValueError: no run has been evaluated twice.
     """
     if frame.empty:
-        raise ValueError("no evaluation yet: wait for the run's first one, or read a reference run")
+        raise ValueError("no evaluation yet: wait for the run's first one, or read an included run")
     steps = frame.groupby("run")["step"].agg(["min", "max"])
     steps = steps[steps["min"] < steps["max"]]
     if steps.empty:
-        raise ValueError("no run has been evaluated twice yet: there is a before, but no after to compare it with")
+        raise ValueError("no run has been evaluated twice yet, so there is no after. Wait for its next evaluation.")
     frame = frame[frame["run"].isin(steps.index)]
     runs_of_problem = frame.groupby("problem_id")["run"].nunique()
     frame = frame[frame["problem_id"].map(runs_of_problem) == len(steps)]
@@ -100,10 +105,20 @@ def endpoints(frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     return frame[frame["step"] == first], frame[frame["step"] == last]
 
 
-def pooled_base(before: pd.DataFrame) -> pd.DataFrame:
-    """The first evaluations of several runs as one pool of samples of the base model that they all started from.
+def stages(frame: pd.DataFrame) -> dict[str, tuple[pd.DataFrame, pd.DataFrame]]:
+    """(before, after) of each training stage, in order: SFT if the runs had one, then RL.
 
-    Runs that drew the very same responses count once: copies are no further samples.
+    Steps of a supervised stage are negative and RL starts at step 0, so the evaluation at step 0 is the end of SFT. A run
+    that ended within SFT has no RL stage. Frames as from :func:`endpoints`, which raises where there is no stage at all.
+    """
+    parts = {"SFT": frame[frame["step"] <= 0], "RL": frame[frame["step"] >= 0]}
+    return {name: endpoints(part) for name, part in parts.items() if part.groupby("run")["step"].nunique().gt(1).any()}
+
+
+def pooled_base(before: pd.DataFrame) -> pd.DataFrame:
+    """First evaluations of several runs as one pool of samples of the base model that all of them started from.
+
+    Runs with identical responses count once, because copies are not independent samples.
     """
     drawn = {run: tuple(rows["response"]) for run, rows in before.groupby("run")}
     distinct = {responses: run for run, responses in drawn.items()}
@@ -111,11 +126,11 @@ def pooled_base(before: pd.DataFrame) -> pd.DataFrame:
 
 
 def rescored(frame: pd.DataFrame, problems: Sequence[dict] = ()) -> pd.Series:
-    """What today's verifier says about each saved response: correct or not.
+    """Whether today's verifier accepts each saved response.
 
     Args:
         frame: responses with ``response, ground_truth``, and ``problem_id`` or ``prompt`` to know the question by.
-        problems: their problem rows; without them the question is read off the prompt.
+        problems: their rows. Without them the question is taken from the prompt.
     """
     questions = {row["id"]: row["problem"] for row in problems}
     prompts = frame["prompt"] if "prompt" in frame else pd.Series(None, index=frame.index, dtype=object)
@@ -134,10 +149,10 @@ def rescored(frame: pd.DataFrame, problems: Sequence[dict] = ()) -> pd.Series:
 
 
 def training_curve(runs: Sequence[Run], metric: str = "reward", window: int = 10) -> pd.DataFrame:
-    """``metric`` by training step, averaged over the last ``window`` steps: columns ``step, mean, low, high``.
+    """``metric`` averaged over ``window`` steps: ``step`` (the middle of the window), ``mean, low, high``.
 
-    With several runs the interval is Student's t over their windowed means (what another seed would do); with
-    one run it is over the steps of the window (how sure this run's own level is).
+    With several runs the interval is Student's t over their windowed means. With one run it is over the steps of the
+    window, so it is about this run's level and not about other seeds.
     """
     tables = [run.metrics.set_index("step")[metric].dropna() for run in runs if metric in run.metrics]
     tables = [table for table in tables if len(table)]
@@ -146,7 +161,7 @@ def training_curve(runs: Sequence[Run], metric: str = "reward", window: int = 10
     for end in range(window, len(steps) + 1):
         block = [table.loc[steps[end - window : end]] for table in tables]
         values = [values.mean() for values in block] if len(block) > 1 else block[0]
-        rows.append((steps[end - 1], *t_interval(values)))
+        rows.append((sum(steps[end - window : end]) / window, *t_interval(values)))
     return pd.DataFrame(rows, columns=["step", "mean", "low", "high"])
 
 
@@ -163,7 +178,7 @@ WHOLE, FIRST, _MIDDLE, LAST = 1, 2, 3, 4
 def wandb_metrics(folder: str | Path) -> pd.DataFrame:
     """One row per training step (``step`` and TRL's metric names) from every offline run under ``folder``.
 
-    A run that was resumed has several files; where they overlap the later one counts. Empty where there is none.
+    A resumed run has several files. Where they overlap, the later one counts. Empty if there is no file.
     """
     rows: dict[int, dict] = {}
     for file in sorted(run_folder(folder).rglob("run-*.wandb"), key=lambda file: file.parent.name):

@@ -1,4 +1,4 @@
-"""A projection put to the test: fit the first part of a finished run, then look at how it ended."""
+"""Testing projections: fit the first part of a finished run, then compare with its end."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from rlvr_utils.runs import Run, load_run, reference_runs
-from rlvr_utils.stats import PROJECTIONS, out_of, project
+from rlvr_utils.runs import Run
+from rlvr_utils.stats import PROJECTIONS, project
 
 from .frames import evaluations_of
 
@@ -20,7 +20,7 @@ FEWEST_STEPS = 5
 
 
 class Projection(NamedTuple):
-    """What one family of curves makes of the first ``seen`` steps of a run, at every step of it."""
+    """One family of curves, fitted to the first ``seen`` steps of a run and evaluated at all of its steps."""
 
     kind: str
     seen: int
@@ -37,28 +37,22 @@ class Projection(NamedTuple):
 def fit_projection(run: Run, fraction: float, kind: str = "sigmoid", metric: str = "reward") -> Projection:
     """Fit ``kind`` to the first ``fraction`` of the run's training rewards and project to its last step.
 
-    The curve starts at the accuracy measured before training where there is such an evaluation, else at the
-    mean of the first three rewards. Raises ValueError where the run is too short for a fit.
+    The curve starts at the accuracy measured at step 0, where RL starts. Without that evaluation it starts at the mean of
+    the first three rewards.
+
+    Raises:
+        ValueError: the run is too short for a fit.
     """
-    rewards = run.metrics.dropna(subset=metric) if metric in run.metrics else run.metrics
+    rewards = run.metrics.dropna(subset=metric) if metric in run.metrics else run.metrics[:0]
     if len(rewards) < FEWEST_STEPS:
         raise ValueError(
-            f"{run.path.name} has {len(rewards)} training steps with a reward: a projection needs {FEWEST_STEPS}"
+            f"{run.path.name} has {len(rewards)} training steps with a reward, and a projection needs {FEWEST_STEPS}. "
+            "Train it longer, or project another run."
         )
     steps, values = rewards["step"].to_numpy(float), rewards[metric].to_numpy(float)
     seen = max(FEWEST_STEPS, int(round(fraction * len(steps))))
     curve = project(kind, steps[:seen], values[:seen], steps, start=_start(run, values))
     return Projection(kind, seen, steps, curve, float(values[-END_WINDOW:].mean()))
-
-
-def runs_to_project(runs: Sequence[Run]) -> list[Run]:
-    """Those of ``runs`` that are long enough for a fit, else the shipped runs of mini; perhaps none."""
-    candidates = (runs, [load_run(path) for path in reference_runs()])
-    return next(filter(None, ([run for run in some if _long_enough(run)] for some in candidates)), [])
-
-
-def _long_enough(run: Run) -> bool:
-    return "reward" in run.metrics and run.metrics["reward"].notna().sum() >= 4 * FEWEST_STEPS
 
 
 def _start(run: Run, values: np.ndarray) -> float:
@@ -72,7 +66,7 @@ def projection_table(
 ) -> pd.DataFrame:
     """One row per run, fraction and kind: ``projected, low, high, realised, error, covered``.
 
-    ``covered``: did the 95 % interval of the fit hold what came?
+    ``covered``: whether the 95 % interval of the fit holds the mean reward of the run's last steps.
     """
     rows = []
     for run in runs:
@@ -96,22 +90,3 @@ def projection_table(
                 )
     names = ["run", "fraction", "kind", "projected", "low", "high", "realised", "error", "covered"]
     return pd.DataFrame(rows, columns=names)
-
-
-def projection_summary(table: pd.DataFrame) -> pd.DataFrame:
-    """One row per fraction and kind of ``projection_table``: mean error, its size in points, and how often it was covered.
-
-    The interval of the coverage is Wilson's, over runs.
-    """
-    rows = []
-    for (fraction, kind), group in table.groupby(["fraction", "kind"], sort=False):
-        rows.append(
-            {
-                "seen": f"{fraction:.0%}",
-                "kind": kind,
-                "mean error (points)": 100 * group["error"].mean(),
-                "mean size of the error": 100 * group["error"].abs().mean(),
-                "interval held the end": out_of(int(group["covered"].sum()), len(group)),
-            }
-        )
-    return pd.DataFrame(rows)

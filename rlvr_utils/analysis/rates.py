@@ -24,12 +24,12 @@ class RateChange(NamedTuple):
 
 
 def rate_change(before: pd.DataFrame, after: pd.DataFrame, value: str = "correct", given: str | None = None) -> RateChange:
-    """How the mean of column ``value`` changed, with 95 % intervals from drawing problems *and* runs again.
+    """How the mean of column ``value`` changed, with 95 % intervals from resampling problems *and* runs.
 
-    ``given`` names a boolean column: then only responses where it is true count ("right, given a box"). Both
-    frames as from ``endpoints``. The same problems and runs are drawn for both, so that the change is a
-    paired one. With one run the interval speaks about other problems, not about other seeds; with several it is never
-    narrower than Student's t over the runs (``stats.hold_seeds``).
+    ``given`` names a boolean column, and then only responses where it is true count ("correct, given a box"). Both
+    frames as from ``endpoints``. Each resample takes the same problems and runs from both frames, so the change is
+    paired. With one run the interval is about other problems, not about other seeds. With several it is never narrower
+    than Student's t over the runs (``stats.hold_seeds``).
     """
     tables = [_tables(frame, value, given) for frame in (before, after)]
     weights = stats.two_way_weights(*tables[0][0].shape, N_RESAMPLES)
@@ -39,15 +39,15 @@ def rate_change(before: pd.DataFrame, after: pd.DataFrame, value: str = "correct
 
 
 def rate(frame: pd.DataFrame, value: str = "correct", given: str | None = None) -> Estimate:
-    """The mean of ``value`` (where ``given`` is true), with its interval over problems and runs."""
+    """The mean of ``value`` where ``given`` is true, with its interval over problems and runs."""
     tables = _tables(frame, value, given)
     return _interval(_ratio(tables, stats.two_way_weights(*tables[0].shape, N_RESAMPLES)), frame[value])
 
 
 def gap(first: pd.DataFrame, second: pd.DataFrame, value: str = "correct") -> Estimate:
-    """How much higher the mean of ``value`` is in ``first`` than in ``second``, two arms of different runs.
+    """The mean of ``value`` in ``first`` minus that in ``second``, which come from different runs.
 
-    Problems are shared by the arms and drawn for both alike; each arm's runs are drawn on their own.
+    Both share their problems, so each resample takes the same problems from both. Runs are resampled independently.
     """
     shared = set(first["problem_id"]) & set(second["problem_id"])
     tables = [_tables(frame[frame["problem_id"].isin(shared)], value, None)[0] for frame in (first, second)]
@@ -84,9 +84,9 @@ def _ratio(tables: tuple[np.ndarray, np.ndarray], weights: tuple) -> Ratio:
 
 
 def _interval(rate: Ratio, values: pd.Series | None = None) -> Estimate:
-    """Interval of the draws that have a value (without a single box, "right given a box" has none) and of the seeds.
+    """The interval over the resamples and over the seeds. Rates of booleans stay between 0 and 1.
 
-    Where ``values`` are yes or no, the rate stays between 0 and 1.
+    A resample without a single box has no value of "correct, given a box" and is left out.
     """
     kept = rate.draws[np.isfinite(rate.draws)]
     if not len(kept):
@@ -96,7 +96,7 @@ def _interval(rate: Ratio, values: pd.Series | None = None) -> Estimate:
 
 
 def learning_curve(frame: pd.DataFrame, value: str = "correct", given: str | None = None) -> pd.DataFrame:
-    """The rate at every step that all runs were evaluated at: ``step, mean, low, high`` as from ``rate``."""
+    """The rate at each step at which all runs were evaluated: ``step, mean, low, high`` as from ``rate``."""
     n_runs = frame["run"].nunique()
     rows = [
         (step, *rate(answered, value, given))
@@ -107,7 +107,7 @@ def learning_curve(frame: pd.DataFrame, value: str = "correct", given: str | Non
 
 
 def by_group(before: pd.DataFrame, after: pd.DataFrame, group: str, value: str = "correct") -> pd.DataFrame:
-    """One row per value of ``group``: ``n_problems`` and the ``RateChange`` as columns, lowest after first."""
+    """One row per value of ``group``: ``n_problems`` and a ``RateChange``, lowest accuracy after training first."""
     rows = []
     for name, new in after.groupby(group):
         old = before[before[group] == name]
@@ -128,34 +128,11 @@ def pass_at_k_curve(frame: pd.DataFrame, ks: Iterable[int] | None = None) -> pd.
     return pd.DataFrame(rows, columns=["k", "mean", "low", "high"])
 
 
-def beyond_the_base(before: pd.DataFrame, after: pd.DataFrame) -> tuple[int, int, Estimate | None]:
-    """What became of the problems that no sample of the base model solved, in any run.
-
-    Returns how many there are, how many base samples each had, and their rate of right answers after training
-    (None where there is no such problem).
-    """
-    solved = before.groupby("problem_id")["correct"].any()
-    unsolved = solved.index[~solved]
-    n_samples = int(before.groupby("problem_id").size().min())
-    rest = after[after["problem_id"].isin(unsolved)]
-    return len(unsolved), n_samples, rate(rest) if len(rest) else None
-
-
-def gain_on_solved(before: pd.DataFrame, after: pd.DataFrame) -> float:
-    """Share of the gain in accuracy that is made on problems which some sample of the base model solved.
-
-    nan where there is no gain.
-    """
-    solved = before.groupby("problem_id")["correct"].any()
-    gain = after.groupby("problem_id")["correct"].mean() - before.groupby("problem_id")["correct"].mean()
-    return float(gain[solved].sum() / gain.sum()) if gain.sum() > 0 else float("nan")
-
-
 def majority_vote(frame: pd.DataFrame, of: int | None = None) -> pd.DataFrame:
-    """One row per vote: is the answer that most samples box the right one? Columns ``run, problem_id, correct``.
+    """One row per vote, ``run, problem_id, correct``: is the answer that most samples box the correct one?
 
-    ``of``: how many samples vote together, so that a problem with 32 has four votes of 8; None: all of a problem's. Samples
-    without a box do not vote; ties go to the answer that came first.
+    ``of`` samples vote together, so that a problem with 32 samples has four votes of 8 (None: all samples of a problem).
+    Samples without a box do not vote. Ties go to the answer that came first.
     """
     place = frame.groupby(["run", "problem_id"], sort=False).cumcount()
     ballot = place // of if of else 0 * place

@@ -19,19 +19,22 @@ def check_paired_bootstrap(mine: Attempt) -> None:
     before = generator.random(80)
     mean, low, high = mine.numbers(before, before + 0.25, shape=(3,))
     mine.equals("the mean is that of after minus before", mean, 0.25)
-    mine.equals(
-        "a problem is drawn with both of its columns: where each gains the same there is no doubt", (low, high), (0.25, 0.25)
-    )
+    mine.equals("a problem is drawn with both of its columns: equal gains leave no uncertainty", (low, high), (0.25, 0.25))
     after = np.clip(before + generator.normal(0.1, 0.2, 80), 0, 1)
     mean, low, high = mine.numbers(before, after)
     mine.must("the mean lies inside of the interval", low < mean < high)
-    mine.equals("before and after exchanged turn the sign", mine.numbers(after, before), (-mean, -high, -low), 0.02)
+    mine.equals("with before and after exchanged the sign changes", mine.numbers(after, before), (-mean, -high, -low), 0.02)
     small, large = mine.numbers(before[:20], after[:20]), mine.numbers(before, after)
     mine.must("more problems narrow it", large[2] - large[1] < small[2] - small[1])
-    mine.equals("its middle 95 % are the course's", mine.numbers(before, after), paired_bootstrap(before, after), 0.005)
+    mine.equals(
+        "its middle 95 % are those of stats.paired_bootstrap",
+        mine.numbers(before, after),
+        paired_bootstrap(before, after),
+        0.005,
+    )
 
 
-@exercise("05-decomposition", "5.2 Format apart from substance", difficulty=3, minutes=15)
+@exercise("05-decomposition", "5.2 Format and substance", difficulty=3, minutes=15)
 def check_decomposition(mine: Attempt) -> None:
     """``my_parts(before, after) -> (format, substance)``: they add up, each is 0 alone, and time may run back."""
     rates = (0.0, 0.3, 0.5, 1.0)
@@ -43,23 +46,23 @@ def check_decomposition(mine: Attempt) -> None:
         found = mine.numbers((a, 0.3), (a, 0.8))
         mine.equals("if only the rate given a box moved, all of it is substance", found, (0, 0.5 * a))
     forth, back = mine.numbers((0.4, 0.3), (1.0, 0.8)), mine.numbers((1.0, 0.8), (0.4, 0.3))
-    mine.equals("with before and after exchanged each part only turns its sign", back, -forth)
+    mine.equals("with before and after exchanged each part only changes its sign", back, -forth)
 
 
 @exercise("05-pass-at-k", "5.3 pass@k without bias", difficulty=3, minutes=15)
 def check_pass_at_k(mine: Attempt) -> None:
     """``my_pass_at_k(n, c, k)``: one try, never right, more tries, and no bias."""
     for c in range(9):
-        mine.equals("with one try it is the share that was right", mine.numbers(8, c, 1, shape=()), c / 8)
+        mine.equals("with one sample it is the share of correct ones", mine.numbers(8, c, 1, shape=()), c / 8)
     for k in range(1, 9):
-        mine.equals("what was never right stays at 0", mine.numbers(8, 0, k), 0)
-        mine.equals("fewer wrong samples than tries: one of them must be right", mine.numbers(8, 8 - k + 1, k), 1)
+        mine.equals("what was never correct stays at 0", mine.numbers(8, 0, k), 0)
+        mine.equals("fewer wrong samples than k: one of them must be correct", mine.numbers(8, 8 - k + 1, k), 1)
     rising = [float(mine.numbers(8, 2, k)) for k in range(1, 9)]
-    mine.must("more tries never hurt", rising == sorted(rising), brief(rising))
+    mine.must("a larger k never lowers it", rising == sorted(rising), brief(rising))
     for p, n, k in ((0.1, 8, 4), (0.4, 5, 3)):
         mean = sum(comb(n, c) * p**c * (1 - p) ** (n - c) * float(mine.numbers(n, c, k)) for c in range(n + 1))
         mine.equals("on average over all outcomes of n samples it is 1 - (1 - p)^k: no bias", mean, 1 - (1 - p) ** k)
-    mine.equals("thousands of samples are no difficulty", mine.numbers(10_000, 5_000, 1), 0.5)
+    mine.equals("it works for thousands of samples", mine.numbers(10_000, 5_000, 1), 0.5)
 
 
 ROW = {
@@ -103,22 +106,29 @@ def check_category(mine: Attempt) -> None:
 
 @exercise("05-projection", "5.5 Project a curve", difficulty=4, minutes=20)
 def check_projection(mine: Attempt) -> None:
-    """``my_projection(steps, rewards, at, start, scale)``: exact on an exact curve, bounded, least squares."""
+    """``my_projection(steps, rewards, at, start, scale)``: exact on an exact curve, bounded gain, least squares.
+
+    Tolerances allow for a numerical optimiser, such as ``scipy.optimize.curve_fit`` with bounds.
+    """
     steps, later, scale = np.arange(1.0, 26.0), np.array([1.0, 50.0, 100.0, 400.0]), 30.0
 
     def curve(gain: float, start: float, x: np.ndarray) -> np.ndarray:
         return start + gain * -np.expm1(-x / scale)
 
+    def same(name: str, found: np.ndarray, wanted: object) -> None:
+        mine.equals(name, found, wanted, tolerance=1e-3)
+
     found = mine.numbers(steps, curve(0.5, 0.1, steps), later, 0.1, scale, shape=(4,))
-    mine.equals("a curve of this family is found again exactly", found, curve(0.5, 0.1, later))
+    same("a curve of this family is found again exactly", found, curve(0.5, 0.1, later))
     begin = mine.numbers(steps, curve(0.5, 0.1, steps), np.zeros(1), 0.1, scale)
-    mine.equals("it starts at the accuracy before training", begin, [0.1])
+    same("it starts at the accuracy before training", begin, [0.1])
     flat = mine.numbers(steps, np.full(25, 0.2), later, 0.2, scale)
-    mine.equals("rewards that never leave the start project to the start", flat, [0.2] * 4)
-    highest = mine.numbers(steps, curve(1.4, 0.1, steps), later, 0.1, scale).max()
-    mine.must("no reward can pass 1", highest <= 1 + 1e-9, f"{highest:.6g}")
+    same("rewards that never leave the start project to the start", flat, [0.2] * 4)
+    steep = mine.numbers(steps, curve(1.4, 0.1, steps), later, 0.1, scale)
+    mine.must("no reward can pass 1", steep.max() <= 1 + 1e-3, f"{steep.max():.6g}")
+    same("the gain is bounded, so only the plateau reaches 1 (do not clip the curve)", steep, curve(0.9, 0.1, later))
     falling = mine.numbers(steps, curve(-0.2, 0.3, steps), later, 0.3, scale)
-    mine.equals("a falling reward gives a gain of 0, not a fall", falling, [0.3] * 4)
+    same("a falling reward gives a gain of 0, not a fall", falling, [0.3] * 4)
     noisy = curve(0.5, 0.1, steps) + np.random.default_rng(0).normal(0, 0.05, 25)
 
     def error(projected: np.ndarray) -> float:
@@ -128,7 +138,7 @@ def check_projection(mine: Attempt) -> None:
     others = min(error(curve(gain, 0.1, steps)) for gain in np.linspace(0, 0.9, 901))
     mine.must(
         "with noise, no other gain has a smaller sum of squares",
-        best <= others + 1e-6,
+        best <= others + 1e-4,
         f"a sum of {best:.6g}",
         f"at most {others:.6g}",
     )

@@ -130,10 +130,13 @@ def reaches_answer(row: dict, steps: list[tuple[str, str]]) -> bool:
 
 
 def is_language(response: str, cut_off: bool = False) -> bool:
-    """Whether it reads as text: dollars and braces close (unless cut off), and no word repeats endlessly."""
+    """Whether it reads as text: not blank, no word repeated endlessly, every brace closed (unless truncated).
+
+    Dollar signs are not counted. A trained model may lose the one before its box, and the argument reads as before.
+    """
     if not response.strip():
         return False
-    if not cut_off and (response.count("$") % 2 or response.count("{") != response.count("}")):
+    if not cut_off and response.count("{") != response.count("}"):
         return False
     words = response.split()
     return len(words) < 12 or len(set(words)) > len(words) / 6

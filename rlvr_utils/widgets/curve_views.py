@@ -1,7 +1,8 @@
-"""Rewards over the steps: live while a training runs (notebook 04), and projected from a part of them (notebook 05)."""
+"""Rewards over the steps: live while a training runs (notebook 04), and projected from the first part (notebook 05)."""
 
 from __future__ import annotations
 
+import time
 from functools import partial
 
 import matplotlib.pyplot as plt
@@ -14,13 +15,14 @@ from ..runs import Run
 from ..stats import PROJECTIONS, t_interval
 from .frame import Output, interactive_or_static, slider
 
-WINDOW = 10  # steps behind each point of the mean and of its interval
+WINDOW = 10  # steps around each point of the mean and of its interval
+FRAMES = 24  # pictures of a replay
 
 
 class LiveReward:
-    """The reward while the training runs, drawn anew every few steps; pass it to ``train(..., live=...)``.
+    """A plot of the reward that is redrawn while the training runs: pass it to ``train(..., live=...)``.
 
-    The last picture stays in the notebook: that is its static twin.
+    The last picture stays in the notebook, as its static twin.
     """
 
     def __init__(self, max_steps: int):
@@ -28,10 +30,11 @@ class LiveReward:
         self.handle = None
 
     def __call__(self, rows: list[dict]) -> None:
-        """Draw the metrics so far (one dict a step with ``step``, ``reward``, ``completions/mean_length``)."""
+        """Draw the metrics so far: one dict per step with ``step``, ``reward``, ``completions/mean_length``."""
         from IPython.display import HTML, display  # only a notebook needs it
 
-        rows = [row for row in rows if finite(row.get("reward"))]  # not every step generates, or could be judged
+        # A step has no reward if it reuses older samples, if no response could be judged, or in a supervised stage.
+        rows = [row for row in rows if finite(row.get("reward"))]
         if not rows:
             return
         last = rows[-1]
@@ -40,8 +43,8 @@ class LiveReward:
             f"{last['reward']:.2f} now, {rows[0]['reward']:.2f} at the start."
         )
         caption = (
-            f"Reward of each step (left axis, circles), its mean over {WINDOW} steps with a 95 % interval, and "
-            "response length in tokens (right axis, dashed)."
+            f"Reward of each step, its mean over the {WINDOW} steps around it with a 95 % interval (left axis), and "
+            "response length (right axis)."
         )
         html = HTML(figure_html(self.draw(rows), alt, caption))
         if self.handle is None:
@@ -49,29 +52,33 @@ class LiveReward:
         else:
             self.handle.update(html)
 
+    def replay(self, rows: list[dict], seconds: float = 10.0) -> None:
+        """Draw a finished run as it came, step after step; ``rows`` as for a call, ``seconds`` for all of it."""
+        for frame in range(1, FRAMES + 1):
+            self(rows[: max(1, len(rows) * frame // FRAMES)])
+            time.sleep(seconds / FRAMES)
+
     def draw(self, rows: list[dict]) -> str:
         """The figure as base64 PNG."""
-        figure, axes = plt.subplots(figsize=(6.4, 3.2))
+        figure, axes = plt.subplots(figsize=(6.4, 3.4))
         steps = [row["step"] for row in rows]
         rewards = [row["reward"] for row in rows]
-        axes.plot(steps, rewards, "o", color=PALETTE[0], markersize=3)
-        means = [t_interval(rewards[end - WINDOW : end]) for end in range(WINDOW, len(rewards) + 1)]
-        if means:
-            ends = steps[WINDOW - 1 :]
-            axes.plot(ends, [m.mean for m in means], "-", color=PALETTE[0])
-            axes.fill_between(ends, [m.low for m in means], [m.high for m in means], color=PALETTE[0], alpha=0.2)
+        axes.plot(steps, rewards, "o", color=PALETTE[0], markersize=3, alpha=0.5, label="reward of each step")
+        windows = [slice(first, first + WINDOW) for first in range(len(rows) - WINDOW + 1)]
+        if windows:
+            # At the middle of its window: a mean drawn at the window's end would trail the rise by half a window.
+            middles = [float(np.mean(steps[window])) for window in windows]
+            means = [t_interval(rewards[window]) for window in windows]
+            axes.plot(middles, [m.mean for m in means], "-", color=PALETTE[0], label=f"mean of {WINDOW} steps, 95 %")
+            axes.fill_between(middles, [m.low for m in means], [m.high for m in means], color=PALETTE[0], alpha=0.2)
         axes.set(xlabel="training step", ylabel="mean reward", xlim=(0, self.max_steps), ylim=(0, 1))
         lengths = axes.twinx()
-        long = [row for row in rows if finite(row.get("completions/mean_length"))]
-        lengths.plot(
-            [row["step"] for row in long],
-            [row["completions/mean_length"] for row in long],
-            "--",
-            color=PALETTE[1],
-            linewidth=1,
-        )
+        tokens = [row.get("completions/mean_length") for row in rows]
+        tokens = [count if finite(count) else np.nan for count in tokens]
+        lengths.plot(steps, tokens, "--", color=PALETTE[1], linewidth=1, label="tokens per response")
         lengths.set_ylabel("tokens per response")
         lengths.grid(visible=False)
+        figure.legend(loc="outside lower center", ncols=3, fontsize=9)
         png = png_of(figure)
         plt.close(figure)
         return png
@@ -81,7 +88,7 @@ class LiveReward:
 
 
 def draw_projection(run: Run, fraction: float) -> Output:
-    """Every family of curves, fitted to the first ``fraction`` of the run's rewards and drawn to its end."""
+    """Each family of curves, fitted to the first ``fraction`` of the run's rewards and drawn to its end."""
     projections = [fit_projection(run, fraction, kind) for kind in PROJECTIONS]
     steps, seen, realised = projections[0].steps, projections[0].seen, projections[0].realised
     figure, axes = plt.subplots(figsize=(6.4, 4.2))
@@ -101,9 +108,9 @@ def draw_projection(run: Run, fraction: float) -> Output:
         dpi=90,
         alt=f"Rewards of one run and three projections of its end from the first {seen} steps: {ends}. "
         f"It ended at {realised:.2f}.",
-        caption=f"Left of the dotted line is all that the fits have seen. Projected for the last {END_WINDOW} steps: "
-        f"{ends}. It came to {realised:.2f}. Bands: 95 %, from drawing the seen steps again; they hold the noise "
-        "of the fit, not the chance that the family of curves is the wrong one.",
+        caption=f"The fits have seen only what is left of the dotted line. Projected for the last {END_WINDOW} steps: "
+        f"{ends}. The run ended at {realised:.2f}. Bands: 95 %, from resampling the fitted steps. They hold the noise "
+        "of the fit, not the chance that we chose the wrong family of curves.",
     )
 
 

@@ -1,0 +1,70 @@
+"""Estimates as text: for tables, captions and the README."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pandas as pd
+
+from rlvr_utils.stats import Estimate, percent
+
+
+def points(change: Estimate) -> str:
+    """``"+47 (+44 to +50)"``: a change in percentage points with its 95 % interval."""
+    if not np.isfinite(change.mean):
+        return "no value (nothing to count)"
+    mean, low, high = (re.sub("^[+-]0$", "0", f"{100 * value:+.0f}") for value in change)
+    return f"{mean} ({low} to {high})"
+
+
+def verdict(change: Estimate, margin: float = 0.0) -> str:
+    """What the whole interval of ``change`` allows to say, also against a ``margin`` that was declared before.
+
+    Without a margin: "higher", "lower" or "no significant change". With one, an equivalence claim becomes possible:
+    "no difference of 8 points" needs the *whole* interval within the margin, which a merely insignificant change lacks.
+    """
+    if not np.isfinite(change.mean):
+        return "nothing to count"
+    side = "higher" if change.low > 0 else "lower" if change.high < 0 else "no significant change"
+    if not margin:
+        return side
+    size = f"{100 * margin:.0f} points"
+    if max(abs(change.low), abs(change.high)) < margin:
+        return f"less than {size} apart" if side.startswith("no") else f"{side}, by less than {size}"
+    if side.startswith("no"):
+        return f"inconclusive at {size}"
+    return f"{side}, by more than {size}" if max(change.low, -change.high) >= margin else f"{side}, perhaps by {size}"
+
+
+def lora_sentence(full_minus_lora: Estimate | None, smallest_gap: float) -> str | None:
+    """Is LoRA the reason for a gap? The README's sentence; an equivalence claim needs the whole interval."""
+    if full_minus_lora is None:
+        return None
+    said = f"Full fine-tuning minus LoRA: {points(full_minus_lora)} points"
+    margin = f"{100 * smallest_gap:.0f} points"
+    low, high = full_minus_lora.low, full_minus_lora.high
+    if max(abs(low), abs(high)) < smallest_gap:
+        return f"{said}. The whole interval is within {margin}: in this miniature LoRA is not the reason for such a gap."
+    if high < smallest_gap:
+        return f"{said}. LoRA does not trail by {margin}: in this miniature it is not the reason for such a gap."
+    if low >= smallest_gap:
+        return f"{said}. LoRA trails by at least {margin}: in this miniature it can explain such a gap."
+    if low > 0:
+        return f"{said}. LoRA trails, perhaps by {margin} or more: in this miniature it may be a reason."
+    return f"{said}. The interval neither shows nor rules out a gap of {margin}: train more seeds."
+
+
+def as_text(table: pd.DataFrame) -> pd.DataFrame:
+    """``table`` with its estimates as text: ``change`` and ``difference`` in points, the others in percent."""
+    table = table.copy()
+    for column in table:
+        if len(table) and isinstance(table[column].iloc[0], Estimate):
+            table[column] = table[column].map(points if column in ("change", "difference") else percent)
+    return table
+
+
+def as_markdown(table: pd.DataFrame) -> str:
+    """``table`` as a left-aligned Markdown table, for cells with long text."""
+    lines = [table.columns, ["---"] * table.shape[1], *table.astype(str).to_numpy()]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
