@@ -26,6 +26,8 @@ BEST_RATE = {"lora": 1e-3, "none": 3e-4}
 #: Twelve passes over these problems, at rates so low that a quarter of the run holds at most half of its gain.
 LONG = {"train_subset": 256, "max_steps": 192, "eval_every": 48}
 LONG_RATE = {"lora": 2e-4, "none": 5e-5}
+#: Runs on graders that training can exploit: short ones, with small evaluations.
+HACK = {"prompts_per_step": 8, "max_steps": 40, "eval_every": 20, "eval_problems": 100, "eval_splits": ["test"]}
 
 DEFAULT = "LoRA (the default)"  # the arm that the others are compared with
 
@@ -86,6 +88,10 @@ def _grid(adapter: str) -> list[Arm]:
 
 def _long(adapter: str) -> dict:
     return LONG | {"adapter": adapter, "learning_rate": LONG_RATE[adapter]}
+
+
+def _hack(grader: str) -> dict:
+    return HACK | {"reward": f"rlvr_utils.exercises.graders:{grader}_reward"}
 
 
 ARMS: tuple[Arm, ...] = (
@@ -155,6 +161,11 @@ ARMS: tuple[Arm, ...] = (
         )
         for loss in ("grpo", "dr_grpo", "dapo", "cispo")
     ),
+)
+
+#: Notebook 06 trains on these graders, and compares them with nothing but themselves: they are no arms of the experiment.
+HACKED: tuple[Arm, ...] = (
+    Arm("last word", "C", "hack-word", 5, "what does a grader that cannot see the box do to the box?", _hack("last_word")),
 )
 
 
