@@ -26,8 +26,18 @@ BEST_RATE = {"lora": 1e-3, "none": 3e-4}
 #: Twelve passes over these problems, at rates so low that a quarter of the run holds at most half of its gain.
 LONG = {"train_subset": 256, "max_steps": 192, "eval_every": 48}
 LONG_RATE = {"lora": 2e-4, "none": 5e-5}
-#: Runs on graders that training can exploit: short ones, with small evaluations.
-HACK = {"prompts_per_step": 8, "max_steps": 40, "eval_every": 20, "eval_problems": 100, "eval_splits": ["test"]}
+#: Runs on graders that training can exploit: at three times the default's learning rate, which is stable here
+#: (``LR_GRID``), half of its batch and with small evaluations, so that 30 steps show what there is to see.
+HACK = {
+    "prompts_per_step": 8,
+    "learning_rate": 3e-3,
+    "max_steps": 30,
+    "eval_every": 15,
+    "eval_problems": 100,
+    "eval_splits": ["test"],
+}
+#: A KL term that is strong enough to be seen in so few steps.
+HACK_BETA = 0.3
 
 DEFAULT = "LoRA (the default)"  # the arm that the others are compared with
 
@@ -166,6 +176,15 @@ ARMS: tuple[Arm, ...] = (
 #: Notebook 06 trains on these graders, and compares them with nothing but themselves: they are no arms of the experiment.
 HACKED: tuple[Arm, ...] = (
     Arm("last word", "C", "hack-word", 5, "what does a grader that cannot see the box do to the box?", _hack("last_word")),
+    Arm("steps shown", "C", "hack-steps", 5, "is an exploit found that has to be explored?", _hack("steps_shown")),
+    Arm(
+        "steps shown, with a KL term",
+        "C",
+        "hack-steps-kl",
+        3,
+        "does beta prevent it?",
+        _hack("steps_shown") | {"beta": HACK_BETA},
+    ),
 )
 
 
