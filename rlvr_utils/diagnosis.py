@@ -242,12 +242,12 @@ def format_only(record: Record) -> Finding | None:
 def reward_hacking(record: Record) -> Finding | None:
     """The reward rises while accuracy on problems that training never sees falls, by more than their intervals."""
     rows, rewards = own_evaluations(record), record.values("reward")
-    if len(rows) < 2 or len(rewards) < 2 * record.window:
+    n = min(record.window, len(rewards) // 2)  # the first and the last steps, without an overlap
+    if len(rows) < 2 or n < STEPS:
         return None
     best, last = max(rows[:-1], key=lambda row: row["accuracy_low"]), rows[-1]
     if last["accuracy_high"] >= best["accuracy_low"]:
         return None
-    n = record.window
     first, then, now = (sum(part) / n for part in (rewards[:n], rewards[: max(best["step"], n)][-n:], rewards[-n:]))
     if now < then or now - first < RISEN * record.pays:
         return None
