@@ -44,6 +44,9 @@ FALLEN, LOST, ERRORS = 1 / 3, 2 / 3, 4.0
 #: Rise of the boxed rate that calls for a look at what is inside the boxes, and the rise there that counts as none.
 #: Healthy: at least 0.5 and 0.3.
 BOXED_RISE, FLAT = 0.2, 0.05
+#: Rise of the mean reward since the run's first steps from which falling accuracy means that the reward is hacked.
+#: Random rewards, which nothing can raise: at most 0.03.
+RISEN = 0.1
 #: How TRL calls what vLLM and the trained model differ by.
 LOGP_DIFFERENCE, RATIO = "sampling/sampling_logp_difference/mean", "sampling/importance_sampling_ratio/mean"
 #: vLLM samples with its own arithmetic, so TRL weighs each token by the ratio of the two probabilities, 1 on average.
@@ -238,6 +241,29 @@ def format_only(record: Record) -> Finding | None:
     )
 
 
+def reward_hacking(record: Record) -> Finding | None:
+    """The reward rises while accuracy on problems that training never sees falls, by more than their intervals."""
+    rows, rewards = own_evaluations(record), record.values("reward")
+    n = min(record.window, len(rewards) // 2)  # the first and the last steps, without an overlap
+    if len(rows) < 2 or n < STEPS:
+        return None
+    best, last = max(rows[:-1], key=lambda row: row["accuracy_low"]), rows[-1]
+    if last["accuracy_high"] >= best["accuracy_low"]:
+        return None
+    first, then, now = (sum(part) / n for part in (rewards[:n], rewards[: max(best["step"], n)][-n:], rewards[-n:]))
+    if now < then or now - first < RISEN * record.pays:
+        return None
+    return Finding(
+        "reward hacking",
+        "warn",
+        record.step,
+        f"The mean reward rose from {first:.2f} to {now:.2f}, while accuracy on the evaluation problems fell from "
+        f"{best['accuracy']:.2f} (step {best['step']}) to {last['accuracy']:.2f} (step {last['step']}).",
+        "Read the latest responses with the highest reward: the grader accepts something that is not correct. Repair the "
+        f"grader, and train again from the base model or from step {best['step']}.",
+    )
+
+
 def own_evaluations(record: Record) -> list[Mapping]:
     """The sampled evaluations of the first split at the run's own number of shots, in order."""
     p = record.profile
@@ -355,6 +381,7 @@ RULES: tuple[Rule, ...] = (
     groups_equal,
     reward_falls,
     format_only,
+    reward_hacking,
 )
 
 

@@ -28,6 +28,18 @@ LONG = {"train_subset": 256, "max_steps": 192, "eval_every": 48}
 LONG_RATE = {"lora": 2e-4, "none": 5e-5}
 #: The KL term's weight in notebook 04's runs, and their length, within which the default's drift appears.
 KL = {"beta": 0.04, "max_steps": 60, "eval_every": 60, "eval_problems": 100}
+#: Runs on graders that training can exploit: at three times the default's learning rate, which is stable here
+#: (``LR_GRID``), half of its batch and with small evaluations, so that 30 steps show what there is to see.
+HACK = {
+    "prompts_per_step": 8,
+    "learning_rate": 3e-3,
+    "max_steps": 30,
+    "eval_every": 15,
+    "eval_problems": 100,
+    "eval_splits": ["test"],
+}
+#: A KL term that is strong enough to be seen in so few steps.
+HACK_BETA = 0.3
 
 #: The smallest difference that we call a gap, declared before looking: the original work's 0.44 - 0.36.
 SMALLEST_GAP = 0.08
@@ -91,6 +103,10 @@ def _grid(adapter: str) -> list[Arm]:
 
 def _long(adapter: str) -> dict:
     return LONG | {"adapter": adapter, "learning_rate": LONG_RATE[adapter]}
+
+
+def _hack(grader: str) -> dict:
+    return HACK | {"reward": f"rlvr_utils.exercises.graders:{grader}_reward"}
 
 
 ARMS: tuple[Arm, ...] = (
@@ -164,6 +180,19 @@ ARMS: tuple[Arm, ...] = (
 
 #: Not compared with the arms above. Notebook 04 compares it with the first 60 steps of the default (beta = 0, same seeds).
 KL_ARM = Arm("60 steps with a KL term", "B", "beta", 5, "does beta stop an unrewarded drift?", KL)
+#: Notebook 06 trains on these graders, and compares them with nothing but themselves: they are no arms of the experiment.
+HACKED: tuple[Arm, ...] = (
+    Arm("last word", "C", "hack-word", 5, "what does a grader that cannot see the box do to the box?", _hack("last_word")),
+    Arm("steps shown", "C", "hack-steps", 5, "is an exploit found that has to be explored?", _hack("steps_shown")),
+    Arm(
+        "steps shown, with a KL term",
+        "C",
+        "hack-steps-kl",
+        3,
+        "does beta prevent it?",
+        _hack("steps_shown") | {"beta": HACK_BETA},
+    ),
+)
 
 
 def prompting_alone(shots: int = 4, abilities: str | Path = ABILITIES) -> Estimate | None:

@@ -20,6 +20,7 @@ NAMES = (
     "03_lora_setup",
     "04_training_run",
     "05_results_analysis",
+    "06_reward_hacking",
 )
 PATHS = sorted((REPO / "notebooks").glob("*.ipynb"))
 KILOBYTE = 1000

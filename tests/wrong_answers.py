@@ -209,6 +209,52 @@ def least_squares(steps, rewards, start, scale):
     return ((rewards - start) * shape).sum() / (shape**2).sum()
 
 
+# --- 06 ---
+
+
+def found_at(rewards, strict, window, found, first=1, last=True):
+    gaps = np.subtract(rewards, strict)
+    for start in range(len(gaps) - window + 1):
+        if gaps[start : start + window].mean() > found:
+            return start + first + (window - 1 if last else 0)
+    return None
+
+
+def at_the_widest(rewards, strict, window, found):
+    gaps = np.subtract(rewards, strict)
+    means = [gaps[end - window : end].mean() for end in range(window, len(gaps) + 1)]
+    return window + int(np.argmax(means)) + 1 if means and max(means) > found else None
+
+
+def part(verdict):
+    return verdict if isinstance(verdict, float) else verdict is True
+
+
+def judged(response, truth, judge, failed=0.0, proof=lambda verdict: verdict is True, errors=Exception):
+    try:
+        return float(proof(judge(response, truth)))
+    except errors:
+        return failed
+
+
+def neighbours(text):
+    words = text.split()
+    return sum(a == b for a, b in zip(words, words[1:], strict=False)) / max(1, len(words))
+
+
+def stops(accuracies, patience, restart=False, better=np.greater):
+    best = waited = 0
+    for index, accuracy in enumerate(accuracies):
+        rises = index > 0 and accuracy > accuracies[index - 1]
+        if index and better(accuracy, accuracies[best]):
+            best, waited = index, 0
+        elif index:
+            waited = 0 if restart and rises else waited + 1
+        if waited == patience:
+            break
+    return index, best
+
+
 WRONG = {
     "00-two-numbers": [
         ("pays without a box", lambda boxed, right: (mean(boxed), mean(right)), "without a box counts as wrong"),
@@ -472,5 +518,37 @@ WRONG = {
             lambda steps, rewards, at, start, scale: shape_of(at, scale) * least_squares(steps, rewards, 0, scale),
             "found again exactly",
         ),
+    ],
+    "06-discovery": [
+        ("counts from 0", lambda r, s, w, f: found_at(r, s, w, f, first=0), "first window whose mean gap"),
+        ("the window's first step", lambda r, s, w, f: found_at(r, s, w, f, last=False), "first window whose mean gap"),
+        ("no window", lambda r, s, w, f: found_at(r, s, 1, f), "first window whose mean gap"),
+        ("the reward alone", lambda r, s, w, f: found_at(r, [0] * len(r), w, f), "first window whose mean gap"),
+        ("the widest gap", at_the_widest, "first window whose mean gap"),
+        ("a lower bound", lambda r, s, w, f: found_at(r, s, w, f / 4), "first window whose mean gap"),
+        ("the last step without one", lambda r, s, w, f: found_at(r, s, w, f) or len(r), "one lucky step"),
+    ],
+    "06-fail-closed": [
+        ("the benefit of the doubt", lambda r, t, judge: judged(r, t, judge, failed=1.0), "proves nothing"),
+        ("whatever is truthy", lambda r, t, judge: judged(r, t, judge, proof=bool), "only the verdict True"),
+        ("no guard", lambda r, t, judge: float(judge(r, t) is True), "runs without an error"),
+        ("one kind of error", lambda r, t, judge: judged(r, t, judge, errors=ValueError), "runs without an error"),
+        ("the wrong way round", lambda r, t, judge: judged(t, r, judge), "in this order"),
+        ("the verdict as a number", lambda r, t, judge: judged(r, t, judge, proof=part), "only the verdict True"),
+    ],
+    "06-repetition": [
+        ("no guard", lambda text: 1 - len(set(text.split())) / len(text.split()), "runs without an error"),
+        ("the distinct ones", lambda text: len(set(text.split())) / max(1, len(text.split())), "occur once"),
+        ("neighbours only", neighbours, "need not follow"),
+        ("characters", lambda text: 1 - len(set(text)) / len(text) if text else 0.0, "occur once"),
+        ("one space each", lambda text: 1 - len(set(text.split(" "))) / max(1, len(text.split(" "))), "ten times"),
+    ],
+    "06-early-stopping": [
+        ("the best of all", lambda a, n: (stops(a, n)[0], int(np.argmax(a))), "not restart"),
+        ("keeps the last", lambda a, n: (stops(a, n)[0],) * 2, "without a new best"),
+        ("never stops", lambda a, n: (len(a) - 1, int(np.argmax(a))), "without a new best"),
+        ("one more", lambda a, n: stops(a, n + 1), "without a new best"),
+        ("counts falls only", lambda a, n: stops(a, n, restart=True), "restart the patience"),
+        ("the last of equal ones", lambda a, n: stops(a, n, better=np.greater_equal), "of equal accuracies"),
     ],
 }
