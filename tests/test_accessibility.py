@@ -12,9 +12,11 @@ import nbformat
 import numpy as np
 import pytest
 from IPython.core.inputtransformer2 import TransformerManager
+from nbconvert import HTMLExporter
 
 from rlvr_utils import REPO, plots
 from rlvr_utils.course import report
+from rlvr_utils.exercises.attempts import LOOKS
 
 NOTEBOOKS = sorted((REPO / "notebooks").glob("*.ipynb"))
 PAGES = [*sorted(REPO.glob("*.md")), *sorted((REPO / "docs").glob("*.md")), *sorted((REPO / "data").rglob("README.md"))]
@@ -168,12 +170,29 @@ def contrast(colour: str, background: str = "#FFFFFF") -> float:
     return (max(a, b) + 0.05) / (min(a, b) + 0.05)
 
 
-def test_the_reports_own_colours_have_contrast() -> None:
-    colours = [
-        "#" + "".join(2 * digit for digit in short) if len(short) == 3 else "#" + short
-        for short in re.findall(r"color: #([0-9a-f]{3}(?:[0-9a-f]{3})?)\b", report.TEMPLATE)
-    ]
-    assert len(colours) >= 2 and min(map(contrast, colours)) >= 4.5
+def theme_colour(name: str, theme: str) -> str:
+    """A colour of nbconvert's theme ("light" or "dark") as #rrggbb, laid over the page where it is transparent."""
+    static = Path(HTMLExporter().template_paths[0]) / "static"
+    styles = "".join((static / file).read_text(encoding="utf-8") for file in ("index.css", f"theme-{theme}.css"))
+    value = re.findall(rf"{name}: *([^;]+);", styles)[-1].strip()
+    if value.startswith("var("):
+        return theme_colour(value[4:-1], theme)
+    if value.startswith("rgba("):
+        *parts, alpha = map(float, value[5:-1].split(","))
+        page = 0x11 if theme == "dark" else 0xFF
+        return "#" + "".join(f"{round(alpha * part + (1 - alpha) * page):02x}" for part in parts)
+    value = {"white": "#fff"}.get(value, value)
+    return "#" + "".join(2 * digit for digit in value[1:]) if len(value) == 4 else value
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_colours_of_the_report_and_of_exercises_have_contrast(theme: str) -> None:
+    used = re.findall(r"[^-]color: var\((--[\w-]+)\)", report.TEMPLATE)
+    used += [re.search(r"--[\w-]+", colour)[0] for _, _, colour in LOOKS.values()]
+    assert len(set(used)) >= 3 and not re.search(r"color: #", report.TEMPLATE), "only colours that follow the theme"
+    page = theme_colour("--jp-layout-color0", theme)
+    ratios = {name: contrast(theme_colour(name, theme), page) for name in used}
+    assert {name: ratio for name, ratio in ratios.items() if ratio < 4.5} == {}
 
 
 SPOILED = [

@@ -181,7 +181,7 @@ def test_an_interruption_says_how_to_go_on(monkeypatch, capsys) -> None:
 
     stand_in(monkeypatch, "training", train=train)
     assert cli.main(["train"]) == 130
-    assert "the same command goes on" in capsys.readouterr().err
+    assert "Run the same command again" in capsys.readouterr().err
 
 
 SHADOWS = ("datasets", "psutil", "wandb", "yaml", "numpy", "torch", "cli", "profiles", "random", "json", "requests")

@@ -249,7 +249,7 @@ def test_trained_numbers_grow_with_the_rank_up_to_everything():
 def test_the_figure_says_what_fits():
     p, big = get_profile("llama-8b"), memory.GPUS[2]
     shown = seen(model_views.draw_adapter(p, LLAMA_8B, 32, "all linear layers", big))
-    assert "83,886,080 numbers" in shown and "it fits" in shown and "not run" in shown
+    assert "83,886,080 parameters" in shown and "it fits" in shown and "not run" in shown
     assert "does not fit" in seen(model_views.draw_adapter(p, LLAMA_8B, 32, "no LoRA: train everything", memory.GPUS[0]))
 
 

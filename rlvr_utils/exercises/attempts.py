@@ -28,8 +28,8 @@ FILE = REPO / "runs" / "exercises.json"
 NOT_ATTEMPTED, NOT_YET, RIGHT = "not attempted", "not right yet", "right"
 #: How a notebook shows each state: a sign, a word, and a colour that is readable on a light and on a dark page.
 LOOKS = {
-    NOT_ATTEMPTED: ("○", "Not attempted", "var(--jp-ui-font-color2, #616161)"),
-    NOT_YET: ("✗", "Not right yet", "var(--jp-warn-color0, #b45309)"),
+    NOT_ATTEMPTED: ("○", "Not attempted", "var(--jp-content-font-color1, inherit)"),
+    NOT_YET: ("✗", "Not right yet", "var(--jp-content-font-color1, inherit)"),
     RIGHT: ("✓", "Right", "var(--jp-success-color0, #1b7a34)"),
 }
 #: From the least to the most: a state is only ever replaced by a better one.

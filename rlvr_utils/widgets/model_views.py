@@ -102,7 +102,7 @@ def draw_adapter(p: Profile, config: PretrainedConfig, rank: int, targets: str, 
         figure,
         dpi=90,
         alt=f"Stacked bars of the memory of each phase in GiB: {sizes}; the GPU has {room:.1f}.",
-        caption=f"Trained: {name}, {count:,} numbers, {share:.3%} of the model. As it is, the run needs "
+        caption=f"Trained: {name}, {count:,} parameters, {share:.3%} of the model. As it is, the run needs "
         f"{needed.peak / memory.GIB:.1f} GiB. On a GPU with {room:.1f} it {plan}. "
         "Estimated at the length limits, not run.",
     )
