@@ -41,7 +41,7 @@ from rlvr_utils.training import Part, evaluate_split, load_trained, train
 #: name of the run -> overrides of profile ``mini``
 RUNS: dict[str, dict] = {name: overrides for arm in (*ARMS, KL_ARM, *HACKED) for name, overrides in arm.runs.items()}
 MADE = REPO / "runs" / "reference"
-LEFT_OUT = ("checkpoints", "adapter", "wandb", "wandb-run-id.txt")
+LEFT_OUT = ("checkpoints", "adapter", "wandb", "wandb-run-id.txt", "lock")
 
 
 def make_run(name: str) -> None:
