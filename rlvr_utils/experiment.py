@@ -39,7 +39,7 @@ class Arm:
     """One arm: its runs are ``mini-KEY-seed-0`` to ``seeds - 1`` (the default's key is empty)."""
 
     name: str
-    tier: str  #: "A" to "C": each tier is worth shipping alone
+    tier: str  #: "A" to "D": each tier is worth shipping alone
     key: str
     seeds: int
     question: str
@@ -86,6 +86,33 @@ def _grid(adapter: str) -> list[Arm]:
 
 def _long(adapter: str) -> dict:
     return LONG | {"adapter": adapter, "learning_rate": LONG_RATE[adapter]}
+
+
+#: How stale the samples get before a step uses the last of them, and what each policy term makes of it.
+STALE, STALE_LOSSES = (4, 16, 32), ("naive", "unclipped", "clipped", "gspo", "cispo")
+
+
+def stale_key(updates: int, loss: str) -> str:
+    """The key of the arm with ``updates`` per generation and this loss of :mod:`rlvr_utils.grpo.variants`."""
+    return f"stale-{updates}-{loss}"
+
+
+def _stale() -> list[Arm]:
+    """Off-policy until it breaks, the stalest samples first."""
+    # 96 steps is a multiple of each number of updates. The evaluations are small, because 45 runs are included.
+    small = {"max_steps": 96, "eval_every": 32, "eval_splits": ["test"], "eval_problems": 200, "eval_samples": 2}
+    return [
+        Arm(
+            f"{updates} updates per generation, {loss}",
+            "D",
+            stale_key(updates, loss),
+            3,
+            "when do stale samples break the training?",
+            small | {"updates_per_generation": updates, "estimator": f"rlvr_utils.grpo.variants:{loss}"},
+        )
+        for updates in reversed(STALE)
+        for loss in STALE_LOSSES
+    ]
 
 
 ARMS: tuple[Arm, ...] = (
@@ -156,6 +183,8 @@ ARMS: tuple[Arm, ...] = (
         for loss in ("grpo", "dr_grpo", "dapo", "cispo")
     ),
 )
+#: The arms of notebook 08, whose runs are shorter than those of notebook 05 and are not listed there.
+STALE_ARMS: tuple[Arm, ...] = tuple(_stale())
 
 
 def prompting_alone(shots: int = 4, abilities: str | Path = ABILITIES) -> Estimate | None:
@@ -236,7 +265,7 @@ def finished_runs(prefix: str, root: str | Path = REFERENCE_RUNS) -> list[Run]:
 
 
 def arm_change(name: str, root: str | Path = REFERENCE_RUNS) -> RateChange | None:
-    """Strict accuracy before and after of the arm of that name in ``ARMS``, or None where it was not run.
+    """Strict accuracy before and after of the arm of that name in ``ARMS`` or ``STALE_ARMS``, or None where it was not run.
 
     Raises KeyError for a name that is no arm.
     """
@@ -244,7 +273,7 @@ def arm_change(name: str, root: str | Path = REFERENCE_RUNS) -> RateChange | Non
 
 
 def _runs_of(name: str, root: str | Path) -> list[Run]:
-    return finished_runs({arm.name: arm for arm in ARMS}[name].prefix, root)
+    return finished_runs({arm.name: arm for arm in (*ARMS, *STALE_ARMS)}[name].prefix, root)
 
 
 def _change_of(runs: list[Run]) -> RateChange | None:

@@ -436,19 +436,20 @@ def test_a_half_written_tracking_file_is_read_as_far_as_it_goes(offline_runs, tm
 
 
 def test_every_arm_of_the_experiment_is_a_possible_run():
-    names = [name for arm in experiment.ARMS for name in arm.runs]
+    arms = (*experiment.ARMS, *experiment.STALE_ARMS)
+    names = [name for arm in arms for name in arm.runs]
     assert len(names) == len(set(names))
-    for arm in experiment.ARMS:
+    for arm in arms:
         for name, overrides in arm.runs.items():
             settings = get_profile("mini", **overrides)
             assert name.startswith(arm.prefix) and f"seed-{settings.seed}" in name
-            if arm.tier != "B":  # equal samples; the long runs differ in that on purpose
+            if arm.tier in "AC":  # equal samples; the long runs and the off-policy runs differ in that on purpose
                 assert settings.max_steps * settings.batch_size == 12_800, name
 
 
 def test_no_arm_reads_the_runs_of_another():
     """Names are found by how they start, so no prefix may begin another."""
-    prefixes = [arm.prefix for arm in experiment.ARMS]
+    prefixes = [arm.prefix for arm in (*experiment.ARMS, *experiment.STALE_ARMS)]
     assert not [(a, b) for a in prefixes for b in prefixes if a != b and b.startswith(a)]
 
 
