@@ -13,7 +13,7 @@ STAMP := $(VENV)/made-from-$(shell { cat requirements.lock pyproject.toml; pwd; 
 BASE  := $(if $(wildcard $(PY)),$(PY),$(PYTHON))
 OLD_PYTHON = The course needs Python 3.11 or newer, and '$(BASE)' is not. \
 	Install one and name it, as in 'make PYTHON=python3.12 $(or $(MAKECMDGOALS),venv)'.
-STUDIES := base-abilities reference-runs own-trainer self-distillation shared-prefix verifier-pairs coverage fuzz red-team bench-verifier \
+STUDIES := base-abilities reference-runs own-trainer self-distillation speedrun shared-prefix verifier-pairs coverage fuzz red-team bench-verifier \
 	bench-mini-step busy-machine minillama
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -23,7 +23,7 @@ export PIP_NO_INPUT := 1
 .PHONY: help venv course lab outputs slides figure test test-browser test-vllm lint clean $(STUDIES)
 
 help:
-	@echo 'make course          run all six notebooks, training included; results in runs/course/report.html'
+	@echo 'make course          run all notebooks, training included; results in runs/course/report.html'
 	@echo 'make lab             open the notebooks in JupyterLab'
 	@echo 'make outputs         take the outputs of the executed course over into notebooks/'
 	@echo 'make slides          a short talk made from the executed course: runs/course/slides.html'
@@ -105,11 +105,14 @@ test-browser: venv
 	$(PY) -m pip install --quiet --no-build-isolation -c requirements.lock -e '.[browser]'
 	$(PY) -m pytest tests/browser/notebooks_in_browser.py
 
-base-abilities own-trainer self-distillation speedrun shared-prefix verifier-pairs coverage busy-machine: venv
+base-abilities own-trainer self-distillation shared-prefix verifier-pairs coverage busy-machine: venv
 	$(PY) studies/$(subst -,_,$@).py $(ARGS)
 
 reference-runs: venv
 	$(PY) tools/reference_runs.py $(ARGS)
+
+speedrun: venv
+	$(PY) studies/speedrun.py $(or $(ESTIMATOR),default) $(ARGS)
 
 minillama: venv
 	$(PY) tools/pretrain.py $(ARGS)

@@ -20,6 +20,7 @@ NAMES = (
     "03_lora_setup",
     "04_training_run",
     "05_results_analysis",
+    "08_variants_and_your_own",
 )
 PATHS = sorted((REPO / "notebooks").glob("*.ipynb"))
 KILOBYTE = 1000
@@ -183,7 +184,7 @@ RULES: tuple[Callable, ...] = (
 )
 
 
-def test_the_six_notebooks_are_there() -> None:
+def test_all_notebooks_are_there() -> None:
     assert tuple(path.stem for path in PATHS) == NAMES
 
 
