@@ -25,6 +25,7 @@ export PIP_NO_INPUT := 1
 help:
 	@echo 'make course          run all notebooks, training included; results in runs/course/report.html'
 	@echo 'make lab             open the notebooks in JupyterLab'
+	@echo 'make speedrun        race your own advantage or loss against the default (ESTIMATOR=file.py:function)'
 	@echo 'make outputs         take the outputs of the executed course over into notebooks/'
 	@echo 'make slides          a short talk made from the executed course: runs/course/slides.html'
 	@echo 'make figure          draw the learning curve of the README from the reference runs'
