@@ -13,7 +13,7 @@ STAMP := $(VENV)/made-from-$(shell { cat requirements.lock pyproject.toml; pwd; 
 BASE  := $(if $(wildcard $(PY)),$(PY),$(PYTHON))
 OLD_PYTHON = The course needs Python 3.11 or newer, and '$(BASE)' is not. \
 	Install one and name it, as in 'make PYTHON=python3.12 $(or $(MAKECMDGOALS),venv)'.
-STUDIES := base-abilities reference-runs own-trainer shared-prefix verifier-pairs coverage fuzz red-team bench-verifier \
+STUDIES := base-abilities reference-runs own-trainer self-distillation speedrun shared-prefix verifier-pairs coverage fuzz red-team bench-verifier \
 	bench-mini-step busy-machine minillama
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -28,6 +28,7 @@ help:
 	@echo 'Start here'
 	@echo '  lab             open your own copies of the notebooks, in work/, in JupyterLab'
 	@echo '  course          run all notebooks, training included, and write runs/course/report.html'
+	@echo '  speedrun        race your own advantage or loss against the default (ESTIMATOR=file.py:function)'
 	@echo
 	@echo 'A real pretrained model'
 	@echo '  smol            the course on SmolLM2-135M-Instruct: SFT, RLVR, report'
@@ -122,11 +123,14 @@ test-browser: venv
 	$(PY) -m pip install --quiet --no-build-isolation -c requirements.lock -e '.[browser]'
 	$(PY) -m pytest tests/browser/notebooks_in_browser.py
 
-base-abilities own-trainer shared-prefix verifier-pairs coverage busy-machine: venv
+base-abilities own-trainer self-distillation shared-prefix verifier-pairs coverage busy-machine: venv
 	$(PY) studies/$(subst -,_,$@).py $(ARGS)
 
 reference-runs: venv
 	$(PY) tools/reference_runs.py $(ARGS)
+
+speedrun: venv
+	$(PY) studies/speedrun.py $(or $(ESTIMATOR),default) $(ARGS)
 
 minillama: venv
 	$(PY) tools/pretrain.py $(ARGS)

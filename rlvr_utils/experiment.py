@@ -56,7 +56,7 @@ class Arm:
     """One arm. Its runs are named ``mini-KEY-seed-0`` and so on (the default's key is empty)."""
 
     name: str
-    tier: str  #: "A" to "C": which runs to make first
+    tier: str  #: "A" to "D": which runs to make first
     key: str
     seeds: int
     question: str
@@ -107,6 +107,33 @@ def _long(adapter: str) -> dict:
 
 def _hack(grader: str) -> dict:
     return HACK | {"reward": f"rlvr_utils.exercises.graders:{grader}_reward"}
+
+
+#: How stale the samples get before a step uses the last of them, and what each policy term makes of it.
+STALE, STALE_LOSSES = (4, 16, 32), ("naive", "unclipped", "clipped", "gspo", "cispo")
+
+
+def stale_key(updates: int, loss: str) -> str:
+    """The key of the arm with ``updates`` per generation and this loss of :mod:`rlvr_utils.grpo.variants`."""
+    return f"stale-{updates}-{loss}"
+
+
+def _stale() -> list[Arm]:
+    """Off-policy until it breaks, the stalest samples first."""
+    # 96 steps is a multiple of each number of updates. The evaluations are small, because 45 runs are included.
+    small = {"max_steps": 96, "eval_every": 32, "eval_splits": ["test"], "eval_problems": 200, "eval_samples": 2}
+    return [
+        Arm(
+            f"{updates} updates per generation, {loss}",
+            "D",
+            stale_key(updates, loss),
+            3,
+            "when do stale samples break the training?",
+            small | {"updates_per_generation": updates, "estimator": f"rlvr_utils.grpo.variants:{loss}"},
+        )
+        for updates in reversed(STALE)
+        for loss in STALE_LOSSES
+    ]
 
 
 ARMS: tuple[Arm, ...] = (
@@ -177,6 +204,8 @@ ARMS: tuple[Arm, ...] = (
         for loss in ("grpo", "dr_grpo", "dapo", "cispo")
     ),
 )
+#: The arms of notebook 08, whose runs are shorter than those of notebook 05 and are not listed there.
+STALE_ARMS: tuple[Arm, ...] = tuple(_stale())
 
 #: Not compared with the arms above. Notebook 04 compares it with the first 60 steps of the default (beta = 0, same seeds).
 KL_ARM = Arm("60 steps with a KL term", "B", "beta", 5, "does beta stop an unrewarded drift?", KL)
@@ -275,7 +304,7 @@ def finished_runs(prefix: str, root: str | Path = REFERENCE_RUNS) -> list[Run]:
 
 
 def arm_change(name: str, root: str | Path = REFERENCE_RUNS) -> RateChange | None:
-    """Strict accuracy before and after training of an arm, or None if it has no runs.
+    """Strict accuracy before and after training of the arm with that name, or None if it has no runs.
 
     Raises:
         KeyError: there is no arm of that name.
@@ -284,7 +313,7 @@ def arm_change(name: str, root: str | Path = REFERENCE_RUNS) -> RateChange | Non
 
 
 def _runs_of(name: str, root: str | Path) -> list[Run]:
-    return finished_runs({arm.name: arm for arm in ARMS}[name].prefix, root)
+    return finished_runs({arm.name: arm for arm in (*ARMS, *STALE_ARMS)}[name].prefix, root)
 
 
 def _change_of(runs: list[Run]) -> RateChange | None:

@@ -27,6 +27,7 @@ LAYER = re.compile(r"\w+(\.\w+)*")
 #: Names of splits, and the hub's slices of them, as in ``train[-100:]``.
 SPLIT = re.compile(r"\w[\w.-]*(\[[\w:%+-]*\])?", re.ASCII)
 OWN_REWARD = re.compile(r"\w+(\.\w+)*:\w+")
+OWN_ESTIMATOR = re.compile(r"(\w+(\.\w+)*|.+\.py):[^\W\d]\w*")
 
 
 class Range(NamedTuple):
@@ -46,6 +47,12 @@ class Range(NamedTuple):
 
     def __str__(self) -> str:
         return f"{f'a number above {self.low:g}' if self.above else f'at least {self.low:g}'} and at most {self.high:.10g}"
+
+
+def names_a_function_in_a_file(path: Path) -> bool:
+    """Whether this is ``file.py:function`` with a file that is there."""
+    file = path.name.rpartition(":")[0]
+    return bool(file) and path.with_name(file).is_file()
 
 
 COUNT = Range(1, 10**9)
@@ -128,6 +135,12 @@ class Profile:
         "what a correct answer pays; immaterial under group scaling",
         1.0,
         Range(0, 10**6, above=True, why="a right answer has to pay more than a wrong one"),
+    )
+
+    estimator: str | None = explained(
+        'an advantage or a loss of your own: "file.py:function" or "module:function"; None: TRL\'s',
+        None,
+        path=names_a_function_in_a_file,
     )
 
     shots: int = explained("solved exemplars before each problem", 0, Range(0, 1000))
@@ -274,6 +287,10 @@ def check_learning(p: Profile) -> None:
             f"lora_targets={list(p.lora_targets)}: name linear layers of the model ({', '.join(ALL_LINEAR)} in "
             f"Llama), or give {EVERY_LINEAR} alone."
         )
+    if p.estimator is not None and not OWN_ESTIMATOR.fullmatch(p.estimator):
+        raise ValueError(f"estimator={p.estimator!r}: give file.py:function or module:function.")
+    if p.estimator is not None and p.method != "grpo":
+        raise ValueError(f"method={p.method!r} has no advantages and no ratio: leave estimator out.")
 
 
 #: Where `make smol-model` puts SmolLM2-135M-Instruct. The hub's `HuggingFaceTB/SmolLM2-135M-Instruct` is the original.

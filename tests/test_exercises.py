@@ -291,8 +291,8 @@ def test_a_place_that_cannot_be_written_to_stops_nothing(tmp_path, monkeypatch) 
 
 
 def test_an_unknown_notebook_is_refused() -> None:
-    with pytest.raises(ValueError, match="No notebook '07' has exercises; give '00' to '05'"):
-        exercises.progress("07")
+    with pytest.raises(ValueError, match="No notebook '99' has exercises; give one of 00, 01, 02"):
+        exercises.progress("99")
 
 
 def test_progress_is_written_where_git_does_not_look() -> None:

@@ -21,6 +21,7 @@ NAMES = (
     "04_training_run",
     "05_results_analysis",
     "06_reward_hacking",
+    "08_variants_and_your_own",
 )
 PATHS = sorted((REPO / "notebooks").glob("*.ipynb"))
 KILOBYTE = 1000
@@ -184,7 +185,7 @@ RULES: tuple[Callable, ...] = (
 )
 
 
-def test_the_six_notebooks_are_there() -> None:
+def test_all_notebooks_are_there() -> None:
     assert tuple(path.stem for path in PATHS) == NAMES
 
 

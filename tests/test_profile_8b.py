@@ -51,7 +51,7 @@ SHORT = {
     "max_prompt_length": 2500,
     "dtype": "float32",
 }
-SHOWN = {"n_problems": 8, "n_able": 2, "own_trainer_seconds": 1, "own_steps": 2, "wandb_mode": "offline"}
+SHOWN = {"n_problems": 8, "n_able": 2, "own_trainer_seconds": 1, "own_steps": 2, "plug_in_steps": 1, "wandb_mode": "offline"}
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from rlvr_utils import REPO
-from rlvr_utils.experiment import ARMS, MANY, MANY_SAMPLES, arm_gap_by_seed, finished_runs
+from rlvr_utils.experiment import ARMS, MANY, MANY_SAMPLES, STALE_ARMS, arm_gap_by_seed, finished_runs
 from rlvr_utils.problems import check_steps, load_problems
 from rlvr_utils.profiles import get_profile
 from rlvr_utils.runs import REFERENCE_RUNS, load_run, reference_runs
@@ -75,7 +75,7 @@ def test_five_seeds_are_shipped_and_small():
 def test_a_run_was_made_with_todays_defaults(run):
     defaults = get_profile("mini", seed=run.config["seed"]).to_dict()
     # Fields that came after these runs: of machine and speed, and a supervised stage that is off by default.
-    newer = {"vllm_server", "cpu_threads", "sft_steps", "sft_learning_rate"}
+    newer = {"vllm_server", "cpu_threads", "sft_steps", "sft_learning_rate", "estimator"}
     assert defaults.keys() - run.config.keys() <= newer
     assert {k: v for k, v in run.config.items() if not k.startswith("wandb")} == {
         k: v for k, v in defaults.items() if not k.startswith("wandb") and k in run.config
@@ -125,15 +125,18 @@ def test_the_pages_state_what_the_included_runs_show():
 # --- the other arms -----------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module", params=[name for arm in ARMS for name in arm.runs if (REFERENCE_RUNS / name).is_dir()])
+ALL_ARMS = (*ARMS, *STALE_ARMS)
+
+
+@pytest.fixture(scope="module", params=[name for arm in ALL_ARMS for name in arm.runs if (REFERENCE_RUNS / name).is_dir()])
 def arm_run(request):
     return load_run(REFERENCE_RUNS / request.param)
 
 
 def test_a_run_of_an_arm_was_made_with_the_settings_of_its_arm(arm_run):
-    settings = next(arm.runs[arm_run.path.name] for arm in ARMS if arm_run.path.name in arm.runs)
+    settings = next(arm.runs[arm_run.path.name] for arm in ALL_ARMS if arm_run.path.name in arm.runs)
     wanted = get_profile("mini", **settings).to_dict()
-    aside = ("wandb", "guard")  # neither decides what is learned
+    aside = ("wandb", "guard", "cpu_threads")  # none of them decides what is learned
     assert {k: v for k, v in arm_run.config.items() if k in wanted and not k.startswith(aside)} == {
         k: v for k, v in wanted.items() if not k.startswith(aside) and k in arm_run.config
     }

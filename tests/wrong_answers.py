@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from fractions import Fraction
+from math import comb
 
 import numpy as np
 import torch
@@ -98,6 +99,22 @@ def clipped(logps, old, advantages, epsilon):
 
 def whole_term(logps, old, advantages, epsilon):
     return torch.min(ratio_of(logps, old) * advantages.unsqueeze(1), clipped(logps, old, advantages, epsilon))
+
+
+def stops_outside(logps, old, advantages, epsilon):
+    term = whole_term(logps, old, advantages, epsilon)
+    inside = (ratio_of(logps, old) - 1).abs() <= epsilon
+    return -term.where(inside, term.detach())
+
+
+def slope_of_the_ratio(logps, old, advantages, epsilon):
+    plain = ratio_of(logps, old) * advantages.unsqueeze(1)
+    return -(whole_term(logps, old, advantages, epsilon).detach() + plain - plain.detach())
+
+
+def by_autograd(logits, action, advantage):
+    point = logits.clone().requires_grad_()
+    return torch.autograd.grad(-advantage * point.log_softmax(0)[action], point)[0]
 
 
 def logit_push(logits, action, advantage):
@@ -255,6 +272,36 @@ def stops(accuracies, patience, restart=False, better=np.greater):
     return index, best
 
 
+# --- 08 ---
+
+
+def weight(advantage, p, size, centre=True, chances=None):
+    total = 0.0
+    for k in range(size + 1):
+        chance = chances or comb(size, k) * p**k * (1 - p) ** (size - k)
+        values = advantage(torch.tensor([[1.0] * k + [0.0] * (size - k)], dtype=torch.float64))[0]
+        good, bad = values[:k].sum().item() / size, values[k:].sum().item() / size
+        total += chance * (good / p - (bad / (1 - p) if centre else 0))
+    return total
+
+
+def mixed(groups, size, still=lambda g: len(set(g)) == 1, count=None):
+    kept, n = [], 0
+    for group in groups:
+        if len(kept) == size:
+            break
+        n += 1
+        kept += [] if still(group) else [group]
+    return kept, count(kept, groups) if count else n
+
+
+def process(steps, correct, distinct=True, nonempty=True, until_false=True, half=0.5):
+    real = [step for step in (dict.fromkeys(steps) if distinct else steps) if not nonempty or step[0] != step[1]]
+    true = [step[2] for step in real]
+    good = true.index(False) if until_false and False in true else sum(true)
+    return (1 - half) * correct + half * (good / len(real) if real else 0.0)
+
+
 WRONG = {
     "00-two-numbers": [
         ("pays without a box", lambda boxed, right: (mean(boxed), mean(right)), "without a box counts as wrong"),
@@ -320,12 +367,9 @@ WRONG = {
         ("no clip", lambda logps, old, a, epsilon: -ratio_of(logps, old) * a.unsqueeze(1), "1 + epsilon more likely"),
         ("to be maximised", whole_term, "minus its advantage"),
         ("cut from the graph", lambda *given: -whole_term(*given).detach(), "flow back"),
+        ("a gradient only within the clip", stops_outside, "pushed back"),
+        ("the right value with the slope of the plain ratio", slope_of_the_ratio, "no push"),
         ("a fixed epsilon", lambda logps, old, a, epsilon: -whole_term(logps, old, a, 0.2), "epsilon included"),
-    ],
-    "02-logit-gradient": [
-        ("the other sign", lambda logits, action, a: a * logit_push(logits, action, a), "raises the sampled token"),
-        ("only the sampled token", lambda logits, action, a: -a * logit_push(logits, action, a).relu(), "sum to 0"),
-        ("only the advantage's sign", lambda logits, action, a: -np.sign(a) * logit_push(logits, action, a), "proportional"),
     ],
     "02-averages": [
         ("divides by the padding too", lambda term, mask, kind: (term * mask).mean(), "equal terms"),
@@ -333,11 +377,11 @@ WRONG = {
         ("grpo twice", lambda term, mask, kind: ((term * mask).sum(1) / mask.sum(1)).mean(), "every token weighs the same"),
         ("no mask", lambda term, mask, kind: term.mean(), "padding does not matter"),
     ],
-    "02-k3": [
-        ("the other direction", lambda p, q: torch.expm1(p - q) - (p - q), "mean over the policy's own samples"),
-        ("k1", lambda p, q: p - q, "never negative"),
-        ("k2", lambda p, q: (p - q) ** 2 / 2, "mean over the policy's own samples"),
-        ("loses digits", lambda p, q: torch.exp(q - p) - (q - p) - 1, "keep their digits"),
+    "02-logit-gradient": [
+        ("by autograd", by_autograd, "without autograd"),
+        ("the other sign", lambda logits, action, a: a * logit_push(logits, action, a), "raises the sampled token"),
+        ("only the sampled token", lambda logits, action, a: -a * logit_push(logits, action, a).relu(), "sum to 0"),
+        ("only the advantage's sign", lambda logits, action, a: -np.sign(a) * logit_push(logits, action, a), "proportional"),
     ],
     "03-first-gradients": [
         ("no scale", lambda g, x, A, B, scale: gradients(g, x, A, B, 1.0), "twice the scale"),
@@ -550,5 +594,40 @@ WRONG = {
         ("one more", lambda a, n: stops(a, n + 1), "without a new best"),
         ("counts falls only", lambda a, n: stops(a, n, restart=True), "restart the patience"),
         ("the last of equal ones", lambda a, n: stops(a, n, better=np.greater_equal), "of equal accuracies"),
+    ],
+    "08-k3": [
+        ("the other direction", lambda p, q: torch.expm1(p - q) - (p - q), "mean over the policy's own samples"),
+        ("k1", lambda p, q: p - q, "never negative"),
+        ("k2", lambda p, q: (p - q) ** 2 / 2, "mean over the policy's own samples"),
+        ("loses digits", lambda p, q: torch.exp(q - p) - (q - p) - 1, "keep their digits"),
+    ],
+    "08-difficulty-weight": [
+        ("forgets the wrong responses", lambda a, p, n: weight(a, p, n, centre=False), "adding the same"),
+        ("all group counts alike", lambda a, p, n: weight(a, p, n, chances=1 / (n + 1)), "weight 1"),
+        ("the sum over the group", lambda a, p, n: n * weight(a, p, n), "weight 1"),
+        ("always 1", lambda a, p, n: 1.0, "1 - 1 / G"),
+        ("a group of 2 for all", lambda a, p, n: weight(a, p, 2), "1 - 1 / G"),
+    ],
+    "08-dynamic-batch": [
+        ("keeps all correct groups", lambda g, n: mixed(g, n, still=lambda one: not any(one)), "left out, right or wrong"),
+        ("counts the kept ones", lambda g, n: mixed(g, n, count=lambda kept, all_: len(kept)), "sampled all the same"),
+        ("samples them all", lambda g, n: mixed(g, n, count=lambda kept, all_: len(all_)), "when the batch is full"),
+        ("only 0 and 1", lambda g, n: mixed(g, n, still=lambda one: sum(one) in (0, len(one))), "partial rewards"),
+        ("one result", lambda g, n: mixed(g, n)[0], "two things"),
+    ],
+    "08-process-reward": [
+        ("the outcome alone", lambda s, c: float(c), "before a slip"),
+        ("the steps alone", lambda s, c: process(s, c, half=1.0), "at most half"),
+        ("counts repetitions", lambda s, c: process(s, c, distinct=False, until_false=False), "repeating a true step"),
+        ("pays for 1 = 1", lambda s, c: process(s, c, nonempty=False), "same text on both sides"),
+        ("pays after the slip", lambda s, c: process(s, c, until_false=False), "after a false one"),
+        ("a correct answer excuses all", lambda s, c: 1.0 if c else process(s, c), "without a step"),
+    ],
+    "08-own-advantage": [
+        ("the group's mean", lambda r: r - r.mean(1, keepdim=True), "1 above the others"),
+        ("the batch's mean", lambda r: (r - r.mean()) * 8 / 7, "1 above the others"),
+        ("flat", lambda r: (r - r.mean(1, keepdim=True)).flatten(), "right shape"),
+        ("no baseline", lambda r: r, "1/3 below"),
+        ("the best of the others", lambda r: r - r.max(), "1 above the others"),
     ],
 }

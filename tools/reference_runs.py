@@ -9,7 +9,7 @@ process with its share of the cores, which is faster than one after the other (a
 
 Left out of the included copies, for their size: checkpoints, the adapter and the W&B files, which stay under ``runs/``.
 All arms but the default also leave out the training rollouts (not the arm with a KL term) and the digits of the metrics
-past the sixth, and the metrics are compressed. Their evaluations before training are links to those of the default run
+past the sixth, and the metrics are compressed. Their evaluations before training are links to those of another run
 with the same seed: the same model, the same random numbers. ``--many`` writes to ``data/reference_runs/many/NAME``, and
 the base model's samples, once, to ``many/base``.
 """
@@ -24,7 +24,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -32,14 +32,16 @@ from pathlib import Path
 import torch
 
 from rlvr_utils import REPO
-from rlvr_utils.experiment import ARMS, HACKED, KL_ARM, MANY, MANY_SAMPLES
+from rlvr_utils.experiment import ARMS, HACKED, KL_ARM, MANY, MANY_SAMPLES, STALE_ARMS
 from rlvr_utils.models import load_model, load_tokenizer
 from rlvr_utils.profiles import get_profile
 from rlvr_utils.runs import REFERENCE_RUNS, RunWriter, load_run
 from rlvr_utils.training import Part, evaluate_split, load_trained, train
 
 #: name of the run -> overrides of profile ``mini``
-RUNS: dict[str, dict] = {name: overrides for arm in (*ARMS, KL_ARM, *HACKED) for name, overrides in arm.runs.items()}
+RUNS: dict[str, dict] = {
+    name: overrides for arm in (*ARMS, KL_ARM, *HACKED, *STALE_ARMS) for name, overrides in arm.runs.items()
+}
 MADE = REPO / "runs" / "reference"
 LEFT_OUT = ("checkpoints", "adapter", "wandb", "wandb-run-id.txt", "lock")
 
@@ -56,11 +58,11 @@ def make_run(name: str) -> None:
     shutil.rmtree(shipped, ignore_errors=True)
     shutil.copytree(run.path, shipped, ignore=shutil.ignore_patterns(*LEFT_OUT))
     if not default:
-        slim(shipped, REFERENCE_RUNS / f"mini-seed-{run.config['seed']}")
+        slim(shipped, REFERENCE_RUNS.glob(f"mini-*seed-{run.config['seed']}"))
 
 
-def slim(shipped: Path, default: Path) -> None:
-    """What an arm need not ship (see above); ``default`` is the default's run of the same seed."""
+def slim(shipped: Path, others: Iterable[Path]) -> None:
+    """What an arm need not ship (see above); ``others`` are the included runs of the same seed."""
     if not load_run(shipped).config["beta"]:  # notebook 04 reads the training responses of runs with a KL term
         (shipped / "rollouts" / "train.jsonl.gz").unlink(missing_ok=True)
     plain = shipped / "metrics.jsonl"
@@ -72,10 +74,12 @@ def slim(shipped: Path, default: Path) -> None:
         lines = "".join(json.dumps(row, separators=(",", ":")) + "\n" for row in metrics)
         plain.with_suffix(".jsonl.gz").write_bytes(gzip.compress(lines.encode(), mtime=0))
         plain.unlink()
+    folders = sorted(other / "rollouts" for other in others if other != shipped)
     for file in (shipped / "rollouts").glob("eval-0-*"):
-        same = default / "rollouts" / file.name
-        if same.is_file() and same.read_bytes() == file.read_bytes():
-            link(file, same)
+        for same in (folder / file.name for folder in folders):
+            if same.is_file() and not same.is_symlink() and same.read_bytes() == file.read_bytes():
+                link(file, same)
+                break
 
 
 def link(file: Path, target: Path) -> None:
@@ -109,7 +113,7 @@ def make_many(name: str) -> None:
 def chosen(names: list[str], tier: str | None) -> list[str]:
     """The runs asked for, in the order of the experiment; the default's five where nothing is asked for."""
     if tier:
-        return [name for arm in ARMS if arm.tier == tier for name in arm.runs]
+        return [name for arm in (*ARMS, *STALE_ARMS) if arm.tier == tier for name in arm.runs]
     for wish in names:
         if not any(name.startswith(wish) for name in RUNS):
             raise SystemExit(f"No reference run is called {wish!r}; choose from {', '.join(RUNS)}.")
@@ -139,7 +143,7 @@ def in_processes(names: list[str], many: bool, jobs: int, tell: Callable[[], Non
 def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("names", nargs="*", help="names of runs, or beginnings of names")
-    parser.add_argument("--tier", choices=sorted({arm.tier for arm in ARMS}), help="all runs of a tier")
+    parser.add_argument("--tier", choices=sorted({arm.tier for arm in (*ARMS, *STALE_ARMS)}), help="all runs of a tier")
     parser.add_argument("--many", action="store_true", help=f"{MANY_SAMPLES} samples a problem from the trained models")
     parser.add_argument("--jobs", type=int, default=1, help="runs made at the same time")
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)

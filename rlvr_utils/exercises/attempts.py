@@ -309,7 +309,7 @@ def record(identifier: str, state: str) -> None:
 
 
 def progress(notebook: str | None = None) -> pd.DataFrame:
-    """The exercises with their states, of the whole course or of one ``notebook`` ("00" to "05"); prints a summary.
+    """The exercises with their states, of the whole course or of one ``notebook`` (as "02"); prints a summary.
 
     Raises:
         ValueError: no notebook of that number has exercises.
@@ -318,7 +318,8 @@ def progress(notebook: str | None = None) -> pd.DataFrame:
 
     chosen = [exercise for exercise in in_order() if notebook in (None, exercise.notebook)]
     if not chosen:
-        raise ValueError(f"No notebook {notebook!r} has exercises; give '00' to '05', or nothing for all of them.")
+        numbers = ", ".join(sorted({exercise.notebook for exercise in in_order()}))
+        raise ValueError(f"No notebook {notebook!r} has exercises; give one of {numbers}, or nothing for all of them.")
     known = known_states()
     counts = {state: sum(known[exercise.id] == state for exercise in chosen) for state in reversed(STATES)}
     print(f"{len(chosen)} exercises: " + ", ".join(f"{count} {state}" for state, count in counts.items()) + ".")

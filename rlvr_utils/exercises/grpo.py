@@ -1,11 +1,14 @@
-"""Checks of notebook 02: advantages, the clipped term, its gradient on the logits, averages, k3.
+"""Checks of notebook 02: advantages, the clipped term, averages, the gradient on the logits.
 
 PyTorch is imported inside the checks: notebook 01 comes without it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
+from unittest.mock import patch
 
 from .attempts import Attempt, brief, close, exercise
 
@@ -60,11 +63,24 @@ def slope(mine: Attempt, ratio: float, advantage: float) -> float:
     return torch.autograd.grad(term.sum(), logps)[0].item()
 
 
+def course_term(logps: Tensor, old: Tensor, advantages: Tensor, epsilon: float) -> Tensor:
+    """The course's own term, with the arguments of the exercise."""
+    from rlvr_utils.grpo import clipped_term
+
+    return clipped_term((logps - old).exp(), advantages.unsqueeze(1), epsilon, epsilon)
+
+
+def slope_of(term: Callable, logps: Tensor, old: Tensor, advantages: Tensor) -> Tensor:
+    """d (sum of the terms) / d log p, (B, T), at an epsilon of 0.3."""
+    import torch
+
+    point = logps.clone().requires_grad_()
+    return torch.autograd.grad(term(point, old, advantages, 0.3).sum(), point)[0]
+
+
 @exercise("02-clipped-term", "2.2 Ratio and clip", difficulty=3, minutes=15)
 def check_clipped_term(mine: Attempt) -> None:
     """``my_clipped_term(logps, old_logps, advantages, epsilon)``: value and slope inside and outside of the clip."""
-    from rlvr_utils.grpo import clipped_term
-
     logps, old, advantages = random_tensor(3, 4), random_tensor(3, 4, seed=1), random_tensor(3, seed=2)
     found = mine.numbers(logps, logps.clone(), advantages, 0.2, shape=(3, 4))
     mine.equals("at ratio 1 each token's term is minus its advantage", found, -advantages.unsqueeze(1).expand(3, 4))
@@ -80,36 +96,13 @@ def check_clipped_term(mine: Attempt) -> None:
         mine.equals(
             "a move the wrong way is always pushed back: min, not the clip alone", found, -advantage * ratio, what="slope"
         )
-    wanted = clipped_term((logps - old).exp(), advantages.unsqueeze(1), 0.3, 0.3)
+    slopes = [slope_of(f, logps, old, advantages) for f in (mine, course_term)]
+    mine.equals("its gradient is the course's, token by token", slopes[0], slopes[1], what="gradient")
+    wanted = course_term(logps, old, advantages, 0.3)
     mine.equals("it agrees with the course's term, epsilon included", mine.numbers(logps, old, advantages, 0.3), wanted)
 
 
-@exercise("02-logit-gradient", "2.3 Which way do the logits go?", difficulty=3, minutes=10)
-def check_logit_gradient(mine: Attempt) -> None:
-    """``my_logit_gradient(logits, action, advantage)``: d loss / d logits of one sampled token at ratio 1."""
-    import torch
-
-    logits = torch.tensor([1.0, 0.0, -1.0, 2.0], dtype=torch.float64)
-    mine.equals("the pushes on all logits sum to 0", mine.numbers(logits, 1, 1.0, shape=(4,)).sum(), 0)
-    found = mine.numbers(logits, 1, 1.0)
-    mine.must(
-        "a positive advantage: a step *against* the gradient raises the sampled token",
-        found[1] < 0,
-        f"{found[1]:.6g} on the sampled token",
-        "a negative number there",
-    )
-    mine.must("and lowers all the others, the likelier the more", found[3] > found[0] > found[2] > 0)
-    mine.equals("no advantage, no push", mine.numbers(logits, 1, 0.0), [0] * 4)
-    mine.equals("the push is proportional to the advantage", mine.numbers(logits, 1, -3.0), -3 * found)
-    sure = torch.tensor([20.0, 0.0, 0.0, 0.0], dtype=torch.float64)
-    mine.must("a token that is certain already is hardly pushed", abs(mine.numbers(sure, 0, 1.0)).max() < 1e-6)
-    for seed in range(5):
-        point, action = random_tensor(6, seed=seed).requires_grad_(), seed % 6
-        (wanted,) = torch.autograd.grad(-0.7 * point.log_softmax(0)[action], point)
-        mine.equals("autograd finds the same", mine.numbers(point.detach(), action, 0.7), wanted)
-
-
-@exercise("02-averages", "2.4 Two averages under a mask", difficulty=2, minutes=10)
+@exercise("02-averages", "2.3 Two averages under a mask", difficulty=2, minutes=10)
 def check_averages(mine: Attempt) -> None:
     """``my_average(term, mask, loss_type)``, "grpo" or "dapo": padding, constants, and what a token weighs."""
     import torch
@@ -142,27 +135,52 @@ def check_averages(mine: Attempt) -> None:
         )
 
 
-@exercise("02-k3", "2.5 The KL estimate k3", difficulty=3, minutes=10)
-def check_k3(mine: Attempt) -> None:
-    """``my_k3(logps, ref_logps)``: never negative, zero when equal, right on average, digits kept when small."""
+@contextmanager
+def autograd_watched() -> Iterator[list[str]]:
+    """The names of PyTorch's functions for gradients that are called inside."""
     import torch
 
-    logps, reference = random_tensor(8), random_tensor(8, seed=1)
-    mine.must("it is never negative", mine.numbers(logps, reference, shape=(8,)).min() >= 0)
-    mine.equals("equal policies are 0 apart", mine.numbers(logps, logps.clone()), [0] * 8)
+    calls: list[str] = []
+
+    def noting(owner: object, name: str) -> Callable:
+        original = getattr(owner, name)
+
+        def call(*args, **keywords):
+            calls.append(name)
+            return original(*args, **keywords)
+
+        return call
+
+    places = [(torch.autograd, "grad"), (torch.autograd, "backward"), (torch.Tensor, "backward"), (torch.func, "grad")]
+    with ExitStack() as stack:
+        for owner, name in places:
+            stack.enter_context(patch.object(owner, name, noting(owner, name)))
+        yield calls
+
+
+@exercise("02-logit-gradient", "2.4 Which way do the logits go?", difficulty=3, minutes=10)
+def check_logit_gradient(mine: Attempt) -> None:
+    """``my_logit_gradient(logits, action, advantage)``: d loss / d logits of one sampled token at ratio 1."""
+    import torch
+
+    logits = torch.tensor([1.0, 0.0, -1.0, 2.0], dtype=torch.float64)
+    with autograd_watched() as used:
+        mine(logits.clone(), 1, 1.0)
+    mine.must("it is a formula, without autograd", not used, f"a call of {', '.join(used)}", "softmax, and no gradient")
+    mine.equals("the pushes on all logits sum to 0", mine.numbers(logits, 1, 1.0, shape=(4,)).sum(), 0)
+    found = mine.numbers(logits, 1, 1.0)
     mine.must(
-        "both directions count: it grows when the token became likelier and when it became less likely",
-        bool((mine.numbers(torch.tensor([-1.0, -3.0]), torch.tensor([-2.0, -2.0])) > 0.1).all()),
+        "a positive advantage: a step *against* the gradient raises the sampled token",
+        found[1] < 0,
+        f"{found[1]:.6g} on the sampled token",
+        "a negative number there",
     )
-    for seed in range(3):
-        p, q = random_tensor(5, seed=seed).log_softmax(0), random_tensor(5, seed=seed + 10).log_softmax(0)
-        mean, exact = p.exp().numpy() @ mine.numbers(p, q), (p.exp() * (p - q)).sum().item()
-        mine.equals("its mean over the policy's own samples is KL(policy, reference)", mean, exact)
-    small = torch.tensor([1e-2, 1e-3, 3e-4], dtype=torch.float32)
-    half_square = small.double().numpy() ** 2 / 2
-    found = mine.numbers(torch.zeros(3), small)
-    mine.must(
-        "small differences keep their digits in float32",
-        close(found / half_square, [1, 1, 1], 1e-2),
-        expected=f"about d^2 / 2, {brief(half_square)}",
-    )
+    mine.must("and lowers all the others, the likelier the more", found[3] > found[0] > found[2] > 0)
+    mine.equals("no advantage, no push", mine.numbers(logits, 1, 0.0), [0] * 4)
+    mine.equals("the push is proportional to the advantage", mine.numbers(logits, 1, -3.0), -3 * found)
+    sure = torch.tensor([20.0, 0.0, 0.0, 0.0], dtype=torch.float64)
+    mine.must("a token that is certain already is hardly pushed", abs(mine.numbers(sure, 0, 1.0)).max() < 1e-6)
+    for seed in range(5):
+        point, action = random_tensor(6, seed=seed).requires_grad_(), seed % 6
+        (wanted,) = torch.autograd.grad(-0.7 * point.log_softmax(0)[action], point)
+        mine.equals("autograd finds the same", mine.numbers(point.detach(), action, 0.7), wanted)

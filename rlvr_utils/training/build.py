@@ -22,6 +22,7 @@ from ..profiles import Profile
 from ..prompts import STOP
 from ..runs import RunWriter
 from ..sampling.rollouts import prompts_for, rollout
+from .estimators import with_estimator
 from .evaluation import evaluate_interim
 from .processes import world_size
 from .recording import Recorder
@@ -163,7 +164,7 @@ def build_trainer(p: Profile, model, tokenizer, writer: RunWriter, live=None, sa
     refuse_unknown_targets(model, p)
     recorder = Recorder(p, writer, len(rows), live, say)
     with same_precision(p.dtype):
-        trainer = (SharedTrainer if p.shared_prefix else StockTrainer)(
+        trainer = with_estimator(SharedTrainer if p.shared_prefix else StockTrainer, p)(
             model=model,
             reward_funcs=recorded_reward(reward_function(p), writer, p.log_rollouts_every, rows),
             args=grpo_config(p, writer.path / "checkpoints"),

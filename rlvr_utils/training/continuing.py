@@ -20,6 +20,7 @@ from ..problems import all_rows, overlap
 from ..profiles import REWARDS, Profile, get_profile
 from ..runs import Run, load_run
 from ..system.paths import run_folder
+from .estimators import own_estimator
 from .recovery import checkpoint_step, checkpoints
 from .rewards import own_reward
 
@@ -134,6 +135,8 @@ def hashed_sources(p: Profile) -> dict:
     training, evaluation = all_rows(p)
     parts = {"training problems": hashed_rows(training)}
     parts |= {f"evaluation problems ({split})": hashed_rows(rows) for split, rows in evaluation.items()}
+    if p.estimator:
+        parts[f"estimator {p.estimator}"] = {"sha256": source_hash(own_estimator(p.estimator))}
     return parts | {f"reward {p.reward}": {"sha256": reward_hash(p.reward)}, "overlap": overlap(training, evaluation)}
 
 
@@ -149,9 +152,12 @@ def reward_hash(name: str) -> str | None:
     That is the module that names it and the modules in the same folder that this one imports. In a notebook or script it is
     the function and those of its functions that it calls. None too where there is no source to read.
     """
-    if name in REWARDS:
-        return None
-    function, module = own_reward(name), sys.modules[name.partition(":")[0]]
+    return None if name in REWARDS else source_hash(own_reward(name), name.partition(":")[0])
+
+
+def source_hash(function: Callable, module: str | None = None) -> str | None:
+    """The SHA-256 of the source of a function of the reader's own, found in ``module`` (default: where it was defined)."""
+    module = sys.modules[module or function.__module__]
     try:
         parts = sources_of_function(function) if module.__name__ == "__main__" else sources_of_module(module)
     except (OSError, TypeError, UnicodeDecodeError):

@@ -36,6 +36,7 @@ from ..tracking import TrackedWriter, environment_record, start_wandb, wandb_mod
 from . import recovery
 from .build import build_trainer, quiet_libraries
 from .continuing import hashed_rows, hashed_sources, is_finished, refuse_other_sources, reopen
+from .estimators import try_estimator
 from .evaluation import Part, evaluate_all, evaluate_split
 from .processes import first_decides, is_first, join_processes, wait, world_size
 from .rewards import reward_function, try_reward
@@ -74,6 +75,8 @@ def train(
     refuse_moved_names()
     p = get_profile(profile, **overrides)
     reward_function(p)  # one that cannot be found is refused now, not after the first evaluation
+    if p.estimator:
+        try_estimator(p)
     wandb_mode(p)  # likewise
     folder = run_folder(output_dir or p.folder)
     join_processes()

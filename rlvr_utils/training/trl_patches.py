@@ -43,6 +43,8 @@ PRIVATE = (
     (GRPOTrainer, "_buffered_inputs", "trl_patches: the micro-batches of a generation"),
     (GRPOTrainer, "_step", "trl_patches: which micro-batch comes next"),
     (GRPOTrainer, "_compute_loss", "trl_patches: advantages of the micro-batch; grpo.trl_reference: TRL's own loss"),
+    (GRPOTrainer, "_calculate_rewards", "estimators: the rewards behind an advantage of one's own"),
+    (GRPOTrainer, "_generate_and_score_completions", "estimators: where the advantages are put"),
     (GRPOTrainer, "_entropy_bonus_enabled", "trl_patches: with it, zero advantages have a gradient"),
     (GRPOTrainer, "_metrics", "grpo.trl_reference: what TRL logs"),
     (trl_utils, "_use_triton", "trl_patches: which positions of a supervised step get logits"),
