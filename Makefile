@@ -14,7 +14,7 @@ BASE  := $(if $(wildcard $(PY)),$(PY),$(PYTHON))
 OLD_PYTHON = The course needs Python 3.11 or newer, and '$(BASE)' is not. \
 	Install one and name it, as in 'make PYTHON=python3.12 $(or $(MAKECMDGOALS),venv)'.
 STUDIES := base-abilities reference-runs own-trainer shared-prefix verifier-pairs coverage fuzz red-team bench-verifier \
-	bench-mini-step busy-machine minillama
+	bench-mini-step busy-machine minillama faithfulness clinic
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
@@ -105,11 +105,14 @@ test-browser: venv
 	$(PY) -m pip install --quiet --no-build-isolation -c requirements.lock -e '.[browser]'
 	$(PY) -m pytest tests/browser/notebooks_in_browser.py
 
-base-abilities own-trainer shared-prefix verifier-pairs coverage busy-machine: venv
+base-abilities own-trainer shared-prefix verifier-pairs coverage busy-machine faithfulness: venv
 	$(PY) studies/$(subst -,_,$@).py $(ARGS)
 
 reference-runs: venv
 	$(PY) tools/reference_runs.py $(ARGS)
+
+clinic: venv
+	$(PY) tools/clinic.py $(ARGS)
 
 minillama: venv
 	$(PY) tools/pretrain.py $(ARGS)

@@ -20,6 +20,7 @@ NAMES = (
     "03_lora_setup",
     "04_training_run",
     "05_results_analysis",
+    "07_inside_the_run",
 )
 PATHS = sorted((REPO / "notebooks").glob("*.ipynb"))
 KILOBYTE = 1000

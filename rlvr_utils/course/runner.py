@@ -30,6 +30,7 @@ EXPECTED_SECONDS = {
     "03_lora_setup": 20,
     "04_training_run": 210,
     "05_results_analysis": 15,
+    "07_inside_the_run": 60,
 }
 #: What an unknown notebook is taken for.
 TYPICAL_SECONDS = 60
