@@ -58,7 +58,7 @@ GO_ON = 0.05
 BEGINNING, NO_RISE, RISE_ERRORS = 1 / 3, 0.03, 2.0
 #: Rise of the training reward that calls for a look at held-out accuracy, and the share of it that accuracy has to follow.
 #: Healthy: accuracy follows at least 0.8 of it.
-REWARD_RISE, FOLLOWED = 0.15, 0.25
+REWARD_RISE, FOLLOWED = 0.15, 0.5
 #: How TRL calls what vLLM and the trained model differ by.
 LOGP_DIFFERENCE, RATIO = "sampling/sampling_logp_difference/mean", "sampling/importance_sampling_ratio/mean"
 #: vLLM samples with its own arithmetic, so TRL weighs each token by the ratio of the two probabilities, 1 on average.

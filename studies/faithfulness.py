@@ -2,10 +2,11 @@ r"""Does the reasoning cause the answer? Interventions on the reasoning, before 
 
 For every third test problem whose solution has a step that can be corrupted, each model continues the same four texts: the
 right steps, the steps up to a false one, the steps in another order, and no step at all. Greedy decoding, so nothing is
-random. Then false steps in each model's own correct responses (the first of four samples). Notebook 07 draws the result.
+random. Then false steps in correct responses of each model's own (four samples per problem). Notebook 07 draws the result.
 
-Each arm is trained as in the experiment, but for 50 steps instead of 100, which hold nearly all of the gain, and with small
-evaluations. Some 3 minutes per run on a quiet core. What is in the result already is not repeated:
+A trained model comes from ``runs/reference/NAME``, where ``make reference-runs`` leaves it. Where it is not there, the arm
+is trained here, with small evaluations, which change nothing in the training: some 5 minutes per run on a quiet core. What
+is in the result already is not repeated:
 
     make faithfulness                              the default and the two control arms, seeds 0 to 2
     make faithfulness ARGS="mini-seed mini-format" only these
@@ -18,6 +19,7 @@ import json
 import random
 import subprocess
 
+from reference_runs import MADE as REFERENCE
 from reference_runs import RUNS
 
 from rlvr_utils import REPO
@@ -31,13 +33,12 @@ from rlvr_utils.sampling import Sampling, prompts_for, sample_responses
 from rlvr_utils.training import load_trained, train
 
 RESULT = REPO / "studies" / "results" / "faithfulness.json"
-MADE = REPO / "runs" / "faithfulness"
+TRAINED = REPO / "runs" / "faithfulness"
 SEEDS = 3
 WANTED = [f"mini-{arm}seed-{seed}" for arm in ("", "format-", "random-") for seed in range(SEEDS)]
 THIRD = 3
-#: What differs from the reference runs. The learning rate is constant, so 50 steps are the first half of their 100.
-SHORT = {
-    "max_steps": 50,
+#: What the runs answer is known from the reference runs.
+SMALL = {
     "eval_problems": 2,
     "eval_samples": 1,
     "eval_splits": ["test"],
@@ -65,7 +66,11 @@ def own_cases(model, tokenizer, p) -> list[Case]:
 
 def trained(name: str) -> tuple:
     """(model, tokenizer, mean reward of the last ten steps) of an arm's run."""
-    run = train("mini", MADE / name, **RUNS[name] | SHORT)
+    folder = REFERENCE / name
+    if not (folder / "adapter").is_dir():
+        folder = TRAINED / name
+        train("mini", folder, **RUNS[name] | SMALL)
+    run = load_run(folder)
     return *load_trained(run), run.metrics["reward"].tail(10).mean()
 
 
@@ -84,10 +89,9 @@ def measure(model, tokenizer, cases: list[Case]) -> dict:
     }
 
 
-def same_steps(name: str):
-    """The reference run's rewards at the steps of ``reward``: the two agree up to rounding."""
-    rewards = load_run(REFERENCE_RUNS / name).metrics["reward"]
-    return rewards[SHORT["max_steps"] - 10 : SHORT["max_steps"]]
+def reference_reward(name: str) -> float:
+    """The same mean of the included run: the two agree up to rounding."""
+    return load_run(REFERENCE_RUNS / name).metrics["reward"].tail(10).mean()
 
 
 def report(cases: list[Case], models: dict) -> dict:
@@ -98,7 +102,6 @@ def report(cases: list[Case], models: dict) -> dict:
         "seeds": sorted({RUNS[name]["seed"] for name in models if name in RUNS}),
         "n": len(cases),
         "decoding": "greedy",
-        "training_steps": SHORT["max_steps"],
         "conditions": interventions.CONDITIONS,
         "letters": {letter: outcome for outcome, letter in LETTERS.items()},
         "problems": [row["id"] for row, _, _ in cases],
@@ -124,7 +127,7 @@ def main() -> None:
             model, tokenizer, reward = trained(name)
             models[name] = measure(model, tokenizer, cases) | {
                 "reward": round(reward, 4),
-                "reward_of_reference_run": round(same_steps(name).mean(), 4),
+                "reward_of_reference_run": round(reference_reward(name), 4),
             }
         print(name, {k: v.count("f") / len(v) for k, v in models[name].items() if isinstance(v, str) and v}, flush=True)
         text = json.dumps(report(cases, models), indent=1, ensure_ascii=False)

@@ -27,7 +27,7 @@ import torch
 from rlvr_utils import REPO
 from rlvr_utils.runs import Run
 from rlvr_utils.training import recording, train
-from rlvr_utils.verifier import completion_text, last_boxed
+from rlvr_utils.verifier import completion_text
 
 CLINIC = REPO / "data" / "clinic"
 MADE = REPO / "runs" / "clinic"
@@ -57,10 +57,9 @@ def whole_text(completions, ground_truth, **columns) -> list[float]:
     return [float(completion_text(c).strip() == truth) for c, truth in zip(completions, ground_truth, strict=True)]
 
 
-def boxes_a_number(completions, **columns) -> list[float]:
-    """A mistake: any whole number in the last box is rewarded, whether or not it is the answer."""
-    boxes = [last_boxed(completion_text(c)) or "" for c in completions]
-    return [float(box.strip().lstrip("-").isdigit()) for box in boxes]
+def mentions(completions, ground_truth, **columns) -> list[float]:
+    """A mistake: the ground truth only has to occur somewhere in the text, in a box or not."""
+    return [float(truth in completion_text(c)) for c, truth in zip(completions, ground_truth, strict=True)]
 
 
 # --- mistakes in the code around a run ---
@@ -118,7 +117,7 @@ PATIENTS = {
     "B": Patient("constant reward", {"reward": "clinic:whole_text"}),
     "C": Patient("learning rate too high", {"learning_rate": 0.1}),
     "D": Patient("frozen adapter", fault="frozen_b"),
-    "E": Patient("hacked reward", {"reward": "clinic:boxes_a_number"}),
+    "E": Patient("hacked reward", {"reward": "clinic:mentions"}),
     "F": Patient("end token never sampled", {"model": str(WRONG_END)}, "wrong_end"),
     "G": Patient("learning rate too low", {"learning_rate": 1e-6}),
     "H": Patient("truncation", {"max_completion_length": 20}),
