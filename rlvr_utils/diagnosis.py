@@ -14,6 +14,8 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean as mean
+from statistics import variance
 
 import pandas as pd
 
@@ -36,6 +38,9 @@ SOLVED = 0.9
 CUT_OFF, ALL_CUT_OFF = 0.25, 0.9
 #: Entropy as a share of the first step's, below which the model repeats itself. Healthy: at least 0.08.
 COLLAPSED = 0.02
+#: Entropy as a multiple of the first step's, above which the model writes noise, and the mean reward, as a share of what a
+#: correct answer gets, below which it will not find its way back. Healthy: at most 1.1, and 1.9 in a control arm.
+NOISE, NOTHING = 2.5, 0.05
 #: KL divergence from the base model in nats a token. None of the shipped runs has a KL term: at 1 a token has become
 #: e times as likely, on average, as it was; at 10 nothing of the base model is left.
 FAR, GONE = 1.0, 10.0
@@ -47,6 +52,16 @@ BOXED_RISE, FLAT = 0.2, 0.05
 #: Rise of the mean reward since the run's first steps from which falling accuracy means that the reward is hacked.
 #: Random rewards, which nothing can raise: at most 0.03.
 RISEN = 0.1
+#: Share of responses that hold a box and still run into the limit, above which a longer limit would not help: they reached
+#: their answer and went on. Healthy: 0.
+GO_ON = 0.05
+#: After this share of a run, and two windows, a mean reward that has risen by less than this (as a share of what a
+#: correct answer gets, and by less than 2 standard errors) does not rise. Healthy: at least 0.04, in the run at a tenth of
+#: the usual learning rate, and 0.4 in the runs of the default.
+BEGINNING, NO_RISE, RISE_ERRORS = 1 / 3, 0.03, 2.0
+#: Rise of the training reward that calls for a look at held-out accuracy, and the share of it that accuracy has to follow.
+#: Healthy: accuracy follows at least 0.8 of it.
+REWARD_RISE, FOLLOWED = 0.15, 0.5
 #: How TRL calls what vLLM and the trained model differ by.
 LOGP_DIFFERENCE, RATIO = "sampling/sampling_logp_difference/mean", "sampling/importance_sampling_ratio/mean"
 #: vLLM samples with its own arithmetic, so TRL weighs each token by the ratio of the two probabilities, 1 on average.
@@ -202,10 +217,29 @@ def groups_equal(record: Record) -> Finding | None:
     )
 
 
+def no_end(record: Record) -> Finding | None:
+    """Responses reach their box and go on to the length limit: the end token is not sampled, or not known."""
+    share, rows = record.recent("completions/clipped_ratio"), own_evaluations(record)
+    boxed = rows[-1]["boxed_rate"] if rows else 0.0
+    # The two shares add up to more than 1 only if some responses are both truncated and boxed.
+    if not share >= CUT_OFF or share + boxed - 1 < GO_ON:
+        return None
+    return Finding(
+        "responses do not end",
+        "warn",
+        record.step,
+        f"{share:.0%} of the responses of the last {record.window} steps ran to the limit of "
+        f"{record.profile.max_completion_length} tokens, and {boxed:.0%} of the evaluated ones hold a box. So at least "
+        f"{share + boxed - 1:.0%} reach an answer and go on.",
+        "Compare the eos_token of the tokenizer and the eos_token_id of generation_config.json with the token that ends "
+        "the model's training texts.",
+    )
+
+
 def cut_off(record: Record) -> Finding | None:
     """Responses run into the length limit before they reach their box."""
     share, reward = record.recent("completions/clipped_ratio"), record.recent("reward")
-    if not share >= CUT_OFF:
+    if not share >= CUT_OFF or no_end(record) or entropy_explosion(record):
         return None
     hopeless = share >= ALL_CUT_OFF and reward < (1 - ALL_CUT_OFF) * record.pays
     limit = record.profile.max_completion_length
@@ -290,6 +324,21 @@ def entropy_collapse(record: Record) -> Finding | None:
     )
 
 
+def entropy_explosion(record: Record) -> Finding | None:
+    """The model writes noise: a step was so large that it destroyed the weights."""
+    entropy, now, reward = record.values("entropy"), record.recent("entropy"), record.recent("reward")
+    if not entropy or not now > NOISE * entropy[0] or not reward < SOLVED * record.pays:
+        return None
+    return Finding(
+        "entropy explosion",
+        "stop" if reward < NOTHING * record.pays else "warn",
+        record.step,
+        f"Entropy rose from {entropy[0]:.3f} to {now:.3f} nats per token, and the mean reward is {reward:.2f}: the policy "
+        f"writes noise. learning_rate={record.profile.learning_rate:g}.",
+        "Train again with a learning_rate ten times lower. This model cannot be repaired.",
+    )
+
+
 def kl_runaway(record: Record) -> Finding | None:
     """The policy has left the base model far behind."""
     kl = record.recent("kl")
@@ -369,19 +418,74 @@ def reward_falls(record: Record) -> Finding | None:
     )
 
 
+def no_rise(record: Record) -> Finding | None:
+    """There is a learning signal and the weights move, but the mean reward stays where it was."""
+    rewards, n = [value / record.pays for value in record.values("reward")], record.window
+    if len(rewards) < max(2 * n, BEGINNING * record.profile.max_steps) or not record.recent("frac_reward_zero_std") < EQUAL:
+        return None
+    first, last = rewards[:n], rewards[-n:]
+    rise = mean(last) - mean(first)
+    chance = RISE_ERRORS * math.sqrt((variance(first) + variance(last)) / n)
+    truncated = mean(record.values("completions/clipped_ratio") or [0.0])  # a cause of its own
+    if rise >= max(NO_RISE, chance) or still_weights(record) or truncated >= CUT_OFF:
+        return None
+    kl, p = record.recent("kl"), record.profile
+    held = p.beta > 0 and finite(kl)
+    seen = (
+        f"The mean reward was {mean(first) * record.pays:.2f} in the first {n} steps and is {mean(last) * record.pays:.2f} "
+        f"in the last {n}, which is within chance."
+    )
+    return Finding(
+        "KL term too strong" if held else "reward does not rise",
+        "warn",
+        record.step,
+        seen + (f" With beta={p.beta:g} the policy is {kl:.4f} nats per token from the base model." if held else ""),
+        "Lower beta tenfold, or set it to 0."
+        if held
+        else f"Raise learning_rate={p.learning_rate:g} threefold to tenfold, and check that the reward can tell better "
+        "responses from worse ones.",
+    )
+
+
+def reward_alone(record: Record) -> Finding | None:
+    """The training reward rises and held-out accuracy does not: reward hacking, or problems learned by heart."""
+    rows, n = own_evaluations(record), record.window
+    rewards = [row["reward"] / record.pays for row in record.metrics if finite(row.get("reward"))]
+    at = sum(finite(row.get("reward")) and row["step"] <= rows[-1]["step"] for row in record.metrics) if rows else 0
+    if len(rows) < 2 or at < n:
+        return None
+    start = max(rows[0]["accuracy"], mean(rewards[: min(3, n)]))
+    reward, accuracy = mean(rewards[at - n : at]) - start, rows[-1]["accuracy"] - rows[0]["accuracy"]
+    if reward < REWARD_RISE or accuracy >= FOLLOWED * reward:
+        return None
+    return Finding(
+        "reward without accuracy",
+        "warn",
+        record.step,
+        f"The mean reward rose by {reward * record.pays:.2f} to {mean(rewards[at - n : at]) * record.pays:.2f}, while "
+        f"accuracy on held-out problems went from {rows[0]['accuracy']:.2f} to {rows[-1]['accuracy']:.2f}.",
+        "Read the responses with the highest reward: the model may have found what the reward function overlooks. Repair "
+        "the reward and train again from the base model.",
+    )
+
+
 #: Causes before their effects: the first one that stops a run is the one it is told.
 RULES: tuple[Rule, ...] = (
     not_a_number,
     still_weights,
     samplers_apart,
+    no_end,
+    entropy_explosion,
     cut_off,
     kl_runaway,
     entropy_collapse,
     no_signal,
     groups_equal,
     reward_falls,
+    reward_alone,
     format_only,
     reward_hacking,
+    no_rise,
 )
 
 

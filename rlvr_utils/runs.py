@@ -4,6 +4,7 @@
     metrics.jsonl                      one row a training step, TRL's metric names (of some shipped runs: .gz)
     evaluations.jsonl                  one row an evaluation, the first before any training
     rollouts/train.jsonl.gz            sampled training responses, every 10th step
+    rollouts/tokens-STEP.jsonl.gz      log-probabilities of some of them before and after that step
     rollouts/eval-STEP-SPLIT-SHOTS-DECODING.jsonl.gz    every response of that evaluation
     environment.json                   versions, commit, hardware, seconds
     sources.json                       hashes of the problems and of a reward of one's own
@@ -126,6 +127,11 @@ class Run:
             frames.append(_read_evaluation_file(file))
         filled = [frame for frame in frames if len(frame)]
         return pd.concat(filled, ignore_index=True) if filled else frames[0]
+
+    def tokens(self) -> dict[int, list[dict]]:
+        """Step -> rows of ``training.tokens``: what the step did to some of its tokens; empty for earlier versions' runs."""
+        files = {int(file.name.split("-")[1].split(".")[0]): file for file in self.path.glob("rollouts/tokens-*.jsonl.gz")}
+        return {step: _read_jsonl_gz(files[step]) for step in sorted(files)}
 
     @cached_property
     def sources(self) -> dict:
@@ -265,6 +271,10 @@ class RunWriter:
         if new:
             append_to(self.train_file, _compress(_lines(new)))
 
+    def log_tokens(self, step: int, rows: list[dict]) -> None:
+        """Write what one step did to its tokens; a resumed run writes the same file again."""
+        replace_file(self.rollouts / f"tokens-{step}.jsonl.gz", _compress(_lines(rows)))
+
     def log_evaluation(self, row: dict, responses: list[dict]) -> None:
         """Write an evaluation, responses first, then its ``row``, which replaces one with the same key for every reader."""
         missing = [key for key in EVALUATION_KEY if key not in row]
@@ -307,7 +317,7 @@ class SilentWriter(RunWriter):
         """The first process writes it."""
 
     write_config = write_environment = write_sources = log_metrics = _nothing
-    log_train_rollouts = log_evaluation = cut_back = summarise = _nothing
+    log_train_rollouts = log_tokens = log_evaluation = cut_back = summarise = _nothing
 
 
 # --- reading ---

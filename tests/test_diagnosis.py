@@ -6,6 +6,7 @@ import inspect
 import math
 import shutil
 from pathlib import Path
+from statistics import fmean as mean
 
 import pytest
 import torch
@@ -127,9 +128,13 @@ def test_healthy_runs_keep_the_distance_that_is_documented(folder: Path) -> None
     assert max(part.recent("frac_reward_zero_std") for part in full) <= 0.6
     assert max(part.recent("completions/clipped_ratio") for part in full) <= 0.01
     assert min(part.recent("entropy") for part in full) >= 0.08 * record.values("entropy")[0]
+    assert max(part.recent("entropy") for part in full) <= 1.1 * record.values("entropy")[0]
+    third = max(2 * record.window, len(rewards) // 3)
+    assert mean(record.values("reward")[third - record.window : third]) - rewards[0] >= 0.4
     assert max(1 - reward / max(rewards[: n + 1]) for n, reward in enumerate(rewards)) <= 0.1
     first, *_, last = own_evaluations(record)
     assert last["boxed_rate"] - first["boxed_rate"] >= 0.5
+    assert last["accuracy"] - first["accuracy"] >= 0.8 * (rewards[-1] - first["accuracy"])
     assert last["accuracy_if_boxed"] - first["accuracy_if_boxed"] >= 0.3
 
 
@@ -253,7 +258,7 @@ def test_a_sampler_that_only_rounds_differently_is_healthy() -> None:
 
 def test_every_rule_can_be_asked_of_a_run_that_has_not_begun() -> None:
     assert findings(Record([])) == [] and Record([]).step == 0
-    assert len(RULES) == 11
+    assert len(RULES) == 15
 
 
 def test_a_rule_sees_nothing_that_came_later(tmp_path) -> None:

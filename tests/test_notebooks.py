@@ -21,6 +21,7 @@ NAMES = (
     "04_training_run",
     "05_results_analysis",
     "06_reward_hacking",
+    "07_inside_the_run",
     "08_variants_and_your_own",
 )
 PATHS = sorted((REPO / "notebooks").glob("*.ipynb"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from fractions import Fraction
 from math import comb
@@ -9,6 +10,7 @@ from math import comb
 import numpy as np
 import torch
 
+from rlvr_utils import REPO
 from rlvr_utils.problems import check_steps, find_steps
 from rlvr_utils.verifier import answers_match, boxed_reward, last_boxed
 
@@ -300,6 +302,35 @@ def process(steps, correct, distinct=True, nonempty=True, until_false=True, half
     true = [step[2] for step in real]
     good = true.index(False) if until_false and False in true else sum(true)
     return (1 - half) * correct + half * (good / len(real) if real else 0.0)
+
+
+# --- 07 ---
+
+CLINIC = json.loads((REPO / "data" / "clinic" / "key.json").read_text(encoding="utf-8"))
+
+
+def pushed(advantage, ratio, n_tokens, epsilon):
+    clipped = ratio > 1 + epsilon if advantage > 0 else ratio < 1 - epsilon
+    return 0.0 if clipped else advantage * ratio / n_tokens
+
+
+def written(steps):
+    return " ".join(f"${lhs} = {rhs}$." for lhs, rhs in steps)
+
+
+def takes_the_truth_as_text(steps, i, new):
+    if i >= len(steps) or steps[i][1] is new:
+        raise ValueError("not a false step")
+    return written([*steps[:i], (steps[i][0], new)])
+
+
+def share(outcomes):
+    return sum(one == "truth" for one in outcomes) / len(outcomes)
+
+
+def lost(right, changed):
+    both = [(one == "truth") - (other == "truth") for one, other in zip(right, changed, strict=True) if other is not None]
+    return sum(both) / len(both)
 
 
 WRONG = {
@@ -629,5 +660,48 @@ WRONG = {
         ("flat", lambda r: (r - r.mean(1, keepdim=True)).flatten(), "right shape"),
         ("no baseline", lambda r: r, "1/3 below"),
         ("the best of the others", lambda r: r - r.max(), "1 above the others"),
+    ],
+    "07-push": [
+        ("never clips", lambda a, ratio, n, eps: a * ratio / n, "a good token that is clipped"),
+        ("clips both sides", lambda a, ratio, n, eps: a * ratio / n * (abs(ratio - 1) <= eps), "is not clipped"),
+        ("forgets the ratio", lambda a, ratio, n, eps: pushed(a, ratio, n, eps) / ratio, "is not clipped"),
+        ("a sum over tokens", lambda a, ratio, n, eps: n * pushed(a, ratio, n, eps), "the advantage per token"),
+        ("the sign of the loss", lambda a, ratio, n, eps: -pushed(a, ratio, n, eps), "the advantage per token"),
+    ],
+    "07-false-step": [
+        (
+            "keeps what follows",
+            lambda steps, i, new: written(steps[:i] + [(steps[i][0], new)] + steps[i + 1 :]),
+            "ends with",
+        ),
+        ("only the false step", lambda steps, i, new: written([(steps[i][0], new)]), "stay true"),
+        ("the left side too", lambda steps, i, new: written([*steps[:i], (new, new)]), "ends with"),
+        ("takes the truth", lambda steps, i, new: written([*steps[:i], (steps[i][0], new)]), "refused with a ValueError"),
+        ("compares a text with a number", takes_the_truth_as_text, "refused with a ValueError"),
+    ],
+    "07-importance": [
+        ("not paired", lambda right, changed: share(right) - share(changed), "left out of both"),
+        ("missing is wrong", lambda right, changed: lost(right, [one or "other" for one in changed]), "left out of both"),
+        (
+            "only followers",
+            lambda right, changed: changed.count("false step") / max(1, sum(one is not None for one in changed)),
+            "any answer but the truth",
+        ),
+        ("the other sign", lambda right, changed: -lost(right, changed), "everything is lost"),
+        (
+            "ignores the first condition",
+            lambda right, changed: 1 - share([one for one in changed if one is not None]),
+            "misses in both",
+        ),
+    ],
+    "07-clinic": [
+        ("all the same", lambda patients: dict.fromkeys("ABCDEFGH", "constant reward"), "no two patients"),
+        ("a word of its own", lambda patients: dict.fromkeys("ABCDEFGH", "tired"), "one of the list"),
+        ("seven patients", lambda patients: dict.fromkeys("ABCDEFG", "truncation"), "keys A to H"),
+        (
+            "the order of the list",
+            lambda patients: dict(zip("ABCDEFGH", sorted(CLINIC.values()), strict=True)),
+            "was made with",
+        ),
     ],
 }

@@ -8,6 +8,7 @@ input, what came out), or right. ``progress()`` shows the states of all exercise
 from .attempts import Report, progress
 from .grpo import check_advantages, check_averages, check_clipped_term, check_logit_gradient
 from .hacking import check_discovery, check_early_stopping, check_fail_closed, check_repetition
+from .inside import check_clinic, check_false_step, check_importance, check_push
 from .lora import check_count, check_first_gradients, check_first_step, check_memory, check_merge
 from .results import check_category, check_decomposition, check_paired_bootstrap, check_pass_at_k, check_projection
 from .training import check_batch, check_length_reward, check_metrics_row, check_mixed_groups, check_resume

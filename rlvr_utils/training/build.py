@@ -27,6 +27,7 @@ from .evaluation import evaluate_interim
 from .processes import world_size
 from .recording import Recorder
 from .rewards import recorded_reward, reward_function
+from .tokens import TokenRecorder
 from .trl_patches import SharedTrainer, StockTrainer, own_environment, same_precision, settle_vllm
 
 
@@ -162,7 +163,7 @@ def build_trainer(p: Profile, model, tokenizer, writer: RunWriter, live=None, sa
     set_seed(p.seed)
     rows = training_rows(p)
     refuse_unknown_targets(model, p)
-    recorder = Recorder(p, writer, len(rows), live, say)
+    recorder, tokens = Recorder(p, writer, len(rows), live, say), TokenRecorder(p, writer)
     with same_precision(p.dtype):
         trainer = with_estimator(SharedTrainer if p.shared_prefix else StockTrainer, p)(
             model=model,
@@ -172,8 +173,9 @@ def build_trainer(p: Profile, model, tokenizer, writer: RunWriter, live=None, sa
             processing_class=tokenizer,
             peft_config=lora_config(p),
             rollout_func=functools.partial(rollout, batch_size=p.eval_batch),
-            callbacks=[recorder],
+            callbacks=[recorder, tokens],
         )
+    tokens.trainer = trainer
     settle_vllm(trainer, p.seed)
     return prepared(trainer, recorder, p, writer, say)
 

@@ -13,6 +13,7 @@ module           view                     what moves
 ``grpo_views``   ``clip_explorer``        both epsilons and an advantage; the clip surface
 ``model_views``  ``lora_explorer``        rank, targets, GPU; trained numbers and memory
 ``model_views``  ``playground``           your own problem, to the base and to the trained model
+``token_views``  ``token_inspector``      step, group, response, loss, update; one step, token by token
 ``curve_views``  ``projection_explorer``  the cut-off up to which a curve is fitted
 ``curve_views``  ``LiveReward``           draws itself while the training runs
 ===============  =======================  ========================================================
