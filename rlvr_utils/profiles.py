@@ -109,6 +109,12 @@ class Profile:
     epsilon: float = explained("lower clip range (and upper, unless epsilon_high)", 0.2, POSITIVE)
     epsilon_high: float | None = explained("upper clip range; with cispo the cap on the ratio itself", None, POSITIVE)
     updates_per_generation: int = explained("optimizer steps on each generation; above 1 the ratio leaves 1", 1, COUNT)
+    dynamic_sampling: int = explained(
+        "at most so many further problems per step, drawn in place of groups with equal rewards; 0: none. Each costs "
+        "group_size samples, so compare runs by samples and not by steps (DAPO, arXiv:2503.14476)",
+        0,
+        Range(0, 10**6),
+    )
     sft_steps: int = explained(
         "supervised steps on worked solutions before RL, of prompts_per_step problems each", 0, Range(0, 10**6)
     )
@@ -177,6 +183,11 @@ class Profile:
     def batch_size(self) -> int:
         """Responses per optimizer step."""
         return self.prompts_per_step * self.group_size
+
+    @property
+    def most_prompts(self) -> int:
+        """Problems that all optimizer steps draw together, at most: with repetitions, in training order."""
+        return self.max_steps * (self.prompts_per_step + self.dynamic_sampling)
 
     @property
     def gradient_accumulation_steps(self) -> int:
@@ -266,6 +277,11 @@ def check_learning(p: Profile) -> None:
         raise ValueError(
             f"lora_targets={list(p.lora_targets)}: name linear layers of the model ({', '.join(ALL_LINEAR)} in "
             f"Llama), or give {EVERY_LINEAR} alone."
+        )
+    if p.dynamic_sampling and p.method != "grpo":
+        raise ValueError(
+            f"dynamic_sampling={p.dynamic_sampling} draws further problems for GRPO's groups, and method={p.method!r} has "
+            "no groups. Set dynamic_sampling=0 or method='grpo'."
         )
 
 

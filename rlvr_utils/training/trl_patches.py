@@ -2,6 +2,7 @@
 
 * :class:`SharedPrefixTrainer` computes each prompt once (:mod:`rlvr_utils.sampling.shared_prefix`).
 * :class:`NoBackwardForZeros` skips the backward pass of responses whose advantage is 0.
+* :class:`~rlvr_utils.training.dynamic_sampling.DynamicSampling` draws further problems in their place.
 * :class:`ExactSync` sends vLLM weights that are merged beside the base. TRL 1.16 merges the adapter into the base, sends the
   sums and subtracts the adapter again, at every step. In bfloat16 both operations round, so the base drifts (TRL issue
   #6688: by 28 % of the mean weight after 100 cycles). The adapter is then trained for a base that nobody has, and a resumed
@@ -32,6 +33,7 @@ from trl.generation.vllm_generation import VLLMGeneration
 
 from ..models import merged_weights
 from ..sampling import shared_prefix
+from .dynamic_sampling import DynamicSampling
 from .processes import LAUNCHER
 
 #: (owner, name, what needs it). A name that is no attribute of the class is one that its methods set.
@@ -42,7 +44,9 @@ PRIVATE = (
     (GRPOTrainer, "_step", "trl_patches: which micro-batch comes next"),
     (GRPOTrainer, "_compute_loss", "trl_patches: advantages of the micro-batch; grpo.trl_reference: TRL's own loss"),
     (GRPOTrainer, "_entropy_bonus_enabled", "trl_patches: with it, zero advantages have a gradient"),
-    (GRPOTrainer, "_metrics", "grpo.trl_reference: what TRL logs"),
+    (GRPOTrainer, "_metrics", "grpo.trl_reference, dynamic_sampling: what TRL logs"),
+    (GRPOTrainer, "_generate_and_score_completions", "dynamic_sampling: further draws of a generation"),
+    (GRPOTrainer, "_calculate_rewards", "dynamic_sampling: which groups have different rewards"),
     (Trainer, "_load_from_checkpoint", "run: the best and the last checkpoint's weights"),
     (VLLMGeneration, "_iter_named_params", "trl_patches: which weights vLLM receives"),
     (VLLMGeneration, "_fix_param_name_to_vllm", "trl_patches: how vLLM calls them"),
@@ -149,12 +153,12 @@ class NoBackwardForZeros:
         return torch.cat(logps)[back], torch.cat(entropies)[back] if entropies[0] is not None else None, parts[0][2]
 
 
-class StockTrainer(NoBackwardForZeros, GRPOTrainer):
-    """TRL's trainer, without a backward pass for zero advantages."""
+class StockTrainer(DynamicSampling, NoBackwardForZeros, GRPOTrainer):
+    """TRL's trainer, without a backward pass for zero advantages, and with dynamic sampling where it is set."""
 
 
-class SharedTrainer(NoBackwardForZeros, SharedPrefixTrainer):
-    """Shared prompts, and no backward pass for zero advantages."""
+class SharedTrainer(DynamicSampling, NoBackwardForZeros, SharedPrefixTrainer):
+    """The same with shared prompts."""
 
 
 def regroup(micro_batches: list[dict], accumulation: int) -> list[dict]:
