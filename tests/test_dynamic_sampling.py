@@ -9,15 +9,17 @@ import pytest
 import torch
 from resume import SETTINGS, differences
 from trl import GRPOTrainer
+from vllm_stand_in import install
 
-from rlvr_utils import training
-from rlvr_utils.diagnosis import Record, RunStopped, diagnose, findings
+from rlvr_utils import analysis, runs, training
+from rlvr_utils.diagnosis import RATIO, Record, RunStopped, diagnose, findings
 from rlvr_utils.models import load_model, load_tokenizer
 from rlvr_utils.problems import training_order, training_rows
 from rlvr_utils.profiles import get_profile
 from rlvr_utils.runs import GROUPS_KEPT, PROMPTS_DRAWN, SAMPLES_DRAWN, RunWriter, load_run
 from rlvr_utils.training import build, build_trainer, random_reward, train
 from rlvr_utils.training.dynamic_sampling import DRAW, chosen, differ
+from rlvr_utils.widgets.curve_views import LiveReward
 
 FURTHER = 6
 SHORT = SETTINGS | {"prompts_per_step": 4, "max_steps": 6, "log_rollouts_every": 1, "dynamic_sampling": FURTHER}
@@ -124,17 +126,26 @@ def test_the_gradient_is_that_of_a_stock_step_on_the_kept_groups(tiny, tmp_path,
         torch.testing.assert_close(found[name], value, rtol=1e-3, atol=1e-6, msg=name)
 
 
+def test_it_works_where_vllm_samples(tiny, tmp_path, reward, monkeypatch):
+    """A stand-in for vLLM, whose importance ratios are 1."""
+    install(monkeypatch)
+    run = train("mini", tmp_path, model=tiny, quiet=True, **SHORT | {"max_steps": 3, "use_vllm": "auto"})
+    assert run.environment["sampled_by"] == "vLLM, colocate" and run.metrics[PROMPTS_DRAWN].sum() > 3 * 4
+    assert run.metrics[RATIO].tolist() == pytest.approx([1] * 3, abs=1e-4)
+    assert (run.metrics["grad_norm"] > 0).all()
+
+
 def test_a_step_with_nothing_to_replace_is_a_default_step_to_the_bit(tiny, tmp_path, reward):
     reward(alternating)
-    runs = [
+    two = [
         train("mini", tmp_path / str(n), model=tiny, quiet=True, **SHORT | {"max_steps": 2, "dynamic_sampling": n})
         for n in (0, FURTHER)
     ]
     own = [PROMPTS_DRAWN, SAMPLES_DRAWN, GROUPS_KEPT]
-    assert runs[1].metrics[own].values.tolist() == [[4, 16, 4]] * 2
-    default, dynamic = (run.metrics.drop(columns=["seconds", "step_time", *own], errors="ignore") for run in runs)
+    assert two[1].metrics[own].values.tolist() == [[4, 16, 4]] * 2
+    default, dynamic = (run.metrics.drop(columns=["seconds", "step_time", *own], errors="ignore") for run in two)
     assert default.equals(dynamic)
-    assert [run.samples.tolist() for run in runs] == [[0, 16, 32]] * 2
+    assert [run.samples.tolist() for run in two] == [[0, 16, 32]] * 2
 
 
 def test_trls_metrics_stay_those_of_the_first_draw(uninterrupted, tiny, tmp_path, reward):
@@ -157,6 +168,34 @@ def test_what_a_step_drew_is_recorded(uninterrupted):
     assert run.samples.tolist() == [0, *metrics[SAMPLES_DRAWN].cumsum()]
     problems = SETTINGS["train_subset"]
     assert metrics["epoch"].tolist() == (metrics[PROMPTS_DRAWN].cumsum() / problems).tolist()
+
+
+def test_evaluations_and_the_live_picture_count_samples(uninterrupted):
+    rows = analysis.evaluations_of(uninterrupted)
+    assert rows["step"].tolist() == [0, 3, 6] and rows["samples"].tolist() == uninterrupted.samples[[0, 3, 6]].tolist()
+    [default] = runs.reference_runs("mini-seed-0")
+    assert analysis.evaluations_of(load_run(default))["samples"].tolist() == [0, 50 * 128, 100 * 128]
+
+    shown = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("IPython.display.display", lambda html, **options: shown.append(html.data))
+        LiveReward(6)(uninterrupted.metrics.to_dict("records"))
+    drawn = uninterrupted.samples.iloc[-1]
+    assert f"Dynamic sampling drew {drawn} samples so far, {drawn / 6:.0f} per generation" in shown[0]
+
+
+def test_the_samples_of_other_methods_and_of_several_updates_are_counted(tmp_path):
+    def drawn(**settings) -> list[int]:
+        writer = RunWriter(tmp_path / str(settings))
+        writer.write_config({"profile": "mini", "prompts_per_step": 2, "group_size": 4, "max_steps": 3} | settings)
+        for step in (-1, 0, 1, 2, 3):  # two steps of supervised training before RL
+            writer.log_metrics({"step": step, "loss": 0.1})
+        return load_run(writer.path).samples.tolist()
+
+    assert drawn() == [0, 8, 16, 24]
+    assert drawn(updates_per_generation=2) == [0, 16, 16, 32]
+    assert drawn(method="sft") == [0, 0, 0, 0]
+    assert drawn(method="rejection") == [0, 24, 24, 24]
 
 
 def test_further_problems_follow_in_the_training_order_without_a_gap(uninterrupted):

@@ -60,10 +60,15 @@ def evaluation_responses(
 
 
 def evaluations_of(run: Run, split: str | None = None, decoding: str = "sampled") -> pd.DataFrame:
-    """The rows of ``run.evaluations`` for this split (or the first) and decoding, at the shots the run was trained at."""
+    """The rows of ``run.evaluations`` for this split (or the first) and decoding, at the shots the run was trained at.
+
+    The column ``samples`` counts the responses that were sampled for training until then (:attr:`.Run.samples`). Runs with
+    and without dynamic sampling are compared by it.
+    """
     made = run.evaluations
     shots = run.config.get("shots", 0)
-    return made[(made["split"] == (split or run.split)) & (made["decoding"] == decoding) & (made["shots"] == shots)]
+    made = made[(made["split"] == (split or run.split)) & (made["decoding"] == decoding) & (made["shots"] == shots)]
+    return made.assign(samples=made["step"].clip(lower=0).map(run.samples))
 
 
 def _of_one_run(run: Run, split: str | None, decoding: str) -> pd.DataFrame:

@@ -128,7 +128,7 @@ def test_an_exported_model_is_served_by_vllms_own_command(minillama, tmp_path) -
     ids = encode_prompts(tokenizer, asked)
     ours = sample_responses(policy, tokenizer, asked, GREEDY)
     assert ours != sample_responses(models.load_model(p), tokenizer, asked, GREEDY), "training changed nothing"
-    options = ("--dtype", "float32", "--max-model-len", str(LENGTH))
+    options = ("--dtype", "float32", "--max-model-len", str(LENGTH), "--enforce-eager")  # compiling takes minutes
     with serving(tmp_path, "vllm", "serve", str(tmp_path / "my-model"), *options) as address:
         assert checks.served(address) == (str(tmp_path / "my-model"), LENGTH)
         client = VLLMClient(base_url=address)
