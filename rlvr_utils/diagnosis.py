@@ -20,7 +20,7 @@ from statistics import variance
 import pandas as pd
 
 from .profiles import Profile, get_profile
-from .runs import Run, load_run
+from .runs import GROUPS_KEPT, PROMPTS_DRAWN, Run, load_run
 
 #: The finding after which a checkpoint is worth nothing.
 NOT_A_NUMBER = "not a number"
@@ -68,6 +68,8 @@ LOGP_DIFFERENCE, RATIO = "sampling/sampling_logp_difference/mean", "sampling/imp
 #: Mean difference of log-probs, nats per token, and mean ratio, from which they are no longer one model. Healthy in
 #: bfloat16, with vLLM on a CPU: 0.002 (MiniLlama) to 0.037 (SmolLM2-135M), and a ratio of 1.00. (A GPU: not run.)
 APART, LOW_RATIO, LOST_RATIO = 0.1, 0.5, 0.1
+#: Share of steps whose further draws (``dynamic_sampling``) did not fill them, from which that is reported.
+UNFILLED = 0.5
 #: Steps with a learning signal after which an adapter that never moved will not move any more.
 STILL = 5
 
@@ -131,10 +133,27 @@ class Record:
         """Every finite value of a metric (steps that do not generate have none of reward and length)."""
         return [float(row[name]) for row in self.metrics if finite(row.get(name))]
 
+    @property
+    def groups(self) -> int:
+        """Groups of one generation that are trained on."""
+        return self.profile.prompts_per_step * self.profile.updates_per_generation
+
+    @property
+    def equal_groups(self) -> list[float]:
+        """Share of groups with equal rewards among those that each generation trains on, after any further draws."""
+        rows = [row for row in self.metrics if finite(row.get("frac_reward_zero_std"))]
+        return [
+            1 - row[GROUPS_KEPT] / self.groups if finite(row.get(GROUPS_KEPT)) else row["frac_reward_zero_std"]
+            for row in rows
+        ]
+
     def recent(self, name: str) -> float:
         """The metric's mean over the window; nan as long as that is not full, which no comparison passes."""
-        values = self.values(name)[-self.window :]
-        return sum(values) / self.window if len(values) == self.window else math.nan
+        return self.mean_of_window(self.values(name))
+
+    def mean_of_window(self, values: Sequence[float]) -> float:
+        """The mean of the last values, as many as the window has; nan if there are fewer."""
+        return sum(values[-self.window :]) / self.window if len(values) >= self.window else math.nan
 
 
 def finite(value: object) -> bool:
@@ -166,7 +185,7 @@ def not_a_number(record: Record) -> Finding | None:
 
 def no_signal(record: Record) -> Finding | None:
     """Since the start no group has had two different rewards."""
-    equal, rewards = record.values("frac_reward_zero_std"), record.values("reward")
+    equal, rewards = record.equal_groups, record.values("reward")
     if len(equal) < record.window or min(equal) < 1:
         return None
     if not rewards:
@@ -197,8 +216,8 @@ def no_signal(record: Record) -> Finding | None:
 
 def groups_equal(record: Record) -> Finding | None:
     """Groups used to have different rewards, and (nearly) no group has any more."""
-    equal, reward = record.recent("frac_reward_zero_std"), record.recent("reward")
-    if not equal >= EQUAL or min(record.values("frac_reward_zero_std")) == 1:
+    equal, reward = record.mean_of_window(record.equal_groups), record.recent("reward")
+    if not equal >= EQUAL or min(record.equal_groups) == 1:
         return None
     solved = reward >= SOLVED * record.pays
     advice = (
@@ -233,6 +252,25 @@ def no_end(record: Record) -> Finding | None:
         f"{share + boxed - 1:.0%} reach an answer and go on.",
         "Compare the eos_token of the tokenizer and the eos_token_id of generation_config.json with the token that ends "
         "the model's training texts.",
+    )
+
+
+def draws_used_up(record: Record) -> Finding | None:
+    """Dynamic sampling ends at its limit: steps draw all the further problems they may and lack groups all the same."""
+    kept = record.values(GROUPS_KEPT)
+    unfilled = record.mean_of_window([float(n < record.groups) for n in kept])
+    if not unfilled >= UNFILLED:
+        return None
+    limit = record.profile.dynamic_sampling
+    return Finding(
+        "draws used up",
+        "warn",
+        record.step,
+        f"In {unfilled:.0%} of the last {record.window} generations dynamic_sampling={limit} was too low to fill them: "
+        f"{record.recent(PROMPTS_DRAWN):.1f} problems were drawn on average, and {record.mean_of_window(kept):.1f} of "
+        f"{record.groups} groups had different rewards.",
+        "Most further samples are spent on groups without a signal. Take problems that the model solves sometimes, or a "
+        "larger group_size. Raise dynamic_sampling only if these samples are worth their price.",
     )
 
 
@@ -481,6 +519,7 @@ RULES: tuple[Rule, ...] = (
     entropy_collapse,
     no_signal,
     groups_equal,
+    draws_used_up,
     reward_falls,
     reward_alone,
     format_only,

@@ -116,6 +116,12 @@ class Profile:
     epsilon: float = explained("lower clip range (and upper, unless epsilon_high)", 0.2, POSITIVE)
     epsilon_high: float | None = explained("upper clip range; with cispo the cap on the ratio itself", None, POSITIVE)
     updates_per_generation: int = explained("optimizer steps on each generation; above 1 the ratio leaves 1", 1, COUNT)
+    dynamic_sampling: int = explained(
+        "at most so many further problems per step, drawn in place of groups with equal rewards; 0: none. Each costs "
+        "group_size samples, so compare runs by samples and not by steps (DAPO, arXiv:2503.14476)",
+        0,
+        Range(0, 10**6),
+    )
     sft_steps: int = explained(
         "supervised steps on worked solutions before RL, of prompts_per_step problems each", 0, Range(0, 10**6)
     )
@@ -192,6 +198,11 @@ class Profile:
     def batch_size(self) -> int:
         """Responses per optimizer step."""
         return self.prompts_per_step * self.group_size
+
+    @property
+    def most_prompts(self) -> int:
+        """Problems that all optimizer steps draw together, at most: with repetitions, in training order."""
+        return self.max_steps * (self.prompts_per_step + self.dynamic_sampling)
 
     @property
     def gradient_accumulation_steps(self) -> int:
@@ -291,6 +302,16 @@ def check_learning(p: Profile) -> None:
         raise ValueError(f"estimator={p.estimator!r}: give file.py:function or module:function.")
     if p.estimator is not None and p.method != "grpo":
         raise ValueError(f"method={p.method!r} has no advantages and no ratio: leave estimator out.")
+    if p.dynamic_sampling and p.method != "grpo":
+        raise ValueError(
+            f"dynamic_sampling={p.dynamic_sampling} draws further problems for GRPO's groups, and method={p.method!r} has "
+            "no groups. Set dynamic_sampling=0 or method='grpo'."
+        )
+    if p.dynamic_sampling and p.estimator is not None:
+        raise ValueError(
+            f"dynamic_sampling={p.dynamic_sampling} and estimator={p.estimator!r} both replace how a generation is scored. "
+            "Set dynamic_sampling=0 or leave estimator out."
+        )
 
 
 #: Where `make smol-model` puts SmolLM2-135M-Instruct. The hub's `HuggingFaceTB/SmolLM2-135M-Instruct` is the original.

@@ -1,7 +1,8 @@
 """A run on disk: written as it goes, read while it is still going, cut back when it resumes.
 
     config.yaml                        what was asked for
-    metrics.jsonl                      one row a training step, TRL's metric names (of some shipped runs: .gz)
+    metrics.jsonl                      one row a training step, TRL's metric names (of some shipped runs: .gz). With
+                                       dynamic sampling: what the step drew, under the names of PROMPTS_DRAWN and so on
     evaluations.jsonl                  one row an evaluation, the first before any training
     rollouts/train.jsonl.gz            sampled training responses, every 10th step
     rollouts/tokens-STEP.jsonl.gz      log-probabilities of some of them before and after that step
@@ -57,6 +58,10 @@ EVALUATION_COLUMNS = (
     "worked_rate",
     "mean_tokens",
 )
+#: What a step with dynamic sampling adds to its metrics: problems and responses that it drew, groups of different rewards
+#: that it trains on. TRL's own metrics (reward, lengths, share of equal groups) stay those of the step's first draw, so
+#: that they mean the same with and without dynamic sampling.
+PROMPTS_DRAWN, SAMPLES_DRAWN, GROUPS_KEPT = (f"dynamic_sampling/{name}" for name in ("prompts", "samples", "groups_kept"))
 SETTINGS = {field.name for field in fields(Profile)}
 _RESTORE = "Restore it from a copy (`git checkout` for a run that is included), or move it away."
 _EVALUATION_FILE = re.compile(r"eval-(-?\d+)-(.+)-(\d+)-([^-]+)\.jsonl\.gz")  # a split's name may hold "-"
@@ -109,6 +114,22 @@ class Run:
         """One row a training step: ``step`` and TRL's metric names."""
         file = self.path / "metrics.jsonl"
         return _frame(_read_jsonl(file) or _read_jsonl_gz(file.with_suffix(".jsonl.gz")), ("step",))
+
+    @cached_property
+    def samples(self) -> pd.Series:
+        """Responses sampled for training up to each step (the index, from 0 on): what a run costs, whatever its steps are.
+
+        Steps with dynamic sampling differ in samples. Rejection sampling draws all of them before its first step.
+        """
+        p, steps = self.profile, self.metrics.loc[self.metrics["step"] > 0].set_index("step")
+        if p.method != "grpo":
+            drawn = pd.Series({"sft": 0, "rejection": p.max_steps * p.batch_size}[p.method], steps.index)
+        elif SAMPLES_DRAWN in steps:
+            drawn = steps[SAMPLES_DRAWN].fillna(0).cumsum()  # a step on an earlier generation draws none
+        else:
+            generations = np.ceil(steps.index / p.updates_per_generation)
+            drawn = pd.Series(generations * p.updates_per_generation * p.batch_size, steps.index)
+        return pd.concat([pd.Series({0: 0}), drawn]).astype(int).rename("samples")
 
     @cached_property
     def evaluations(self) -> pd.DataFrame:

@@ -39,7 +39,7 @@ from rlvr_utils.models import linear_shapes, load_model, load_tokenizer, merge_a
 from rlvr_utils.profiles import Profile, get_profile
 from rlvr_utils.runs import RunWriter, load_run
 from rlvr_utils.sampling import decoding, rollouts
-from rlvr_utils.training import build_trainer, load_trained
+from rlvr_utils.training import build, build_trainer, load_trained
 
 RESULT = Path(__file__).parent / "results" / "mini_step.json"
 SIDES = {"stock": False, "ours": True}  # name -> shared_prefix
@@ -96,7 +96,8 @@ class Side:
 
     def __init__(self, name: str, p: Profile, run: str | None, folder: Path, clock: Callable[[], float]):
         self.name, self.lengths, self.phases = name, [], Phases(clock)
-        self.trainer = build_trainer(p, start_model(p, run), load_tokenizer(p), RunWriter(folder), say=lambda text: None)
+        with patch.object(build, "StockTrainer", GRPOTrainer):  # ours skips the backward pass for zero advantages
+            self.trainer = build_trainer(p, start_model(p, run), load_tokenizer(p), RunWriter(folder), say=lambda text: None)
         self.watch = Stopwatch(self.phases)
         self.trainer.add_callback(self.watch)
         self.trainer.rollout_func = self.noted(self.trainer.rollout_func)

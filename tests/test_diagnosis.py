@@ -258,7 +258,7 @@ def test_a_sampler_that_only_rounds_differently_is_healthy() -> None:
 
 def test_every_rule_can_be_asked_of_a_run_that_has_not_begun() -> None:
     assert findings(Record([])) == [] and Record([]).step == 0
-    assert len(RULES) == 15
+    assert len(RULES) == 16
 
 
 def test_a_rule_sees_nothing_that_came_later(tmp_path) -> None:

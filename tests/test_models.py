@@ -323,3 +323,11 @@ def test_the_tokenizer_pads_with_the_end_where_it_has_no_pad(folder: Path, tmp_p
     tokenizer.save_pretrained(tmp_path)
     loaded = load_tokenizer(profile(model=str(tmp_path)))
     assert (loaded.pad_token, loaded.padding_side) == (loaded.eos_token, "left")
+
+
+def test_a_text_is_decoded_as_it_was_encoded_whatever_the_tokenizers_files_say(folder: Path, tmp_path: Path) -> None:
+    """Llama 3.1's files set ``clean_up_tokenization_spaces``, which takes out spaces before punctuation."""
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, clean_up_tokenization_spaces=True)
+    tokenizer.save_pretrained(tmp_path)
+    assert json.loads((tmp_path / "tokenizer_config.json").read_text())["clean_up_tokenization_spaces"]
+    assert load_tokenizer(profile(model=str(tmp_path))).clean_up_tokenization_spaces is False

@@ -16,7 +16,7 @@ from vllm_stand_in import install
 
 from rlvr_utils import REPO
 from rlvr_utils.memory import GIB
-from rlvr_utils.models import load_tokenizer
+from rlvr_utils.models import load_model, load_tokenizer
 from rlvr_utils.preflight import (
     Timing,
     Trainability,
@@ -31,6 +31,7 @@ from rlvr_utils.preflight import (
 from rlvr_utils.problems import load_problems, unreadable_ground_truths
 from rlvr_utils.profiles import get_profile
 from rlvr_utils.runs import RunWriter, load_run
+from rlvr_utils.sampling.rollouts import Response
 from rlvr_utils.tracking import api_key
 from rlvr_utils.training import train
 from rlvr_utils.training.rewards import try_reward
@@ -287,6 +288,10 @@ def test_the_share_of_mixed_groups_and_pass_at_k() -> None:
     assert found.pass_at(1).mean == pytest.approx(12 / 32) and found.pass_at(8).mean == 0.75
     assert "2 groups are mixed" in str(found) and "about 8.0 of the 16 in a step" in str(found)
     assert "take harder ones" in str(Trainability([8] * 4, 8, 16))
+    assert "dynamic_sampling" not in str(found)
+    full = "With dynamic_sampling=20 a step draws about 32 problems (at most 36), 2.0 times the samples of a default step."
+    assert str(Trainability([0, 3, 8, 1], 8, 16, 20)).endswith(full)
+    assert "draws about 20 problems (at most 20), 1.2 times" in str(Trainability([0, 3, 8, 1], 8, 16, 4))
 
 
 def test_a_model_that_never_succeeds_is_not_worth_the_hour(tiny) -> None:
@@ -345,6 +350,23 @@ def test_the_timing_says_how_far_vllm_is_from_the_trained_model(tiny, monkeypatc
     found = time_steps("mini", steps=1, model=tiny, use_vllm="auto", **SMALL | {"max_steps": 1})
     assert found.samplers == pytest.approx((0, 1), abs=1e-4)
     assert "by 0.000 nats per token" in str(found) and "the mean importance ratio is 1.00" in str(found)
+
+
+def test_what_only_vllms_first_call_takes_is_not_timed(tiny, monkeypatch) -> None:
+    """By a clock that the engine moves on: 100 s for its first call, 1 s for each later one."""
+    p, calls, now = get_profile("mini", model=tiny, **SMALL), [], [0.0]
+
+    def engine(prompt_ids: list[list[int]], temperature: float) -> list[Response]:
+        now[0] += 1 if calls else 100
+        calls.append(len(prompt_ids))
+        return [Response("", [1], [1], cut_off=False)] * len(prompt_ids)
+
+    monkeypatch.setattr(trials, "vllm_engine", lambda trainer: engine)
+    monkeypatch.setattr(trials.time, "perf_counter", lambda: now[0])
+    unwrap = SimpleNamespace(unwrap_model=lambda model: model)
+    trainer = SimpleNamespace(accelerator=unwrap, model=load_model(p), processing_class=load_tokenizer(p))
+    per_response = trials.time_evaluation(p, trainer, 8)
+    assert calls[0] == 1 and len(calls) == 2 and per_response == pytest.approx(1 / calls[1])
 
 
 # --- vLLM ---

@@ -297,14 +297,15 @@ def test_zero_advantages_need_no_backward_pass_whatever_the_loss(loss_type, tmp_
     """The optimizer's steps and the metrics are stock TRL's; only rows with an advantage have a gradient."""
     settings = {"loss_type": loss_type, "reward": reward_with_equal_groups}
     theirs, expected = run(GRPOTrainer, tmp_path / "stock", True, **settings)
-    for trainer_class in (StockTrainer, SharedTrainer)[: 1 if loss_type == "bnpo" else 2]:  # bnpo forbids regrouping
-        rows, compute = [], trainer_class.__mro__[2]._get_per_token_logps_and_entropies
+    inner = {StockTrainer: GRPOTrainer} | ({} if loss_type == "bnpo" else {SharedTrainer: SharedPrefixTrainer})
+    for trainer_class, below in inner.items():  # bnpo forbids regrouping
+        rows, compute = [], below._get_per_token_logps_and_entropies
 
         def counted(self, model, input_ids, *args, rows=rows, compute=compute, **options):
             rows.append((torch.is_grad_enabled(), len(input_ids)))
             return compute(self, model, input_ids, *args, **options)
 
-        monkeypatch.setattr(trainer_class.__mro__[2], "_get_per_token_logps_and_entropies", counted)
+        monkeypatch.setattr(below, "_get_per_token_logps_and_entropies", counted)
         ours, gradients = run(trainer_class, tmp_path / trainer_class.__name__, True, **settings)
         without = sum(n for gradient, n in rows if not gradient)
         assert 0 < without < sum(n for _, n in rows)

@@ -212,7 +212,8 @@ def test_a_second_run_in_one_process_is_a_single_process_and_finds_the_first_vll
         lambda trainer, *rest: wrapped.append(type(trainer.model_wrapped).__name__) or finish(trainer, *rest),
     )
     for name in ("first", "second"):
-        run_through_vllm(tmp_path / name, tiny, max_steps=1)
+        run = run_through_vllm(tmp_path / name, tiny, max_steps=1)
+        assert run.environment["sampled_by"] == "vLLM, colocate" and "vllm" in run.environment["versions"]
         assert engines[-1]() is None
     assert len(wrapped) == 2 and "DistributedDataParallel" not in wrapped
     assert not {"RANK", "LOCAL_RANK", "WORLD_SIZE"} & set(os.environ)

@@ -331,6 +331,7 @@ def test_the_projection_sees_what_lies_before_the_cut_off(tmp_path):
         split="test",
         metrics=pd.DataFrame({"step": steps, "reward": 0.1 + 0.7 * -np.expm1(-steps / 12)}),
         evaluations=pd.DataFrame([{"step": 0, "split": "test", "decoding": "sampled", "shots": 0, "accuracy": 0.1}]),
+        samples=pd.Series(128 * np.arange(41)),
     )
     early, late = (seen(curve_views.draw_projection(saturating, fraction)) for fraction in (0.25, 0.75))
     assert "first 10 steps" in early and "first 30 steps" in late

@@ -62,10 +62,15 @@ def evaluation_responses(
 
 
 def evaluations_of(run: Run, split: str | None = None, decoding: str = "sampled") -> pd.DataFrame:
-    """Rows of ``run.evaluations`` with this split (default: the run's first), this decoding and the run's own shots."""
+    """Rows of ``run.evaluations`` with this split (default: the run's first), this decoding and the run's own shots.
+
+    The column ``samples`` counts the responses that were sampled for training until then (:attr:`.Run.samples`). Compare
+    runs with and without dynamic sampling by it.
+    """
     made = run.evaluations
     shots = run.config.get("shots", 0)
-    return made[(made["split"] == (split or run.split)) & (made["decoding"] == decoding) & (made["shots"] == shots)]
+    made = made[(made["split"] == (split or run.split)) & (made["decoding"] == decoding) & (made["shots"] == shots)]
+    return made.assign(samples=made["step"].clip(lower=0).map(run.samples))
 
 
 def _of_one_run(run: Run, split: str | None, decoding: str) -> pd.DataFrame:

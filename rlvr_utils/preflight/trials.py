@@ -40,11 +40,13 @@ class Trainability:
         right: right responses of each problem, out of ``k``.
         k: responses to each problem.
         prompts_per_step: of the profile, to say what the share of mixed groups means for a step.
+        dynamic_sampling: of the profile, to say what that costs.
     """
 
     right: Sequence[int]
     k: int
     prompts_per_step: int
+    dynamic_sampling: int = 0
 
     @property
     def mixed(self) -> int:
@@ -61,6 +63,18 @@ class Trainability:
         """Whether there is anything to learn from: at least one mixed group in the sample."""
         return self.mixed > 0
 
+    @property
+    def price_of_full_steps(self) -> str:
+        """What dynamic sampling costs with this share of mixed groups; empty where it is off."""
+        if not self.dynamic_sampling:
+            return ""
+        most = self.prompts_per_step + self.dynamic_sampling
+        problems = min(self.prompts_per_step / self.signal.mean, most)
+        return (
+            f" With dynamic_sampling={self.dynamic_sampling} a step draws about {problems:.0f} problems (at most {most}), "
+            f"{problems / self.prompts_per_step:.1f} times the samples of a default step."
+        )
+
     def pass_at(self, k: int) -> Estimate:
         """pass@k (Chen et al. 2021, arXiv:2107.03374) with its 95 % bootstrap interval over problems."""
         return bootstrap_over_problems(pass_at_k(self.k, np.asarray(self.right), k))
@@ -75,7 +89,7 @@ class Trainability:
             groups = signal.mean * self.prompts_per_step
             return (
                 f"{seen} {self.mixed} groups are mixed, so {percent(signal)} of all groups carry a learning signal, "
-                f"about {groups:.1f} of the {self.prompts_per_step} in a step."
+                f"about {groups:.1f} of the {self.prompts_per_step} in a step.{self.price_of_full_steps}"
             )
         advice = (
             "the problems are solved already: take harder ones"
@@ -118,7 +132,7 @@ def trainability(
         sum(judge_response(row, response.text).correct for response in group)
         for row, group in zip(rows, groups, strict=True)
     ]
-    return Trainability(right, k, p.prompts_per_step)
+    return Trainability(right, k, p.prompts_per_step, p.dynamic_sampling)
 
 
 # --- what will it cost? ---

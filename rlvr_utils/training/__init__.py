@@ -5,7 +5,8 @@ laid down for the whole run before it starts (one shuffled pass after the other)
 first pass after a resume; evaluations draw their own random numbers, so that they do not disturb the training.
 
 Read in this order: ``run`` (a run from its first line to its last), ``continuing`` (what the folder holds already),
-``rewards``, ``build`` (TRL's trainer and its settings), ``trl_patches`` (where we reach into TRL), ``evaluation``,
+``rewards``, ``build`` (TRL's trainer and its settings), ``trl_patches`` and ``dynamic_sampling`` (where we reach into
+TRL), ``evaluation``,
 ``recording`` (progress, also of a run that another process trains), ``recovery`` (checkpoints and failures). ``supervised``
 is SFT, before RL or in its place, ``processes`` is for several GPUs.
 """

@@ -48,7 +48,7 @@ def training_dataset(p: Profile, tokenizer, rows: list[dict] | None = None) -> D
     """One row per prompt of the whole run, in training order: ``prompt, problem, ground_truth, problem_id``."""
     rows = rows or training_rows(p)
     prompts = prompts_for(rows, tokenizer, p)
-    order = training_order(len(rows), p.max_steps * p.prompts_per_step, p.seed)
+    order = training_order(len(rows), p.most_prompts, p.seed)
     return Dataset.from_dict(
         {
             "prompt": [prompts[i] for i in order],
@@ -161,6 +161,11 @@ def use_vllm(p: Profile) -> bool:
 def build_trainer(p: Profile, model, tokenizer, writer: RunWriter, live=None, say=print) -> GRPOTrainer:
     """TRL's trainer with our reward, our rollout (the one stop rule) and the callback that records the run."""
     set_seed(p.seed)
+    if p.dynamic_sampling and world_size() > 1:
+        raise ValueError(
+            f"dynamic_sampling={p.dynamic_sampling} works in one process, and there are {world_size()}: a group may be "
+            "divided among them. Set dynamic_sampling=0, or start one process."
+        )
     rows = training_rows(p)
     refuse_unknown_targets(model, p)
     recorder, tokens = Recorder(p, writer, len(rows), live, say), TokenRecorder(p, writer)
@@ -176,6 +181,7 @@ def build_trainer(p: Profile, model, tokenizer, writer: RunWriter, live=None, sa
             callbacks=[recorder, tokens],
         )
     tokens.trainer = trainer
+    trainer.further_prompts = p.dynamic_sampling * p.updates_per_generation
     settle_vllm(trainer, p.seed)
     return prepared(trainer, recorder, p, writer, say)
 

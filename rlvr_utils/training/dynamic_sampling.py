@@ -1,0 +1,130 @@
+"""Dynamic sampling: further problems in place of groups whose rewards are all equal (DAPO, arXiv:2503.14476).
+
+The advantages of such a group are 0, so it adds nothing to the gradient. DAPO draws further prompts until a step has as many
+groups with different rewards as it should have. We do the same up to a limit, ``dynamic_sampling`` further problems per
+step. What is still missing then is filled up with groups of equal rewards, so that a step always has the same size.
+
+The further problems follow in the training order. How many were drawn before is read from the log of the trainer's state,
+which every checkpoint holds. A resumed run therefore goes on at the same problem.
+
+TRL's metrics (reward, lengths, share of equal groups) are those of the first draw, which is what a step without dynamic
+sampling would have logged. The mean reward of the kept groups would say nothing about the policy, since they are selected
+by their rewards. What a step drew is logged under :data:`~rlvr_utils.runs.PROMPTS_DRAWN`, ``SAMPLES_DRAWN`` and
+``GROUPS_KEPT``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from ..grpo import group_advantages
+from ..runs import GROUPS_KEPT, PROMPTS_DRAWN, SAMPLES_DRAWN
+
+#: The column that tells a reward function which draw of the step it judges: 0 is the first.
+DRAW = "draw_number"
+
+
+class DynamicSampling:
+    """Put before a trainer class: with ``further_prompts`` above 0 a generation replaces groups of equal rewards."""
+
+    further_prompts = 0  # that a generation may draw at most
+    rewards: Tensor  # (N,) of the latest draw
+
+    def _calculate_rewards(self, *args):
+        rewards = super()._calculate_rewards(*args)  # (N, 1): we have one reward function
+        self.rewards = rewards[:, 0]
+        return rewards
+
+    def _generate_and_score_completions(self, inputs):
+        if not self.further_prompts or not self.model.training:
+            return super()._generate_and_score_completions(inputs)
+        groups = len(inputs) // self.num_generations
+        drawn, draws, rewards, varied = 0, [], [], []
+        while drawn < groups + self.further_prompts:
+            missing = groups - sum(int(part.sum()) for part in varied)
+            if not missing:
+                break
+            n = min(missing, groups + self.further_prompts - drawn)
+            draws.append(self.draw(drawn, n, number=len(draws)))
+            rewards.append(self.rewards.view(-1, self.num_generations))
+            varied.append(differ(rewards[-1]))
+            drawn += n
+        self.log_draws(drawn, sum(int(part.sum()) for part in varied))
+        if not any(part.any() for part in varied[1:]):
+            return draws[0]  # nothing to put in, so the step is the one that it would have been
+        return self.join(draws, rewards, chosen(varied, groups))
+
+    def draw(self, skip: int, n: int, number: int) -> dict:
+        """Sample and score the next ``n`` problems of the training order after ``skip`` of this generation.
+
+        Returns:
+            TRL's dictionary, ``n * num_generations`` rows. The metrics of a draw after the first are left out.
+        """
+        first = skip + int(sum(row.get(PROMPTS_DRAWN, 0) for row in self.state.log_history))
+        rows = [self.train_dataset[i] | {DRAW: number} for i in range(first, first + n) for _ in range(self.num_generations)]
+        metrics = self._metrics["train"]
+        before = {name: list(values) for name, values in metrics.items()}
+        made = super()._generate_and_score_completions(rows)
+        if number:
+            metrics.clear()
+            metrics.update(before)
+            metrics["num_tokens"] = [self.state.num_input_tokens_seen]  # a sum over all draws
+        return made
+
+    def log_draws(self, drawn: int, kept: int) -> None:
+        """Log what this generation drew."""
+        for name, value in ((PROMPTS_DRAWN, drawn), (SAMPLES_DRAWN, drawn * self.num_generations), (GROUPS_KEPT, kept)):
+            self._metrics["train"][name].append(float(value))
+
+    def join(self, draws: list[dict], rewards: list[Tensor], groups: list[Tensor]) -> dict:
+        """TRL's dictionary for the chosen groups of each draw, as if one generation had sampled them."""
+        size = self.num_generations
+        rows = [(part[:, None] * size + torch.arange(size, device=part.device)).flatten() for part in groups]
+        batch = joined(draws, rows, self.processing_class.pad_token_id)
+        if self.scale_rewards == "batch":  # the only scale that depends on the other groups
+            kept = torch.cat([part[index] for part, index in zip(rewards, groups, strict=True)])
+            batch["advantages"] = group_advantages(kept.flatten(), size, "batch")
+        batch["num_items_in_batch"] = (batch["completion_mask"] * batch["tool_mask"]).sum()
+        return batch
+
+
+def differ(rewards: Tensor) -> Tensor:
+    """Which groups have two different rewards: ``(groups, G)`` to ``(groups,)``. A missing reward (NaN) does not count."""
+    inf = float("inf")
+    return rewards.nan_to_num(-inf).amax(1) > rewards.nan_to_num(inf).amin(1)
+
+
+def chosen(varied: Sequence[Tensor], groups: int) -> list[Tensor]:
+    """Which groups of each draw are trained on: all of different rewards, and of the first draw as many others as lack."""
+    found = [part.nonzero()[:, 0] for part in varied]
+    lacking = groups - sum(map(len, found))
+    others = (~varied[0]).nonzero()[:, 0][:lacking]
+    return [torch.cat([found[0], others]), *found[1:]]
+
+
+def joined(draws: Sequence[dict], rows: Sequence[Tensor], pad_token: int) -> dict[str, Tensor]:
+    """The chosen rows of several of TRL's dictionaries as one, padded to its longest prompt and response as TRL does."""
+    batch = {}
+    for name, value in draws[0].items():
+        if not torch.is_tensor(value) or not value.ndim:
+            continue
+        parts = [draw[name][index] for draw, index in zip(draws, rows, strict=True)]
+        if value.ndim == 2:  # (N, tokens)
+            longest = max(part.shape[1] for part in parts)
+            fill = pad_token if name.endswith("_ids") else 0
+            parts = [pad(part, sides(name, longest - part.shape[1]), value=fill) for part in parts]
+        batch[name] = torch.cat(parts)
+    used = {side: batch[f"{side}_mask"].any(0) for side in ("prompt", "completion")}
+    return {
+        name: value[:, used["prompt" if name.startswith("prompt") else "completion"]] if value.ndim == 2 else value
+        for name, value in batch.items()
+    }
+
+
+def sides(name: str, n: int) -> tuple[int, int]:
+    """Where ``n`` columns are padded: prompts on the left, responses on the right."""
+    return (n, 0) if name.startswith("prompt") else (0, n)
