@@ -48,12 +48,12 @@ PRIVATE = (
     (
         GRPOTrainer,
         "_calculate_rewards",
-        "estimators: the rewards behind an own advantage; dynamic_sampling: which groups differ",
+        "estimators: rewards of an own advantage; dynamic_sampling: which differ",
     ),
     (
         GRPOTrainer,
         "_generate_and_score_completions",
-        "estimators: where the advantages are put; dynamic_sampling: further draws",
+        "estimators: puts the advantages; dynamic_sampling: further draws",
     ),
     (GRPOTrainer, "_entropy_bonus_enabled", "trl_patches: with it, zero advantages have a gradient"),
     (GRPOTrainer, "_metrics", "grpo.trl_reference, dynamic_sampling: what TRL logs"),
