@@ -189,6 +189,8 @@ def empty_model(config: PretrainedConfig) -> PreTrainedModel:
 
 def _from_hub(load, name: str, **options):
     """Call ``load`` and turn its many ways to fail into one sentence that says what to do."""
+    if name == SMOL_MODEL and not Path(resolve_model(name)).is_dir():  # the hub has none of that name: do not wait for it
+        raise ValueError(f"Could not load {name!r}. {SMOL_ADVICE}")
     try:
         return load(resolve_model(name), trust_remote_code=False, **options)  # without it transformers asks, and may run it
     except (torch.OutOfMemoryError, MemoryError):
@@ -331,8 +333,6 @@ def explain_adapter(folder: Path) -> str:
 
 def loading_advice(error: Exception, name: str) -> str:
     """What to do about an error of a loader, in one or two sentences."""
-    if name == SMOL_MODEL and not Path(resolve_model(name)).is_dir():
-        return SMOL_ADVICE
     folder = Path(resolve_model(name))
     text = str(error).replace(str(folder), "").replace(name, "")  # a path may hold any words and numbers
     if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in text:
