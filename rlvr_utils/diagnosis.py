@@ -488,19 +488,21 @@ def no_rise(record: Record) -> Finding | None:
 def reward_alone(record: Record) -> Finding | None:
     """The training reward rises and held-out accuracy does not: reward hacking, or problems learned by heart."""
     rows, n = own_evaluations(record), record.window
-    rewards = [row["reward"] / record.pays for row in record.metrics if finite(row.get("reward"))]
-    at = sum(finite(row.get("reward")) and row["step"] <= rows[-1]["step"] for row in record.metrics) if rows else 0
-    if len(rows) < 2 or at < n:
+    if len(rows) < 2:
         return None
-    start = max(rows[0]["accuracy"], mean(rewards[: min(3, n)]))
-    reward, accuracy = mean(rewards[at - n : at]) - start, rows[-1]["accuracy"] - rows[0]["accuracy"]
+    last = rows[-1]["step"]
+    rewards = [row["reward"] / record.pays for row in record.metrics if finite(row.get("reward")) and row["step"] <= last]
+    if len(rewards) < n:
+        return None
+    start, now = max(rows[0]["accuracy"], mean(rewards[: min(3, n)])), mean(rewards[-n:])
+    reward, accuracy = now - start, rows[-1]["accuracy"] - rows[0]["accuracy"]
     if reward < REWARD_RISE or accuracy >= FOLLOWED * reward:
         return None
     return Finding(
         "reward without accuracy",
         "warn",
         record.step,
-        f"The mean reward rose by {reward * record.pays:.2f} to {mean(rewards[at - n : at]) * record.pays:.2f}, while "
+        f"The mean reward rose by {reward * record.pays:.2f} to {now * record.pays:.2f}, while "
         f"accuracy on held-out problems went from {rows[0]['accuracy']:.2f} to {rows[-1]['accuracy']:.2f}.",
         "Read the responses with the highest reward: the model may have found what the reward function overlooks. Repair "
         "the reward and train again from the base model.",

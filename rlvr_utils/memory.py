@@ -31,7 +31,7 @@ from .models import (
     lora_parameter_count,
     model_config,
 )
-from .profiles import ALL_LINEAR, Profile
+from .profiles import ALL_LINEAR, Profile, largest_divisor, solutions_at_once
 from .sampling.decoding import ROOM
 
 GIB = 2**30
@@ -166,7 +166,7 @@ def supervised_phase(p: Profile, config: PretrainedConfig, lengths: tuple[int, i
     """The phase of a run that learns from worked solutions, one per problem; empty for other runs."""
     if not p.sft_steps and p.method != "sft":
         return {}
-    rows = max(1, p.micro_batch // p.group_size)  # as training.supervised.one_response_each divides a step
+    rows = solutions_at_once(p)
     return {"supervised": update_bytes(p, config, Workload(rows, *lengths), on_gpu, scored=rows * lengths[1])}
 
 
@@ -438,13 +438,8 @@ def next_change(p: Profile, phase: str) -> dict[str, object]:
     if learning and not p.gradient_checkpointing:
         return {"gradient_checkpointing": True}
     if learning and p.micro_batch > 1:
-        return {"micro_batch": _divisor(p.batch_size, p.micro_batch // 2)}
+        return {"micro_batch": largest_divisor(p.batch_size, p.micro_batch // 2)}
     return {}
-
-
-def _divisor(batch: int, limit: int) -> int:
-    """The largest divisor of ``batch`` up to ``limit``."""
-    return max(n for n in range(1, limit + 1) if batch % n == 0)
 
 
 # --- time ---

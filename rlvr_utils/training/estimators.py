@@ -148,17 +148,14 @@ def with_estimator(trainer_class: type, p: Profile) -> type:
 
 
 class OwnAdvantage:
-    """Put before a trainer class: the advantages are those of the reader's function."""
+    """Put before a trainer class that keeps the ``rewards`` of all processes (``DynamicSampling``): the advantages are those
+    of the reader's function."""
 
     own: tuple[Callable, str]
 
-    def _calculate_rewards(self, *inputs):
-        self.own_rewards = super()._calculate_rewards(*inputs)  # (N, 1), of all processes
-        return self.own_rewards
-
     def _generate_and_score_completions(self, inputs):
         outputs = super()._generate_and_score_completions(inputs)
-        advantages = own_advantages(*self.own, self.own_rewards[:, 0].view(-1, self.num_generations))
+        advantages = own_advantages(*self.own, self.rewards.view(-1, self.num_generations))
         here = len(outputs["advantages"])
         outputs["advantages"] = advantages[self.accelerator.process_index * here :][:here]
         return outputs

@@ -278,6 +278,11 @@ def random_reward(completions, trainer_state=None, seed=0, draw=0, **columns) ->
     return [float(coin.random() < 0.5) for _ in completions]
 
 
+def is_recorded(step: int, every: int) -> bool:
+    """Whether the responses and tokens of this training step are recorded: the first step, and then every ``every``-th."""
+    return step == 1 or step % every == 0
+
+
 def recorded_reward(reward: Callable[..., list[float | None]], writer: RunWriter, every: int, rows: Sequence[dict]):
     """``reward`` under its own name, given every column of ``rows``; keeps every ``every``-th step's responses on disk."""
     by_id = {row["id"]: row for row in rows}
@@ -289,7 +294,7 @@ def recorded_reward(reward: Callable[..., list[float | None]], writer: RunWriter
             completions, prompts=prompts, n_tokens=n_tokens, trainer_state=trainer_state, **columns | data_columns(problems)
         )
         step = trainer_state.global_step + 1
-        if step % every == 0 or step == 1:
+        if is_recorded(step, every):
             here = zip(prompts, problems, completions, n_tokens, rewards, strict=True)
             rows = train_rows(step, *zip(*gather(list(here)), strict=True))
             draw = {DRAW: columns[DRAW][0]} if DRAW in columns else {}

@@ -24,7 +24,7 @@ from trl import SFTConfig, SFTTrainer
 
 from ..models import load_adapter, load_model, lora_config, merge_adapter, refuse_unknown_targets
 from ..problems import judge_response, training_order, training_rows
-from ..profiles import Profile
+from ..profiles import Profile, solutions_at_once
 from ..runs import RunWriter
 from ..sampling.rollouts import Sampling, encode_prompts, has_chat_template, prompts_for, sample_responses
 from .build import common_arguments, prepared, training_dataset
@@ -180,7 +180,7 @@ def one_response_each(p: Profile) -> dict:
             f"{world_size()} processes do not divide the {p.prompts_per_step} problems of a supervised step: "
             "choose another prompts_per_step or another number of processes."
         )
-    at_once = max(n for n in range(1, share + 1) if share % n == 0 and n <= max(1, p.micro_batch // p.group_size))
+    at_once = solutions_at_once(p, world_size())
     return {"per_device_train_batch_size": at_once, "gradient_accumulation_steps": share // at_once}
 
 

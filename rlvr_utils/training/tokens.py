@@ -12,6 +12,7 @@ from transformers import TrainerCallback
 from ..profiles import Profile
 from ..runs import RunWriter
 from .processes import is_first
+from .rewards import is_recorded
 
 #: Groups per recorded step.
 GROUPS = 4
@@ -36,7 +37,7 @@ class TokenRecorder(TrainerCallback):
         """The gradient is there, the weights are still those before the step."""
         step = state.global_step + 1
         self.rows = []
-        if is_first() and (step == 1 or step % self.p.log_rollouts_every == 0):
+        if is_first() and is_recorded(step, self.p.log_rollouts_every):
             self.batch = first_groups(current_batch(self.trainer))
             self.rows = token_rows(self.batch, self.trainer.processing_class, self.p.group_size)
             self.add("before")

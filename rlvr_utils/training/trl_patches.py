@@ -45,7 +45,7 @@ PRIVATE = (
     (GRPOTrainer, "_buffered_inputs", "trl_patches: the micro-batches of a generation"),
     (GRPOTrainer, "_step", "trl_patches: which micro-batch comes next"),
     (GRPOTrainer, "_compute_loss", "trl_patches: advantages of the micro-batch; grpo.trl_reference: TRL's own loss"),
-    (GRPOTrainer, "_calculate_rewards", "estimators: rewards of an own advantage; dynamic_sampling: which differ"),
+    (GRPOTrainer, "_calculate_rewards", "dynamic_sampling: which groups differ; estimators: rewards of an own advantage"),
     (GRPOTrainer, "_generate_and_score_completions", "estimators: puts the advantages; dynamic_sampling: further draws"),
     (GRPOTrainer, "_entropy_bonus_enabled", "trl_patches: with it, zero advantages have a gradient"),
     (GRPOTrainer, "_metrics", "grpo.trl_reference, dynamic_sampling: what TRL logs"),

@@ -26,6 +26,11 @@ const timer = setInterval(() => {
 """
 
 
+def token_name(token: str) -> str:
+    """A token as HTML: escaped, with its spaces and line breaks to be seen."""
+    return html.escape(token.replace(" ", "\u2423").replace("\n", "\u21b5"))
+
+
 class Control(NamedTuple):
     """A control before it is a widget: the name of its class in ipywidgets, and its options, the first value among them."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -21,7 +20,7 @@ from ..profiles import ALL_LINEAR, Profile
 from ..prompts import build_prompt
 from ..sampling.rollouts import Response, Sampling, encode_prompts, has_chat_template, sample_responses
 from ..verifier import verify
-from .frame import Markup, Output, as_written, interactive_or_static, picker, slider, table, textbox
+from .frame import Markup, Output, as_written, interactive_or_static, picker, slider, table, textbox, token_name
 
 COLOURS = (
     PALETTE[0],
@@ -180,7 +179,7 @@ def shaded(answer: Answer) -> Markup:
     """The tokens of an answer, each on a shade, over its probability in percent; escaped, whatever they are."""
     boxes = []
     for token, p in zip(answer.tokens, answer.probabilities, strict=True):
-        name = html.escape(token.replace(" ", "\u2423").replace("\n", "\u21b5"))
+        name = token_name(token)
         red, green, blue = (round(255 - 0.7 * (1 - p) * (255 - part)) for part in SHADE)  # over white
         style = (
             "display:inline-block;text-align:center;margin:1px;padding:0 2px;color:black;"

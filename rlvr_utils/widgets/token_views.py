@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import math
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -12,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from ..grpo import grpo_loss
 from ..profiles import Profile
-from .frame import Markup, Output, interactive_or_static, picker, table
+from .frame import Markup, Output, interactive_or_static, picker, table, token_name
 
 #: Name -> TRL's settings of the loss.
 LOSSES = {
@@ -75,7 +74,7 @@ def token_boxes(tokens: Sequence[str], row: Mapping, ratios: Sequence[float], pu
     largest = max(map(abs, pushes), default=0) or 1.0
     boxes, spelled = [], []
     for token, before, after, ratio, push in zip(tokens, row["before"], row["after"], ratios, pushes, strict=True):
-        name = html.escape(token.replace(" ", "\u2423").replace("\n", "\u21b5"))
+        name = token_name(token)
         mark = "\u25b2" if push > 0 else "\u25bc" if push < 0 else "\u00b7"
         red, green, blue = UP if push > 0 else DOWN
         style = (
