@@ -53,6 +53,16 @@ def test_a_copy_has_no_outputs(source, work) -> None:
     assert "papermill" not in nbformat.read(work / NAME, as_version=4).metadata
 
 
+def test_the_stamp_of_new_outputs_is_no_change(source, work) -> None:
+    """Outputs are stamped with a hash of the included data: new data change no code that a learner has begun to edit."""
+    place_copies([source], work)
+    edit(work / NAME, "my answer")
+    notebook = nbformat.read(source, as_version=4)
+    notebook.metadata["rlvr_outputs"] = {"code": "0", "data": "1"}
+    nbformat.write(notebook, source)
+    assert place_copies([source], work) == [] and [path.name for path in work.glob("*.ipynb")] == [NAME]
+
+
 def test_a_learners_edits_are_kept_over_calls(source, work) -> None:
     place_copies([source], work)
     edit(work / NAME, "my answer")

@@ -20,12 +20,15 @@ from rlvr_utils import REPO
 WORK = REPO / "work"
 #: Written beside the copies: which version of a notebook was placed last, and under which file names.
 RECORD = ".placed.json"
+#: What a copy keeps of a notebook's metadata.
+KEPT = ("kernelspec", "language_info")
 
 
 def without_outputs(path: Path) -> nbformat.NotebookNode:
-    """The notebook of ``path`` with no output, no execution count, and nothing that papermill wrote into it."""
+    """The notebook of ``path`` with no output, no execution count, and no record of how its outputs were made."""
     notebook = nbformat.read(path, as_version=4)
-    notebook.metadata.pop("papermill", None)
+    # Only what opens it: others write when it ran, and which data its outputs show.
+    notebook.metadata = {name: notebook.metadata[name] for name in KEPT if name in notebook.metadata}
     for cell in notebook.cells:
         for key in ("execution", "papermill", "ExecuteTime"):
             cell.metadata.pop(key, None)
