@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 import pandas as pd
 
 from rlvr_utils import REPO
-from rlvr_utils.analysis import RateChange, endpoints, evaluation_responses, gap, percent, points, rate_change
+from rlvr_utils.analysis import RateChange, endpoints, evaluations_of, gap, percent, points, rate_change
 from rlvr_utils.runs import REFERENCE_RUNS, Run, load_run, reference_runs
 from rlvr_utils.stats import Estimate
 
@@ -284,7 +285,7 @@ def arm_gap(name: str, other: str = DEFAULT, root: str | Path = REFERENCE_RUNS) 
         KeyError: there is no arm of that name.
     """
     arms = [_runs_of(arm, root) for arm in (name, other)]
-    return gap(*(endpoints(evaluation_responses(runs))[1] for runs in arms)) if all(arms) else None
+    return gap(*(_ends(runs)[1] for runs in arms)) if all(arms) else None
 
 
 def arm_gap_by_seed(name: str, other: str = DEFAULT, root: str | Path = REFERENCE_RUNS) -> Estimate | None:
@@ -293,7 +294,7 @@ def arm_gap_by_seed(name: str, other: str = DEFAULT, root: str | Path = REFERENC
     seeds = sorted(arms[0].keys() & arms[1].keys())
     if not seeds:
         return None
-    ends = [endpoints(evaluation_responses([runs[seed] for seed in seeds]))[1] for runs in arms]
+    ends = [_ends([runs[seed] for seed in seeds])[1] for runs in arms]
     return rate_change(ends[1], ends[0]).change
 
 
@@ -317,4 +318,22 @@ def _runs_of(name: str, root: str | Path) -> list[Run]:
 
 
 def _change_of(runs: list[Run]) -> RateChange | None:
-    return rate_change(*endpoints(evaluation_responses(runs))) if runs else None
+    return rate_change(*_ends(runs)) if runs else None
+
+
+def _ends(runs: list[Run]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The verdicts before and after training, as :func:`.endpoints` returns them."""
+    return endpoints(
+        pd.concat([_verdicts(run, (run.path / "evaluations.jsonl").stat().st_mtime_ns) for run in runs], ignore_index=True)
+    )
+
+
+# Notebook 05 compares some twenty arms with the default, so its runs would be parsed again for each row.
+@lru_cache(maxsize=256)
+def _verdicts(run: Run, written: int) -> pd.DataFrame:
+    """``run, step, problem_id, correct`` of a run's first and last evaluation. ``written`` is the file's time stamp."""
+    made = evaluations_of(run)
+    made = made[made["step"].isin([made["step"].min(), made["step"].max()])]
+    frames = [run.responses(*key) for key in made[["step", "split", "shots", "decoding"]].itertuples(index=False)]
+    frame = pd.concat(frames, ignore_index=True)[["step", "problem_id", "correct"]]
+    return frame.assign(run=run.path.name, correct=frame["correct"].astype(bool))

@@ -13,7 +13,7 @@ from ..diagnosis import finite
 from ..plots import PALETTE, draw_curves, figure_bundle, figure_html, png_of
 from ..runs import SAMPLES_DRAWN, Run
 from ..stats import PROJECTIONS, t_interval
-from .frame import Output, interactive_or_static, slider
+from .frame import Output, interactive_or_static, slider, somebody_is_there
 
 WINDOW = 10  # steps around each point of the mean and of its interval
 FRAMES = 24  # pictures of a replay
@@ -58,10 +58,14 @@ class LiveReward:
             self.handle.update(html)
 
     def replay(self, rows: list[dict], seconds: float = 10.0) -> None:
-        """Draw a finished run as it came, step after step; ``rows`` as for a call, ``seconds`` for all of it."""
-        for frame in range(1, FRAMES + 1):
+        """Draw a finished run step by step, as it was trained. ``rows`` as for a call.
+
+        Args:
+            seconds: duration of the replay. Where nobody watches, as under papermill, only the last picture is drawn.
+        """
+        for frame in range(1 if somebody_is_there() else FRAMES, FRAMES + 1):
             self(rows[: max(1, len(rows) * frame // FRAMES)])
-            time.sleep(seconds / FRAMES)
+            time.sleep(seconds / FRAMES if frame < FRAMES else 0)
 
     def draw(self, rows: list[dict]) -> str:
         """The figure as base64 PNG."""
