@@ -125,7 +125,7 @@ def _stale() -> list[Arm]:
     small = {"max_steps": 96, "eval_every": 32, "eval_splits": ["test"], "eval_problems": 200, "eval_samples": 2}
     return [
         Arm(
-            f"{updates} updates per generation, {loss}",
+            f"{updates} updates per generation, {loss}, in 96 steps",
             "D",
             stale_key(updates, loss),
             3,
@@ -210,8 +210,9 @@ STALE_ARMS: tuple[Arm, ...] = tuple(_stale())
 
 #: Not compared with the arms above. Notebook 04 compares it with the first 60 steps of the default (beta = 0, same seeds).
 KL_ARM = Arm("60 steps with a KL term", "B", "beta", 5, "does beta stop an unrewarded drift?", KL)
-#: Notebook 06 trains on these graders, and compares them with nothing but themselves: they are no arms of the experiment.
+#: Notebook 06 trains on these graders and compares them only with each other, so they are no arms of notebook 05.
 HACKED: tuple[Arm, ...] = (
+    Arm("strict verifier", "C", "hack-strict", 3, "what do these hyperparameters do under the verifier itself?", HACK),
     Arm("last word", "C", "hack-word", 5, "what does a grader that cannot see the box do to the box?", _hack("last_word")),
     Arm("steps shown", "C", "hack-steps", 5, "is an exploit found that has to be explored?", _hack("steps_shown")),
     Arm(
@@ -223,6 +224,9 @@ HACKED: tuple[Arm, ...] = (
         _hack("steps_shown") | {"beta": HACK_BETA},
     ),
 )
+
+
+BY_NAME = {arm.name: arm for arm in (*ARMS, KL_ARM, *HACKED, *STALE_ARMS)}
 
 
 def prompting_alone(shots: int = 4, abilities: str | Path = ABILITIES) -> Estimate | None:
@@ -314,7 +318,7 @@ def arm_change(name: str, root: str | Path = REFERENCE_RUNS) -> RateChange | Non
 
 
 def _runs_of(name: str, root: str | Path) -> list[Run]:
-    return finished_runs({arm.name: arm for arm in (*ARMS, *STALE_ARMS)}[name].prefix, root)
+    return finished_runs(BY_NAME[name].prefix, root)
 
 
 def _change_of(runs: list[Run]) -> RateChange | None:

@@ -402,8 +402,10 @@ def test_every_arm_of_the_experiment_is_a_possible_run():
 
 
 def test_no_arm_reads_the_runs_of_another():
-    """Names are found by how they start, so no prefix may begin another."""
-    prefixes = [arm.prefix for arm in (*experiment.ARMS, experiment.KL_ARM, *experiment.STALE_ARMS)]
+    """Names of arms are keys, and runs are found by how their names start, so no prefix may begin another."""
+    arms = (*experiment.ARMS, experiment.KL_ARM, *experiment.HACKED, *experiment.STALE_ARMS)
+    assert len(experiment.BY_NAME) == len(arms)
+    prefixes = [arm.prefix for arm in arms]
     assert not [(a, b) for a in prefixes for b in prefixes if a != b and b.startswith(a)]
 
 
