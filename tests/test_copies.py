@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from pathlib import Path
 
@@ -145,6 +146,16 @@ def test_every_notebook_has_its_times_and_the_table_links_to_it() -> None:
     table = timetable("notebooks/", one_day=True)
     assert [name for name in names if f"(notebooks/{name}.ipynb)" in table] == there
     assert len({line.count("|") for line in table.splitlines()}) == 1
+
+
+def test_an_opening_that_says_how_long_the_reading_takes_agrees_with_the_timetable() -> None:
+    said = {}
+    for path in course_notebooks():
+        opening = json.loads(path.read_text(encoding="utf-8"))["cells"][0]["source"]
+        if found := re.search(r"Reading takes about (\d+) minutes", "".join(opening)):
+            said[path.stem] = int(found[1])
+    assert said == {part.name: part.reading for part in PARTS if part.name in said}
+    assert "06_reward_hacking" in said
 
 
 def test_the_times_add_up() -> None:

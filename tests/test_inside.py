@@ -81,6 +81,15 @@ def test_the_push_has_the_sign_of_the_advantage_and_nothing_in_the_padding(loss:
     assert all(abs(c) <= abs(push) for pair in zip(smaller, pushes, strict=True) for c, push in zip(*pair, strict=True))
 
 
+def test_gspo_clips_a_whole_response_at_its_own_narrow_range(recorded: Run) -> None:
+    rows = recorded.tokens()[1]
+    moved = [row | {"after": [logp + 1e-3 for logp in row["old"]]} for row in rows]  # every ratio is 1.001
+    token, sequence = (token_pushes(moved, loss, "after", recorded.profile) for loss in ("grpo", "gspo"))
+    for row, by_token, by_sequence in zip(rows, token, sequence, strict=True):
+        assert any(by_token) == bool(row["advantage"]), "far inside of the range 0.2"
+        assert any(by_sequence) == (row["advantage"] < 0), "above 1 + 4e-4, which clips a positive advantage"
+
+
 def test_dapo_pushes_every_token_of_a_response_alike_when_the_ratio_is_1(recorded: Run) -> None:
     rows = recorded.tokens()[1]
     total = sum(sum(row["sampled"]) for row in rows)

@@ -10,6 +10,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from ..grpo import grpo_loss
+from ..grpo.variants import GSPO_RANGE
 from ..profiles import Profile
 from .frame import Markup, Output, interactive_or_static, picker, table, token_name
 
@@ -18,7 +19,7 @@ LOSSES = {
     "dapo": {"loss_type": "dapo"},
     "grpo": {"loss_type": "grpo"},
     "dr_grpo": {"loss_type": "dr_grpo"},
-    "gspo": {"loss_type": "grpo", "importance_sampling_level": "sequence"},
+    "gspo": {"loss_type": "grpo", "importance_sampling_level": "sequence", **GSPO_RANGE},
     "cispo": {"loss_type": "cispo", "epsilon_high": 5.0},
 }
 #: Which update of the samples is looked at: the one that was taken, where every ratio is 1, or one more on the same samples.
