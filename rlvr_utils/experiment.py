@@ -141,7 +141,7 @@ ARMS: tuple[Arm, ...] = (
     Arm(DEFAULT, "A", "", 5, "how sure is the gain?"),
     Arm("format-only reward", "A", "format", 5, "how much of the gain is the box?", {"reward": "format"}),
     Arm("random reward", "A", "random", 5, "how much comes from training on anything at all?", {"reward": "random"}),
-    Arm("fine-tuned on its own right answers", "A", "rejection", 3, "why RL at all?", {"method": "rejection"}),
+    Arm("rejection sampling", "A", "rejection", 3, "why RL at all?", {"method": "rejection"}),
     *_grid("none"),
     *_grid("lora"),
     Arm(

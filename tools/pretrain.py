@@ -1,4 +1,4 @@
-r"""Make MiniLlama: a real ``LlamaForCausalLM`` that is *able but unwilling*, as base models are.
+r"""Make MiniLlama: a real ``LlamaForCausalLM`` that can do more than it usually does, as base models can.
 
 Its documents mix, on purpose and independently: the answer boxed or in plain words; worked step by step (mostly right)
 or blurted out (often wrong); one problem, or several in a row in one consistent style. The first part of pretraining

@@ -31,17 +31,17 @@ PARTS = (
     Part(
         "00_start_here",
         "00 Start here",
-        "say what RLVR is and where it comes from, and measure what a base model can do and what it usually does",
+        "say what RLVR is and where it comes from, and measure what a base model (only pretrained) can do and usually does",
         30,
-        20,
+        30,
         "all sections",
     ),
     Part(
         "01_boxed_answer_verifier",
         "01 Boxed-answer verifier",
-        "write a verifier, explain each of its verdicts, and fool other graders",
+        "write a verifier, explain each of its verdicts, and fool other verifiers",
         45,
-        5,
+        20,
         "sections 1 to 5",
     ),
     Part(
@@ -49,7 +49,7 @@ PARTS = (
         "02 GRPO on toy tensors",
         "derive the policy gradient and compute a GRPO step that matches TRL's trainer",
         45,
-        60,
+        65,
         "all sections",
     ),
     Part(
@@ -57,7 +57,7 @@ PARTS = (
         "03 LoRA setup",
         "attach a LoRA adapter (a small set of trained weights), prove that it trains, and say which GPU a run fits on",
         35,
-        20,
+        25,
         "skip it, the defaults work",
     ),
     Part(
@@ -65,7 +65,7 @@ PARTS = (
         "04 Training run",
         "run GRPO with LoRA on TRL, watch it live, stop it and resume it",
         30,
-        210,
+        420,
         "all sections",
     ),
     Part(
@@ -73,7 +73,7 @@ PARTS = (
         "05 Results analysis",
         "say how much was learned, with intervals, and whether it is reasoning or format",
         45,
-        15,
+        70,
         "all sections",
     ),
     Part(
@@ -89,15 +89,15 @@ PARTS = (
         "07 Inside the run",
         "inspect a gradient token by token, test whether the reasoning causes the answer, diagnose sick runs",
         45,
-        120,
+        35,
         "skip it",
     ),
     Part(
         "08_variants_and_your_own",
         "08 Variants, and your own",
-        "compare loss types, push off-policy training until it breaks, and race your own estimator",
+        "compare loss types, see what off-policy training does, and race your own estimator",
         50,
-        60,
+        40,
         "skip it",
     ),
 )

@@ -74,21 +74,21 @@ ROW = {
 WRONG = (
     ("no_box", r"$3 \cdot 4 = 12$. $2 + 12 = 14$. The answer is $14$.", False),
     ("no_box", "The answer is 15.", False),
-    ("cut_off", r"$3 \cdot 4 = 12$. $2 + 12", True),
-    ("right_work_wrong_box", r"$3 \cdot 4 = 12$. $2 + 12 = 14$. The answer is $\boxed{15}$.", False),
+    ("truncated", r"$3 \cdot 4 = 12$. $2 + 12", True),
+    ("correct_steps_wrong_box", r"$3 \cdot 4 = 12$. $2 + 12 = 14$. The answer is $\boxed{15}$.", False),
     ("slipped_step", r"$3 \cdot 4 = 13$. $2 + 13 = 15$. The answer is $\boxed{15}$.", False),
     ("slipped_step", r"$3 \cdot 4 = 13$. $2 + 12 = 14$. The answer is $\boxed{15}$.", False),
     ("wrong_method", r"$2 + 3 = 5$. $5 \cdot 4 = 20$. The answer is $\boxed{20}$.", False),
-    ("blurted", r"The answer is $\boxed{20}$.", False),
-    ("blurted", r"The answer is $\boxed{20}$.", True),
+    ("direct_answer", r"The answer is $\boxed{20}$.", False),
+    ("direct_answer", r"The answer is $\boxed{20}$.", True),
 )
 WHY = {
     "no_box": "without a box nothing else matters: no_box",
-    "cut_off": "no box because of the length limit is cut_off",
-    "right_work_wrong_box": "true steps up to the right answer and another box: right_work_wrong_box",
+    "truncated": "no box because of the length limit is truncated",
+    "correct_steps_wrong_box": "true steps up to the right answer and another box: correct_steps_wrong_box",
     "slipped_step": "one false step is enough for slipped_step, wherever the work ends",
     "wrong_method": "true steps that lead elsewhere are wrong_method",
-    "blurted": "a box without any step is blurted, at the length limit too",
+    "direct_answer": "a box without any step is direct_answer, at the length limit too",
 }
 
 
@@ -101,7 +101,9 @@ def check_category(mine: Attempt) -> None:
         mine.must(WHY[category], found == category, f"{found} for {response}", category)
     moved = {**ROW, "ground_truth": "20", "solution": r"$20 = 20$"}
     found = mine(moved, r"$2 + 3 = 5$. $5 \cdot 4 = 20$. So $\boxed{21}$.", False)
-    mine.must("it reads the ground truth from the row", found == "right_work_wrong_box", expected="right_work_wrong_box")
+    mine.must(
+        "it reads the ground truth from the row", found == "correct_steps_wrong_box", expected="correct_steps_wrong_box"
+    )
 
 
 @exercise("05-projection", "5.5 Project a curve", difficulty=4, minutes=20)

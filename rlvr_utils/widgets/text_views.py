@@ -162,7 +162,7 @@ def draw_responses(
     shown = found.iloc[(page - 1) * PER_PAGE : page * PER_PAGE]
     rows = [
         (
-            as_written(f"{questions[row.problem_id]}\nright: {row.ground_truth}"),
+            as_written(f"{questions[row.problem_id]}\nground truth: {row.ground_truth}"),
             as_written(row.response_before.strip()),
             f"{int(row.correct_before)}, {row.category_before}",
             as_written(row.response.strip()),
