@@ -101,7 +101,8 @@ class Report:
             for label, text in self.lines
         )
         table = f"<table>{rows}</table>" if rows else ""
-        return f'<div role="status"><p>{title}. {self.summary}</p>{table}</div>'
+        stop = "" if title.endswith("?") else "."  # some exercises are named by a question
+        return f'<div role="status"><p>{title}{stop} {self.summary}</p>{table}</div>'
 
     @property
     def summary(self) -> str:

@@ -15,7 +15,7 @@ from ..plots import PALETTE, figure_bundle
 from .frame import Output, interactive_or_static, picker, slider
 
 RATIOS = np.linspace(0.02, 2.5, 125)
-ADVANTAGES = np.linspace(-2, 2, 80)  # an even number: no row of advantage 0, which is silent anyway
+ADVANTAGES = np.linspace(-2, 2, 80)  # an even number: no row of advantage 0, which has no gradient anyway
 
 
 def two_groups(rewards: Sequence[float], neighbour: Sequence[float], scale: str) -> tuple[list[float], list[float]]:
@@ -26,13 +26,13 @@ def two_groups(rewards: Sequence[float], neighbour: Sequence[float], scale: str)
 
 
 def told(rewards: Sequence[float], values: Sequence[float]) -> str:
-    """One sentence on what a group teaches."""
+    """One or two sentences on the learning signal of a group."""
     if max(rewards) == min(rewards):
-        return f"All rewards are {rewards[0]:g}: nobody is above the mean, so this group teaches nothing."
+        return f"All rewards are {rewards[0]:g}: no response is above the mean, so this group gives no learning signal."
     mean = sum(rewards) / len(rewards)
     return (
-        f"The mean reward is {mean:.2f}. The best response gets {max(values):+.2f} and the worst {min(values):+.2f}; "
-        f"the bars sum to zero."
+        f"The mean reward is {mean:.2f}. The best response gets {max(values):+.2f} and the worst {min(values):+.2f}. "
+        f"The bars sum to zero."
     )
 
 
@@ -44,11 +44,11 @@ def bars(axes: Axes, rewards: Sequence[float], values: Sequence[float], title: s
     axes.bar_label(drawn, [f"{reward:g}" for reward in rewards], fontsize=9, padding=2)
     axes.axhline(0, color="black", linewidth=0.8)
     axes.margins(y=0.2)
-    axes.set(xlabel="response (at its bar: the reward)", xticks=places, title=title)
+    axes.set(xlabel="response no. (at its bar: the reward)", xticks=places, title=title)
 
 
 def draw_advantages(scale: str, neighbour: int, **rewards: float) -> Output:
-    """Both groups side by side; ``neighbour`` responses of the other group are right."""
+    """Both groups side by side; ``neighbour`` responses of the other group are correct."""
     own = list(rewards.values())
     other = [1.0] * neighbour + [0.0] * (len(own) - neighbour)
     values = two_groups(own, other, scale)
@@ -59,7 +59,7 @@ def draw_advantages(scale: str, neighbour: int, **rewards: float) -> Output:
     listed = ", ".join(f"{value:+.2f}" for value in values[0])
     return figure_bundle(
         figure,
-        alt=f"Advantages of a group, response by response: {listed}; beside it another group.",
+        alt=f"Advantages of a group, response by response: {listed}. Next to it is another group.",
         caption=told(own, values[0]) + f" Scaling: {scale}.",
         dpi=90,
     )
@@ -74,7 +74,7 @@ def advantage_explorer(rewards: Sequence[float]) -> None:
         draw_advantages,
         controls
         | {
-            "neighbour": picker("right, other group", len(rewards) // 2, counts, stepwise=True),
+            "neighbour": picker("correct, other group", len(rewards) // 2, counts, stepwise=True),
             "scale": picker("scale", "group", SCALES),
         },
     )
@@ -90,7 +90,7 @@ def objective(ratios: np.ndarray, advantages: np.ndarray, epsilon: float, epsilo
 
 
 def push(ratios: np.ndarray, advantages: np.ndarray, epsilon: float, epsilon_high: float) -> np.ndarray:
-    """The objective's slope in log p for every pair, same shape: above 0 the token becomes likelier, 0 is silence."""
+    """The objective's slope in log p for every pair, same shape: above 0 the token becomes likelier, 0 is no gradient."""
     logs = torch.tensor(ratios).log().expand(len(advantages), -1).clone().requires_grad_()
     terms = clipped_term(logs.exp(), torch.tensor(advantages)[:, None], epsilon, epsilon_high)
     return -torch.autograd.grad(terms.sum(), logs)[0].numpy()
@@ -105,7 +105,7 @@ def surface(axes: Axes, slopes: np.ndarray) -> None:
     lines = axes.contour(RATIOS, ADVANTAGES, pushed, levels=[-4, -2, -1, -0.5, 0.5, 1, 2, 4], colors="black", linewidths=0.7)
     axes.clabel(lines, fmt=lambda value: f"{value:+g}", fontsize=8)
     axes.axvline(1, color="black", linewidth=0.8, linestyle=":")
-    axes.set(xlabel="ratio: how much likelier than when sampled", ylabel="advantage", title="push on log p (hatched: none)")
+    axes.set(xlabel="importance ratio (now / when sampled)", ylabel="advantage", title="push on log p (hatched: none)")
     axes.grid(visible=False)
 
 
@@ -125,11 +125,12 @@ def draw_clip(epsilon: float, epsilon_high: float, advantage: float) -> Output:
     return figure_bundle(
         figure,
         dpi=90,
-        alt=f"Left: push on a token by ratio and advantage, none for good tokens above {1 + epsilon_high:.2f} and bad "
-        f"ones below {1 - epsilon:.2f}. Right: the objective along advantage {advantage:+.2f}.",
-        caption=f"Silent on {(slopes == 0).mean():.0%} of this surface: right responses that are already more than "
-        f"{1 + epsilon_high:.2f} times as likely, wrong ones already below {1 - epsilon:.2f}. A wrong response that "
-        "grew likelier (bottom right) is pushed down the harder, the likelier it is.",
+        alt=f"Left: push on a token by ratio and advantage. There is none for positive advantages above ratio "
+        f"{1 + epsilon_high:.2f} and negative ones below {1 - epsilon:.2f}. Right: the objective along advantage "
+        f"{advantage:+.2f}.",
+        caption=f"Hatched: no gradient. These are correct responses above ratio {1 + epsilon_high:.2f} and wrong ones "
+        f"below {1 - epsilon:.2f}. A wrong response that became more likely (bottom right) keeps its gradient, which "
+        "grows with the ratio.",
     )
 
 
