@@ -135,7 +135,7 @@ def test_a_report_names_the_property_the_input_and_what_came_out() -> None:
     report = exercises.check_mixed_groups(lambda pass_rates, share: 5)
     assert repr(report).splitlines() == [
         "✗ Exercise 4.2 How large must a group be?: not right yet.",
-        "  broken    at p = 0.5 half of the groups of 2 are mixed",
+        "  broken    at p = 0.5, half of the groups of 2 are mixed",
         "  tried     your function([0.5], 0.5) -> 5",
         "  expected  2",
     ]
@@ -291,7 +291,7 @@ def test_a_place_that_cannot_be_written_to_stops_nothing(tmp_path, monkeypatch) 
 
 
 def test_an_unknown_notebook_is_refused() -> None:
-    with pytest.raises(ValueError, match="No notebook '99' has exercises; give one of 00, 01, 02"):
+    with pytest.raises(ValueError, match="Notebook '99' has no exercises. Pass one of 00, 01, 02"):
         exercises.progress("99")
 
 
