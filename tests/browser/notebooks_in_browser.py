@@ -164,7 +164,7 @@ def test_02_rewards_and_clip_can_be_dragged(lab, browser) -> None:
         "advantages",
         (lambda: view.choose("scale", "none"), "Scaling: none"),
         (lambda: view.choose("scale", "batch"), "Scaling: batch"),
-        (lambda: view.drag("right, other group", -3), "Scaling: batch"),
+        (lambda: view.drag("correct, other group", -3), "Scaling: batch"),
         (lambda: view.drag("reward 1", 2), "reward is"),
         (lambda: view.drag("reward 1", -4), "reward is|rewards are"),
     )
@@ -173,7 +173,7 @@ def test_02_rewards_and_clip_can_be_dragged(lab, browser) -> None:
         view,
         "clip",
         (lambda: view.drag("epsilon", 4), "below 0.60"),
-        (lambda: view.drag("epsilon_high", 5), r"above 1\.48"),
+        (lambda: view.drag("epsilon_high", 5), r"above (ratio )?1\.48"),
         (lambda: view.drag("advantage", -8), r"advantage -1\.00"),
     )
     assert notebook.errors() == []
@@ -188,7 +188,7 @@ def test_03_rank_targets_and_gpu_change_what_fits(lab, browser) -> None:
         view,
         "lora",
         (lambda: view.drag("rank", -2), "rank 8 on all linear layers"),
-        (lambda: view.choose("GPU", "24 GB (RTX 4090)"), r"On a GPU with 23\.6 it fits with"),
+        (lambda: view.choose("GPU", "24 GB (RTX 4090)"), r"On a GPU with 23\.6 GiB it fits with"),
         (lambda: view.choose("trained", "no LoRA: train everything"), "Trained: everything"),
     )
     assert notebook.errors() == []
@@ -208,7 +208,7 @@ def test_04_a_short_training_and_then_your_own_problem(lab, browser) -> None:
         "playground",
         (lambda: ask("Compute $17 + 4 \\cdot 6$."), "Compute .17 . 4"),
         (lambda: ask(HOSTILE), "&lt;img"),
-        (lambda: ask(" "), "There is no problem yet"),
+        (lambda: ask(" "), "The problem is empty"),
     )
     assert "<img" not in view.page
     assert notebook.errors() == []
