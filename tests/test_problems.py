@@ -252,12 +252,12 @@ def test_a_message_with_fewer_exemplars_is_understood_too(shots):
 
 
 def test_an_unknown_split_or_file_or_column_is_named_in_one_sentence(tmp_path):
-    with pytest.raises(ValueError, match="no split 'validation'; there are ood, test, train"):
+    with pytest.raises(ValueError, match="no split 'validation'. Choose from ood, test, train"):
         load_problems("minimath", "validation")
     with pytest.raises(ValueError, match="no file .*absent.jsonl"):
         load_problems(str(tmp_path / "absent.jsonl"))
     (tmp_path / "other.jsonl").write_text('{"text": "x", "label": 1}\n')
-    with pytest.raises(ValueError, match="other.jsonl: 1 of 1 rows .* Line 1: .* its columns are label, text"):
+    with pytest.raises(ValueError, match="other.jsonl: 1 of 1 rows .* Line 1: .* Its columns are label, text"):
         load_problems(str(tmp_path / "other.jsonl"))
 
 
@@ -440,7 +440,7 @@ def test_what_can_be_repaired_is_repaired_and_said_once(tmp_path, row, truth):
 def test_columns_named_like_the_courses_own_reach_a_reward_under_another_name(tmp_path):
     problem_rows._told.clear()
     mine = {"id": "q-7", "level": "hard", "template": "t", "params": [1], "answer_form": "x"}
-    with pytest.warns(RepairedData, match="column `id` is `own_id` here"):
+    with pytest.warns(RepairedData, match="column `id` was renamed to `own_id`"):
         [row] = load_problems(written(tmp_path, GOOD | mine))
     assert {f"own_{name}": row[f"own_{name}"] for name in mine} == {f"own_{name}": value for name, value in mine.items()}
     assert row["id"].endswith("-0") and row["template"] is None
@@ -467,15 +467,15 @@ def test_a_byte_order_mark_and_blank_lines_do_no_harm(tmp_path, encoding):
 @pytest.mark.parametrize(
     "data, said",
     [
-        (b"", "holds no problems"),
-        (b"\n \n", "holds no problems"),
-        (b'[{"problem": "p"}]', "holds one JSON list"),
+        (b"", "contains no problems"),
+        (b"\n \n", "contains no problems"),
+        (b'[{"problem": "p"}]', "contains one JSON list"),
         (b'{"problem": "p", "ground_tru', "Line 1: it ends in the middle"),
         (b"7\n", "Line 1: found 7"),
         ('{"problem": "é"}'.encode("latin-1"), "Line 1: it is not UTF-8"),
         (json.dumps(GOOD).encode("utf-16-le"), "as UTF-16 does"),
         (b'{"a":' * 100_000, "Line 1: it cannot be read"),
-        (b"\xff\xfeabc", "begins as UTF-16"),
+        (b"\xff\xfeabc", "byte order mark of UTF-16"),
     ],
 )
 def test_a_file_that_is_no_jsonl_is_one_sentence(tmp_path, data, said):
@@ -535,7 +535,7 @@ def test_one_file_is_one_split_and_a_folder_has_a_file_per_split(tmp_path):
     written(folder, GOOD, name="train.jsonl")
     written(folder, GOOD | {"problem": "what IS  $1 + 1$?"}, GOOD | {"problem": "Other?"}, name="test.jsonl")
     assert overlap(*all_rows(get_profile("mini", dataset=folder, eval_dataset=folder))) == {"test": 1}
-    with pytest.raises(ValueError, match=r"one file for split 'ood'.*it holds test.jsonl, train.jsonl"):
+    with pytest.raises(ValueError, match=r"one file for split 'ood'.*contains test.jsonl, train.jsonl"):
         load_problems(str(folder), "ood")
 
 
