@@ -181,5 +181,5 @@ def test_less_data_projects_less_surely():
 def test_projection_refuses_what_it_cannot_do():
     with pytest.raises(ValueError, match="at least 5 points"):
         stats.project("line", [1, 2], [0.1, 0.2], [3], start=0.0)
-    with pytest.raises(ValueError, match="unknown projection"):
+    with pytest.raises(ValueError, match="no projection"):
         stats.project("crystal ball", STEPS, TRUE_CURVES["line"], [200], start=0.0)
