@@ -142,9 +142,9 @@ def test_a_widget_shows_its_text_where_no_kernel_answers(small_run: Path) -> Non
 
 def test_an_unknown_parameter_stops_everything_before_it_starts(tmp_path: Path) -> None:
     notebook = write_notebook(tmp_path / "00_start.ipynb", "1 / 0")
-    with pytest.raises(ValueError, match="no notebook has a parameter 'sede': did you mean 'seed'"):
+    with pytest.raises(ValueError, match="No notebook has a parameter 'sede'. Did you mean 'seed'"):
         run_course(notebooks=[notebook], output_dir=tmp_path / "out", parameters={"sede": 1})
-    with pytest.raises(ValueError, match="there are profile, seed"):
+    with pytest.raises(ValueError, match="Choose from profile, seed"):
         run_course(notebooks=[notebook], output_dir=tmp_path / "out", parameters={"xyz": 1})
     assert not (tmp_path / "out").exists()
 
@@ -166,7 +166,7 @@ def test_a_failing_notebook_is_one_sentence_and_kept(tmp_path: Path) -> None:
 
 def test_a_notebook_whose_process_dies_says_so(tmp_path: Path) -> None:
     notebook = write_notebook(tmp_path / "00_start.ipynb", "import os\nos._exit(1)")
-    with pytest.raises(CourseError, match="00_start: its process died"):
+    with pytest.raises(CourseError, match="00_start stopped because its kernel died"):
         run_course(notebooks=[notebook], output_dir=tmp_path / "out")
 
 
