@@ -144,7 +144,7 @@ def test_healthy_runs_keep_the_distance_that_is_documented(folder: Path) -> None
 def test_a_reward_that_never_varies_ends_the_run(ill) -> None:
     folder, said, sentence = ill(one_half)
     assert sentence.startswith("The run was stopped at step 10, no signal (stop): In 10 steps the reward never varied")
-    assert "0.50 on average" in sentence and "rlvr doctor --trainability" in sentence
+    assert "mean 0.50" in sentence and "rlvr doctor --trainability" in sentence
     assert sum("no signal" in line for line in said) == 1
     assert severities(folder)["no signal"] == "stop"
     assert (folder / "checkpoints" / "checkpoint-10").is_dir() and len(load_run(folder).metrics) == 10
@@ -168,7 +168,7 @@ def test_groups_that_become_equal_and_a_reward_that_falls(ill) -> None:
 
 def test_responses_that_are_cut_off(ill) -> None:
     folder, _, sentence = ill(training.rewards.boxed_reward, max_completion_length=3)
-    assert "cut off at 3 tokens" in sentence and "Raise max_completion_length" in sentence
+    assert "truncated at 3 tokens" in sentence and "Raise max_completion_length" in sentence
     assert severities(folder)["cut off"] == "stop"
 
 
