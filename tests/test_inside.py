@@ -99,7 +99,7 @@ def test_the_inspector_shows_each_token_as_text(recorded: Run) -> None:
     shown = draw_tokens(steps, Rude(), recorded.profile, 1, 1, 1, "dapo", at)
     assert "<script>" not in shown["text/html"] and "&lt;script&gt;" in shown["text/html"]
     assert f"advantage {first[0]['advantage']:+.2f}" in shown["text/plain"] and "color:black" in shown["text/html"]
-    with pytest.raises(ValueError, match="choose another one"):
+    with pytest.raises(ValueError, match="Choose another response"):
         draw_tokens(steps, Rude(), recorded.profile, 1, 1, 99, "dapo", at)
 
 

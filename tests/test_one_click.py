@@ -41,7 +41,7 @@ def test_without_an_address_there_is_nothing_to_click(tmp_path) -> None:
 
 @pytest.mark.parametrize("address", ["github.com/me/course", "https://example.org/me/course", "https://github.com/me"])
 def test_another_host_is_an_error(tmp_path, address: str) -> None:
-    with pytest.raises(ValueError, match="Give it as https://github.com/OWNER/NAME"):
+    with pytest.raises(ValueError, match="Write it as https://github.com/OWNER/NAME"):
         place(settings(tmp_path / "s.yaml", address))
 
 

@@ -137,7 +137,7 @@ def test_outputs_of_another_notebook_are_refused(folder: Path, spoil, message: s
 
 def test_a_notebook_that_was_not_executed_is_named(folder: Path) -> None:
     (folder / "done" / "00_a.ipynb").unlink()
-    with pytest.raises(ValueError, match="00_a was not executed: run `make course`"):
+    with pytest.raises(ValueError, match="00_a was not executed. Run `make course`"):
         commit(folder)
 
 

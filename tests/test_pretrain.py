@@ -238,7 +238,7 @@ SHORT = PretrainConfig(steps=3, save_every=1, fast=False)
 def test_an_interrupted_pretraining_goes_on_under_no_other_setting(halfway, change):
     before = (halfway / "state.pt").read_bytes()
     [(name, value)] = change.items()
-    with pytest.raises(ValueError, match=f"{name}={getattr(SHORT, name)}, not {value}. Give the same"):
+    with pytest.raises(ValueError, match=f"{name}={getattr(SHORT, name)}, not {value}. Use the same"):
         pretrain.pretrain(halfway, replace(SHORT, **change))
     assert (halfway / "state.pt").read_bytes() == before
 
@@ -249,7 +249,7 @@ def test_an_interrupted_pretraining_goes_on_with_no_other_tokenizer_and_from_no_
         pretrain.pretrain(halfway, SHORT)
     for damage in (b"", b"no state", (halfway / "state.pt").read_bytes()[:1000]):
         (halfway / "state.pt").write_bytes(damage)
-        with pytest.raises(ValueError, match="state.pt is damaged and cannot be read. Give another output_dir, or delete"):
+        with pytest.raises(ValueError, match="state.pt is damaged and cannot be read. Set another output_dir, or delete"):
             pretrain.pretrain(halfway, SHORT)
 
 

@@ -48,7 +48,7 @@ def test_the_talk_shows_figures_and_no_code(tmp_path: Path) -> None:
 
 
 def test_a_course_that_was_not_run_is_told(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="00_a was not executed: run `make course`"):
+    with pytest.raises(ValueError, match="00_a was not executed. Run `make course`"):
         write_slides([tmp_path / "00_a.ipynb"], tmp_path / "slides.html")
 
 
