@@ -314,6 +314,11 @@ def format_only(record: Record) -> Finding | None:
 
 
 def reward_hacking(record: Record) -> Finding | None:
+    """The reward rises while held-out accuracy falls or does not rise enough. Returns one finding, of the clearer case."""
+    return accuracy_falls(record) or reward_alone(record)
+
+
+def accuracy_falls(record: Record) -> Finding | None:
     """The reward rises while accuracy on held-out problems falls by more than its intervals."""
     rows, rewards = own_evaluations(record), record.values("reward")
     n = min(record.window, len(rewards) // 2)  # the first and the last steps must not overlap
@@ -523,9 +528,8 @@ RULES: tuple[Rule, ...] = (
     groups_equal,
     draws_used_up,
     reward_falls,
-    reward_alone,
-    format_only,
     reward_hacking,
+    format_only,
     no_rise,
 )
 

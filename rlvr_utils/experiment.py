@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 import pandas as pd
 
 from rlvr_utils import REPO
-from rlvr_utils.analysis import RateChange, endpoints, evaluation_responses, gap, percent, points, rate_change
+from rlvr_utils.analysis import RateChange, endpoints, evaluations_of, gap, percent, points, rate_change
 from rlvr_utils.runs import REFERENCE_RUNS, Run, load_run, reference_runs
 from rlvr_utils.stats import Estimate
 
@@ -124,7 +125,7 @@ def _stale() -> list[Arm]:
     small = {"max_steps": 96, "eval_every": 32, "eval_splits": ["test"], "eval_problems": 200, "eval_samples": 2}
     return [
         Arm(
-            f"{updates} updates per generation, {loss}",
+            f"{updates} updates per generation, {loss}, in 96 steps",
             "D",
             stale_key(updates, loss),
             3,
@@ -140,7 +141,7 @@ ARMS: tuple[Arm, ...] = (
     Arm(DEFAULT, "A", "", 5, "how sure is the gain?"),
     Arm("format-only reward", "A", "format", 5, "how much of the gain is the box?", {"reward": "format"}),
     Arm("random reward", "A", "random", 5, "how much comes from training on anything at all?", {"reward": "random"}),
-    Arm("fine-tuned on its own right answers", "A", "rejection", 3, "why RL at all?", {"method": "rejection"}),
+    Arm("rejection sampling", "A", "rejection", 3, "why RL at all?", {"method": "rejection"}),
     *_grid("none"),
     *_grid("lora"),
     Arm(
@@ -209,8 +210,9 @@ STALE_ARMS: tuple[Arm, ...] = tuple(_stale())
 
 #: Not compared with the arms above. Notebook 04 compares it with the first 60 steps of the default (beta = 0, same seeds).
 KL_ARM = Arm("60 steps with a KL term", "B", "beta", 5, "does beta stop an unrewarded drift?", KL)
-#: Notebook 06 trains on these graders, and compares them with nothing but themselves: they are no arms of the experiment.
+#: Notebook 06 trains on these graders and compares them only with each other, so they are no arms of notebook 05.
 HACKED: tuple[Arm, ...] = (
+    Arm("strict verifier", "C", "hack-strict", 3, "what do these hyperparameters do under the verifier itself?", HACK),
     Arm("last word", "C", "hack-word", 5, "what does a grader that cannot see the box do to the box?", _hack("last_word")),
     Arm("steps shown", "C", "hack-steps", 5, "is an exploit found that has to be explored?", _hack("steps_shown")),
     Arm(
@@ -222,6 +224,9 @@ HACKED: tuple[Arm, ...] = (
         _hack("steps_shown") | {"beta": HACK_BETA},
     ),
 )
+
+
+BY_NAME = {arm.name: arm for arm in (*ARMS, KL_ARM, *HACKED, *STALE_ARMS)}
 
 
 def prompting_alone(shots: int = 4, abilities: str | Path = ABILITIES) -> Estimate | None:
@@ -284,7 +289,7 @@ def arm_gap(name: str, other: str = DEFAULT, root: str | Path = REFERENCE_RUNS) 
         KeyError: there is no arm of that name.
     """
     arms = [_runs_of(arm, root) for arm in (name, other)]
-    return gap(*(endpoints(evaluation_responses(runs))[1] for runs in arms)) if all(arms) else None
+    return gap(*(_ends(runs)[1] for runs in arms)) if all(arms) else None
 
 
 def arm_gap_by_seed(name: str, other: str = DEFAULT, root: str | Path = REFERENCE_RUNS) -> Estimate | None:
@@ -293,7 +298,7 @@ def arm_gap_by_seed(name: str, other: str = DEFAULT, root: str | Path = REFERENC
     seeds = sorted(arms[0].keys() & arms[1].keys())
     if not seeds:
         return None
-    ends = [endpoints(evaluation_responses([runs[seed] for seed in seeds]))[1] for runs in arms]
+    ends = [_ends([runs[seed] for seed in seeds])[1] for runs in arms]
     return rate_change(ends[1], ends[0]).change
 
 
@@ -313,8 +318,26 @@ def arm_change(name: str, root: str | Path = REFERENCE_RUNS) -> RateChange | Non
 
 
 def _runs_of(name: str, root: str | Path) -> list[Run]:
-    return finished_runs({arm.name: arm for arm in (*ARMS, *STALE_ARMS)}[name].prefix, root)
+    return finished_runs(BY_NAME[name].prefix, root)
 
 
 def _change_of(runs: list[Run]) -> RateChange | None:
-    return rate_change(*endpoints(evaluation_responses(runs))) if runs else None
+    return rate_change(*_ends(runs)) if runs else None
+
+
+def _ends(runs: list[Run]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The verdicts before and after training, as :func:`.endpoints` returns them."""
+    return endpoints(
+        pd.concat([_verdicts(run, (run.path / "evaluations.jsonl").stat().st_mtime_ns) for run in runs], ignore_index=True)
+    )
+
+
+# Notebook 05 compares some twenty arms with the default, so its runs would be parsed again for each row.
+@lru_cache(maxsize=256)
+def _verdicts(run: Run, written: int) -> pd.DataFrame:
+    """``run, step, problem_id, correct`` of a run's first and last evaluation. ``written`` is the file's time stamp."""
+    made = evaluations_of(run)
+    made = made[made["step"].isin([made["step"].min(), made["step"].max()])]
+    frames = [run.responses(*key) for key in made[["step", "split", "shots", "decoding"]].itertuples(index=False)]
+    frame = pd.concat(frames, ignore_index=True)[["step", "problem_id", "correct"]]
+    return frame.assign(run=run.path.name, correct=frame["correct"].astype(bool))

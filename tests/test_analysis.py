@@ -184,7 +184,7 @@ def test_every_wrong_response_has_one_category(ends, problems):
     table = analysis.category_table(before, after)
     assert sum(row.mean for row in table["before"]) == pytest.approx(1)
     shares = table.set_index("category")["before"].map(lambda e: e.mean)
-    assert shares["no_box"] > 0.4 and shares["blurted"] > 0.1 and shares["slipped_step"] > 0
+    assert shares["no_box"] > 0.4 and shares["direct_answer"] > 0.1 and shares["slipped_step"] > 0
     cogent = analysis.rate(after, "cogent", given="wrong")
     wrong = after[after["category"] != "correct"]
     assert cogent.mean == pytest.approx(wrong["category"].isin(analysis.COGENT).mean())
@@ -248,7 +248,7 @@ def test_a_verdict_at_a_margin_needs_the_whole_interval_on_one_side_of_it():
         (0.01, -0.02, 0.04): "less than 8 points apart",
         (0.0, -0.1, 0.1): "inconclusive at 8 points",
         (-0.05, -0.07, -0.03): "lower, by less than 8 points",
-        (-0.1, -0.15, -0.05): "lower, perhaps by 8 points",
+        (-0.1, -0.15, -0.05): "lower, and 8 points are not ruled out",
         (-0.2, -0.3, -0.1): "lower, by more than 8 points",
         (0.2, 0.1, 0.3): "higher, by more than 8 points",
     }
@@ -402,8 +402,10 @@ def test_every_arm_of_the_experiment_is_a_possible_run():
 
 
 def test_no_arm_reads_the_runs_of_another():
-    """Names are found by how they start, so no prefix may begin another."""
-    prefixes = [arm.prefix for arm in (*experiment.ARMS, experiment.KL_ARM, *experiment.STALE_ARMS)]
+    """Names of arms are keys, and runs are found by how their names start, so no prefix may begin another."""
+    arms = (*experiment.ARMS, experiment.KL_ARM, *experiment.HACKED, *experiment.STALE_ARMS)
+    assert len(experiment.BY_NAME) == len(arms)
+    prefixes = [arm.prefix for arm in arms]
     assert not [(a, b) for a in prefixes for b in prefixes if a != b and b.startswith(a)]
 
 

@@ -47,7 +47,8 @@ def printed(path: Path) -> str:
 def small_run(tmp_path_factory) -> Path:
     """Two notebooks, run; the first tells what it sees, the second shows a figure, a widget and a rewritten line."""
     folder = tmp_path_factory.mktemp("small")
-    tell = "import sys, rlvr_utils\nprint(sys.executable, rlvr_utils.REPO, profile, seed, steps)"
+    # One value per line, because the paths may contain spaces.
+    tell = "import sys, rlvr_utils\nprint(sys.executable, rlvr_utils.REPO, profile, seed, steps, sep='\\n')"
     show = 'from IPython.display import HTML\nHTML(\'<figure><img alt="a line" src="data:,"></figure>\')'
     count = "for i in range(4):\n    print(f'\\rstep {i}', end='', flush=True)"
     notebooks = [
@@ -61,11 +62,11 @@ def small_run(tmp_path_factory) -> Path:
 
 
 def test_parameters_reach_the_notebooks_that_have_them(small_run: Path) -> None:
-    assert printed(small_run / "00_start.ipynb").split()[2:] == ["mini", "7", "50"]
+    assert printed(small_run / "00_start.ipynb").splitlines()[2:] == ["mini", "7", "50"]
 
 
 def test_the_kernel_is_this_interpreter_with_this_package(small_run: Path) -> None:
-    assert printed(small_run / "00_start.ipynb").split()[:2] == [sys.executable, str(REPO)]
+    assert printed(small_run / "00_start.ipynb").splitlines()[:2] == [sys.executable, str(REPO)]
     assert "PYTHONPATH" not in os.environ or str(REPO) not in os.environ["PYTHONPATH"].split(os.pathsep)
 
 

@@ -85,6 +85,10 @@ def test_a_replay_draws_a_finished_run_from_its_beginning_to_its_end(monkeypatch
     drawn, live = [], LiveReward(60)
     monkeypatch.setattr(live, "draw", lambda rows: drawn.append(rows[-1]["step"]) or "")
     live.replay([row(step) for step in range(1, 61)], seconds=0)
+    assert drawn == [60]  # nobody watches a test
+    drawn.clear()
+    monkeypatch.setattr("rlvr_utils.widgets.curve_views.somebody_is_there", lambda: True)
+    live.replay([row(step) for step in range(1, 61)], seconds=0)
     assert drawn[0] < 5 and drawn == sorted(drawn) and drawn[-1] == 60
     drawn.clear()
     live.replay([row(1)], seconds=0)

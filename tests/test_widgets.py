@@ -275,7 +275,7 @@ FRAME = pd.DataFrame(
         answered(0, "a", 1, r"\boxed{4}", "correct"),
         answered(0, "b", 0, HOSTILE, "no_box", "Geometry"),
         answered(50, "a", 0, r"\boxed{4}", "correct"),
-        answered(100, "a", 0, r"\boxed{5}", "blurted"),
+        answered(100, "a", 0, r"\boxed{5}", "direct_answer"),
         answered(100, "a", 1, r"\boxed{4}", "correct"),
         answered(100, "b", 0, r"\boxed{4}", "correct", "Geometry"),
     ]
@@ -300,7 +300,7 @@ def test_base_and_trained_stand_side_by_side():
         ({}, "3 of 3"),
         ({"reward": "1"}, "2 of 3"),
         ({"reward": "0"}, "1 of 3"),
-        ({"verdict": "blurted"}, "1 of 3"),
+        ({"verdict": "direct_answer"}, "1 of 3"),
         ({"subject": "Geometry"}, "1 of 3"),
         ({"subject": "Geometry", "reward": "0"}, "0 of 3"),
         ({"step": 50}, "1 of 1"),

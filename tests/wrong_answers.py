@@ -211,12 +211,12 @@ def resampled(before, after, paired=True, quantiles=(0.025, 0.975)):
 def category(row, response, cut_off, truth=None, steps_checked=slice(None), know_cut_off=True):
     steps = find_steps(response)
     if last_boxed(response) is None:
-        return "cut_off" if cut_off and know_cut_off else "no_box"
+        return "truncated" if cut_off and know_cut_off else "no_box"
     if not steps:
-        return "blurted"
+        return "direct_answer"
     if not all(check_steps(row, response)[steps_checked]):
         return "slipped_step"
-    return "right_work_wrong_box" if answers_match(steps[-1][1], truth or row["ground_truth"]) else "wrong_method"
+    return "correct_steps_wrong_box" if answers_match(steps[-1][1], truth or row["ground_truth"]) else "wrong_method"
 
 
 def shape_of(x, scale):
@@ -569,7 +569,7 @@ WRONG = {
     ],
     "05-category": [
         ("looks at the last step", lambda *given: category(*given, steps_checked=slice(-1, None)), "one false step"),
-        ("no length limit", lambda *given: category(*given, know_cut_off=False), "has no box and is truncated"),
+        ("no length limit", lambda *given: category(*given, know_cut_off=False), "reaches the length limit"),
         ("one ground truth for all", lambda *given: category(*given, truth="14"), "from the row"),
         ("a name of its own", lambda *given: "wrong", "a name from the table"),
     ],

@@ -1,9 +1,9 @@
-r"""Pretrain MiniLlama, a small ``LlamaForCausalLM`` that is *able but unwilling*, like real base models.
+r"""Pretrain MiniLlama, a small ``LlamaForCausalLM`` that can do more than it usually does, like real base models.
 
 The documents mix three independent features: boxed or unboxed answers, reasoning (mostly correct) or direct answers
 (often wrong), and one problem or several in one consistent style. The first part of pretraining builds the ability
-(mostly reasoning, few errors), the last part the behaviour (:data:`HABIT`). The model can solve and box, but mostly does
-neither, so RLVR has real behaviour to change. It never sees a test or ood problem.
+(mostly reasoning, few errors), the last part the behaviour (:data:`HABIT`). The model can reason and box, but rarely does
+both, so RLVR has real behaviour to change. It never sees a test or ood problem.
 
 Run it:  make minillama [ARGS="--output-dir runs/minillama --steps 7500"]  (seeded, resumable, shows the time left)
 Not included: several devices, evaluation during training.

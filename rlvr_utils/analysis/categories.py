@@ -12,7 +12,7 @@ from rlvr_utils.problems import CATEGORIES, check_steps, classify_response
 from .rates import RateChange, rate_change
 
 #: "Cogent but wrong": the response reads as an argument in steps that ends in an answer, and the answer is wrong.
-COGENT = ("right_work_wrong_box", "slipped_step", "wrong_method")
+COGENT = ("correct_steps_wrong_box", "slipped_step", "wrong_method")
 
 
 def classified(frame: pd.DataFrame, problems: Sequence[dict]) -> pd.DataFrame:

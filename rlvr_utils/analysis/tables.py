@@ -10,11 +10,11 @@ import pandas as pd
 from rlvr_utils.stats import Estimate, percent
 
 
-def points(change: Estimate) -> str:
+def points(change: Estimate, digits: int = 0) -> str:
     """``"+47 (+44 to +50)"``: a change in percentage points with its 95 % interval."""
     if not np.isfinite(change.mean):
         return "no value (nothing to count)"
-    mean, low, high = (re.sub("^[+-]0$", "0", f"{100 * value:+.0f}") for value in change)
+    mean, low, high = (re.sub(r"^[+-](0(\.0+)?)$", r"\1", f"{100 * value:+.{digits}f}") for value in change)
     return f"{mean} ({low} to {high})"
 
 
@@ -34,7 +34,11 @@ def verdict(change: Estimate, margin: float = 0.0) -> str:
         return f"less than {size} apart" if side.startswith("no") else f"{side}, by less than {size}"
     if side.startswith("no"):
         return f"inconclusive at {size}"
-    return f"{side}, by more than {size}" if max(change.low, -change.high) >= margin else f"{side}, perhaps by {size}"
+    return (
+        f"{side}, by more than {size}"
+        if max(change.low, -change.high) >= margin
+        else f"{side}, and {size} are not ruled out"
+    )
 
 
 def lora_sentence(full_minus_lora: Estimate | None, smallest_gap: float) -> str | None:

@@ -76,21 +76,21 @@ ROW = {
 WRONG = (
     ("no_box", r"$3 \cdot 4 = 12$. $2 + 12 = 14$. The answer is $14$.", False),
     ("no_box", "The answer is 15.", False),
-    ("cut_off", r"$3 \cdot 4 = 12$. $2 + 12", True),
-    ("right_work_wrong_box", r"$3 \cdot 4 = 12$. $2 + 12 = 14$. The answer is $\boxed{15}$.", False),
+    ("truncated", r"$3 \cdot 4 = 12$. $2 + 12", True),
+    ("correct_steps_wrong_box", r"$3 \cdot 4 = 12$. $2 + 12 = 14$. The answer is $\boxed{15}$.", False),
     ("slipped_step", r"$3 \cdot 4 = 13$. $2 + 13 = 15$. The answer is $\boxed{15}$.", False),
     ("slipped_step", r"$3 \cdot 4 = 13$. $2 + 12 = 14$. The answer is $\boxed{15}$.", False),
     ("wrong_method", r"$2 + 3 = 5$. $5 \cdot 4 = 20$. The answer is $\boxed{20}$.", False),
-    ("blurted", r"The answer is $\boxed{20}$.", False),
-    ("blurted", r"The answer is $\boxed{20}$.", True),
+    ("direct_answer", r"The answer is $\boxed{20}$.", False),
+    ("direct_answer", r"The answer is $\boxed{20}$.", True),
 )
 WHY = {
     "no_box": "no_box: the response has no box, whatever its steps",
-    "cut_off": "cut_off: the response has no box and is truncated",
-    "right_work_wrong_box": "right_work_wrong_box: true steps reach the correct answer, but the box holds another",
+    "truncated": "truncated: the response has no box and reaches the length limit",
+    "correct_steps_wrong_box": "correct_steps_wrong_box: true steps reach the correct answer, but the box holds another",
     "slipped_step": "slipped_step: one false step is enough, whatever the last step is",
     "wrong_method": "wrong_method: all steps are true, but they lead to another answer",
-    "blurted": "blurted: the response has a box but no step, truncated or not",
+    "direct_answer": "direct_answer: the response has a box but no step, even at the length limit",
 }
 
 
@@ -103,7 +103,9 @@ def check_category(mine: Attempt) -> None:
         mine.must(WHY[category], found == category, f"{found} for {response}", category)
     moved = {**ROW, "ground_truth": "20", "solution": r"$20 = 20$"}
     found = mine(moved, r"$2 + 3 = 5$. $5 \cdot 4 = 20$. So $\boxed{21}$.", False)
-    mine.must("it reads the ground truth from the row", found == "right_work_wrong_box", expected="right_work_wrong_box")
+    mine.must(
+        "it reads the ground truth from the row", found == "correct_steps_wrong_box", expected="correct_steps_wrong_box"
+    )
 
 
 @exercise("05-projection", "5.5 Project a curve", difficulty=4, minutes=20)

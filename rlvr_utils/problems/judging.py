@@ -10,11 +10,11 @@ from .loading import load_problems
 CATEGORIES = (
     "correct",
     "no_box",
-    "cut_off",
-    "right_work_wrong_box",
+    "truncated",
+    "correct_steps_wrong_box",
     "slipped_step",
     "wrong_method",
-    "blurted",
+    "direct_answer",
     "not_language",
 )
 #: The columns that a run records per response, in this order.
@@ -101,7 +101,7 @@ def check_steps(row: dict, response: str) -> list[bool]:
 def classify_response(row: dict, response: str, cut_off: bool = False) -> str:
     """Return one of :data:`CATEGORIES`.
 
-    "Cogent but wrong" covers ``right_work_wrong_box``, ``slipped_step`` and ``wrong_method``.
+    "Cogent but wrong" covers ``correct_steps_wrong_box``, ``slipped_step`` and ``wrong_method``.
 
     Args:
         row: the problem.
@@ -113,13 +113,13 @@ def classify_response(row: dict, response: str, cut_off: bool = False) -> str:
     if not is_language(response, cut_off):
         return "not_language"
     if last_boxed(response) is None:
-        return "cut_off" if cut_off else "no_box"
+        return "truncated" if cut_off else "no_box"
     steps = find_steps(response)
     if not steps:
-        return "blurted"
+        return "direct_answer"
     if not all(check_steps(row, response)):
         return "slipped_step"
-    return "right_work_wrong_box" if reaches_answer(row, steps) else "wrong_method"
+    return "correct_steps_wrong_box" if reaches_answer(row, steps) else "wrong_method"
 
 
 def reaches_answer(row: dict, steps: list[tuple[str, str]]) -> bool:

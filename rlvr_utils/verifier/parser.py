@@ -160,14 +160,13 @@ class Parser:
 
     def _union(self) -> Tree:
         r"""Parse sets joined by ``\cup``, ``\cap``, ``\setminus``, or ``a \bmod n``, ``n \choose k``, ``a \over b``."""
-        parts, joined = [self.sum()], set()
-        if operator := self.accept("bmod", "choose", "over"):
+        start, joined = self.at, set()
+        parts = [self.sum()]
+        if self.sees("bmod"):
+            parts = [self._remainder(parts[0], start)]
+        elif operator := self.accept("choose", "over"):
             right = self.sum()
-            parts = [
-                ("div", parts[0], right)
-                if operator == "over"
-                else ("fn", "mod" if operator == "bmod" else "binom", (parts[0], right))
-            ]
+            parts = [("div", parts[0], right) if operator == "over" else ("fn", "binom", (parts[0], right))]
         while self.sees("cup", "cap", "setminus") or self.tokens[self.at] == ("sym", "U") and parts[-1][0] == "group":
             joined.add(self.tokens[self.at][1].replace("U", "cup"))
             self.at += 1
@@ -175,6 +174,19 @@ class Parser:
         if len(joined) > 1:
             raise Unreadable("unions and intersections are mixed without brackets")
         return (joined.pop(), tuple(parts)) if joined else self._modulus(parts[0])
+
+    def _remainder(self, left: Tree, start: int) -> Tree:
+        r"""Parse the rest of ``17 \bmod 5``, with ``left`` parsed from the tokens since ``start``.
+
+        The precedence next to a sum is ambiguous: 7 \bmod 10 - 5 is 2 for some readers and 7 \bmod 5 for others. A sum needs
+        brackets on both sides, and a product on the right.
+        """
+        unbracketed = left[0] == "add" and self._group_end(start) < self.at
+        self.accept("bmod")
+        right = self._signed_power()
+        if unbracketed or self.sees(*_SIGNS, *_PRODUCT_SIGNS) or self._starts_factor(*self.tokens[self.at]):
+            raise Unreadable(r"a sum or product next to \bmod needs brackets")
+        return ("fn", "mod", (left, right))
 
     def _modulus(self, tree: Tree) -> Tree:
         r"""Parse the modulus of ``5 \pmod{12}``, ``5 \mod 12``, ``5 (\mathrm{mod}\ 12)``."""

@@ -13,7 +13,7 @@ from ..diagnosis import finite
 from ..plots import PALETTE, draw_curves, figure_bundle, figure_html, png_of
 from ..runs import SAMPLES_DRAWN, Run
 from ..stats import PROJECTIONS, t_interval
-from .frame import Output, interactive_or_static, slider
+from .frame import Output, interactive_or_static, slider, somebody_is_there
 
 WINDOW = 10  # steps per point of the mean and its interval
 FRAMES = 24  # frames per replay
@@ -58,10 +58,15 @@ class LiveReward:
             self.handle.update(html)
 
     def replay(self, rows: list[dict], seconds: float = 10.0) -> None:
-        """Redraw a finished run step by step. ``rows`` as in ``__call__``, ``seconds`` is the total duration."""
-        for frame in range(1, FRAMES + 1):
+        """Redraw a finished run step by step.
+
+        Args:
+            rows: as in ``__call__``.
+            seconds: the total duration. Outside a live notebook, only the last frame is drawn.
+        """
+        for frame in range(1 if somebody_is_there() else FRAMES, FRAMES + 1):
             self(rows[: max(1, len(rows) * frame // FRAMES)])
-            time.sleep(seconds / FRAMES)
+            time.sleep(seconds / FRAMES if frame < FRAMES else 0)
 
     def draw(self, rows: list[dict]) -> str:
         """Return the figure as a base64 PNG."""
