@@ -42,7 +42,7 @@ COLLAPSED = 0.02
 #: correct answer below which it does not recover. Healthy: at most 1.1, and 1.9 in a control arm.
 NOISE, NOTHING = 2.5, 0.05
 #: KL divergence from the base model in nats per token. At 1, a token has become e times as likely on average. At 10, the
-#: policy has lost the base model. Not calibrated: none of the included runs has a KL term.
+#: policy has lost the base model. Healthy runs with a KL term: at most 0.06.
 FAR, GONE = 1.0, 10.0
 #: Fall of the mean reward relative to its best, for a warning and for a stop, and in standard errors. Healthy: at most 0.1.
 FALLEN, LOST, ERRORS = 1 / 3, 2 / 3, 4.0
@@ -66,7 +66,7 @@ REWARD_RISE, FOLLOWED = 0.15, 0.5
 LOGP_DIFFERENCE, RATIO = "sampling/sampling_logp_difference/mean", "sampling/importance_sampling_ratio/mean"
 #: vLLM rounds differently, so TRL weights each token by the ratio of the two probabilities, 1 on average. Mean difference
 #: of log-probs in nats per token, and mean ratios, beyond which the two are different models. Healthy in
-#: bfloat16, with vLLM on a CPU: 0.002 (MiniLlama) to 0.037 (SmolLM2-135M), and a ratio of 1.00. (A GPU: not run.)
+#: bfloat16, with vLLM on a CPU: 0.002 (MiniLlama) to 0.037 (SmolLM2-135M), and a ratio of 1.00. Not measured on a GPU.
 APART, LOW_RATIO, LOST_RATIO = 0.1, 0.5, 0.1
 #: Share of generations that ``dynamic_sampling`` could not fill, above which we report it.
 UNFILLED = 0.5

@@ -217,7 +217,7 @@ def test_a_number_outside_its_interval_is_reported() -> None:
     assert moved(old, numbers("0.74 [0.69, 0.79]", "0.20 [0.15, 0.25]")) == []
     [sentence] = moved(old, numbers("0.70 [0.65, 0.75]", "0.31 [0.26, 0.36]"))
     assert sentence == "cell c1: committed 0.2 (0.15 to 0.25), now 0.31 (0.26 to 0.36)"
-    assert "2 numbers with intervals are committed, 1 were shown" in moved(old, numbers("0.70 [0.65, 0.75]"))[0]
+    assert "2 numbers with intervals are committed, but 1 are shown" in moved(old, numbers("0.70 [0.65, 0.75]"))[0]
 
 
 def test_every_result_that_a_notebook_reads_is_in_the_stamp():

@@ -22,7 +22,7 @@ from .rows import checked_rows
 MINIMATH = REPO / "data" / "minimath"
 RLVR_MATH = "allenai/RLVR-MATH"
 RLVR_MATH_REVISION = "bd2a93551b503a395fadd1a740d957559cfe6f3c"
-#: Templates of MiniMATH's few-shot examples, in order. Each comes from the training split. Subjects alternate.
+#: Templates of MiniMATH's few-shot examples, in order. They cover all seven subjects and come from the training split.
 EXEMPLAR_TEMPLATES = (
     "linear_equation",
     "draw_probability",
