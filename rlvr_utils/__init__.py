@@ -1,4 +1,4 @@
-"""The package behind the RLVR course. CONTRIBUTING.md shows its modules and layers."""
+"""The package behind the RLVR course. CONTRIBUTING.md shows its modules and floors."""
 
 from pathlib import Path
 
