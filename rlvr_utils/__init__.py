@@ -1,8 +1,8 @@
-"""The package behind the RLVR course. Its modules and floors are drawn in CONTRIBUTING.md."""
+"""The package behind the RLVR course. CONTRIBUTING.md shows its modules and floors."""
 
 from pathlib import Path
 
 __version__ = "0.1.0"
 
-#: The repository's root: notebooks and commands resolve every path from here, whatever the working directory.
+#: The repository's root. Notebooks and commands resolve paths relative to it, in any working directory.
 REPO = Path(__file__).resolve().parent.parent

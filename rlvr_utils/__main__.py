@@ -1,4 +1,4 @@
-"""``rlvr`` and ``python -m rlvr_utils``: the command line, started so that nothing beside it shadows a library."""
+"""Start ``rlvr`` or ``python -m rlvr_utils`` so that files in the current directory cannot shadow a library."""
 
 import sys
 
@@ -6,7 +6,7 @@ from rlvr_utils.system.paths import current_directory_last
 
 
 def main() -> int:
-    """Run the command; the path is put in order before anything else is imported."""
+    """Fix ``sys.path`` before any other import, then run the command."""
     current_directory_last()
     from rlvr_utils.cli import main
 

@@ -1,4 +1,4 @@
-"""The command ``rlvr``: profile, doctor, course, train, evaluate, export; each calls one function."""
+"""The command line ``rlvr``: profile, doctor, course, train, evaluate and export."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WORDS = {"true": True, "false": False, "null": None}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one subcommand; return 0, or 1 after one sentence on stderr that says what is wrong."""
+    """Run one subcommand. Return 0, or 1 after printing an error to stderr."""
     arguments = command_line().parse_args(argv)
     current_directory_last()
     try:
@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def command_line() -> argparse.ArgumentParser:
-    """Its subcommands and their arguments."""
+    """Build the argument parser with all subcommands."""
     top = argparse.ArgumentParser(
         "rlvr",
         description="Train and evaluate language models with verifiable rewards (RLVR), on a laptop or a GPU.",
@@ -83,7 +83,7 @@ def command_line() -> argparse.ArgumentParser:
         "--timing", action="store_true", help="time three real steps and estimate the hours of the whole run"
     )
     doctor_.add_argument(
-        "--dollars-per-hour", type=float, metavar="X", help="price of the machine; implies --timing and adds the cost"
+        "--dollars-per-hour", type=float, metavar="X", help="price of the machine: implies --timing and adds the cost"
     )
     evaluate_.epilog = f"--set accepts: {', '.join(EVALUATION)}."
     evaluate_.add_argument("path", metavar="RUN", help="folder of the run, such as runs/mini-seed0")
@@ -99,7 +99,7 @@ def _add(commands, name: str, run, about: str) -> argparse.ArgumentParser:
 
 
 def setting(text: str) -> tuple[str, object]:
-    """``key=value`` with the value read as a Python literal, or else as a word; nothing is evaluated."""
+    """Parse ``key=value``. The value is a Python literal or else a string, and is never evaluated."""
     key, equals, value = text.partition("=")
     if not (key.isidentifier() and equals):
         raise argparse.ArgumentTypeError(f"'{text}' is not KEY=VALUE. Write it like max_steps=50")
@@ -112,14 +112,14 @@ def setting(text: str) -> tuple[str, object]:
 
 
 def profile_and_settings(arguments: argparse.Namespace) -> tuple[str, dict]:
-    """The profile's name and the settings on top of it: those of the file, then --seed, then each --set."""
+    """Return the profile's name and the overrides: from the file, then --seed, then each --set."""
     seed = getattr(arguments, "seed", None)
     settings = read_config(arguments.config) if arguments.config else {}
     settings |= ({} if seed is None else {"seed": seed}) | dict(arguments.settings)
     named = settings.pop("profile", None)
     asked = getattr(arguments, "profile", None)
     if asked and named and asked != named:
-        raise ValueError(f"--profile is {asked} and {arguments.config} has {named}. Leave one of them out.")
+        raise ValueError(f"--profile is {asked}, but {arguments.config} has profile {named}. Remove one of them.")
     return asked or named or "mini", settings
 
 
@@ -148,7 +148,7 @@ def do_evaluate(arguments: argparse.Namespace) -> None:
     settings = dict(arguments.settings)
     for name in settings:
         if name not in EVALUATION:
-            raise ValueError(f"an evaluation has no setting {name!r}. Choose from {', '.join(EVALUATION)}.")
+            raise ValueError(f"An evaluation has no setting {name!r}. Choose from {', '.join(EVALUATION)}.")
     evaluate_run(arguments.path, **settings)
 
 
@@ -161,7 +161,7 @@ def do_export(arguments: argparse.Namespace) -> None:
 def do_doctor(arguments: argparse.Namespace) -> int:
     name, settings = profile_and_settings(arguments)
     p = get_profile(name, **settings)
-    os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # a hub that cannot be reached is one sentence below
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # an unreachable hub is reported by a check below
     from rlvr_utils.preflight import checkup, machine_table
 
     for what, value in machine_table():
@@ -174,13 +174,13 @@ def do_doctor(arguments: argparse.Namespace) -> int:
     if ready:
         ready = sample_and_time(arguments, p)
     elif arguments.trainability or arguments.timing:
-        print("Nothing was sampled or timed. Fix what is marked !! first.")
+        print("Nothing was sampled or timed. Fix the checks marked !! first.")
     print(f"\nProfile {name} is {'ready' if ready else 'not ready'}.")
     return int(not ready)
 
 
 def sample_and_time(arguments: argparse.Namespace, p: Profile) -> bool:
-    """What needs the model itself: a sample of its answers, three steps on the clock."""
+    """Run the checks that load the model: sample responses and time three steps."""
     from rlvr_utils.preflight import time_steps, trainability
 
     found = trainability(p) if arguments.trainability else None

@@ -23,7 +23,7 @@ from .verifier import boxed_reward
 
 
 def train(profile: str = "mini", seconds: float | None = None, **overrides: object) -> Iterator[dict]:
-    """Train and yield one row a step: ``step, reward, mean_tokens, loss, grad_norm, seconds``.
+    """Train and yield one row per step: ``step, reward, mean_tokens, loss, grad_norm, seconds``.
 
     Args:
         profile: as for ``training.train``; ``overrides`` replace its fields.

@@ -1,6 +1,6 @@
-"""How sure is a number: intervals, bootstraps and pass@k. Plain numpy; nothing here knows about models.
+"""Intervals, bootstraps, pass@k and curve projections, in plain numpy.
 
-Every interval is two-sided and holds 95 %. Every random resampling takes a ``seed``, so a quoted interval can be recomputed.
+All intervals are two-sided with 95 % coverage. Every resampling takes a ``seed``, so that intervals can be recomputed.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-#: The share of a distribution below a 95 % interval's low end, and below its high end.
+#: The quantiles at the low and the high end of a 95 % interval.
 LOW_END, HIGH_END = 0.5 - 0.95 / 2, 0.5 + 0.95 / 2
 
 
 class Estimate(NamedTuple):
-    """A mean with its interval: unpacks as ``mean, low, high``."""
+    """A mean with its interval. Unpacks as ``mean, low, high``."""
 
     mean: float
     low: float
@@ -24,61 +24,61 @@ class Estimate(NamedTuple):
 
 
 def percent(estimate: Estimate) -> str:
-    """``"62 % (59 to 65)"``: the estimate with its 95 % interval."""
+    """Format an estimate with its 95 % interval, such as ``"62 % (59 to 65)"``."""
     if not np.isfinite(estimate.mean):
         return "no value (nothing to count)"
     if estimate.low == estimate.high and estimate.mean in (0, 1):
-        # Drawing the same zeros again gives zeros: the bootstrap's interval would pretend to be certain.
+        # Resampling only zeros gives only zeros, so the bootstrap interval would wrongly have width 0.
         return "0 % (none seen)" if estimate.mean == 0 else "100 % (no exception seen)"
     mean, low, high = (_in_percent(value) for value in estimate)
     return f"{mean} % ({low} to {high})"
 
 
 def _in_percent(share: float) -> str:
-    """Without digits, but 99.8 is not 100 and 0.2 is not 0."""
+    """Format without decimals, except that 99.8 is not rounded to 100 and 0.2 not to 0."""
     rounded = f"{100 * share:.0f}"
     return f"{100 * share:.1f}".removesuffix(".0") if rounded in ("0", "100") else rounded
 
 
 def out_of(successes: int, n: int) -> str:
-    """``"3 of 6 (19 to 81 %)"``: a count with Wilson's 95 % interval."""
+    """Format a count with Wilson's 95 % interval, such as ``"3 of 6 (19 to 81 %)"``."""
     low, high = wilson_interval(successes, n)
     return f"{successes} of {n} ({100 * low:.0f} to {100 * high:.0f} %)"
 
 
 def wilson_interval(successes: int, n: int) -> tuple[float, float]:
-    """Interval (low, high) for a proportion: ``successes`` out of ``n`` independent trials (Wilson 1927).
+    """Return the interval (low, high) of a proportion, ``successes`` out of ``n`` independent trials (Wilson 1927).
 
-    Unlike ``p ± 1.96 se`` it stays within [0, 1] and has a width at 0 or n successes too.
-    Raises ValueError where ``n < 1`` or ``successes`` is outside 0..n.
+    Unlike ``p ± 1.96 se`` it stays within [0, 1] and has a positive width for 0 or n successes.
+    Raises ValueError if ``n < 1`` or ``successes`` is outside 0..n.
     """
     if n < 1 or not 0 <= successes <= n:
-        raise ValueError(f"{successes} successes out of {n} trials is impossible: give 0 <= successes <= n, n >= 1")
+        raise ValueError(f"{successes} successes out of {n} trials is impossible. Pass 0 <= successes <= n and n >= 1.")
     z = NormalDist().inv_cdf(HIGH_END)
     p = successes / n
     centre = p + z**2 / (2 * n)
     half = z * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
     low, high = (centre - half) / (1 + z**2 / n), (centre + half) / (1 + z**2 / n)
-    # Rounding must not push the exact ends 0 and 1 away from a rate of exactly 0 or 1.
+    # Rounding must not move the ends that are exactly 0 or 1.
     return (0.0 if successes == 0 else float(low)), (1.0 if successes == n else float(high))
 
 
 def problem_means(values: Sequence) -> np.ndarray:
-    """One mean per problem, (n_problems,), from (n_problems, n_samples), a ragged list of lists, or means."""
+    """Return the mean per problem, shape (n_problems,), from (n_problems, n_samples), a ragged list of lists, or means."""
     rows = [np.atleast_1d(np.asarray(row, dtype=float)) for row in values]
     if not rows or any(row.size == 0 for row in rows):
-        raise ValueError("no values to average: give at least one problem with at least one sample each")
+        raise ValueError("There are no values to average. Pass at least one problem, and at least one sample per problem.")
     means = np.array([row.mean() for row in rows])
     if not np.isfinite(means).all():
-        raise ValueError("a value is missing (NaN) or infinite: drop or count those samples first")
+        raise ValueError("A value is missing (NaN) or infinite. Drop these samples, or count them as wrong, first.")
     return means
 
 
 def bootstrap_over_problems(values: Sequence, n_resamples: int = 2000, seed: int = 0) -> Estimate:
-    """Mean over problems with a percentile interval from resampling *problems* (Efron 1979).
+    """Return the mean over problems with a percentile interval from resampling *problems* (Efron 1979).
 
-    ``values``: array (n_problems, n_samples), or a list of per-problem means. Samples of one problem are
-    alike, so problems are the unit that is drawn again; single samples would make the interval too narrow.
+    ``values`` is an array (n_problems, n_samples) or a list of per-problem means. Samples of one problem are correlated,
+    so we resample whole problems. Resampling single samples would make the interval too narrow.
     """
     means = problem_means(values)
     drawn = np.random.default_rng(seed).integers(len(means), size=(n_resamples, len(means)))
@@ -86,41 +86,42 @@ def bootstrap_over_problems(values: Sequence, n_resamples: int = 2000, seed: int
 
 
 def paired_bootstrap(before: Sequence, after: Sequence, n_resamples: int = 2000, seed: int = 0) -> Estimate:
-    """Mean of ``after - before`` with its interval, each problem compared with itself.
+    """Return the mean of ``after - before`` with its interval, paired by problem.
 
-    Both as in ``bootstrap_over_problems``, row i of both being problem i. Pairing takes the difficulty of the
-    problems out of the comparison. Raises ValueError where the two have a different number of problems.
+    Both arguments are as in ``bootstrap_over_problems``, and row i of both is problem i. Pairing removes the variance due
+    to the problems' difficulty. Raises ValueError if the numbers of problems differ.
     """
     old, new = problem_means(before), problem_means(after)
     if len(old) != len(new):
-        raise ValueError(f"{len(old)} problems before but {len(new)} after: pair the same problems, in order")
+        raise ValueError(f"{len(old)} problems before but {len(new)} after. Pass the same problems in the same order.")
     return bootstrap_over_problems(new - old, n_resamples, seed)
 
 
 def bootstrap_seeds_and_problems(values: Sequence, n_resamples: int = 2000, seed: int = 0) -> Estimate:
-    """Mean of ``values`` (n_seeds, n_problems), seeds *and* problems drawn again independently.
+    """Return the mean of ``values`` (n_seeds, n_problems) with an interval from resampling seeds *and* problems.
 
-    The interval then speaks about another run on other problems of the same kind (a two-way or "pigeonhole"
-    bootstrap, Owen 2007), and is never narrower than the seeds' own (:func:`hold_seeds`). With one seed only the problems
-    vary: it says nothing about other seeds.
+    The two are resampled independently (a two-way or "pigeonhole" bootstrap, Owen 2007), so the interval covers new runs
+    on new problems of the same kind. It is never narrower than the interval over seeds alone (:func:`hold_seeds`). With
+    one seed only the problems vary, so the interval does not cover other seeds.
     """
     table = np.asarray(values, dtype=float)
     if table.ndim != 2 or table.size == 0 or not np.isfinite(table).all():
-        raise ValueError(f"expected a full table (n_seeds, n_problems) without gaps, got shape {table.shape}")
+        raise ValueError(f"Expected a full table (n_seeds, n_problems) without missing values, got shape {table.shape}.")
     weights = two_way_weights(*table.shape, n_resamples, seed)
     drawn = percentile_interval(table.mean(), resampled_means(table, weights))
     return hold_seeds(drawn, table.mean(axis=1))
 
 
 def hold_seeds(drawn: Estimate, *arms: Sequence[float]) -> Estimate:
-    """``drawn`` again, widened where needed to hold Student's t interval over seeds.
+    """Return ``drawn``, widened if needed to contain Student's t interval over seeds.
 
-    Three seeds drawn from three look more alike than seeds are, so where seeds differ much a bootstrap over them promises
-    too much (``studies/coverage.py``). One number per seed and Student's t do not; but they know nothing of problems.
+    Resampling only three seeds underestimates the variance between seeds (``studies/coverage.py``), so a bootstrap over
+    seeds can be too narrow. Student's t over one number per seed is not, but it ignores the variance between problems.
 
     Args:
-        arms: one value per seed; with two arms, ``drawn`` is the first minus the second, and Welch's t is taken. Values
-            without a number are left out, and with fewer than two in an arm there is no scatter to hold.
+        drawn: the bootstrap's estimate. With two arms, the first minus the second.
+        arms: one value per seed. Two arms use Welch's t. Missing values are dropped. If an arm has fewer than two
+            values, ``drawn`` is returned unchanged.
     """
     from scipy.stats import t
 
@@ -136,35 +137,35 @@ def hold_seeds(drawn: Estimate, *arms: Sequence[float]) -> Estimate:
 
 
 def as_share(estimate: Estimate) -> Estimate:
-    """``estimate`` with its interval cut off at 0 and 1, beyond which no share can lie."""
+    """Return ``estimate`` with its interval clipped to [0, 1], the range of a share."""
     return Estimate(estimate.mean, max(estimate.low, 0.0), min(estimate.high, 1.0))
 
 
 def two_way_weights(n_seeds: int, n_problems: int, n_resamples: int = 2000, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """How often each seed and problem is drawn: shares (n_resamples, n_seeds), (n_resamples, n_problems).
+    """Return resampling weights of seeds and problems, shapes (n_resamples, n_seeds) and (n_resamples, n_problems).
 
-    Using the same weights for two tables compares them resample by resample, which is what pairs them.
+    Use the same weights for two tables to pair them.
     """
     generator = np.random.default_rng(seed)
     return tuple(generator.multinomial(n, np.full(n, 1 / n), n_resamples) / n for n in (n_seeds, n_problems))
 
 
 def resampled_means(table: np.ndarray, weights: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-    """The weighted mean of ``table`` (n_seeds, n_problems) in every resample, shape (n_resamples,)."""
+    """Return the weighted mean of ``table`` (n_seeds, n_problems) per resample, shape (n_resamples,)."""
     by_seed, by_problem = weights
     return ((by_seed @ table) * by_problem).sum(axis=1)
 
 
 def t_interval(values: Sequence[float]) -> Estimate:
-    """Mean with Student's t interval, for a handful of independent values such as one number per seed.
+    """Return the mean with Student's t interval, for a few independent values such as one number per seed.
 
-    With one value the interval is infinitely wide, because one value says nothing about scatter.
+    With one value the interval is infinitely wide, because the variance is unknown.
     """
     from scipy.stats import t
 
     values = np.asarray(values, dtype=float)
     if values.size == 0 or not np.isfinite(values).all():
-        raise ValueError("a t interval needs at least one value and no gaps")
+        raise ValueError("A t interval needs at least one value and no missing values. Drop missing values first.")
     mean = float(values.mean())
     if values.size == 1:
         return Estimate(mean, -np.inf, np.inf)
@@ -173,16 +174,17 @@ def t_interval(values: Sequence[float]) -> Estimate:
 
 
 def pass_at_k(n: int, c: int | np.ndarray, k: int) -> float | np.ndarray:
-    """Chance that at least one of ``k`` samples is right, from ``c`` right out of ``n`` (unbiased).
+    """Return the unbiased estimate of the probability that at least one of ``k`` samples is correct.
 
-    ``1 - C(n-c, k) / C(n, k)``, Chen et al. 2021 (arXiv:2107.03374), eq. 1, as their stable product.
-    ``c`` may be an array, one count a problem. Raises ValueError where k > n or c is outside 0..n.
+    ``c`` of ``n`` samples are correct. ``c`` can be an array with one count per problem. The formula is
+    ``1 - C(n-c, k) / C(n, k)``, Chen et al. 2021 (arXiv:2107.03374), eq. 1, computed as their stable product.
+    Raises ValueError if k > n or c is outside 0..n.
     """
     if not 1 <= k <= n:
-        raise ValueError(f"pass@{k} cannot be estimated from {n} samples: take 1 <= k <= n")
+        raise ValueError(f"pass@{k} cannot be estimated from {n} samples. Choose 1 <= k <= n.")
     counts = np.atleast_1d(np.asarray(c, dtype=int))
     if ((counts < 0) | (counts > n)).any():
-        raise ValueError(f"a count of right samples lies outside 0..{n}")
+        raise ValueError(f"A count of correct samples is outside 0..{n}. Check c.")
     by_count = np.array([_pass_at_k(n, right, k) for right in range(n + 1)])
     result = by_count[counts]
     return float(result[0]) if np.ndim(c) == 0 else result
@@ -195,12 +197,12 @@ def _pass_at_k(n: int, c: int, k: int) -> float:
 
 
 def percentile_interval(mean: float, resampled: np.ndarray) -> Estimate:
-    """``mean`` with the middle 95 % of its resampled values as interval."""
+    """Return ``mean`` with the middle 95 % of its resampled values as the interval."""
     low, high = np.quantile(resampled, [LOW_END, HIGH_END])
     return Estimate(float(mean), float(low), float(high))
 
 
-# --- projections: where does a curve go? ---
+# --- projections of reward curves ---
 
 PROJECTIONS = ("sigmoid", "exponential", "line")
 
@@ -215,26 +217,28 @@ def project(
     n_resamples: int = 200,
     seed: int = 0,
 ) -> np.ndarray:
-    """Project a reward curve to the steps ``at``: rows (best, low, high), shape (len(at), 3), within [0, 1].
+    """Project a reward curve to the steps ``at``. Returns rows (best, low, high), shape (len(at), 3), within [0, 1].
 
-    Least squares for ``reward = start + gain * shape(step)`` with ``0 <= gain <= 1 - start``; the shapes are
+    Fits ``reward = start + gain * shape(step)`` by least squares with ``0 <= gain <= 1 - start``. The shapes are
 
-    * ``sigmoid``: ``1 / (1 + (middle / step)**slope)``, ScaleRL (Khatri et al. 2025, arXiv:2510.13786), eq. 1;
-    * ``exponential``: ``1 - exp(-step / scale)``, a gain that saturates;
-    * ``line``: ``step / last``, what a ruler on the figure says.
+    * ``sigmoid``: ``1 / (1 + (middle / step)**slope)``, ScaleRL (Khatri et al. 2025, arXiv:2510.13786), eq. 1
+    * ``exponential``: ``1 - exp(-step / scale)``, which saturates
+    * ``line``: ``step / last``, a straight line
 
-    The gain is solved exactly for every shape of a fine grid, so there is no starting point to get wrong. The
-    interval draws the observed steps again (pairs bootstrap): it holds the noise of the fit, not the chance
-    that the family of curves is the wrong one. Raises ValueError for an unknown kind or fewer than 5 points.
+    The gain is solved exactly for every shape on a fine grid, so the fit needs no starting point. The interval resamples
+    the observed steps (pairs bootstrap). It includes the noise of the fit, but not the risk of choosing the wrong family
+    of curves. Raises ValueError for an unknown kind or fewer than 5 points.
     """
     x, y = np.asarray(steps, dtype=float), np.asarray(rewards, dtype=float) - start
     if len(x) != len(y) or len(x) < 5 or (x <= 0).any():
-        raise ValueError(f"a projection needs at least 5 points at steps above 0, got {len(x)}")
+        raise ValueError(
+            f"A projection needs at least 5 points at steps above 0, got {len(x)}. Use a larger part of the run."
+        )
     observed, wanted = _shapes(kind, x), _shapes(kind, np.asarray(at, dtype=float), last=x.max())
     draws = np.random.default_rng(seed).multinomial(len(x), np.full(len(x), 1 / len(x)), n_resamples)
-    weights = np.vstack([np.ones(len(x)), draws])  # the first row is the data as they are
+    weights = np.vstack([np.ones(len(x)), draws])  # the first row is the original data
     cross, square = (weights * y) @ observed.T, weights @ (observed**2).T
-    # Only the line's gain may pass 1 - start within the data: its projection is cut off at 1 instead.
+    # The line's gain may exceed 1 - start. Its projection is clipped at 1 instead.
     limit = np.inf if kind == "line" else 1 - start
     gain = np.clip(cross / np.maximum(square, 1e-12), 0, limit)
     best = (gain**2 * square - 2 * gain * cross).argmin(axis=1)
@@ -245,7 +249,7 @@ def project(
 
 
 def _shapes(kind: str, x: np.ndarray, last: float | None = None) -> np.ndarray:
-    """Every candidate shape at ``x``, (n_shapes, len(x)); scales are relative to ``last``, the last seen."""
+    """Return every candidate shape at ``x``, shape (n_shapes, len(x)). Scales are relative to ``last``, the last step."""
     last = last or x.max()
     if kind == "line":
         return (x / last)[None]
@@ -255,4 +259,4 @@ def _shapes(kind: str, x: np.ndarray, last: float | None = None) -> np.ndarray:
     if kind == "sigmoid":
         slope = np.geomspace(0.5, 10, 30)
         return (1 / (1 + (scale[:, None, None] / x) ** slope[:, None])).reshape(-1, len(x))
-    raise ValueError(f"unknown projection {kind!r}: choose one of {', '.join(PROJECTIONS)}")
+    raise ValueError(f"There is no projection {kind!r}. Choose from {', '.join(PROJECTIONS)}.")

@@ -1,31 +1,31 @@
 #!/usr/bin/env bash
-# The course on a rented GPU: from RunPod's official PyTorch template (Jupyter) to a training that needs no browser.
+# Run the course on a rented GPU, with RunPod's official PyTorch template (Jupyter), up to training in the background.
 #
-#   bash scripts/runpod.sh [--vllm]                        environment on the volume, kernel for the notebooks
-#   bash scripts/runpod.sh doctor [--vllm] [...]           the same, then `rlvr doctor`: what is missing, what it costs
-#   bash scripts/runpod.sh train [--vllm] [--stop] [...]   the same, a pre-flight, then the training, detached
-#   bash scripts/runpod.sh status                          is it going, and what did it say last
-#   bash scripts/runpod.sh stop                            end the training, keep the pod on; `train` goes on from there
+#   bash scripts/runpod.sh [--vllm]                        make the environment and the kernel for the notebooks
+#   bash scripts/runpod.sh doctor [--vllm] [...]           the same, then `rlvr doctor`: checks and costs
+#   bash scripts/runpod.sh train [--vllm] [--stop] [...]   the same, checks, then training in the background
+#   bash scripts/runpod.sh status                          show whether training is running, and its last output
+#   bash scripts/runpod.sh stop                            stop training and keep the pod on (`train` continues it)
 #
-# "..." goes to `rlvr train` or `rlvr doctor`: --profile (default llama-8b), --config, --seed, --set. --vllm installs
-# vLLM for faster sampling, and once is enough: the environment keeps it. --stop stops the pod however the training ends,
-# and when it cannot start while no terminal watches: the volume is kept, an idle GPU is not paid. It can be asked for
-# later too, by the same command. After an early end the pod stays on for two minutes, in which `stop` keeps it on.
+# "..." is passed to `rlvr train` or `rlvr doctor`: --profile (default llama-8b), --config, --seed, --set. --vllm installs
+# vLLM for faster sampling. The environment keeps it, so you need it only once. --stop stops the pod when training ends
+# for any reason, or if it fails to start without a terminal. The volume is kept, and you don't pay for an idle GPU. You can
+# add --stop later with the same command. After an early end the pod stays on for two minutes, so that you can run `stop`.
 #
-# Every command can be given again at any time. After a restart of the pod the environment is still on the volume and
-# only the kernel is registered anew; a training that was cut off goes on from its last checkpoint. Left out: several
-# GPUs (see docs/llama-8b.md), and pods whose course does not lie on the volume.
+# You can repeat every command at any time. After a restart of the pod the environment is still on the volume, and only the
+# kernel is registered again. Interrupted training continues from its last checkpoint. Not supported: several GPUs (see
+# docs/llama-8b.md), and pods where the course is not on the volume.
 set -euo pipefail
-umask 077 # what is written here is nobody else's business
+umask 077 # other users cannot read the files
 
-VOLUME=${RP_WORKSPACE:-/workspace} # kept when the pod stops; everything outside is lost
+VOLUME=${RP_WORKSPACE:-/workspace} # kept when the pod stops, unlike everything else
 COURSE=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 ENVIRONMENT=$VOLUME/rlvr-env
 PYTHON=$ENVIRONMENT/bin/python
 LOG=$COURSE/runs/training.log
-STOP_AT_END=$COURSE/runs/stop-the-pod # there while the pod is to be stopped when the training has ended
-TRAINING=$COURSE/runs/training.pid    # the process that runs the training to its end
-SOON=${RLVR_SOON:-120} # seconds: who ends sooner did not train, and the pod stays on that long for somebody to read why
+STOP_AT_END=$COURSE/runs/stop-the-pod # exists if the pod must stop after training
+TRAINING=$COURSE/runs/training.pid    # process id of the training
+SOON=${RLVR_SOON:-120} # seconds: if training ends earlier, the pod stays on this long, so that you can read why
 POD_VARIABLES=${RP_ENVIRONMENT:-/etc/rp_environment} # where the template keeps the pod's variables for SSH sessions
 
 say() { printf '%s\n' "$*"; }
@@ -35,14 +35,14 @@ fail() {
 }
 
 check_place() {
-    [ -d "$VOLUME" ] || fail "there is no volume at $VOLUME: give the pod one when you create it."
+    [ -d "$VOLUME" ] || fail "There is no volume at $VOLUME. Add one when you create the pod."
     case $COURSE/ in
     "$(cd "$VOLUME" && pwd -P)"/*) ;;
-    *) fail "the course lies in $COURSE, which is lost when the pod stops: clone it into $VOLUME." ;;
+    *) fail "The course is in $COURSE, which is lost when the pod stops. Clone it into $VOLUME." ;;
     esac
 }
 
-use_the_volume() { # caches survive a restart: no second download of 16 GB
+use_the_volume() { # caches survive a restart, so 16 GB are downloaded only once
     local cache=$VOLUME/.cache
     export HF_HOME=${HF_HOME:-$cache/huggingface} PIP_CACHE_DIR=${PIP_CACHE_DIR:-$cache/pip}
     export WANDB_CACHE_DIR=$cache/wandb WANDB_DATA_DIR=$cache/wandb-data
@@ -50,7 +50,7 @@ use_the_volume() { # caches survive a restart: no second download of 16 GB
     mkdir -p "$HF_HOME" "$PIP_CACHE_DIR"
 }
 
-pins() { # "name==version" of the PyTorch family as interpreter $1 sees it: what must not be replaced
+pins() { # print "name==version" of the PyTorch packages of interpreter $1, which must not be replaced
     "$1" - <<'PY'
 from importlib import metadata
 
@@ -62,7 +62,7 @@ for name in ("torch", "torchvision", "torchaudio", "triton", "vllm"):
 PY
 }
 
-dependencies() { # of the course, as ranges, one a line
+dependencies() { # print the course's dependencies as ranges, one per line
     python3 - "$COURSE/pyproject.toml" <<'PY'
 import sys, tomllib
 
@@ -72,12 +72,12 @@ PY
 
 check_image() {
     python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
-        fail "python3 is older than 3.11: choose a template with Ubuntu 24.04, such as runpod/pytorch:1.0.2-cu1281-torch280-ubuntu2404."
+        fail "python3 is older than 3.11. Choose a template with Ubuntu 24.04, such as runpod/pytorch:1.0.2-cu1281-torch280-ubuntu2404."
     pins python3 | grep -qE '^torch==(2\.([89]|[1-9][0-9])|[3-9])' ||
-        fail "the image has no PyTorch 2.8 or newer: choose one of RunPod's PyTorch templates that has."
+        fail "The image has no PyTorch 2.8 or newer. Choose one of RunPod's PyTorch templates that has it."
 }
 
-stamp() { # changes with whatever the environment is made from
+stamp() { # changes if the inputs of the environment change
     echo "$ENVIRONMENT/made-from-$({
         cat "$COURSE/requirements.lock" "$COURSE/pyproject.toml"
         echo "$COURSE $1"
@@ -86,36 +86,36 @@ stamp() { # changes with whatever the environment is made from
     } | cksum | cut -d ' ' -f 1)"
 }
 
-make_environment() { # $1: the vLLM to install, or nothing
+make_environment() { # $1: the vLLM requirement, or empty
     local made
     made=$(stamp "$1")
     if [ -e "$made" ] && "$PYTHON" -c 'import torch'; then
         say "The environment in $ENVIRONMENT is ready."
         return
     fi
-    say "Making the environment in $ENVIRONMENT: some minutes, once."
+    say "Making the environment in $ENVIRONMENT. This takes some minutes, only once."
     python3 -m venv --clear --without-pip --system-site-packages "$ENVIRONMENT"
     if [ -n "$1" ]; then
-        # vLLM brings the PyTorch that it was built for and has wishes of its own. One resolution finds what suits both: of
-        # the lock it has to keep what decides a run, and the rest of the course follows its ranges.
+        # vLLM needs its own PyTorch and has its own dependencies. One resolution finds versions for both: packages that
+        # affect results keep their locked versions, and all others follow the course's ranges.
         : >"$ENVIRONMENT/constraints.txt"
         { echo "$1"; grep -E '^(transformers|tokenizers|trl|peft|datasets|accelerate|safetensors|wandb)==' \
             "$COURSE/requirements.lock"; dependencies; } >"$ENVIRONMENT/requirements.txt"
     else
-        pins "$PYTHON" >"$ENVIRONMENT/constraints.txt" # the image's own PyTorch is kept
+        pins "$PYTHON" >"$ENVIRONMENT/constraints.txt" # keep the image's PyTorch
         grep -vE '^(torch|torchvision|torchaudio|triton)==' "$COURSE/requirements.lock" >"$ENVIRONMENT/requirements.txt"
     fi
     pip --python "$PYTHON" install --quiet -c "$ENVIRONMENT/constraints.txt" -r "$ENVIRONMENT/requirements.txt"
     pip --python "$PYTHON" install --quiet --no-deps --no-build-isolation -e "$COURSE"
     [ -n "$1" ] || pins "$PYTHON" | cmp -s - "$ENVIRONMENT/constraints.txt" ||
-        fail "pip replaced PyTorch; remove $ENVIRONMENT and try again."
+        fail "pip replaced PyTorch. Remove $ENVIRONMENT and try again."
     [ -z "$1" ] || touch "$ENVIRONMENT/with-vllm"
-    touch "$made" # last: an environment that was cut off is made again
+    touch "$made" # written last, so that an incomplete environment is made again
 }
 
-register_kernel() { # at every start: the container's disk, where Jupyter looks, does not survive
+register_kernel() { # needed at every start, because the container's disk, where Jupyter looks, is not kept
     local name folder
-    for name in rlvr python3; do # under python3 too, so that the notebooks open in it without being asked
+    for name in rlvr python3; do # also as python3, so that notebooks open with it directly
         folder=${JUPYTER_DATA_DIR:-$HOME/.local/share/jupyter}/kernels/$name
         mkdir -p "$folder"
         cat >"$folder/kernel.json" <<JSON
@@ -129,7 +129,7 @@ JSON
     say "Notebooks in $COURSE/notebooks open with the kernel 'RLVR course'."
 }
 
-lock() { # hold the lock (9) of a set-up or a training, for $1; it ends with the last process that has it
+lock() { # take the lock (9) for $1. It is released with the last process that holds it
     exec 9>>"$COURSE/runs/training.lock"
     flock --nonblock 9 || return
     echo "$1" >"$COURSE/runs/training.lock"
@@ -137,19 +137,19 @@ lock() { # hold the lock (9) of a set-up or a training, for $1; it ends with the
 
 is_free() { flock --nonblock --conflict-exit-code 9 "$COURSE/runs/training.lock" true; }
 
-training() { # prints the number of our training's process; fails where none is going
+training() { # print the process id of our training, or fail if none is running
     local pid state
     { read -r pid <"$TRAINING"; } 2>/dev/null || return
-    # The file outlives a pod that was cut off, and its number may be somebody else's by now.
+    # The file survives a crash of the pod, so its id may belong to another process now.
     { mapfile -d '' -t state <"/proc/$pid/cmdline"; } 2>/dev/null || return
     [ "${state[*]:1:2}" = "$COURSE/scripts/runpod.sh detached" ] && kill -0 -- "-$pid" 2>/dev/null && echo "$pid"
 }
 
-check_driver() { # for vLLM, whose wheels are CUDA 13 builds from 0.26 on: before anything is installed
+check_driver() { # vLLM's wheels are CUDA 13 builds since 0.26, so check before installing
     local cuda
     cuda=$(nvidia-smi 2>/dev/null | sed -n 's/.*CUDA Version: *\([0-9]*\)\..*/\1/p' | head -n 1)
     [ -z "$cuda" ] || [ "$cuda" -ge 13 ] ||
-        fail "vLLM needs a driver for CUDA 13.0 or newer, and this pod's is for CUDA $cuda: take another host, or leave --vllm out."
+        fail "vLLM needs a driver for CUDA 13.0 or newer, but this pod's supports CUDA $cuda. Use another host, or omit --vllm."
 }
 
 set_up() { # $1: "yes" for vLLM
@@ -161,44 +161,44 @@ set_up() { # $1: "yes" for vLLM
     fi
     make_environment "$vllm"
     register_kernel
-    say "In a terminal: source $ENVIRONMENT/bin/activate, then rlvr, wandb and accelerate are commands."
+    say "To use rlvr, wandb and accelerate in a terminal: source $ENVIRONMENT/bin/activate"
 }
 
 check_gpu() {
     nvidia-smi --query-gpu=name,memory.total --format=csv,noheader ||
-        fail "no GPU answers here, and this profile needs one: start the pod with a GPU."
+        fail "This profile needs a GPU, but nvidia-smi finds none. Start the pod with a GPU."
 }
 
-check_stop() { # can the pod be stopped from here?
+check_stop() { # check that the pod can be stopped from here
     [ -n "${RUNPOD_POD_ID:-}" ] && command -v runpodctl >/dev/null ||
-        fail "--stop needs runpodctl and RUNPOD_POD_ID, and they are not here: leave --stop out."
+        fail "--stop needs runpodctl and RUNPOD_POD_ID, which are missing. Omit --stop."
 }
 
-start_training() { # "$@" goes to `rlvr train`
+start_training() { # "$@" is passed to `rlvr train`
     local try
-    "$PYTHON" -m rlvr_utils doctor "$@" || fail "the pre-flight found what is listed above; nothing was started."
-    # A session of its own: closing the browser, the terminal or the laptop ends nothing. It holds the lock (9) to its end.
+    "$PYTHON" -m rlvr_utils doctor "$@" || fail "The checks above failed, so training was not started. Fix them and run this command again."
+    # In its own session, training survives closing the browser, the terminal or the laptop. It holds the lock (9) to its end.
     rm -f "$TRAINING"
     setsid nohup bash "$COURSE/scripts/runpod.sh" detached "$@" >>"$LOG" 2>&1 </dev/null &
     for try in {1..100}; do
         [ ! -e "$TRAINING" ] || break
         sleep 0.1
     done
-    say "Training goes on without you. Watch it: bash scripts/runpod.sh status, or tail -f $LOG, or notebook 04."
+    say "Training is running in the background. To watch it: bash scripts/runpod.sh status, tail -f $LOG, or notebook 04."
 }
 
-detached() { # runs the training to its end; a resumed run continues by itself
+detached() { # run the training to its end (`rlvr train` resumes by itself)
     local status=0
-    trap : TERM HUP INT # whoever ends the training ends its process, and then this goes on to its own end
+    trap : TERM HUP INT # signals end the training process, and this script still runs to its end
     trap at_the_end EXIT
     echo $$ >"$TRAINING"
     say "--- $(date -u '+%F %T') UTC: rlvr train $*"
-    # A key that some library prints in a message must not stay on the volume.
+    # Mask keys that a library may print, so that they are not stored on the volume.
     "$PYTHON" -m rlvr_utils train "$@" 2>&1 | sed -uE 's/hf_[A-Za-z0-9]{8,}|[0-9a-f]{40,}/***/g' || status=$?
-    say "--- $(date -u '+%F %T') UTC: ended with status $status; results are in $COURSE/runs."
+    say "--- $(date -u '+%F %T') UTC: ended with status $status, results are in $COURSE/runs."
 }
 
-at_the_end() { # nothing here may fail: the disk may be full, and this very line not be written
+at_the_end() { # must not fail, even if the disk is full
     set +e
     trap '' PIPE
     trap - EXIT
@@ -207,7 +207,7 @@ at_the_end() { # nothing here may fail: the disk may be full, and this very line
     rm -f "$TRAINING"
 }
 
-nothing_started() { # a set-up or pre-flight that failed where nobody sees it must not keep the pod on
+nothing_started() { # a setup or check that fails without a terminal must not keep the pod on
     local status=$?
     set +e
     trap '' PIPE
@@ -217,30 +217,30 @@ nothing_started() { # a set-up or pre-flight that failed where nobody sees it mu
     exit "$status"
 }
 
-stop_pod() { # where that was asked for
+stop_pod() { # if --stop was given
     local pause
     [ -e "$STOP_AT_END" ] || return
     if [ "$SECONDS" -lt "$SOON" ]; then
-        say "It ended so soon that the pod stays on for $SOON s: bash scripts/runpod.sh stop keeps it on."
+        say "Training ended early, so the pod stays on for $SOON s. To keep it on: bash scripts/runpod.sh stop"
         sleep "$SOON"
     fi
     for pause in 0 20 60 300 900 3600; do
         sleep "$pause"
-        [ -e "$STOP_AT_END" ] || return # somebody came and changed their mind
-        if timeout 120 runpodctl stop pod "$RUNPOD_POD_ID"; then return; fi # it may hang as well as fail
-        say "The pod could not be stopped from here: stop it on RunPod's page, it is still being paid for."
+        [ -e "$STOP_AT_END" ] || return # `stop` was run in the meantime
+        if timeout 120 runpodctl stop pod "$RUNPOD_POD_ID"; then return; fi # runpodctl may fail or hang
+        say "The pod could not be stopped and still costs money. Stop it on RunPod's page."
     done
 }
 
 status() {
     local end=
-    [ ! -e "$STOP_AT_END" ] || end=' The pod stops when it has ended.'
+    [ ! -e "$STOP_AT_END" ] || end=' The pod stops when it ends.'
     if training >/dev/null; then
-        say "A training is going.$end"
+        say "Training is running.$end"
     elif is_free; then
-        say "No training is going."
+        say "No training is running."
     else
-        say "No training is going yet: \`$(cat "$COURSE/runs/training.lock")\` is setting up.$end"
+        say "No training is running yet: \`$(cat "$COURSE/runs/training.lock")\` is setting up.$end"
     fi
     [ ! -f "$LOG" ] || tail -n 5 "$LOG"
 }
@@ -250,17 +250,17 @@ end_training() {
     rm -f "$STOP_AT_END"
     if pid=$(training); then
         kill -TERM -- "-$pid"
-        # What the training started is in its group. It has the lock for as long as any of it is there.
+        # All child processes are in this group and hold the lock until they end.
         flock --timeout 30 "$COURSE/runs/training.lock" true || kill -KILL -- "-$pid" || true
-        say "The training is ended. The same train command goes on from its last checkpoint; the pod stays on."
+        say "Training is stopped. The same train command continues from its last checkpoint. The pod stays on."
     elif is_free; then
-        say "No training is going."
+        say "No training is running."
     else
-        say "No training is going, only a set-up or pre-flight: end that with Ctrl-C where it runs. The pod stays on."
+        say "No training is running, only a setup or check. Stop it with Ctrl-C in its terminal. The pod stays on."
     fi
 }
 
-with_profile() { # prints the options with the profile that is meant where none is named, one a line
+with_profile() { # print the options, with the default profile if none is given, one per line
     local word previous= named=no
     for word in "$@"; do
         case $word in --profile | --profile=*) named=yes ;; --config=*) previous=--config word=${word#*=} ;; esac
@@ -295,27 +295,27 @@ main() {
     case $command in
     status) status && return ;;
     stop) end_training && return ;;
-    setup) [ ${#rest[@]} = 0 ] || fail "'${rest[0]}' is not known: see bash scripts/runpod.sh --help." ;;
+    setup) [ ${#rest[@]} = 0 ] || fail "There is no command '${rest[0]}'. See bash scripts/runpod.sh --help." ;;
     esac
     check_place
     use_the_volume
     [ "$stop" = no ] || check_stop
     if ! lock "$command"; then
         training >/dev/null || [ "$(cat runs/training.lock)" = train ] ||
-            fail "a set-up or pre-flight is going in another terminal: give this command again when that has ended."
+            fail "Another terminal is running a setup or check. Run this command again when it has ended."
         [ "$stop" = no ] || touch "$STOP_AT_END"
-        say "A training (or its set-up) is going already, and its environment is left as it is:"
+        say "Training (or its setup) is already running, and its environment is unchanged:"
         status
         return
     fi
-    rm -f "$STOP_AT_END" # of an earlier training; from here on it may be asked for in another terminal
+    rm -f "$STOP_AT_END" # from an earlier training. From here on another terminal may add it
     if [ "$command" = train ]; then
         [ "$stop" = no ] || touch "$STOP_AT_END"
         trap nothing_started EXIT
         check_gpu
     fi
     mapfile -t rest < <(with_profile "${rest[@]}")
-    say "Stay until this says that the training goes on without you: setting up takes some minutes the first time."
+    say "Wait until this prints that training is running in the background. The first setup takes some minutes."
     set_up "$vllm"
     case $command in
     doctor) "$PYTHON" -m rlvr_utils doctor "${rest[@]}" ;;

@@ -1,8 +1,8 @@
-"""What MiniLlama can and what it mostly does: the numbers of its model card, measured on the 500 test problems.
+"""Measure MiniLlama's abilities and behaviour on the 500 test problems, for its model card.
 
-Writes ``data/minillama/abilities.json`` and the table of the card beside it.
+Writes ``data/minillama/abilities.json`` and the table of the model card in the same directory.
 Run:  python studies/base_abilities.py   (about three minutes on 2 cores)
-Leaves out: the training run; see notebooks 04 and 05 for what RLVR makes of this model.
+Not included: the effect of RLVR, which notebooks 04 and 05 measure.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ FINAL = re.compile(r"The answer is \$([^$]{1,200})\$\.?$")
 
 
 def right_in_any_form(row: dict, response: str) -> bool:
-    """Whether the final answer is right, boxed or in plain words."""
+    """Return whether the final answer is correct, boxed or unboxed."""
     answer = last_boxed(response)
     if answer is None:
         match = FINAL.search(response.strip())
@@ -34,7 +34,7 @@ def right_in_any_form(row: dict, response: str) -> bool:
 
 
 def interval(values: dict[str, list[bool]]) -> list[float]:
-    """[mean, low, high] of a rate, 95 %, bootstrap over problems."""
+    """Return [mean, low, high] of a rate with a 95 % interval, bootstrap over problems."""
     return [round(v, 4) for v in bootstrap_over_problems(list(values.values()))]
 
 
@@ -46,7 +46,7 @@ def by_problem(responses: list[dict], value) -> dict[str, list[bool]]:
 
 
 def card_table(report: dict) -> str:
-    """The abilities as a Markdown table."""
+    """Return the abilities as a Markdown table."""
 
     def cell(estimate):
         return "{:.3f} [{:.3f}, {:.3f}]".format(*estimate)
@@ -56,22 +56,22 @@ def card_table(report: dict) -> str:
         "|---|---|",
         f"| strict boxed accuracy | {cell(report['accuracy'])} |",
         f"| boxed rate | {cell(report['boxed_rate'])} |",
-        f"| worked rate | {cell(report['worked_rate'])} |",
-        f"| right in any form, if worked | {cell(report['right_if_worked'])} |",
-        f"| right in any form, if blurted | {cell(report['right_if_blurted'])} |",
+        f"| responses with reasoning | {cell(report['worked_rate'])} |",
+        f"| correct in any form, among responses with reasoning | {cell(report['right_if_worked'])} |",
+        f"| correct in any form, among direct answers | {cell(report['right_if_blurted'])} |",
     ]
     lines += [f"| pass@{k} | {value:.3f} |" for k, value in report["pass_at_k"].items()]
     lines += [f"| best template | {report['best_template'][1]}: {report['best_template'][0]:.3f} |"]
     for shots, row in report["shots"].items():
         lines.append(
-            f"| {shots} exemplars (n = {row['n_problems']} x {row['n_samples']}) | "
+            f"| few-shot examples: {shots} (n = {row['n_problems']} x {row['n_samples']}) | "
             f"boxed {cell(row['boxed_rate'])}, accuracy {cell(row['accuracy'])} |"
         )
     return "\n".join(lines)
 
 
 def update_card(report: dict) -> None:
-    """Put the table between the card's markers."""
+    """Write the table between the markers of the model card."""
     card = REPO / "data" / "minillama" / "README.md"
     head, rest = card.read_text(encoding="utf-8").split("<!-- abilities -->")
     tail = rest.split("<!-- /abilities -->")[1]

@@ -1,19 +1,19 @@
-"""Seconds of a mini training step, an evaluation and a sampling call, alone and beside busy processes.
+"""Time a mini training step, an evaluation and a sampling call, on an idle machine and next to busy processes.
 
-Arms are taken in turn in one process: a fixed number of threads (one, or one per core) and the adapted number of
-``rlvr_utils.system.threads``. A busy process is a Python loop that never waits. A step runs from its beginning to the
-beginning of the next. Its learning rate is next to nothing, so each block has the same work. An evaluation samples 2
-responses to each of 64 test problems, a sampling call 8 to each of 16. The first unit of each block warms up: the adapted
-arm finds its number of threads there, and ``settling`` says how long it took. ``changes`` counts how often the number was
-changed. Ratios are taken within a round, whose blocks stand next to each other.
+The arms alternate in one process: a fixed number of threads (one, or one per core), and the number chosen by
+``rlvr_utils.system.threads``. A busy process is a Python loop that never waits. We time a step from its start to the start
+of the next. The learning rate is almost 0, so every block has the same work. An evaluation samples 2 responses per problem
+for 64 test problems, a sampling call 8 for each of 16. The first unit of each block is a warm-up, in which the adaptive
+arm chooses its number of threads. ``settling`` is its duration, and ``changes`` counts changes of the number. Ratios
+compare blocks of the same round.
 
-Alone, the two arms hardly differ, and single units scatter more than that. There ``--pairs`` repeats the very same work
-(same problems, same seed, hence the same tokens) with both arms one after the other, and takes the ratio over the pairs.
+On an idle machine the arms differ less than single units vary. There ``--pairs`` repeats identical work (same problems,
+same seed, same tokens) with both arms in turn, and we report the ratio over pairs.
 
     python studies/busy_machine.py [--pairs 60] [--rounds 8] [--units 2] [--busy 1 2] [--spinning]
 
-``--spinning`` adds one unit of the fixed number of threads beside one busy process (some minutes). ``--pairs 0`` or
-``--rounds 0`` leaves that part of studies/results/busy_machine.json as it is.
+``--spinning`` adds one unit with one thread per core next to one busy process (some minutes). ``--pairs 0`` or
+``--rounds 0`` keeps that part of studies/results/busy_machine.json unchanged.
 """
 
 from __future__ import annotations
@@ -48,17 +48,17 @@ KINDS = ("training", "evaluation", "sampling")
 
 
 def spin(parent: int) -> None:
-    while os.getppid() == parent:  # a benchmark that was killed leaves no busy process behind
+    while os.getppid() == parent:  # ends even if the benchmark is killed
         pass
 
 
 @contextmanager
 def busy_processes(n: int) -> Iterator[None]:
-    """``n`` processes that never wait, for the length of the block."""
+    """Run ``n`` processes that never wait, inside the context."""
     others = [multiprocessing.get_context("spawn").Process(target=spin, args=(os.getpid(),), daemon=True) for _ in range(n)]
     for other in others:
         other.start()
-    time.sleep(0.5 * bool(n))  # they are started, and running
+    time.sleep(0.5 * bool(n))  # wait until they are running
     try:
         yield
     finally:
@@ -68,20 +68,20 @@ def busy_processes(n: int) -> Iterator[None]:
 
 
 def choose_threads(arm: str) -> None:
-    """``"adapted"``, or a fixed number."""
+    """Set the number of threads: ``"adapted"`` or a fixed number."""
     torch.set_num_threads(len(cores()) if arm == "adapted" else int(arm))
     threads._threads = Threads(say=lambda text: None) if arm == "adapted" else None
 
 
 def timed(call: Callable[[], object]) -> float:
-    """Seconds that one call takes."""
+    """Return the seconds of one call."""
     start = time.perf_counter()
     call()
     return time.perf_counter() - start
 
 
 class Work:
-    """What is timed: training steps, evaluations and sampling calls of one model."""
+    """The timed work: training steps, evaluations and sampling calls of one model."""
 
     def __init__(self, units: int, folder: Path):
         p = get_profile(
@@ -117,7 +117,7 @@ class Work:
 
 
 class SameStep(TrainerCallback):
-    """Every step samples the same responses; ``choose(step)`` is called before each."""
+    """Makes every step sample the same responses, and calls ``choose(step)`` before each."""
 
     def __init__(self, choose: Callable[[int], None]):
         self.choose, self.step = choose, 0
@@ -129,10 +129,10 @@ class SameStep(TrainerCallback):
 
 
 def measure_alone(pairs: int) -> dict:
-    """``{kind: {"seconds": [[fixed, adapted] per pair], "ratio": [adapted / fixed, low, high], "changes": n}}``."""
+    """Return ``{kind: {"seconds": [[fixed, adapted] per pair], "ratio": [adapted / fixed, low, high], "changes": n}}``."""
     most, changes = str(len(cores())), 0
 
-    def choose(number: int) -> None:  # fixed, adapted, adapted, fixed, ...: a drift of the machine hits both
+    def choose(number: int) -> None:  # fixed, adapted, adapted, fixed, ...: a drift affects both arms equally
         nonlocal changes
         changes += threads._threads.changes if threads._threads else 0
         choose_threads("adapted" if number % 4 in (1, 2) else most)
@@ -165,12 +165,12 @@ def measure_alone(pairs: int) -> dict:
 
 
 def measure(rounds: int, units: int, busy: list[int], spinning: bool) -> dict:
-    """``{kind: {arm: {"seconds": [[...] per round], "settling": [...], "changes": [...]}}}``, arms in turn."""
+    """Return ``{kind: {arm: {"seconds": [[...] per round], "settling": [...], "changes": [...]}}}``."""
     arms = [(arm, n) for n in (0, *busy) for arm in ("1", str(len(cores())), "adapted") if n == 0 or arm in ("1", "adapted")]
     result = {kind: {} for kind in KINDS}
     with tempfile.TemporaryDirectory() as folder:
         work = Work(units, Path(folder))
-        work.training()  # the process's very first steps warm up
+        work.training()  # warm-up
         for number in range(rounds):
             for n in (0, *busy):
                 with busy_processes(n):
@@ -189,7 +189,7 @@ def measure(rounds: int, units: int, busy: list[int], spinning: bool) -> dict:
 
 
 def note(result: dict, arm: str, n: int, seconds: list[float]) -> None:
-    """Keep one block; its first unit is the settling."""
+    """Record one block. Its first unit is the settling time."""
     where = result.setdefault(f"{arm} beside {n}", {"settling": [], "seconds": [], "changes": []})
     where["settling"].append(round(seconds[0], 3))
     where["seconds"].append([round(s, 3) for s in seconds[1:]])
@@ -198,13 +198,13 @@ def note(result: dict, arm: str, n: int, seconds: list[float]) -> None:
 
 
 def ratios(arms: dict, above: str, below: str) -> list[float]:
-    """What one arm took over what another took, round by round, from the smallest to the largest."""
+    """Return the sorted ratios of the median seconds of two arms, one per round."""
     pairs = zip(arms[above]["seconds"], arms[below]["seconds"], strict=True)
     return sorted(median(one) / median(other) for one, other in pairs)
 
 
 def table(result: dict, most: str) -> str:
-    """The ratios that the targets are about, and the medians of all arms."""
+    """Return a table of the ratios and of the medians of all arms."""
     lines = [
         f"{kind}: alone, adapted / {most} threads: {block['ratio'][0]:.3f} [{block['ratio'][1]:.3f}, "
         f"{block['ratio'][2]:.3f}] over {len(block['seconds'])} pairs, {block['changes']} changes"
@@ -227,9 +227,9 @@ def table(result: dict, most: str) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pairs", type=int, default=60, help="pairs of the same work, alone")
-    parser.add_argument("--rounds", type=int, default=8, help="rounds beside busy processes")
-    parser.add_argument("--units", type=int, default=2, help="units of a block that count")
+    parser.add_argument("--pairs", type=int, default=60, help="pairs of identical work on an idle machine")
+    parser.add_argument("--rounds", type=int, default=8, help="rounds next to busy processes")
+    parser.add_argument("--units", type=int, default=2, help="timed units per block")
     parser.add_argument("--busy", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--spinning", action="store_true")
     a = parser.parse_args()

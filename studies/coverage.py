@@ -1,9 +1,8 @@
-"""Do 95 % intervals over seeds and problems hold the truth in 95 of 100 experiments? Experiments whose truth is known.
+"""Measure the coverage of 95 % intervals over seeds and problems, in simulated experiments with a known truth.
 
-Each experiment draws new seeds and new problems, four samples each: a seed moves the rate of all its responses, a problem
-its own, and one seed on one problem a little more. Counted is how often the interval holds the rate that all was drawn
-around: of one arm, and of the difference of two arms that are alike. "bootstrap alone" is the interval before
-``stats.hold_seeds``.
+Each experiment draws new seeds and new problems, with four samples each. Each seed, each problem and each combination of
+the two shifts the success rate. We count how often the interval contains the true value, for the rate of one arm and for
+the difference of two equal arms. "bootstrap alone" is the interval before ``stats.hold_seeds``.
 
     python studies/coverage.py [--experiments 1000]
 
@@ -22,19 +21,19 @@ from rlvr_utils import stats
 from rlvr_utils.tracking import git_commit
 
 RESULT = Path(__file__).parent / "results" / "coverage.json"
-TRUTH, BY_PROBLEM, BY_CELL = 0.5, 0.15, 0.1  # the rate; standard deviations of the parts that are no seed's
+TRUTH, BY_PROBLEM, BY_CELL = 0.5, 0.15, 0.1  # the rate, and standard deviations over problems and over (seed, problem) pairs
 N_PROBLEMS, N_SAMPLES, N_RESAMPLES = 250, 4, 300
 
 
 def responses(generator: np.random.Generator, n_seeds: int, by_seed: float, problems: np.ndarray) -> np.ndarray:
-    """Share of right samples, (n_seeds, n_problems)."""
+    """Return the share of correct samples, shape (n_seeds, n_problems)."""
     seeds = generator.normal(0, by_seed, (n_seeds, 1))
     rates = TRUTH + seeds + problems + generator.normal(0, BY_CELL, (n_seeds, N_PROBLEMS))
     return generator.binomial(N_SAMPLES, rates.clip(0, 1)) / N_SAMPLES
 
 
 def experiment(generator: np.random.Generator, n_seeds: int, by_seed: float) -> dict[str, bool]:
-    """Which intervals hold the truth this time."""
+    """Run one experiment and return which intervals contain the truth."""
     problems = generator.normal(0, BY_PROBLEM, N_PROBLEMS)
     arms = [responses(generator, n_seeds, by_seed, problems) for _ in range(2)]
     seed = int(generator.integers(2**31))
@@ -66,7 +65,7 @@ def main() -> None:
             counts = {name: sum(one[name] for one in held) for name in held[0]}
             rows.append({"seeds": n_seeds, "seeds_scatter_by": by_seed, "experiments": n, "held": counts})
             print(
-                f"{n_seeds} seeds that scatter by {100 * by_seed:.0f} points: "
+                f"{n_seeds} seeds with a standard deviation of {100 * by_seed:.0f} points: "
                 + ", ".join(f"{name} {count / n:.1%}" for name, count in counts.items()),
                 flush=True,
             )

@@ -1,12 +1,13 @@
-r"""Does the reasoning cause the answer? Interventions on the reasoning, before and after RLVR, by arm and seed.
+r"""Measure whether the reasoning causes the answer: interventions before and after RLVR, by arm and seed.
 
-For every third test problem whose solution has a step that can be corrupted, each model continues the same four texts: the
-right steps, the steps up to a false one, the steps in another order, and no step at all. Greedy decoding, so nothing is
-random. Then false steps in correct responses of each model's own (four samples per problem). Notebook 07 draws the result.
+We use every third test problem whose solution has a step that can be corrupted. Each model continues the same four texts:
+the true steps, the steps up to a false one, the steps in another order, and no steps. Decoding is greedy, so the result is
+deterministic. Then we insert false steps into each model's own correct responses (four samples per problem). Notebook 07
+plots the result.
 
-A trained model comes from ``runs/reference/NAME``, where ``make reference-runs`` leaves it. Where it is not there, the arm
-is trained here, with small evaluations, which change nothing in the training: some 5 minutes per run on a quiet core. What
-is in the result already is not repeated:
+Trained models come from ``runs/reference/NAME``, where ``make reference-runs`` saves them. If one is missing, we train the
+arm here with small evaluations, which do not affect training (about 5 minutes per run on an idle core). Models that are
+already in the result are skipped:
 
     make faithfulness                              the default and the two control arms, seeds 0 to 2
     make faithfulness ARGS="mini-seed mini-format" only these
@@ -37,7 +38,7 @@ TRAINED = REPO / "runs" / "faithfulness"
 SEEDS = 3
 WANTED = [f"mini-{arm}seed-{seed}" for arm in ("", "format-", "random-") for seed in range(SEEDS)]
 THIRD = 3
-#: What the runs answer is known from the reference runs.
+#: Small evaluations, because the reference runs contain the full ones.
 SMALL = {
     "eval_problems": 2,
     "eval_samples": 1,
@@ -46,14 +47,14 @@ SMALL = {
     "wandb_mode": "disabled",
     "guard": "warn",
 }
-#: Outcomes as letters: one per problem, "-" where a problem lacks the condition.
+#: Outcomes as letters, one per problem, "-" if a problem lacks the condition.
 LETTERS = dict(zip(OUTCOMES, "tfon", strict=True))
 
 Case = tuple[dict, str, Corruption]
 
 
 def own_cases(model, tokenizer, p) -> list[Case]:
-    """Correct responses of the model with true steps, one for each problem that has any in four samples."""
+    """Return correct responses of the model with true steps, at most one per problem, from four samples."""
     rows, cases = load_problems("minimath", "test")[::THIRD], []
     groups = sample_responses(model, tokenizer, prompts_for(rows, tokenizer, p), Sampling.of(p, n_samples=4, seed=0))
     for row, group in zip(rows, groups, strict=True):
@@ -65,7 +66,7 @@ def own_cases(model, tokenizer, p) -> list[Case]:
 
 
 def trained(name: str) -> tuple:
-    """(model, tokenizer, mean reward of the last ten steps) of an arm's run."""
+    """Return (model, tokenizer, mean reward of the last ten steps) of an arm's run."""
     folder = REFERENCE / name
     if not (folder / "adapter").is_dir():
         folder = TRAINED / name
@@ -75,7 +76,7 @@ def trained(name: str) -> tuple:
 
 
 def measure(model, tokenizer, cases: list[Case]) -> dict:
-    """Condition -> letters, for the solutions, and for the model's own responses with the ids of their problems."""
+    """Return condition -> letters, and the letters and problem ids of the model's own responses."""
     p = get_profile("mini")
     own = own_cases(model, tokenizer, p)
 
@@ -90,7 +91,7 @@ def measure(model, tokenizer, cases: list[Case]) -> dict:
 
 
 def reference_reward(name: str) -> float:
-    """The same mean of the included run: the two agree up to rounding."""
+    """Return the mean reward of the last ten steps of the included run, equal up to rounding."""
     return load_run(REFERENCE_RUNS / name).metrics["reward"].tail(10).mean()
 
 
@@ -111,7 +112,7 @@ def report(cases: list[Case], models: dict) -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", help="runs, or beginnings of their names")
+    parser.add_argument("names", nargs="*", help="names of runs, or prefixes of names")
     names = parser.parse_args().names
     wanted = [name for name in WANTED if not names or name.startswith(tuple(names))]
     cases = solution_cases(load_problems("minimath", "test")[::THIRD])

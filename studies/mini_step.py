@@ -1,17 +1,17 @@
-"""A whole mini training step beside stock TRL's, beside what arithmetic allows, and where its time goes.
+"""Compare a whole mini training step with stock TRL's and with a lower bound, and attribute its time to phases.
 
-Both sides are TRL's trainer with the profile's settings, problems, reward and records; ours reads each prompt once, in
-generation and in the training pass. Stock is the plain ``GRPOTrainer`` with ``model.generate``, ended by the same stop
-rule (without it every response would run to the length limit). Their steps are taken in turn, in blocks, in one process;
-a step runs from its beginning to the beginning of the next, logging included, checkpoints left out.
+Both sides are TRL's trainer with the profile's configuration, problems, reward and records. Ours computes each prompt once,
+in generation and in the training pass. Stock is the plain ``GRPOTrainer`` with ``model.generate`` and the same stop rule
+(without it every response would run to the length limit). Blocks of steps alternate in one process. We time a step from
+its start to the start of the next, with logging and without checkpoints.
 
-The floor is the time that the floating-point operations of a step would take at this machine's matrix rate, measured in
-between: each distinct prompt token and each response token once forward in generation, once forward and backward in
-training (the frozen weights need no gradient of their own).
+The floor is the time of a step's floating-point operations at this machine's matrix rate, which we measure in between.
+It counts each distinct prompt token and each response token once forward in generation, and once forward and backward in
+training (frozen weights need no gradients).
 
     python studies/mini_step.py [--shots 0 4] [--rounds 4] [--steps 4] [--clock cpu] [--run runs/mini-seed0]
 
-About five minutes on 2 quiet cores; ``--clock cpu`` counts CPU time for a busy machine (then set OMP_NUM_THREADS=1).
+Takes about five minutes on 2 idle cores. On a busy machine, ``--clock cpu`` measures CPU time (set OMP_NUM_THREADS=1).
 ``--run`` starts from a finished run's model, whose responses are longer. Writes studies/results/mini_step.json.
 """
 
@@ -46,7 +46,7 @@ SIDES = {"stock": False, "ours": True}  # name -> shared_prefix
 
 
 class Phases:
-    """Seconds by name; a phase inside another counts for itself only."""
+    """Seconds per phase. Time in a nested phase counts only for the nested one."""
 
     def __init__(self, clock: Callable[[], float]):
         self.clock, self.spent, self.inner = clock, Counter(), [0.0]
@@ -71,7 +71,7 @@ class Phases:
 
 
 class Stopwatch(TrainerCallback):
-    """Notes when each step begins, and what the phases had spent by then."""
+    """Records the start of each step and the phase times up to then."""
 
     def __init__(self, phases: Phases):
         self.phases, self.marks = phases, []
@@ -83,7 +83,7 @@ class Stopwatch(TrainerCallback):
         self.marks.append((self.phases.clock(), Counter(self.phases.spent)))
 
     def steps(self) -> list[tuple[float, dict[str, float]]]:
-        """(seconds, seconds by phase) of every step of the block but the last, and forget the block."""
+        """Return (seconds, seconds by phase) of every step of the block except the last, and clear the block."""
         marks, self.marks = self.marks, []
         return [
             (later - start, {name: after[name] - before[name] for name in after})
@@ -92,11 +92,13 @@ class Stopwatch(TrainerCallback):
 
 
 class Side:
-    """One trainer, its clock, and the lengths of what it sampled."""
+    """One trainer, its clock, and the lengths of its samples."""
 
     def __init__(self, name: str, p: Profile, run: str | None, folder: Path, clock: Callable[[], float]):
         self.name, self.lengths, self.phases = name, [], Phases(clock)
-        with patch.object(build, "StockTrainer", GRPOTrainer):  # ours skips the backward pass for zero advantages
+        with patch.object(
+            build, "StockTrainer", GRPOTrainer
+        ):  # our trainer would skip the backward pass for zero advantages
             self.trainer = build_trainer(p, start_model(p, run), load_tokenizer(p), RunWriter(folder), say=lambda text: None)
         self.watch = Stopwatch(self.phases)
         self.trainer.add_callback(self.watch)
@@ -118,7 +120,7 @@ class Side:
         return noted
 
     def block(self) -> list[tuple[float, dict[str, float], tuple]]:
-        """Some steps: (seconds, seconds by phase, lengths) each."""
+        """Run one block and return (seconds, seconds by phase, lengths) per step."""
         self.lengths.clear()
         with patch.object(rollouts, "own_loop", stock_loop if self.name == "stock" else rollouts.own_loop):
             self.trainer.train()
@@ -126,17 +128,17 @@ class Side:
 
 
 def stock_loop(model, tokenizer, prompt_ids, end_ids) -> Callable:
-    """``model.generate`` in the place of our loop."""
+    """Use ``model.generate`` instead of our loop."""
     return rollouts.stock_loop(model, tokenizer, end_ids)
 
 
 def start_model(p: Profile, run: str | None):
-    """The profile's base model, or what a finished run made of it."""
+    """Return the profile's base model, or the trained model of a finished run."""
     return merge_adapter(load_trained(load_run(run))[0]) if run else load_model(p)
 
 
 def watch_phases(trainer: GRPOTrainer, phases: Phases) -> None:
-    """Name everything that a step is made of."""
+    """Time all phases of a step."""
     for owner, attribute, name in (
         (trainer, "rollout_func", "generate"),
         (trainer, "_calculate_rewards", "reward"),
@@ -152,10 +154,11 @@ def watch_phases(trainer: GRPOTrainer, phases: Phases) -> None:
 
 
 def operations(p: Profile, config, prompts: list[int], shared: int, responses: list[int]) -> float:
-    """Floating-point operations that a step cannot do without (a multiplication and an addition count two).
+    """Return the minimum floating-point operations of a step. A multiply-add counts as two.
 
     Args:
-        prompts: lengths of the distinct prompts, of which the first ``shared`` tokens are the same.
+        prompts: lengths of the distinct prompts.
+        shared: number of tokens at the start that all prompts share.
         responses: lengths of the responses, whole groups in the order of their prompts.
     """
     shapes = linear_shapes(config)
@@ -169,7 +172,7 @@ def operations(p: Profile, config, prompts: list[int], shared: int, responses: l
         *((start, start + n) for start, n in zip(starts, responses, strict=True)),
     ]
     tokens = sum(end - start for start, end in spans)
-    pairs = sum((end * (end + 1) - start * (start + 1)) / 2 for start, end in spans)  # a query and a key that it sees
+    pairs = sum((end * (end + 1) - start * (start + 1)) / 2 for start, end in spans)  # (query, visible key) pairs
     attention = 4 * config.num_hidden_layers * shapes["q_proj"][1] * pairs
     forward = 2 * (base + lora) * tokens + 2 * head * sum(responses) + attention
     backward = (2 * base + 4 * lora) * tokens + 2 * head * sum(responses) + 2 * attention
@@ -177,7 +180,7 @@ def operations(p: Profile, config, prompts: list[int], shared: int, responses: l
 
 
 def matrix_rate(clock: Callable[[], float], size: int = 1024, repeats: int = 5) -> float:
-    """Floating-point operations per second of a large float32 product, the best of a few."""
+    """Return the floating-point operations per second of a large float32 matrix product, the best of ``repeats``."""
     a, times = torch.rand(size, size), []
     for _ in range(repeats):
         start = clock()
@@ -187,7 +190,7 @@ def matrix_rate(clock: Callable[[], float], size: int = 1024, repeats: int = 5) 
 
 
 def ratio_with_interval(stock: list[float], ours: list[float], draws: int = 2000) -> list[float]:
-    """[ratio of the mean seconds, low, high]: 95 %, bootstrap over pairs of steps on the same prompts."""
+    """Return [ratio of the mean seconds, low, high], 95 %, bootstrap over pairs of steps on the same prompts."""
     rng, pairs = random.Random(0), list(zip(stock, ours, strict=True))
     resampled = [rng.choices(pairs, k=len(pairs)) for _ in range(draws)]
     ratios = sorted(sum(a for a, _ in sample) / sum(b for _, b in sample) for sample in resampled)
@@ -195,7 +198,7 @@ def ratio_with_interval(stock: list[float], ours: list[float], draws: int = 2000
 
 
 def measure(shots: int, rounds: int, steps: int, clock: Callable[[], float], run: str | None) -> dict:
-    """Both sides at one number of exemplars."""
+    """Measure both sides with one number of few-shot examples."""
     p = get_profile(
         "mini",
         shots=shots,
@@ -213,14 +216,14 @@ def measure(shots: int, rounds: int, steps: int, clock: Callable[[], float], run
         ]
         for number in range(rounds):
             for side in sides:
-                taken[side.name] += side.block()[number == 0 :]  # the very first step warms up
+                taken[side.name] += side.block()[number == 0 :]  # the first step is a warm-up
                 rates.append(matrix_rate(clock))
     config = sides[1].trainer.model.config
     return row_of(shots, taken, median(rates), [operations(p, config, *lengths) for *_, lengths in taken["ours"]])
 
 
 def row_of(shots: int, taken: dict[str, list], rate: float, counts: list[float]) -> dict:
-    """What was measured at one number of exemplars, for the file."""
+    """Return the results for one number of few-shot examples."""
     seconds = {name: [step[0] for step in steps] for name, steps in taken.items()}
     phases = {
         name: {phase: round(mean(step[1].get(phase, 0.0) for step in steps), 4) for phase in steps[-1][1]}
@@ -245,7 +248,7 @@ def row_of(shots: int, taken: dict[str, list], rate: float, counts: list[float])
 
 
 def table(row: dict) -> str:
-    """One row for people."""
+    """Format one row."""
     stock, ours = (mean(row["seconds"][name]) for name in ("stock", "ours"))
     estimate, low, high = row["times_as_fast"]
     floor, spent = row["floor"], row["phases"]
@@ -253,9 +256,9 @@ def table(row: dict) -> str:
         f"{row['shots']} shots, prompts of {row['prompt_tokens']} tokens, responses of {row['mean_tokens']['ours']} "
         f"(stock {row['mean_tokens']['stock']})",
         f"  stock {stock:.2f} s, ours {ours:.2f} s: {estimate:.2f} times as fast [{low:.2f}, {high:.2f}]",
-        f"  floor {floor['gigaflop']} GFLOP at {floor['gigaflop_per_second']} GFLOP/s = {floor['seconds']:.2f} s; "
-        f"the step takes {floor['step_over_floor']} times that",
-        f"  {'seconds a step':<36}{'stock':>8}{'ours':>8}",
+        f"  floor {floor['gigaflop']} GFLOP at {floor['gigaflop_per_second']} GFLOP/s = {floor['seconds']:.2f} s, "
+        f"the step takes {floor['step_over_floor']} times as long",
+        f"  {'seconds per step':<36}{'stock':>8}{'ours':>8}",
     ]
     lines += [
         f"  {name:<36}{spent['stock'].get(name, 0.0):>8.3f}{seconds:>8.3f}"
@@ -267,10 +270,10 @@ def table(row: dict) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shots", type=int, nargs="+", default=[0, 4])
-    parser.add_argument("--rounds", type=int, default=4, help="blocks of each side")
-    parser.add_argument("--steps", type=int, default=4, help="steps in a block")
+    parser.add_argument("--rounds", type=int, default=4, help="blocks per side")
+    parser.add_argument("--steps", type=int, default=4, help="steps per block")
     parser.add_argument("--clock", choices=CLOCKS, default="wall")
-    parser.add_argument("--run", help="folder of a finished mini run to start from")
+    parser.add_argument("--run", help="directory of a finished mini run to start from")
     a = parser.parse_args()
     hf_logging.set_verbosity_error()
     rows = []

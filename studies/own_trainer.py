@@ -1,8 +1,8 @@
-"""The trainer on a page beside TRL's: same model, problems, order, learning rate and LoRA, several seeds each.
+"""Compare our one-page trainer with TRL's: same model, problems, order, learning rate and LoRA, several seeds each.
 
-Writes data/reference_runs/own_trainer.jsonl, one row a step (``trainer, seed, step, reward, mean_tokens``); notebook 02
-draws it. TRL's rows come from the shipped run of that seed where there is one. Runs that are in the file already are not
-repeated, so an interrupted study goes on. About seven minutes a run on 2 cores:
+Writes data/reference_runs/own_trainer.jsonl, one row per step (``trainer, seed, step, reward, mean_tokens``), which
+notebook 02 plots. TRL's rows come from the included run with that seed, if it exists. Runs that are already in the file
+are skipped, so an interrupted study continues. About seven minutes per run on 2 cores:
 
     python studies/own_trainer.py [--seeds 0 1 2]
 """
@@ -21,13 +21,13 @@ RESULT = REFERENCE_RUNS / "own_trainer.jsonl"
 
 
 def own_rows(seed: int) -> Iterator[dict]:
-    """Our trainer's steps."""
+    """Yield our trainer's steps."""
     for row in own_trainer.train(PROFILE, seed=seed):
         yield {name: row[name] for name in ("step", "reward", "mean_tokens")}
 
 
 def trl_rows(seed: int) -> Iterator[dict]:
-    """TRL's steps, from the shipped run of this seed or from a run made now."""
+    """Yield TRL's steps, from the included run with this seed or from a new run."""
     shipped = REFERENCE_RUNS / f"{PROFILE}-seed-{seed}"
     if shipped.is_dir():
         run = load_run(shipped)
@@ -40,7 +40,7 @@ def trl_rows(seed: int) -> Iterator[dict]:
 
 
 def finished() -> set[tuple[str, int]]:
-    """(trainer, seed) of the runs that the file holds."""
+    """Return (trainer, seed) of the runs in the file."""
     if not RESULT.is_file():
         return set()
     rows = map(json.loads, RESULT.read_text().splitlines())
@@ -58,7 +58,7 @@ def main() -> None:
                 continue
             print(f"{trainer}, seed {seed}", flush=True)
             rows = [{"trainer": trainer, "seed": seed} | row for row in rows_of(seed)]
-            with RESULT.open("a", encoding="utf-8") as file:  # written at once, so that a killed run leaves nothing
+            with RESULT.open("a", encoding="utf-8") as file:  # written at the end, so that a killed run leaves no rows
                 file.writelines(json.dumps(row) + "\n" for row in rows)
             last = [row["reward"] for row in rows[-10:]]
             print(f"  mean reward of the last {len(last)} steps: {sum(last) / len(last):.3f}", flush=True)

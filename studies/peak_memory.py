@@ -1,6 +1,6 @@
-"""Measure what a run really takes: peak resident memory on a CPU, with random tokens in place of problems.
+"""Measure the peak resident memory of training and sampling on a CPU, with random tokens.
 
-An instrument for tests and studies. It changes how the C library gives memory back, for the rest of the process.
+For tests and studies. It changes how the C library returns memory to the system, for the rest of the process.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ from rlvr_utils.profiles import Profile
 from rlvr_utils.sampling.decoding import decode, sampling_mode
 from rlvr_utils.sampling.shared_prefix import enable, pack, token_logps
 
-HIGH_WATER = Path("/proc/self/clear_refs")  # Linux: writing 5 resets the process's high-water mark
+HIGH_WATER = Path("/proc/self/clear_refs")  # Linux: writing 5 resets the peak memory of the process
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Bytes that a piece of work took beyond what was there before it, and its seconds."""
+    """Additional peak memory of a piece of work in bytes, and its seconds."""
 
     bytes: int
     seconds: float
 
 
 def peak_memory(work: Callable[[], object]) -> Measured:
-    """Run ``work`` and measure the peak of this process's resident memory above what it was before.
+    """Run ``work`` and measure the peak of this process's resident memory above its value before.
 
-    Linux keeps a high-water mark, which is exact; elsewhere a thread looks every millisecond. While it measures, freed
-    blocks go back to the system at once: otherwise the C library keeps some, and the mark would count them too.
+    On Linux we read the kernel's exact high-water mark, elsewhere a thread polls every millisecond. During the measurement
+    the C library returns freed blocks to the system at once, because blocks that it keeps would count too.
     """
     gc.collect()
     _give_back_above(64 * 1024)
@@ -48,12 +48,12 @@ def peak_memory(work: Callable[[], object]) -> Measured:
     began = time.perf_counter()
     work()
     measured = Measured(max(0, peak() - before), time.perf_counter() - began)
-    _give_back_above(32 * 2**20)  # where the C library's own adjustment ends up
+    _give_back_above(32 * 2**20)  # the value that glibc's own adjustment reaches
     return measured
 
 
 def _give_back_above(size: int) -> None:
-    """Have glibc map blocks above ``size`` bytes one by one, and return what is free; other systems are left alone."""
+    """Make glibc map blocks above ``size`` bytes separately and return free memory. Does nothing on other systems."""
     libc = ctypes.CDLL(None) if sys.platform == "linux" else None
     if hasattr(libc, "mallopt"):
         libc.mallopt(-3, size)  # M_MMAP_THRESHOLD, malloc.h
@@ -61,7 +61,7 @@ def _give_back_above(size: int) -> None:
 
 
 def _resets() -> bool:
-    """Reset the high-water mark; False where the system has none."""
+    """Reset the high-water mark. Return False if the system has none."""
     try:
         HIGH_WATER.write_text("5", encoding="ascii")
     except OSError:
@@ -75,7 +75,7 @@ def _high_water_mark() -> int:
 
 
 def _watch() -> Callable[[], int]:
-    """Start a thread that looks at the resident memory; the returned function stops it and gives the largest value."""
+    """Start a thread that polls the resident memory. The returned function stops it and returns the maximum."""
     process, done, seen = psutil.Process(), threading.Event(), [0]
 
     def look() -> None:
@@ -94,9 +94,9 @@ def _watch() -> Callable[[], int]:
 
 
 def measure_update(config: LlamaConfig, p: Profile, prompt_tokens: int, completion_tokens: int) -> Measured:
-    """What one :func:`trial_update` of a new Llama of this shape takes beyond its weights and its adapter."""
+    """Measure one :func:`trial_update` of a new Llama of this shape, without its weights and its adapter."""
     small = LlamaConfig(vocab_size=16, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1)
-    trial_update(_new_llama(small, p), p, 2, 2)  # imports and thread pools of a first step are no part of its memory
+    trial_update(_new_llama(small, p), p, 2, 2)  # exclude imports and thread pools of a first step
     model = _new_llama(config, p)
     return peak_memory(lambda: trial_update(model, p, prompt_tokens, completion_tokens))
 
@@ -108,10 +108,10 @@ def _new_llama(config: LlamaConfig, p: Profile) -> torch.nn.Module:
 
 
 def trial_update(model: torch.nn.Module, p: Profile, prompt_tokens: int, completion_tokens: int) -> float:
-    """One optimizer step on one micro-batch of random tokens, by the path that the trainer takes; returns the loss.
+    """Do one optimizer step on one micro-batch of random tokens with the trainer's functions, and return the loss.
 
-    ``model`` carries a LoRA already, or trains in full. One prompt is padded, as prompts of a real batch are, and with
-    the profile's ``shared_prefix`` each is computed once for its group.
+    ``model`` already has its LoRA, or trains in full. One prompt is padded, as in a real batch. With the profile's
+    ``shared_prefix`` each prompt is computed once per group.
     """
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     add_fused_lm_head(base, temperature=p.temperature, outputs=("log_probs", "entropy"))
@@ -137,12 +137,12 @@ def trial_update(model: torch.nn.Module, p: Profile, prompt_tokens: int, complet
             ).loss
     loss.backward()
     optimizer.step()
-    del base.forward  # the fused head was put on this very object: take it off again
+    del base.forward  # remove the fused head from this object
     return loss.item()
 
 
 def trial_generation(model: torch.nn.Module, rows: int, prompt_tokens: int, completion_tokens: int) -> list[list[int]]:
-    """Sample ``rows`` responses of full length, each to a random prompt of its own, by the path that rollouts take."""
+    """Sample ``rows`` responses of full length to different random prompts, with the functions of rollouts."""
     prompts = _random_ids(model, rows, prompt_tokens).tolist()
     with sampling_mode(model) as base:
         return decode(

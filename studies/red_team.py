@@ -1,18 +1,19 @@
 """Search for a universal answer: one box that the verifier accepts for two ground truths of different value.
 
-A policy that finds such a box has solved every problem, so one hit is enough to make a reward worthless. Three searches:
+A policy that finds such a box gets reward 1 on every problem, so a single hit makes the reward useless. Three searches:
 
 * *grammar*: random expressions (functions, huge and tiny constants, differences of equals, long products, wrappers) are
-  compared with every ground truth below. An answer that is accepted once is recomputed with mpmath. Half of them are
-  mutations of earlier answers that the verifier could not decide about, since hits are found near them.
-* *near misses*: a ground truth changed by 10^-k, k up to 60, in many spellings, also inside tuples, sets and intervals.
-* *attacks*: terms that vanish beside others (``e^{-1000}``), whose first orders cancel (``\\cosh 10^{-700} - 1``), that are
+  compared with every ground truth below. If an answer is accepted once, mpmath recomputes its value. Half of the answers
+  are mutations of earlier undecided ones, because hits are likely near them.
+* *near misses*: ground truths changed by 10^-k, k up to 60, in many spellings, also inside tuples, sets and intervals.
+* *attacks*: terms that vanish next to others (``e^{-1000}``), whose first orders cancel (``\\cosh 10^{-700} - 1``), that are
   0 at integers and simple rationals (``\\sin(12 \\pi x)``) or on one side of a far kink (``|x-10^6|``), or that have no
   real value anywhere.
 
     python studies/red_team.py [--seed 0] [--parts 0 1 2] [--jobs 2]
 
-Twenty parts of 50,000 comparisons. Each part adds its counts to studies/results/red_team.json, so you can stop and go on.
+There are twenty parts of 50,000 comparisons. Each part adds its counts to studies/results/red_team.json, so you can stop
+and continue.
 Exits with 1 on a hit, an exception, or a verdict over 100 ms of CPU time.
 """
 
@@ -36,13 +37,13 @@ import mpmath
 from rlvr_utils.verifier import judge
 
 LIMIT_MS = 100.0
-#: mpmath's precision for the oracle, in decimal digits: 10^-60 beside 10^200 still counts.
+#: mpmath's precision for the oracle, in decimal digits, so that 10^-60 next to 10^200 still shows.
 DIGITS = 300
 POINTS = (mpmath.mpf(7) / 3, mpmath.mpf(-13) / 5, mpmath.mpf(97) / 89)
 
-# Numbers and functions of x, with their value for the oracle. No two are equal on an
-# interval (by the conventions (\sqrt{x})^2 is x and also |x|, since it is compared where it is real), and no two differ by a
-# factor of 100 or pi/180 (50% is 50 and also 0.5).
+# Numbers and functions of x, with their value for the oracle. No two are equal on an interval (by the conventions
+# (\sqrt{x})^2 equals both x and |x|, because we compare it where it is real). No two differ by a factor of 100 or pi/180
+# (50% equals both 50 and 0.5).
 VALUES: dict[str, Callable] = {
     "0": lambda x: 0,
     "1": lambda x: 1,
@@ -105,7 +106,7 @@ OTHERS = (
 )
 TRUTHS = (*VALUES, *OTHERS)
 
-# -- the grammar: a tree is a leaf or (template, children), with one "@" for each child -------------------------------
+# -- the grammar: a tree is a leaf or (template, children), with one "@" per child -------------------------------
 
 LEAVES: dict[str, Callable] = {
     **{text: VALUES[text] for text in ("0", "1", "5", r"\pi", "e", r"\sqrt{2}", "x", r"\frac{7}{3}", "17")},
@@ -219,26 +220,26 @@ def branch(template: str, *children: tuple | str) -> tuple:
 
 
 def grow(rng: random.Random, depth: int = 3) -> tuple | str:
-    """A random tree."""
+    """Return a random tree."""
     if depth == 0 or rng.random() < 0.15:
         return rng.choice(BEYOND if rng.random() < 0.1 else tuple(LEAVES))
     kind = rng.random()
     if kind < 0.15:
         child = grow(rng, depth - 1)
         return branch(rng.choice(SAME_TWICE), child, child)
-    if kind < 0.25:  # a long product, the first universal answer that was found
+    if kind < 0.25:  # long products gave the first universal answer
         return branch("(@)" * (times := rng.randint(3, 16)), *[grow(rng, depth - 1)] * times)
     template = rng.choice(tuple(OPERATIONS))
     return branch(template, *(grow(rng, depth - 1) for _ in range(template.count("@"))))
 
 
 def mutate(tree: tuple | str, rng: random.Random) -> tuple | str:
-    """The tree with one part replaced, wrapped in a function, or set against itself."""
+    """Return the tree with one part replaced, wrapped in a function, or combined with itself."""
     if isinstance(tree, tuple) and rng.random() < 0.7:
         template, children = tree
         place = rng.randrange(len(children))
         changed = mutate(children[place], rng)
-        same = len(set(map(str, children))) == 1  # a difference of equals stays one, mostly
+        same = len(set(map(str, children))) == 1  # mostly keep differences of equal parts
         return branch(template, *(changed if k == place or same and place else child for k, child in enumerate(children)))
     if rng.random() < 0.4:
         return grow(rng, 1)
@@ -255,7 +256,7 @@ def latex(tree: tuple | str) -> str:
 
 
 def value(tree: tuple | str, x):
-    """mpmath's value of a tree. Raises where mpmath has none or it would be too large."""
+    """Return mpmath's value of a tree. Raises if it has no value or is too large."""
     if isinstance(tree, str):
         return mpmath.mpmathify(LEAVES[tree](x))
     template, children = tree
@@ -268,7 +269,7 @@ def value(tree: tuple | str, x):
 
 
 def really_equal(tree: tuple | str, truth: str) -> bool | None:
-    """What mpmath says about a bare answer at the points where both are real; None where it says nothing."""
+    """Return whether mpmath finds both equal at the points where both are real, None if there is no such point."""
     verdicts = []
     with mpmath.workdps(DIGITS):
         for x in POINTS:
@@ -373,7 +374,7 @@ NOWHERE_REAL = (r"\sqrt{-1-x^2}", r"\ln(-1-x^2)", r"\arcsin(2+x^2)")
 
 
 def near_miss(rng: random.Random) -> tuple[str, str]:
-    """A ground truth that is off by 10^-k, bare or inside a structure."""
+    """Return a ground truth changed by 10^-k, bare or inside a structure, with the original."""
     truth, k = rng.choice(tuple(VALUES)), rng.randint(1, 60)
     template = rng.choice(ADDED if truth == "0" or rng.random() < 0.65 else SCALED)
     inside = rng.choice(INSIDE if truth != "2+3i" else INSIDE[:6])
@@ -383,12 +384,12 @@ def near_miss(rng: random.Random) -> tuple[str, str]:
 
 
 def attack(rng: random.Random) -> tuple[str, str]:
-    """A ground truth plus a term that is not zero and looks like it, or that has no value."""
+    """Return a ground truth plus a term that is almost 0 or has no value, with the original."""
     truth = rng.choice([text for text in VALUES if text not in ("2+3i", r"\sqrt{x}", r"\ln x")])  # real everywhere
     term = rng.choice(UNDEFINED if rng.random() < 0.2 else VANISHING)
     term = term.replace("N", str(rng.choice((7, 60, 300, 777, 1000, 4321))))
     inside = rng.choice(INSIDE[:8])
-    if rng.random() < 0.05:  # two different sums with a term that is real nowhere: no point to compare them at
+    if rng.random() < 0.05:  # two different sums with a term that is nowhere real, so no point can compare them
         nowhere, other = rng.choice(NOWHERE_REAL), rng.choice([text for text in VALUES if text != truth])
         return inside.replace("@", f"{truth}+{nowhere}"), inside.replace("@", f"{other}+{nowhere}")
     return inside.replace("@", rng.choice((f"{truth}+{term}", f"{term}+{truth}"))), inside.replace("@", truth)
@@ -398,7 +399,7 @@ def attack(rng: random.Random) -> tuple[str, str]:
 
 
 class Search:
-    """Judges, counts, and keeps hits, exceptions and the slowest verdict."""
+    """Judges and counts answers, and records hits, exceptions and the slowest verdict."""
 
     def __init__(self, seed: int | str) -> None:
         self.rng = random.Random(seed)
@@ -406,10 +407,10 @@ class Search:
         self.hits: list[dict] = []
         self.raised: list[str] = []
         self.slowest: tuple[float, str, str] = (0.0, "", "")
-        self.pool: list = []  # trees that the verifier could not decide about
+        self.pool: list = []  # trees with undecided verdicts
 
     def judge(self, kind: str, answer: str, truth: str):
-        """The verdict, or None where it raised."""
+        """Return the verdict, or None if the verifier raises."""
         self.counts[kind] += 1
         start = time.process_time()
         try:
@@ -422,7 +423,7 @@ class Search:
                 self.slowest = (elapsed, answer, truth)
 
     def universal(self) -> None:
-        """One answer of the grammar against every ground truth."""
+        """Judge one answer of the grammar against every ground truth."""
         rng = self.rng
         kind = "guided" if self.pool and rng.random() < 0.5 else "grammar"
         tree = mutate(rng.choice(self.pool), rng) if kind == "guided" else grow(rng, rng.randint(1, 4))
@@ -450,13 +451,13 @@ class Search:
             self.pool = [*self.pool[-199:], tree]
 
     def single(self, kind: str, pair: tuple[str, str]) -> None:
-        """One answer that is not equal to its ground truth."""
+        """Judge one answer that differs from its ground truth."""
         verdict = self.judge(kind, *pair)
         if verdict and verdict.equal:
             self.hits.append({"kind": kind, "answer": pair[0], "accepted_for": [pair[1]]})
 
     def run(self, comparisons: int, seconds: float = math.inf) -> Search:
-        """Search until so many comparisons were made, or so many seconds of CPU time used."""
+        """Search until ``comparisons`` are made or ``seconds`` of CPU time are used."""
         end = time.process_time() + seconds
         while self.comparisons < comparisons and time.process_time() < end:
             self.universal()
@@ -472,7 +473,7 @@ class Search:
 
 
 def search_part(seed: int, part: int, comparisons: int) -> tuple[int, dict, list[str]]:
-    """(part, what it found, lines to read)."""
+    """Search one part. Return (part, its summary, lines to print)."""
     judge(r"\arctan 1", r"\frac{\pi}{4}")  # the first verdict fills FLINT's caches
     start = time.perf_counter()
     search = Search(f"{seed}/{part}").run(comparisons)
@@ -480,7 +481,7 @@ def search_part(seed: int, part: int, comparisons: int) -> tuple[int, dict, list
 
 
 def summary(search: Search, seconds: float) -> dict:
-    """What one part of the search found."""
+    """Return the results of one part."""
     git = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True)
     return {
         "commit": git.stdout.strip(),
@@ -496,7 +497,7 @@ def summary(search: Search, seconds: float) -> dict:
 
 
 def report(parts: dict[str, dict], seed: int) -> dict:
-    """The sum over all parts."""
+    """Return the sum over all parts."""
     slowest = max(parts.values(), key=lambda part: part["slowest_ms"])
     counts = sum((Counter(part["counts"]) for part in parts.values()), Counter())
     return {
@@ -516,7 +517,7 @@ def report(parts: dict[str, dict], seed: int) -> dict:
 
 
 def samples(search: Search) -> Iterator[str]:
-    """Hits and exceptions, as lines to read."""
+    """Yield hits and exceptions as lines to print."""
     yield from (f"{hit['kind']}: {hit['answer']!r} is accepted for {hit['accepted_for'][:6]}" for hit in search.hits[:40])
     yield from search.raised[:20]
 
@@ -524,13 +525,15 @@ def samples(search: Search) -> Iterator[str]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--parts", type=int, nargs="*", default=range(20), help="each has its own random stream")
-    parser.add_argument("--jobs", type=int, default=1, help="parts that are searched at the same time")
-    parser.add_argument("--comparisons", type=int, default=50_000, help="of each part")
+    parser.add_argument(
+        "--parts", type=int, nargs="*", default=range(20), help="parts to search, each with its own random stream"
+    )
+    parser.add_argument("--jobs", type=int, default=1, help="number of parts at a time")
+    parser.add_argument("--comparisons", type=int, default=50_000, help="comparisons per part")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "red_team.json")
     arguments = parser.parse_args()
     found = json.loads(arguments.output.read_text(encoding="utf-8")) if arguments.output.is_file() else {}
-    parts = found["parts"] if found.get("seed") == arguments.seed else {}  # another seed starts anew
+    parts = found["parts"] if found.get("seed") == arguments.seed else {}  # another seed starts over
     with ProcessPoolExecutor(arguments.jobs) as pool:
         asked = [pool.submit(search_part, arguments.seed, part, arguments.comparisons) for part in arguments.parts]
         for done in as_completed(asked):

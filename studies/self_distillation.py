@@ -1,12 +1,12 @@
-"""On-policy self-distillation beside RLVR: the teacher is the same model with four solved examples in its prompt.
+"""On-policy self-distillation compared with RLVR: the teacher is the same model with four few-shot examples.
 
-The student samples responses without examples. The teacher is the base model, reads the same responses behind four
-examples, and says how likely it finds each next token. The student is trained towards these probabilities (the KL from
-student to teacher, token by token, on the student's own samples). No verifier is asked: rewards are computed only to be
-shown. Problems, their order, LoRA, learning rate and batch are those of profile ``mini``.
+The student samples responses without examples. The teacher is the base model with four examples in its prompt. It gives
+next-token probabilities for the same responses, and we train the student towards them (KL from student to teacher, per
+token, on the student's own samples). Training does not use the verifier. We compute rewards only to report them.
+Problems, their order, LoRA, learning rate and batch are those of profile ``mini``.
 
-Writes data/reference_runs/self_distillation.jsonl, one row per step (``seed, step, reward, boxed, kl, mean_tokens``), and
-notebook 08 draws it. Seeds that the file holds are not repeated:
+Writes data/reference_runs/self_distillation.jsonl, one row per step (``seed, step, reward, boxed, kl, mean_tokens``), which
+notebook 08 plots. Seeds that are already in the file are skipped:
 
     make self-distillation      (or: python studies/self_distillation.py [--seeds 0 1 2] [--steps 100])
 """
@@ -38,7 +38,7 @@ SHOTS = 4
 
 
 def token_logps(model, prompts: list[list[int]], responses: list[Response], pad: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Log-probabilities of every token of the vocabulary at every response position (B, T, V), and the loss mask (B, T)."""
+    """Return the log-probabilities of the vocabulary at every response position, (B, T, V), and the loss mask, (B, T)."""
     ids, attention, mask = collate(prompts, responses, pad)
     n = mask.shape[1]
     logits = completion_logits(model(ids, attention_mask=attention, logits_to_keep=n + 1).logits, n)
@@ -46,7 +46,7 @@ def token_logps(model, prompts: list[list[int]], responses: list[Response], pad:
 
 
 def distillation_loss(student_BTV: torch.Tensor, teacher_BTV: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:
-    """KL(student || teacher) in nats per token, over the whole vocabulary, averaged over the counted tokens."""
+    """Return KL(student || teacher) in nats per token, over the whole vocabulary, averaged over unmasked tokens."""
     kl_BT = kl_div(teacher_BTV, student_BTV, log_target=True, reduction="none").sum(-1)
     return (kl_BT * mask_BT).sum() / mask_BT.sum()
 
@@ -64,12 +64,12 @@ def train(p: Profile) -> Iterator[dict]:
 
 
 def update(model, tokenizer, optimizer, problems: list[dict], p: Profile) -> dict[str, float]:
-    """One step: the student samples, the teacher reads, the student moves towards the teacher."""
+    """Do one step: sample from the student, score with the teacher, update the student. Return the metrics."""
     prompts, shown = prompts_for(problems, tokenizer, p), prompts_for(problems, tokenizer, replace(p, shots=SHOTS))
     groups = sample_responses(model, tokenizer, prompts, Sampling.of(p, n_samples=p.group_size))
     responses = [response for group in groups for response in group]
     each = [[ids for ids in encode_prompts(tokenizer, texts) for _ in range(p.group_size)] for texts in (prompts, shown)]
-    with torch.no_grad(), model.disable_adapter():  # the base model, which four examples make box and reason
+    with torch.no_grad(), model.disable_adapter():  # the teacher is the base model without the adapter
         teacher, _ = token_logps(model, each[1], responses, tokenizer.pad_token_id)
     student, mask = token_logps(model, each[0], responses, tokenizer.pad_token_id)
     loss = distillation_loss(student, teacher, mask)
@@ -98,7 +98,7 @@ def main() -> None:
         for row in train(get_profile("mini", seed=seed, max_steps=options.steps)):
             rows.append({"seed": seed} | {name: round(value, 5) for name, value in row.items()})
             print(rows[-1], flush=True)
-        with RESULT.open("a", encoding="utf-8") as file:  # at once, so that a killed run leaves nothing
+        with RESULT.open("a", encoding="utf-8") as file:  # written at the end, so that a killed run leaves no rows
             file.writelines(json.dumps(row) + "\n" for row in rows)
 
 

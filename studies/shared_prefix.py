@@ -1,12 +1,12 @@
-"""The training pass with each prompt computed once beside stock TRL's pass: seconds, peak memory, and the token bound.
+"""Compare the training pass that computes each prompt once with stock TRL's: seconds, peak memory and token bound.
 
-A pass is the log-probabilities and entropies of a micro-batch and the gradients of a loss on them. Both passes use the
-same model and batch in one process, in turn, and the medians are compared; peak memory is measured in processes of
-their own. The token bound is what arithmetic allows: the tokens that stock TRL computes over those computed here.
+A pass computes the log-probabilities and entropies of a micro-batch and the gradients of a loss on them. Both passes
+alternate on the same model and batch in one process, and we compare medians. We measure peak memory in separate processes.
+The token bound is the largest possible speed-up: tokens computed by stock TRL divided by tokens computed here.
 
     python studies/shared_prefix.py [--repeats 5] [--cases "4 prompts"] [--clock cpu]
 
-About ten minutes on 2 quiet cores; ``--clock cpu`` counts CPU time instead of wall time, for a busy machine (then set
+Takes about ten minutes on 2 idle cores. On a busy machine, ``--clock cpu`` measures CPU time instead of wall time (set
 OMP_NUM_THREADS=1). Writes studies/results/shared_prefix.json.
 """
 
@@ -59,13 +59,13 @@ stock_logps = getattr(stock_logps, "__wrapped__", stock_logps)  # without TRL's 
 
 
 class Case(NamedTuple):
-    """A micro-batch: ``prompts`` begin with the same ``exemplars`` tokens and end in ``question`` more."""
+    """A micro-batch. All prompts start with the same ``exemplars`` tokens, followed by ``question`` more."""
 
     name: str
     model: str  # "15M" with all weights trained, or "mini" with the profile's LoRA
     exemplars: int
-    question: list[int]  # one length a prompt
-    response: list[int]  # one length a response, whole groups in order
+    question: list[int]  # one length per prompt
+    response: list[int]  # one length per response, whole groups in order
 
     @property
     def group(self) -> int:
@@ -73,17 +73,17 @@ class Case(NamedTuple):
 
     @property
     def stock_tokens(self) -> int:
-        """Every response with its prompt, all padded to the longest."""
+        """Tokens with every response next to its prompt, padded to the longest."""
         return len(self.response) * (self.exemplars + max(self.question) + max(self.response))
 
     @property
     def shared_tokens(self) -> int:
-        """Exemplars once, each question once, each response without padding."""
+        """Tokens with examples once, each question once, and responses without padding."""
         return self.exemplars + sum(self.question) + sum(self.response)
 
 
 def cases() -> list[Case]:
-    """The issue of many shots at 15 M parameters, and MiniLlama at the lengths of the shipped run."""
+    """Return the cases: long few-shot prompts at 15 M parameters, and MiniLlama with the lengths of an included run."""
     long = [
         Case(f"{n} prompt{'s' * (n > 1)}, 550 + 100 tokens, G = 16, R = 300", "15M", 550, [100] * n, [300] * 16 * n)
         for n in (1, 4)
@@ -109,7 +109,7 @@ def cases() -> list[Case]:
 
 
 def response_lengths() -> list[int]:
-    """Tokens of the recorded training responses of the shipped run, the middle of the run first."""
+    """Return the lengths of the included run's training responses, starting from the middle of the run."""
     run = load_run(REFERENCE_RUNS / "mini-seed-0")
     rows = run.rollouts.query("split == 'train'")
     middle = rows["step"].max() / 2
@@ -117,7 +117,7 @@ def response_lengths() -> list[int]:
 
 
 def prompt_lengths(shots: int) -> tuple[int, list[int]]:
-    """Tokens that all training prompts begin with, and how many each adds."""
+    """Return the number of tokens that all training prompts share, and how many more each has."""
     p = get_profile("mini", shots=shots, max_prompt_length=1024)
     tokenizer = load_tokenizer(p)
     ids = encode_prompts(tokenizer, list(training_dataset(p, tokenizer)["prompt"]))
@@ -126,7 +126,7 @@ def prompt_lengths(shots: int) -> tuple[int, list[int]]:
 
 
 def batch_of(case: Case, vocabulary: int) -> tuple[Tensor, ...]:
-    """Random tokens in TRL's layout."""
+    """Return random tokens in TRL's layout: prompt ids, prompt mask, completion ids, completion mask."""
     draw = torch.Generator().manual_seed(0)
     common = torch.randint(3, vocabulary, (case.exemplars,), generator=draw)
     prompts = [torch.cat([common, torch.randint(3, vocabulary, (n,), generator=draw)]) for n in case.question]
@@ -140,7 +140,7 @@ def batch_of(case: Case, vocabulary: int) -> tuple[Tensor, ...]:
 
 
 def model_of(case: Case):
-    """Random weights of the case's shape with TRL's fused head and our attention."""
+    """Return a random model of the case's shape with TRL's fused head and our attention."""
     torch.manual_seed(0)
     p = get_profile("mini")
     config = LLAMA_15M if case.model == "15M" else AutoConfig.from_pretrained(REPO / p.model)
@@ -151,7 +151,7 @@ def model_of(case: Case):
 
 
 def stock(model, batch: tuple[Tensor, ...]) -> Tensor:
-    """TRL's function as it stands."""
+    """Compute log-probabilities with TRL's own function."""
     prompts, prompt_mask, completions, mask = batch
     trainer = SimpleNamespace(accelerator=SimpleNamespace(autocast=contextlib.nullcontext))
     return stock_logps(
@@ -165,7 +165,7 @@ def stock(model, batch: tuple[Tensor, ...]) -> Tensor:
 
 
 def shared(model, batch: tuple[Tensor, ...]) -> Tensor:
-    """Ours."""
+    """Compute log-probabilities with ours."""
     return shared_prefix.token_logps(model, shared_prefix.pack(*batch))[0]
 
 
@@ -173,7 +173,7 @@ PASSES = {"stock": stock, "shared": shared}
 
 
 def one_pass(model, logps_of, batch: tuple[Tensor, ...]) -> tuple[Tensor, list[Tensor]]:
-    """Log-probabilities and gradients."""
+    """Return log-probabilities and gradients of one pass."""
     model.zero_grad()
     logps = logps_of(model, batch)
     advantages = torch.linspace(-1, 1, len(logps))[:, None]
@@ -182,7 +182,7 @@ def one_pass(model, logps_of, batch: tuple[Tensor, ...]) -> tuple[Tensor, list[T
 
 
 def difference(model, batch: tuple[Tensor, ...]) -> dict[str, float]:
-    """The largest difference of log-probs, and of gradients as a share of each tensor's largest entry."""
+    """Return the largest difference of log-probs, and of gradients relative to each tensor's largest entry."""
     (ours, our_gradients), (theirs, their_gradients) = (one_pass(model, PASSES[name], batch) for name in ("shared", "stock"))
     shares = [
         ((a - b).abs().max() / b.abs().max()).item() for a, b in zip(our_gradients, their_gradients, strict=True) if b.any()
@@ -191,7 +191,7 @@ def difference(model, batch: tuple[Tensor, ...]) -> dict[str, float]:
 
 
 def seconds(model, batch: tuple[Tensor, ...], repeats: int, clock) -> dict[str, list[float]]:
-    """Seconds of both passes in turn (each has been warmed up before)."""
+    """Return the seconds of both passes, which alternate after a warm-up."""
     times: dict[str, list[float]] = {name: [] for name in PASSES}
     for _ in range(repeats):
         for name, logps_of in PASSES.items():
@@ -202,20 +202,20 @@ def seconds(model, batch: tuple[Tensor, ...], repeats: int, clock) -> dict[str, 
 
 
 def peak_mib(case: Case, name: str) -> float:
-    """Peak resident memory that a pass adds to a fresh process (:func:`measure_memory`), MiB."""
+    """Return the peak resident memory of a pass in a new process (:func:`measure_memory`), in MiB."""
     command = [sys.executable, __file__, "--memory", name, "--cases", case.name]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
 
 
 def measure_memory(case: Case, name: str) -> float:
-    """In the child: the peak of a first pass above what model and batch take, MiB."""
+    """Return the peak memory of a first pass above that of model and batch, in MiB. Runs in the child process."""
     model = model_of(case)
     batch = batch_of(case, model.config.vocab_size)
     return peak_memory(lambda: one_pass(model, PASSES[name], batch)).bytes / 2**20
 
 
 def compare(case: Case, repeats: int, clock) -> dict:
-    """One row of the table."""
+    """Return one row of the results."""
     model = model_of(case)
     batch = batch_of(case, model.config.vocab_size)
     equal = difference(model, batch)
@@ -239,7 +239,7 @@ def compare(case: Case, repeats: int, clock) -> dict:
 
 
 def environment(clock: str) -> dict:
-    """What was measured on what."""
+    """Return commit, machine and versions of the measurement."""
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=REPO, capture_output=True, text=True).stdout
     info = Path("/proc/cpuinfo")
     models = re.findall(r"model name\s*: (.*)", info.read_text()) if info.exists() else []
@@ -254,7 +254,7 @@ def environment(clock: str) -> dict:
 
 
 def table(rows: list[dict]) -> str:
-    """The rows for people."""
+    """Format the rows as a table."""
     head = f"{'case':<48}{'stock s':>9}{'shared s':>10}{'times':>7}{'bound':>7}{'share':>7}{'memory':>8}"
     lines = [
         f"{r['case']:<48}{median(r['seconds']['stock']):>9.2f}{median(r['seconds']['shared']):>10.2f}"

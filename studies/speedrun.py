@@ -1,9 +1,9 @@
-"""Your estimator against the default, paired over seeds: training time and samples to 70 % strict held-out accuracy.
+"""Compare your estimator with the default, paired over seeds: time and samples to 70 % strict held-out accuracy.
 
-Both runs of a seed see the same problems in the same order and differ in the estimator alone. Accuracy on MiniMATH's test
-problems (one sample per problem) is measured every few steps, and the crossing is interpolated between two measurements.
-A run that never reaches the target is counted and leaves its pair out of the interval. Runs are kept in runs/speedrun/ and
-continued, so more seeds can be added later. Rules of the board and how an entry gets there: docs/speedrun.md.
+Both runs of a seed see the same problems in the same order and differ only in the estimator. We measure accuracy on
+MiniMATH's test problems (one sample per problem) every few steps and interpolate the crossing. A run that never reaches
+the target is reported, and its pair is left out of the interval. Runs are saved in runs/speedrun/ and continued, so you
+can add seeds later. docs/speedrun.md describes the rules of the board and how to submit an entry.
 
     make speedrun ESTIMATOR=my_file.py:my_function ARGS="--seeds 0 1 2 --steps 60"
     python studies/speedrun.py my_file.py:my_function --set learning_rate=2e-3 --record
@@ -27,12 +27,12 @@ TARGET = 0.70
 BOARD = REFERENCE_RUNS / "speedrun.jsonl"
 MADE = REPO / "runs" / "speedrun"
 DEFAULT = "default"
-#: One part of the evaluation, and often: the crossing is what is measured.
+#: One split with one sample per problem, so that evaluations can be frequent.
 SETTINGS = {"eval_splits": ["test"], "eval_samples": 1, "wandb_mode": "disabled", "guard": "warn"}
 
 
 def crossing(steps: Sequence[float], accuracies: Sequence[float], target: float = TARGET) -> float | None:
-    """The step at which the accuracy first reaches ``target``, interpolated between evaluations, or None."""
+    """Return the step at which the accuracy first reaches ``target``, interpolated between evaluations, or None."""
     before = None
     for step, accuracy in zip(steps, accuracies, strict=True):
         if accuracy >= target:
@@ -45,7 +45,7 @@ def crossing(steps: Sequence[float], accuracies: Sequence[float], target: float 
 
 
 def row_of(run: Run, estimator: str, seed: int, every: int) -> dict:
-    """What the board keeps of a run: where it crossed the target, in steps, samples and seconds of training."""
+    """Return a run's row for the board: its crossing of the target in steps, samples and seconds of training."""
     table = run.evaluations.query("decoding == 'sampled'").sort_values("step")
     step = crossing(table["step"], table["accuracy"])
     times = run.metrics.set_index("step")["step_time"].cumsum()
@@ -66,7 +66,7 @@ def row_of(run: Run, estimator: str, seed: int, every: int) -> dict:
 
 
 def race(estimator: str | None, seed: int, steps: int, every: int, changes: dict) -> dict:
-    """Train one run, or take the finished one, and return its row."""
+    """Train one run, or load the finished one, and return its row."""
     from rlvr_utils.training import train
 
     name = DEFAULT if estimator is None else estimator
@@ -78,7 +78,7 @@ def race(estimator: str | None, seed: int, steps: int, every: int, changes: dict
 
 
 def summary(rows: list[dict], estimator: str) -> list[str]:
-    """Lines to print: the mean crossing of both, and the paired difference with its interval over seeds."""
+    """Return lines with the mean crossing of both estimators, and the paired difference with its interval over seeds."""
     by_seed: dict[int, dict[str, dict]] = {}
     for row in rows:
         by_seed.setdefault(row["seed"], {})[row["estimator"]] = row
@@ -98,7 +98,7 @@ def summary(rows: list[dict], estimator: str) -> list[str]:
 
 def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("estimator", help="file.py:function or module:function; 'default' runs the default alone")
+    parser.add_argument("estimator", help="file.py:function or module:function ('default' runs only the default)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--every", type=int, default=10, help="steps between evaluations")
@@ -115,7 +115,7 @@ def main(arguments: list[str]) -> None:
 
 
 def record(rows: list[dict]) -> None:
-    """Add rows that the board does not hold yet."""
+    """Append the rows that are not on the board yet."""
     lines = BOARD.read_text(encoding="utf-8").splitlines() if BOARD.is_file() else []
     new = [line for row in rows if (line := json.dumps(row)) not in lines]
     with BOARD.open("a", encoding="utf-8") as file:

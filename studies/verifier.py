@@ -1,12 +1,12 @@
-"""The verifier beside Math-Verify 0.9.0: speed, hostile input, our labelled cases, and where the two disagree.
+"""Compare the verifier with Math-Verify 0.9.0: speed, hostile input, labelled cases, and disagreements.
 
-Both graders judge the same pairs in the same process and thread, no verdict is cached; times are CPU time, so that a
-busy machine does not count. Math-Verify sees a sample of the pairs (it needs milliseconds for each).
+Both graders judge the same pairs in the same process and thread, without caching. We measure CPU time, which does not
+depend on the load of the machine. Math-Verify judges a sample of the pairs, because it needs milliseconds for each.
 
     python studies/verifier.py [--pairs 5000] [--sample 300] [--mutations 2000]
 
 Needs the public test data (``RLVR_TEST_DATA``) and math-verify (``pip install '.[bench]'``). Writes
-studies/results/verifier.json; notebook 01 shows it.
+studies/results/verifier.json, which notebook 01 shows.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ HOSTILE = {
 
 
 def math_verify_match(predicted: str, truth: str) -> bool:
-    """Math-Verify as its users call it for boxed answers: the box first, the ground truth wrapped in dollars."""
+    """Return Math-Verify's verdict, called as documented for boxed answers, with the ground truth in dollars."""
     from math_verify import parse
     from math_verify import verify as mv_verify
 
@@ -59,7 +59,7 @@ def math_verify_match(predicted: str, truth: str) -> bool:
 
 
 def other_form(answer: str, rng: random.Random) -> str:
-    """An answer of equal value in another form."""
+    """Return an answer of equal value in another form."""
     if re.fullmatch(r"-?\d+", answer):
         return rng.choice((f"{answer}.0", f"x = {answer}", rf"{answer}\text{{ units}}", f"{int(answer):,}.00"))
     if match := re.fullmatch(r"(-?)\\frac\{(\d+)\}\{(\d+)\}", answer):
@@ -68,7 +68,7 @@ def other_form(answer: str, rng: random.Random) -> str:
 
 
 def make_pairs(answers: list[str], n: int, rng: random.Random) -> dict[str, list[Pair]]:
-    """Identical answers, and a mix of 1/2 identical, 1/5 equal in another form and 3/10 wrong."""
+    """Return identical pairs, and a mix of 1/2 identical, 1/5 equal in another form and 3/10 wrong."""
     drawn = rng.choices(answers, k=n)
     identical = [(answer, answer) for answer in drawn]
     mix = identical[: n // 2] + [(other_form(answer, rng), answer) for answer in drawn[n // 2 : n * 7 // 10]]
@@ -80,7 +80,7 @@ def make_pairs(answers: list[str], n: int, rng: random.Random) -> dict[str, list
 
 
 def per_second(match: Callable[[str, str], bool], pairs: list[Pair], repeats: int = 1) -> float:
-    """Verdicts per second of CPU time, the best of ``repeats``."""
+    """Return verdicts per second of CPU time, the best of ``repeats``."""
     best = 0.0
     for _ in range(repeats):
         start = time.process_time()
@@ -91,7 +91,7 @@ def per_second(match: Callable[[str, str], bool], pairs: list[Pair], repeats: in
 
 
 def speed(answers: list[str], n: int, sample: int) -> dict:
-    """Verdicts per second of both graders, and which tier decided what share of the mix."""
+    """Return verdicts per second of both graders, and the share of pairs that each tier decided."""
     rng = random.Random(0)
     rows = {}
     for name, pairs in make_pairs(answers, n, rng).items():
@@ -109,7 +109,7 @@ def speed(answers: list[str], n: int, sample: int) -> dict:
 
 
 def hostile() -> dict[str, float]:
-    """CPU milliseconds of the slowest verdict on each hostile answer, as a response and as a ground truth."""
+    """Return the CPU milliseconds of the slowest verdict per hostile answer, as a response and as a ground truth."""
     slowest = {}
     judge(r"\arctan 1", r"\frac{\pi}{4}")  # the first verdict fills FLINT's caches
     for name, text in HOSTILE.items():
@@ -124,7 +124,7 @@ def hostile() -> dict[str, float]:
 
 
 def labelled() -> dict[str, dict[str, int]]:
-    """Wrong verdicts of both graders on our own labelled answers (bare answers only: both read them alike)."""
+    """Count wrong verdicts of both graders on our labelled bare answers, which both graders parse in the same way."""
     lines = (REPO / "data" / "verifier_cases.jsonl").read_text(encoding="utf-8").splitlines()
     cases = [case for case in map(json.loads, lines) if "answer" in case]
     counts = {}
@@ -139,7 +139,7 @@ def labelled() -> dict[str, dict[str, int]]:
 
 
 def agreement(answers: list[str], n: int) -> list[dict]:
-    """For each mutation: how often each grader gives the verdict it deserves, and an example of a disagreement."""
+    """Return, per mutation, how often each grader is correct, and an example of a disagreement."""
     rows = {
         m.name: {
             "mutation": m.name,
@@ -166,7 +166,7 @@ def agreement(answers: list[str], n: int) -> list[dict]:
 
 
 def environment() -> dict:
-    """What was measured on what."""
+    """Return commit, machine and versions of the measurement."""
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=REPO, capture_output=True, text=True).stdout
     info = Path("/proc/cpuinfo")
     models = re.findall(r"model name\s*: (.*)", info.read_text()) if info.exists() else []
@@ -187,7 +187,7 @@ def main() -> None:
     parser.add_argument("--sample", type=int, default=300, help="pairs that Math-Verify judges")
     parser.add_argument("--mutations", type=int, default=2_000)
     arguments = parser.parse_args()
-    logging.disable(logging.WARNING)  # Math-Verify warns of each expression that it cannot read
+    logging.disable(logging.WARNING)  # Math-Verify warns about each expression that it cannot parse
     lines = (test_data_dir() / "math_test.jsonl").read_text(encoding="utf-8").splitlines()
     answers = [json.loads(line)["answer"] for line in lines]
     result = {

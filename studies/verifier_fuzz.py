@@ -1,13 +1,12 @@
-"""Fuzz the verifier: does any response raise, take more than 100 ms of CPU time, or get a verdict that is not symmetric?
+"""Fuzz the verifier for exceptions, verdicts over 100 ms of CPU time, and asymmetric verdicts.
 
-Two sources: hypothesis (arbitrary text, and text made of LaTeX's own pieces), and a fast grammar of LaTeX that builds
-answers of every form and then mutates them: a character dropped, doubled or exchanged, a piece cut out and put
-elsewhere, two answers spliced. Each response is judged against a readable ground truth; every tenth pair of
-grammar answers is judged both ways.
+The inputs come from hypothesis (arbitrary text, and text made of LaTeX pieces) and from a fast grammar that builds LaTeX
+answers of every form and mutates them: it drops, doubles or inserts pieces, moves them, or splices two answers. Each
+response is judged against a readable ground truth. Every tenth pair of grammar answers is judged in both directions.
 
     python studies/verifier_fuzz.py [--responses 1000000] [--seed 0]
 
-Leaves its figures in studies/results/verifier_fuzz.json and exits with 1 on any exception or slow verdict.
+Writes studies/results/verifier_fuzz.json and exits with 1 after an exception or a slow verdict.
 """
 
 from __future__ import annotations
@@ -102,7 +101,7 @@ LEAVES = [
 
 
 class Timer:
-    """Judges, and keeps what was slowest and what raised."""
+    """Judges answers, and records the slowest verdict and all exceptions."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -110,11 +109,11 @@ class Timer:
         self.raised: list[str] = []
 
     def judge(self, function, *arguments: str):
-        """The result of ``function(*arguments)``, timed; None where it raised."""
+        """Time and return ``function(*arguments)``. Return None if it raises."""
         start = time.perf_counter()
         try:
             return function(*arguments)
-        except Exception as error:  # whatever it is, it is a finding
+        except Exception as error:  # any exception is a finding
             self.raised.append(f"{type(error).__name__} on {arguments!r}")
             return None
         finally:
@@ -124,7 +123,7 @@ class Timer:
                 self._keep(function, arguments, elapsed)
 
     def _keep(self, function, arguments: tuple[str, ...], elapsed: float) -> None:
-        """Remember a slow verdict at its CPU time, so that a busy machine is not taken for a slow verifier."""
+        """Repeat a slow verdict and record its CPU time, because wall time depends on the load of the machine."""
         start = time.process_time()
         with contextlib.suppress(Exception):
             function(*arguments)
@@ -134,7 +133,7 @@ class Timer:
 
 
 def expression(rng: random.Random, depth: int = 3) -> str:
-    """A random LaTeX expression."""
+    """Return a random LaTeX expression."""
     if depth == 0 or rng.random() < 0.3:
         return rng.choice(LEAVES)
     a, b = expression(rng, depth - 1), expression(rng, depth - 1)
@@ -161,7 +160,7 @@ def expression(rng: random.Random, depth: int = 3) -> str:
 
 
 def answer(rng: random.Random) -> str:
-    """A random answer of any form."""
+    """Return a random answer of any form."""
     a, b, c = (expression(rng, rng.choice((0, 1, 1, 2))) for _ in range(3))
     return rng.choice(
         (
@@ -186,7 +185,7 @@ def answer(rng: random.Random) -> str:
 
 
 def mutated(text: str, other: str, rng: random.Random) -> str:
-    """The text after one to three small accidents."""
+    """Return the text after one to three random edits."""
     for _ in range(rng.randint(1, 3)):
         at, to = rng.randrange(len(text) + 1), rng.randrange(len(text) + 1)
         text = rng.choice(
@@ -203,7 +202,7 @@ def mutated(text: str, other: str, rng: random.Random) -> str:
 
 
 def fuzz_grammar(timer: Timer, responses: int, rng: random.Random) -> list[tuple[str, str]]:
-    """Judge so many grammar answers and mutations; returns the asymmetric pairs found."""
+    """Judge ``responses`` grammar answers and mutations, and return the asymmetric pairs."""
     asymmetric = []
     previous = "5"
     for index in range(responses):
@@ -221,7 +220,7 @@ def fuzz_grammar(timer: Timer, responses: int, rng: random.Random) -> list[tuple
 
 
 def fuzz_hypothesis(timer: Timer, examples: int) -> None:
-    """Arbitrary text and strings of LaTeX's pieces, from hypothesis."""
+    """Judge arbitrary text and strings of LaTeX pieces from hypothesis."""
     junk = st.one_of(st.text(max_size=80), st.lists(st.sampled_from(PIECES), max_size=30).map("".join))
 
     @settings(max_examples=examples, deadline=None, database=None, suppress_health_check=list(HealthCheck))

@@ -1,7 +1,7 @@
-"""Ground truths changed in known ways: in another form with the same meaning, or into something else.
+"""Mutations of ground truths, into another form with the same meaning or into a different answer.
 
-Each mutation says what the changed answer deserves, so that a disagreement between graders has a class and a reason.
-``mutate(answer)`` of a mutation is None where it does not apply.
+Each mutation has the expected verdict and its reason, so that every disagreement between graders can be classified.
+``mutate(answer)`` returns None if the mutation does not apply.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _SUM = re.compile(r"([^+\-(){},=\\]+) ?\+ ?([^+\-(){},=]+)")
 
 
 class Mutation(NamedTuple):
-    """A way to change an answer; ``same`` says whether the meaning stays; ``why`` explains the verdict it deserves."""
+    """A way to change an answer. ``same`` is the expected verdict and ``why`` its reason."""
 
     name: str
     same: bool
@@ -172,7 +172,7 @@ MUTATIONS = (
 
 
 def mutated_pairs(answers: list[str], n: int, seed: int = 0) -> list[tuple[Mutation, str, str]]:
-    """``n`` triples (mutation, changed answer, ground truth), the mutations as evenly as they apply."""
+    """Return ``n`` triples (mutation, changed answer, ground truth), spread over the mutations as evenly as possible."""
     rng = random.Random(seed)
     pools = []
     for mutation in MUTATIONS:

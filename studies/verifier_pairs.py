@@ -1,7 +1,7 @@
-"""Which distinct ground truths of MATH's test set does the verifier declare equal? Every such pair is listed.
+"""List the distinct ground truths of MATH's test set that the verifier considers equal.
 
-Two different ground-truth strings that are declared equal are either the same value written twice or a false
-positive, so the list is short enough to read. Every ordered pair is judged, some four million verdicts.
+Two different ground truths that the verifier considers equal are either the same value in two spellings or a false
+positive. The list is short enough to read. We judge every ordered pair, about four million verdicts.
 
     python studies/verifier_pairs.py [--limit N]
 
@@ -20,13 +20,13 @@ from rlvr_utils.verifier import answers_match
 
 
 def ground_truths() -> list[str]:
-    """The distinct ground-truth strings of MATH's 5,000 test problems."""
+    """Return the distinct ground truths of MATH's 5,000 test problems."""
     lines = (test_data_dir() / "math_test.jsonl").read_text(encoding="utf-8").splitlines()
     return sorted({json.loads(line)["answer"] for line in lines})
 
 
 def equal_pairs(answers: list[str]) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
-    """Pairs declared equal both ways, and pairs declared equal one way only (prediction, ground truth)."""
+    """Return the pairs that are equal in both directions, and those in one direction only (prediction, ground truth)."""
     both, one_way = [], []
     for a, b in combinations(answers, 2):
         forward, backward = answers_match(a, b), answers_match(b, a)

@@ -1,4 +1,4 @@
-"""Shared fixtures. Real public problems are optional: tests that want them skip with a reason where they are missing."""
+"""Shared fixtures. Real public problems are optional: tests that need them are skipped if they are missing."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-if "PYTEST_XDIST_WORKER" in os.environ:  # tests run side by side: before torch is imported, also for what a test starts
+if "PYTEST_XDIST_WORKER" in os.environ:  # tests run in parallel: set before torch is imported, also for child processes
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 REPO = Path(__file__).resolve().parent.parent
@@ -15,7 +15,7 @@ REPO = Path(__file__).resolve().parent.parent
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """The folder of real public test data (``RLVR_TEST_DATA``, default ``../shared/data``)."""
+    """Return the directory of real public test data (``RLVR_TEST_DATA``, default ``../shared/data``)."""
     folder = Path(os.environ.get("RLVR_TEST_DATA", REPO.parent / "shared" / "data"))
     if not folder.is_dir():
         pytest.skip(f"no real test data in {folder}: set RLVR_TEST_DATA to a folder that holds it")
@@ -24,7 +24,7 @@ def real_data() -> Path:
 
 @pytest.fixture
 def odd_reward():
-    """Rewards that vary without any skill."""
+    """Return rewards that vary independently of skill."""
     from resume import odd_rewards
 
     with odd_rewards():
@@ -33,7 +33,7 @@ def odd_reward():
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory) -> str:
-    """The folder of a random Llama of about ten thousand parameters with MiniLlama's kind of tokenizer."""
+    """Return the directory of a random Llama of about ten thousand parameters with a tokenizer like MiniLlama's."""
     from resume import tiny_model  # imports torch, which many tests do not need
 
     return str(tiny_model(tmp_path_factory.mktemp("tiny")))

@@ -1,4 +1,4 @@
-"""The exercise cells of a notebook: stubs by their tag, solutions out of the folded cells, and both put together."""
+"""The exercise cells of a notebook: stubs found by tag, solutions from folded cells, and solved notebooks."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ SOLUTION = re.compile(r"<summary>Solution</summary>\n\n<!-- solution: (\S+) -->\
 
 
 def read(number: str) -> NotebookNode:
-    """The notebook "00" to "05"."""
+    """Read the notebook with this number, such as "00"."""
     return nbformat.read(NOTEBOOKS[number], as_version=4)
 
 
 def exercise_of(cell: NotebookNode) -> str | None:
-    """The exercise whose stub this cell is; None for every other cell."""
+    """Return the exercise whose stub this cell is, None for other cells."""
     tags = [tag for tag in cell.metadata.get("tags", []) if tag.startswith(TAG)]
     return tags[0].removeprefix(TAG) if tags else None
 
 
 def stubs(notebook: NotebookNode) -> list[tuple[str, int]]:
-    """(exercise, index of its stub's cell), in order."""
+    """Return (exercise, index of its stub's cell), in order."""
     named = [(exercise_of(cell), index) for index, cell in enumerate(notebook.cells)]
     return [(name, index) for name, index in named if name]
 
 
 def solutions(notebook: NotebookNode) -> list[tuple[str, str]]:
-    """(exercise, code) of every folded solution, in order."""
+    """Return (exercise, code) of every folded solution, in order."""
     texts = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
     return [match.groups() for text in texts for match in SOLUTION.finditer(text)]
 
 
 def with_solutions(notebook: NotebookNode) -> NotebookNode:
-    """A copy of the notebook in which every solution stands in the place of its stub."""
+    """Return a copy of the notebook with every stub replaced by its solution."""
     solved, codes = copy.deepcopy(notebook), dict(solutions(notebook))
     for name, index in stubs(solved):
         solved.cells[index].source = codes[name]
@@ -48,13 +48,13 @@ def with_solutions(notebook: NotebookNode) -> NotebookNode:
 
 
 def solve_folder(folder: Path) -> None:
-    """Put every solution into the notebooks of a folder that is a copy."""
+    """Replace all stubs by solutions in the notebooks of a copied directory."""
     for path in folder.glob("*.ipynb"):
         nbformat.write(with_solutions(nbformat.read(path, as_version=4)), path)
 
 
 def namespace(notebook: NotebookNode, code: str) -> dict:
-    """What the notebook imports of what ``code`` uses: an exercise cell can then run without the rest."""
+    """Run the notebook's imports that ``code`` uses, so that an exercise cell can run alone."""
     used = {node.id for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Name)}
     transform, found = TransformerManager().transform_cell, {}
     for cell in (cell for cell in notebook.cells if cell.cell_type == "code"):
@@ -67,12 +67,12 @@ def namespace(notebook: NotebookNode, code: str) -> dict:
 
 
 def run(code: str, names: dict) -> None:
-    """Run the code of a cell of our own notebooks with these names."""
+    """Run the code of a cell of our own notebooks in this namespace."""
     exec(compile(code, "<exercise cell>", "exec"), names)
 
 
 def function_in(notebook: NotebookNode, code: str):
-    """The one function that a stub or a solution defines, ready to be called."""
+    """Return the function that a stub or a solution defines."""
     names = namespace(notebook, code)
     run(code, names)
     (definition,) = (node for node in ast.parse(code).body if isinstance(node, ast.FunctionDef))

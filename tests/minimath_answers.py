@@ -18,7 +18,7 @@ READING = (*standard_transformations, implicit_multiplication, convert_xor)
 
 
 def read(latex: str) -> sp.Expr:
-    """A formula of our own problems as a sympy expression."""
+    """Parse a formula of our own problems with sympy."""
     return parse_expr(latex.replace(r"\cdot", "*"), {"x": X, "t": T, "i": sp.I}, READING)
 
 
@@ -53,7 +53,7 @@ def solve_system(first: str, second: str) -> tuple:
 
 
 def interval(inequality: str) -> str:
-    """Every integer tried in turn; the ends of these intervals are integers."""
+    """Solve by trying every integer, because the ends of these intervals are integers."""
     left, closed, right = re.fullmatch(r"(.*) (<|\\le) (\d+)", inequality).groups()
     inner, added = re.fullmatch(r"\|(.*)\| \+ (\d+)", left).groups()
     inside = sp.lambdify(X, read(inner))
@@ -117,7 +117,7 @@ ROUTES = {
 
 
 def find_answer(row: dict) -> str:
-    """The answer of a MiniMATH problem as sympy writes it in LaTeX, without spaces."""
+    """Return the answer of a MiniMATH problem as sympy's LaTeX, without spaces."""
     answer = ROUTES[row["template"]](*re.findall(r"\$([^$]+)\$", row["problem"]))
     if isinstance(answer, (tuple, sp.Tuple)):
         answer = "(" + ", ".join(map(str, answer)) + ")"
@@ -125,5 +125,5 @@ def find_answer(row: dict) -> str:
 
 
 def plain(latex: str) -> str:
-    """One spelling: no spaces, ``x^{2}`` as ``x^2``."""
+    """Normalise LaTeX: no spaces, ``x^{2}`` as ``x^2``."""
     return latex.replace(" ", "").replace("^{2}", "^2")

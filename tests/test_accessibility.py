@@ -1,4 +1,4 @@
-"""One test a rule: what the course shows can be read without seeing it, without its colours, and in order."""
+"""Accessibility, one test per rule: readable with a screen reader, without colours, and in order."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NOTEBOOKS = sorted((REPO / "notebooks").glob("*.ipynb"))
 PAGES = [*sorted(REPO.glob("*.md")), *sorted((REPO / "docs").glob("*.md")), *sorted((REPO / "data").rglob("README.md"))]
 ROOMS = ("rlvr_utils", "studies", "tools")
 DRAWING = [*NOTEBOOKS, *(file for room in ROOMS for file in sorted((REPO / room).rglob("*.py")))]
-#: What tells lines and bars apart beside their colour.
+#: Features other than colour that distinguish lines and bars.
 SHAPES = {"marker", "linestyle", "ls", "fmt", "hatch"}
 COLOUR = re.compile(r"\b(blue|orange|red|green|yellow|purple|pink|grey|gray)\b", re.I)
 SHAPE = re.compile(r"\b(circle|square|triangle|diamond|cross|dot|dash|line|solid|hatch|left|right|upper|lower|bar)", re.I)
@@ -52,7 +52,7 @@ def calls(tree: ast.AST, *methods: str) -> Iterator[ast.Call]:
 
 
 def pictures_without_words(html: str) -> list[str]:
-    """Image elements without an alternative text of some words."""
+    """Return image elements without alternative text."""
     return [tag[:80] for tag in re.findall(r"<img\b[^>]*>", html) if not re.search(r'alt="[^"]{10,}"', tag)]
 
 
@@ -61,14 +61,14 @@ def markdown_pictures_without_words(text: str) -> list[str]:
 
 
 def headings_out_of_order(text: str) -> list[str]:
-    """Levels that are skipped, and anything but one first-level heading at the start."""
+    """Return skipped heading levels, and an error unless the page starts with its only first-level heading."""
     levels = [len(found) for found in re.findall(r"^(#{1,6}) ", re.sub(r"^```.*?^```", "", text, flags=re.S | re.M), re.M)]
     skipped = [f"{a} to {b}" for a, b in itertools.pairwise(levels) if b > a + 1]
     return skipped + ([] if levels[:1] == [1] and levels.count(1) == 1 else ["not one first-level heading at the top"])
 
 
 def colour_alone(tree: ast.AST) -> list[str]:
-    """Lines and bars with a colour of their own and nothing else to tell them by."""
+    """Return lines and bars that differ only in colour."""
     found = []
     for call in calls(tree, "plot", "errorbar", "scatter", "bar", "barh"):
         given = {keyword.arg for keyword in call.keywords}
@@ -79,8 +79,8 @@ def colour_alone(tree: ast.AST) -> list[str]:
 
 
 def colour_words_alone(text: str) -> list[str]:
-    """Sentences that tell things apart by a colour and by nothing else."""
-    text = re.sub(r"red[- ]team", "search", text)  # no colour, but the word for attacking one's own work
+    """Return sentences that identify things only by colour."""
+    text = re.sub(r"red[- ]team", "search", text)  # "red team" is not a colour
     return [s.strip() for s in re.split(r"(?<=[.;:])\s", text) if COLOUR.search(s) and not SHAPE.search(s)]
 
 
@@ -90,13 +90,13 @@ def pictures_of_tables(tree: ast.AST) -> list[str]:
 
 
 def tables_without_header(text: str) -> list[str]:
-    """Markdown tables whose second line is no rule, so that no reader knows a header."""
+    """Return Markdown tables without a header row."""
     blocks = re.findall(r"(?:^\|.*\|\s*$\n?)+", text, re.M)
     return [b[:60] for b in blocks if not re.match(r"^\|.*\|\s*\n\|[\s:|-]+\|\s*(?:\n|$)", b)]
 
 
 def shown_words(tree: ast.AST) -> str:
-    """Alt texts and captions, as far as they are written in the source."""
+    """Return the alt texts and captions written in the source."""
     keywords = [keyword for node in ast.walk(tree) if isinstance(node, ast.Call) for keyword in node.keywords]
     parts = [list(ast.walk(keyword.value)) for keyword in keywords if keyword.arg in ("alt", "caption")]
     return "\n".join(" ".join(str(n.value) for n in part if isinstance(n, ast.Constant)) for part in parts)
@@ -126,11 +126,11 @@ def test_notebooks_have_headings_in_order(path: Path) -> None:
     assert headings_out_of_order("\n\n".join(cell.source for cell in cells(path, "markdown"))) == []
 
 
-def test_no_line_or_bar_is_told_by_its_colour_alone() -> None:
+def test_no_line_or_bar_is_distinguished_by_colour_alone() -> None:
     assert {name(path): found for path in DRAWING if (found := colour_alone(code(path)))} == {}
 
 
-def test_no_sentence_tells_things_apart_by_colour_alone() -> None:
+def test_no_sentence_relies_on_colour_alone() -> None:
     def words(path: Path) -> str:
         prose = "\n".join(cell.source for cell in cells(path, "markdown")) if path.suffix == ".ipynb" else ""
         return f"{prose}\n{shown_words(code(path))}"
@@ -145,7 +145,7 @@ def test_tables_are_tables_with_a_header(path: Path) -> None:
     assert tables_without_header(text) + (pictures_of_tables(code(path)) if notebook else []) == []
 
 
-# Machado, Oliveira and Fernandes 2009, severity 1: linear RGB as it is seen.
+# Machado, Oliveira and Fernandes 2009, severity 1: linear RGB as perceived.
 BLINDNESS = {
     "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
     "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
@@ -159,19 +159,19 @@ def linear(colour: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize("kind", BLINDNESS)
-def test_the_first_colours_stay_apart_with_every_colour_blindness(kind: str) -> None:
+def test_the_first_colours_are_distinguishable_with_colour_blindness(kind: str) -> None:
     seen = [np.clip(np.array(BLINDNESS[kind]) @ linear(colour), 0, 1) ** (1 / 2.2) for colour in plots.PALETTE[:3]]
     assert min(np.abs(a - b).max() for a, b in itertools.combinations(seen, 2)) > 0.1
 
 
 def contrast(colour: str, background: str = "#FFFFFF") -> float:
-    """WCAG's contrast ratio of two colours, 1 to 21."""
+    """Return WCAG's contrast ratio of two colours, 1 to 21."""
     a, b = (np.array([0.2126, 0.7152, 0.0722]) @ linear(c) for c in (colour, background))
     return (max(a, b) + 0.05) / (min(a, b) + 0.05)
 
 
 def theme_colour(name: str, theme: str) -> str:
-    """A colour of nbconvert's theme ("light" or "dark") as #rrggbb, laid over the page where it is transparent."""
+    """Return a colour of nbconvert's theme ("light" or "dark") as #rrggbb, blended with the page if transparent."""
     static = Path(HTMLExporter().template_paths[0]) / "static"
     styles = "".join((static / file).read_text(encoding="utf-8") for file in ("index.css", f"theme-{theme}.css"))
     value = re.findall(rf"{name}: *([^;]+);", styles)[-1].strip()
@@ -189,7 +189,7 @@ def theme_colour(name: str, theme: str) -> str:
 def test_colours_of_the_report_and_of_exercises_have_contrast(theme: str) -> None:
     used = re.findall(r"[^-]color: var\((--[\w-]+)\)", report.TEMPLATE)
     used += [re.search(r"--[\w-]+", colour)[0] for _, _, colour in LOOKS.values()]
-    assert len(set(used)) >= 3 and not re.search(r"color: #", report.TEMPLATE), "only colours that follow the theme"
+    assert len(set(used)) >= 3 and not re.search(r"color: #", report.TEMPLATE), "colours must follow the theme"
     page = theme_colour("--jp-layout-color0", theme)
     ratios = {name: contrast(theme_colour(name, theme), page) for name in used}
     assert {name: ratio for name, ratio in ratios.items() if ratio < 4.5} == {}
@@ -217,10 +217,10 @@ GOOD = [
 
 
 @pytest.mark.parametrize(("rule", "text"), SPOILED)
-def test_a_breach_is_found(rule, text: str) -> None:
+def test_violations_are_found(rule, text: str) -> None:
     assert rule(text) != []
 
 
 @pytest.mark.parametrize(("rule", "text"), GOOD)
-def test_what_is_well_passes(rule, text: str) -> None:
+def test_correct_pages_pass(rule, text: str) -> None:
     assert rule(text) == []

@@ -1,4 +1,4 @@
-"""The command line is thin: arguments arrive at the right function, and mistakes end in one sentence."""
+"""The command line: arguments reach the right function, and errors print one line."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def test_a_setting_is_a_literal_or_a_word(text: str, value: object) -> None:
 
 
 @pytest.mark.parametrize("text", ["max_steps", "=5", "max steps=5", "--x=1"])
-def test_what_is_not_a_setting_is_refused(text: str) -> None:
+def test_an_invalid_setting_raises(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match="is not KEY=VALUE"):
         cli.setting(text)
 
 
 def stand_in(monkeypatch: pytest.MonkeyPatch, module: str, **functions: object) -> None:
-    """Put light stand-ins in place of a module whose real work takes minutes."""
+    """Replace a slow module by light stand-ins."""
     monkeypatch.setitem(sys.modules, f"rlvr_utils.{module}", SimpleNamespace(**functions))
     monkeypatch.setattr(rlvr_utils, module, SimpleNamespace(**functions), raising=False)
 
@@ -62,7 +62,7 @@ def test_train_passes_profile_seed_folder_and_settings(monkeypatch, capsys) -> N
     assert calls[-1] == ("mini", None, {"extend": True, "max_steps": 9})
 
 
-def test_a_config_names_profile_and_settings_and_the_command_line_wins(monkeypatch, tmp_path) -> None:
+def test_the_command_line_overrides_the_config_file(monkeypatch, tmp_path) -> None:
     calls = []
     stand_in(
         monkeypatch,
@@ -73,14 +73,14 @@ def test_a_config_names_profile_and_settings_and_the_command_line_wins(monkeypat
     file.write_text("profile: llama-8b\nseed: 1\nmax_steps: 7\nlearning_rate: 2e-5\n")
     assert cli.main(["train", "--config", str(file), "--set", "max_steps=9"]) == 0
     assert cli.main(["train", "--config", str(file), "--profile", "llama-8b", "--seed", "4"]) == 0
-    assert cli.main(["train", "--config", str(file), "--profile", "small-gpu"]) == 1, "which of the two is meant?"
+    assert cli.main(["train", "--config", str(file), "--profile", "small-gpu"]) == 1, "the profile must be unambiguous"
     assert calls == [
         ("llama-8b", {"seed": 1, "max_steps": 9, "learning_rate": "2e-5"}),
         ("llama-8b", {"seed": 4, "max_steps": 7, "learning_rate": "2e-5"}),
     ]
 
 
-def test_an_evaluation_names_the_settings_that_it_has(capsys, tmp_path) -> None:
+def test_an_unknown_evaluation_setting_lists_the_known_ones(capsys, tmp_path) -> None:
     assert cli.main(["evaluate", str(tmp_path), "--set", "splits=ood"]) == 1
     said = capsys.readouterr().err
     assert "no setting 'splits'" in said and "split, shots, decoding, n_samples, eval_batch" in said
@@ -113,7 +113,7 @@ def test_course_passes_parameters(monkeypatch) -> None:
 
 
 def stand_in_for_the_doctor(monkeypatch: pytest.MonkeyPatch, ok: bool = True, trainable: bool = True) -> list[str]:
-    """Checks that end as told; returns what else was asked for."""
+    """Replace the checks by fixed results. Return the list of further calls."""
 
     class Sampled(str):
         pass
@@ -131,13 +131,13 @@ def stand_in_for_the_doctor(monkeypatch: pytest.MonkeyPatch, ok: bool = True, tr
 
 
 @pytest.mark.parametrize("ok", [True, False])
-def test_doctor_lists_the_machine_and_says_whether_it_is_ready(monkeypatch, capsys, ok: bool) -> None:
+def test_doctor_lists_the_machine_and_reports_whether_it_is_ready(monkeypatch, capsys, ok: bool) -> None:
     asked = stand_in_for_the_doctor(monkeypatch, ok)
     assert cli.main(["doctor", "--trainability"]) == int(not ok)
     printed = capsys.readouterr().out
     assert printed.startswith("GPU ")
     assert ("Profile mini is ready." in printed) == ok and ("Nothing was sampled" in printed) == (not ok)
-    assert asked == (["trainability"] if ok else []), "nothing is sampled where something stands in the way"
+    assert asked == (["trainability"] if ok else []), "failed checks must prevent sampling"
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_doctor_lists_the_machine_and_says_whether_it_is_ready(monkeypatch, caps
         (["--trainability", "--timing"], ["trainability", "timing at None"]),
     ],
 )
-def test_doctor_samples_and_times_what_is_asked_for(monkeypatch, options: list[str], asked: list[str]) -> None:
+def test_doctor_samples_and_times_on_request(monkeypatch, options: list[str], asked: list[str]) -> None:
     done = stand_in_for_the_doctor(monkeypatch)
     assert cli.main(["doctor", *options]) == 0
     assert done == asked
@@ -161,12 +161,12 @@ def test_doctor_fails_where_there_is_no_signal(monkeypatch, capsys) -> None:
     assert "not ready" in capsys.readouterr().out
 
 
-def test_doctor_refuses_an_unknown_profile_before_it_looks(capsys) -> None:
+def test_doctor_rejects_an_unknown_profile_first(capsys) -> None:
     assert cli.main(["doctor", "--profile", "maxi"]) == 1
     assert "no profile 'maxi'" in capsys.readouterr().err
 
 
-def test_a_mistake_is_one_sentence_and_not_a_traceback(monkeypatch, capsys) -> None:
+def test_an_error_prints_one_line_without_a_traceback(monkeypatch, capsys) -> None:
     def train(*_, **__):
         raise ValueError("max_steps is -1: give a positive number.")
 
@@ -175,7 +175,7 @@ def test_a_mistake_is_one_sentence_and_not_a_traceback(monkeypatch, capsys) -> N
     assert capsys.readouterr().err == "rlvr train: max_steps is -1: give a positive number.\n"
 
 
-def test_an_interruption_says_how_to_go_on(monkeypatch, capsys) -> None:
+def test_an_interruption_prints_how_to_continue(monkeypatch, capsys) -> None:
     def train(*_, **__):
         raise KeyboardInterrupt
 
@@ -189,7 +189,7 @@ SHADOWS = ("datasets", "psutil", "wandb", "yaml", "numpy", "torch", "cli", "prof
 
 @pytest.fixture
 def shadows(tmp_path: Path) -> Path:
-    """A learner's folder whose modules are called like libraries, with a reward of the learner's own."""
+    """Return a directory with modules named like libraries and a custom reward."""
     for name in SHADOWS:
         (tmp_path / f"{name}.py").write_text(f"raise ImportError('the {name}.py of the current directory')\n")
     reward = "def ones(prompts, completions, **columns):\n    return [1.0] * len(completions)\n"
@@ -207,9 +207,9 @@ def shadows(tmp_path: Path) -> Path:
     ids=["-m", "rlvr", "cli"],
 )
 @pytest.mark.parametrize("on_the_path", [False, True])
-def test_files_of_the_current_directory_shadow_no_library(shadows: Path, start: list[str], on_the_path: bool) -> None:
+def test_files_in_the_current_directory_do_not_shadow_libraries(shadows: Path, start: list[str], on_the_path: bool) -> None:
     if on_the_path and start[1].startswith("from rlvr_utils.cli"):
-        pytest.skip("whoever imports the module by hand has a path of their own")
+        pytest.skip("a direct import of the module uses its own path")
     path = os.pathsep.join([str(REPO)] + [str(shadows)] * on_the_path)
     options = ["-P"] * (start[0] == "-c")  # the installed command has no current directory on its path
     done = subprocess.run(
@@ -222,7 +222,7 @@ def test_files_of_the_current_directory_shadow_no_library(shadows: Path, start: 
     assert done.returncode == 0 and "max_steps: 7" in done.stdout, done.stderr[-500:]
 
 
-def test_a_reward_of_ones_own_is_found_beside_files_that_are_called_like_libraries(shadows: Path, monkeypatch) -> None:
+def test_a_custom_reward_is_found_next_to_files_named_like_libraries(shadows: Path, monkeypatch) -> None:
     from rlvr_utils.profiles import get_profile
     from rlvr_utils.training.rewards import reward_function
 

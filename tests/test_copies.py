@@ -1,4 +1,4 @@
-"""The learner's copies: no outputs, never overwritten, a changed notebook is placed beside an edited copy. And the times."""
+"""The learner's copies (no outputs, edits never overwritten, new versions next to edited copies), and the timetable."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def code_of(path: Path) -> str:
 
 
 def edit(path: Path, code: str) -> None:
-    """As JupyterLab saves it: the learner's code and the outputs of a run."""
+    """Save a copy like JupyterLab, with the learner's code and outputs."""
     write(path, code, "my own result")
 
 
@@ -54,8 +54,8 @@ def test_a_copy_has_no_outputs(source, work) -> None:
     assert "papermill" not in nbformat.read(work / NAME, as_version=4).metadata
 
 
-def test_the_stamp_of_new_outputs_is_no_change(source, work) -> None:
-    """Outputs are stamped with a hash of the included data: new data change no code that a learner has begun to edit."""
+def test_a_new_output_stamp_is_not_a_change(source, work) -> None:
+    """The stamp contains a hash of the included data, so new data change it without any change to the code."""
     place_copies([source], work)
     edit(work / NAME, "my answer")
     notebook = nbformat.read(source, as_version=4)
@@ -64,7 +64,7 @@ def test_the_stamp_of_new_outputs_is_no_change(source, work) -> None:
     assert place_copies([source], work) == [] and [path.name for path in work.glob("*.ipynb")] == [NAME]
 
 
-def test_a_learners_edits_are_kept_over_calls(source, work) -> None:
+def test_edits_are_kept(source, work) -> None:
     place_copies([source], work)
     edit(work / NAME, "my answer")
     saved = (work / NAME).read_bytes()
@@ -72,22 +72,22 @@ def test_a_learners_edits_are_kept_over_calls(source, work) -> None:
     assert (work / NAME).read_bytes() == saved and sorted(p.name for p in work.glob("*.ipynb")) == [NAME]
 
 
-def test_new_outputs_in_the_course_are_no_new_version(source, work) -> None:
+def test_new_outputs_are_not_a_new_version(source, work) -> None:
     place_copies([source], work)
     edit(work / NAME, "my answer")
     write(source, "1 + 1", "another result")
     assert place_copies([source], work) == []
 
 
-def test_an_untouched_copy_follows_the_course(source, work) -> None:
+def test_an_unedited_copy_is_updated(source, work) -> None:
     place_copies([source], work)
     write(source, "1 + 2")
     assert place_copies([source], work) == [] and code_of(work / NAME) == "1 + 2"
-    write(source, "1 + 1")  # back to the version before
+    write(source, "1 + 1")  # back to the previous version
     assert place_copies([source], work) == [] and code_of(work / NAME) == "1 + 1"
 
 
-def test_a_changed_notebook_is_placed_beside_an_edited_copy_once(source, work) -> None:
+def test_a_changed_notebook_is_placed_once_next_to_an_edited_copy(source, work) -> None:
     place_copies([source], work)
     edit(work / NAME, "my answer")
     write(source, "1 + 2")
@@ -96,7 +96,7 @@ def test_a_changed_notebook_is_placed_beside_an_edited_copy_once(source, work) -
     (new,) = work.glob("00_start.new-*.ipynb")
     assert code_of(new) == "1 + 2" and f"work/{new.name}" in sentence and "kept" in sentence
     edit(new, "my second answer")
-    assert place_copies([source], work) == [], "told once"
+    assert place_copies([source], work) == [], "the message must appear once"
     assert code_of(new) == "my second answer"
     new.unlink()  # the learner has merged it
     assert place_copies([source], work) == [] and not new.exists()
@@ -128,7 +128,7 @@ def test_the_courses_notebooks_can_be_copied_and_git_ignores_the_copies(tmp_path
         assert subprocess.run(["git", "check-ignore", "-q", f"work/{names[0]}"], cwd=REPO).returncode == 0
 
 
-def test_a_run_has_one_path_in_a_copy_and_in_the_notebook(monkeypatch, tmp_path) -> None:
+def test_a_copy_and_its_notebook_use_the_same_run_path(monkeypatch, tmp_path) -> None:
     for folder in ("notebooks", "work", "."):
         (tmp_path / folder).mkdir(exist_ok=True)
         monkeypatch.chdir(tmp_path / folder)
@@ -139,7 +139,7 @@ def test_a_run_has_one_path_in_a_copy_and_in_the_notebook(monkeypatch, tmp_path)
 # --- the timetable ---
 
 
-def test_every_notebook_has_its_times_and_the_table_links_to_it() -> None:
+def test_every_notebook_has_times_and_a_link_in_the_table() -> None:
     names = [part.name for part in PARTS]
     there = [path.stem for path in course_notebooks()]
     assert [name for name in names if name in there] == there, "add the notebook to course/timetable.py"

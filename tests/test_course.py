@@ -45,7 +45,7 @@ def printed(path: Path) -> str:
 
 @pytest.fixture(scope="module")
 def small_run(tmp_path_factory) -> Path:
-    """Two notebooks, run; the first tells what it sees, the second shows a figure, a widget and a rewritten line."""
+    """Run two notebooks. The first prints its environment, the second shows a figure, a widget and a rewritten line."""
     folder = tmp_path_factory.mktemp("small")
     # One value per line, because the paths may contain spaces.
     tell = "import sys, rlvr_utils\nprint(sys.executable, rlvr_utils.REPO, profile, seed, steps, sep='\\n')"
@@ -70,7 +70,7 @@ def test_the_kernel_is_this_interpreter_with_this_package(small_run: Path) -> No
     assert "PYTHONPATH" not in os.environ or str(REPO) not in os.environ["PYTHONPATH"].split(os.pathsep)
 
 
-def test_the_end_says_where_to_look(small_run: Path) -> None:
+def test_the_closing_lines_contain_the_path_of_the_report(small_run: Path) -> None:
     lines = (small_run / "log.txt").read_text()
     assert "2 notebooks ran" in lines and "report.html" in lines
 
@@ -82,7 +82,7 @@ def test_the_report_is_one_file_with_a_table_of_contents(small_run: Path) -> Non
     assert [title for _, title in links] == ["00. Title of 00_start", "A section", "01. Title of 01_next", "A section"]
     for anchor, _ in links:
         assert page.count(f'id="{anchor}"') == 1
-    assert '<a href="#01_next">the next</a>' in page, "links between notebooks lead inside the report"
+    assert '<a href="#01_next">the next</a>' in page, "links between notebooks must lead inside the report"
     assert 'alt="a line"' in page
 
 
@@ -118,7 +118,7 @@ def test_every_formula_of_the_course_can_be_converted() -> None:
     assert failed == []
 
 
-def test_the_report_opens_with_title_result_and_summary(tmp_path: Path) -> None:
+def test_the_report_starts_with_title_result_and_summary(tmp_path: Path) -> None:
     page = report_on(tmp_path, summary=["It <rose>.", "Profile: mini."])
     top = re.search(r"<header>.*?</header>", page, re.S)[0]
     assert "<h1>The RLVR course</h1>" in top and '<p class="result">It &lt;rose&gt;.</p><p>Profile: mini.</p>' in top
@@ -136,16 +136,16 @@ def test_a_rewritten_line_shows_its_last_state(small_run: Path) -> None:
     assert "<pre>step 3</pre>" in page and "step 2" not in page
 
 
-def test_a_widget_shows_its_text_where_no_kernel_answers(small_run: Path) -> None:
+def test_a_widget_is_replaced_by_its_text(small_run: Path) -> None:
     page = (small_run / "report.html").read_text()
     assert "IntSlider(value=0)" in page and "jupyter.widget-view" not in page
 
 
-def test_an_unknown_parameter_stops_everything_before_it_starts(tmp_path: Path) -> None:
+def test_an_unknown_parameter_raises_before_any_notebook_runs(tmp_path: Path) -> None:
     notebook = write_notebook(tmp_path / "00_start.ipynb", "1 / 0")
-    with pytest.raises(ValueError, match="no notebook has a parameter 'sede': did you mean 'seed'"):
+    with pytest.raises(ValueError, match="No notebook has a parameter 'sede'. Did you mean 'seed'"):
         run_course(notebooks=[notebook], output_dir=tmp_path / "out", parameters={"sede": 1})
-    with pytest.raises(ValueError, match="there are profile, seed"):
+    with pytest.raises(ValueError, match="Choose from profile, seed"):
         run_course(notebooks=[notebook], output_dir=tmp_path / "out", parameters={"xyz": 1})
     assert not (tmp_path / "out").exists()
 
@@ -155,7 +155,7 @@ def test_a_missing_notebook_is_named(tmp_path: Path) -> None:
         run_course(notebooks=[tmp_path / "07_gone.ipynb"], output_dir=tmp_path)
 
 
-def test_a_failing_notebook_is_one_sentence_and_kept(tmp_path: Path) -> None:
+def test_a_failing_notebook_raises_and_is_kept(tmp_path: Path) -> None:
     notebook = write_notebook(tmp_path / "00_start.ipynb", "print('before')", "1 / seed", "print('after')")
     with pytest.raises(CourseError) as stopped:
         run_course(notebooks=[notebook], output_dir=tmp_path / "out")
@@ -165,13 +165,13 @@ def test_a_failing_notebook_is_one_sentence_and_kept(tmp_path: Path) -> None:
     assert "after\n" not in printed(tmp_path / "out" / "00_start.ipynb")
 
 
-def test_a_notebook_whose_process_dies_says_so(tmp_path: Path) -> None:
+def test_a_dead_kernel_raises_a_clear_error(tmp_path: Path) -> None:
     notebook = write_notebook(tmp_path / "00_start.ipynb", "import os\nos._exit(1)")
-    with pytest.raises(CourseError, match="00_start: its process died"):
+    with pytest.raises(CourseError, match="00_start stopped because its kernel died"):
         run_course(notebooks=[notebook], output_dir=tmp_path / "out")
 
 
-def test_headings_in_fenced_code_are_not_contents(tmp_path: Path) -> None:
+def test_headings_in_fenced_code_are_not_in_the_contents(tmp_path: Path) -> None:
     notebook = nbformat.v4.new_notebook()
     notebook.cells = [nbformat.v4.new_markdown_cell("# 00. A\n\n```\n# a comment\n```\n\n### deep\n\n## B & C")]
     nbformat.write(notebook, tmp_path / "00_a.ipynb")
@@ -181,7 +181,7 @@ def test_headings_in_fenced_code_are_not_contents(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("home", ["course", "a course (mine)"])
-def test_links_to_the_repositorys_files_lead_there_from_the_report(tmp_path: Path, monkeypatch, home: str) -> None:
+def test_links_to_repository_files_work_from_the_report(tmp_path: Path, monkeypatch, home: str) -> None:
     monkeypatch.setattr("rlvr_utils.course.report.REPO", tmp_path / home)
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# 00. A\n\n[words](../GLOSSARY.md)")])
     nbformat.write(notebook, tmp_path / "00_a.ipynb")
@@ -190,7 +190,7 @@ def test_links_to_the_repositorys_files_lead_there_from_the_report(tmp_path: Pat
     assert (tmp_path / unquote(link)).resolve() == tmp_path / home / "GLOSSARY.md"
 
 
-def test_what_is_folded_stays_folded(tmp_path: Path) -> None:
+def test_folded_details_stay_folded(tmp_path: Path) -> None:
     notebook = nbformat.v4.new_notebook()
     folded = "<details><summary>Answer</summary>\n\n<!-- solution: x -->\n```python\nhidden = 1\n```\n\n</details>\n\nafter"
     notebook.cells = [nbformat.v4.new_markdown_cell(f"# 00. A\n\n{folded}")]
@@ -200,13 +200,13 @@ def test_what_is_folded_stays_folded(tmp_path: Path) -> None:
     assert "hidden" in inside and "after" not in inside
 
 
-def test_the_prose_has_no_picture_that_the_report_would_have_to_fetch() -> None:
+def test_the_prose_has_no_external_pictures() -> None:
     for path in (REPO / "notebooks").glob("*.ipynb"):
         for cell in nbformat.read(path, as_version=4).cells:
             assert cell.cell_type == "code" or not re.search(r"!\[|<img", cell.source), f"{path.name}: {cell.source[:40]}"
 
 
-def test_the_closing_lines_are_about_the_first_split_whatever_it_is_called(tmp_path: Path, monkeypatch) -> None:
+def test_the_closing_lines_report_the_first_split(tmp_path: Path, monkeypatch) -> None:
     writer = RunWriter(tmp_path / "run")
     writer.write_config({"profile": "mini", "eval_splits": ["heldout"], "shots": 0})
     for step, shots, accuracy in ((0, 0, 0.125), (20, 0, 0.5), (20, 4, 0.75)):
@@ -228,7 +228,7 @@ class Clock:
         return self.now
 
 
-def test_the_time_left_follows_the_machine() -> None:
+def test_the_time_left_adapts_to_the_machine() -> None:
     clock = Clock()
     progress = ProgressLine(["a", "b"], {"a": 60, "b": 240}, io.StringIO(), clock)
     assert progress.seconds_left() == 300
@@ -237,21 +237,21 @@ def test_the_time_left_follows_the_machine() -> None:
     assert progress.seconds_left() == 280
     clock.now = 120
     progress.finish_notebook()
-    # Twice the 60 s of the table, which itself counts as 60 s of experience: (120 + 60) / (60 + 60) = 1.5.
+    # 120 s instead of the expected 60 s, with a weight of 60 s for the table: (120 + 60) / (60 + 60) = 1.5.
     assert progress.seconds_left() == 1.5 * 240
     progress.start_notebook("b", cells=3)
     clock.now = 10_000
     assert progress.seconds_left() == 0
 
 
-def test_without_a_table_no_time_is_invented() -> None:
+def test_without_expected_times_no_time_left_is_shown() -> None:
     out = io.StringIO()
     progress = ProgressLine(["a"], None, out, Clock())
     progress.start_notebook("a", cells=2)
     assert progress.seconds_left() is None and "left" not in out.getvalue()
 
 
-def test_a_log_gets_a_line_now_and_then_with_what_the_notebook_printed_last() -> None:
+def test_a_log_file_gets_occasional_lines_with_the_last_printed_text() -> None:
     clock, out = Clock(), io.StringIO()
     progress = ProgressLine(["a"], {"a": 100}, out, clock)
     progress.start_notebook("a", cells=2)
@@ -262,7 +262,7 @@ def test_a_log_gets_a_line_now_and_then_with_what_the_notebook_printed_last() ->
     assert lines[1].endswith("about 80 s left  | step 20") and lines[2].endswith("| step 40")
 
 
-def test_a_terminal_gets_one_line_that_rewrites_itself() -> None:
+def test_a_terminal_gets_one_rewritten_line() -> None:
     class Terminal(io.StringIO):
         def isatty(self) -> bool:
             return True
@@ -278,23 +278,23 @@ def test_a_terminal_gets_one_line_that_rewrites_itself() -> None:
 
 
 @pytest.mark.parametrize(("seconds", "words"), [(4, "4 s"), (89, "89 s"), (400, "7 min"), (7800, "2 h 10 min")])
-def test_durations_read_well(seconds: float, words: str) -> None:
+def test_durations_are_formatted(seconds: float, words: str) -> None:
     assert in_words(seconds) == words
 
 
 # --- the course end to end --------------------------------------------------------------------------------------------
 
-#: Enough steps for a gain that cannot be luck, and no more: this runs on every change.
+#: Enough steps for a significant gain, but few, because this runs on every change.
 STEPS = 50
-#: An address where nothing answers: the default path must work without a network.
+#: An address without a server, because the default path must work without a network.
 NOWHERE = "http://127.0.0.1:9"
 
 
 @pytest.fixture(scope="session")
 def course(tmp_path_factory) -> tuple[Path, str]:
-    """The course as a stranger runs it, every exercise solved: on a copy of the tree, without a network.
+    """Run the course with solved exercises on a copy of the repository, without a network.
 
-    Returns the folder and what was printed.
+    Returns the directory and the printed text.
     """
     if len(NAMES) < 6:
         pytest.fail(f"the course has six notebooks, and only {NAMES} are there")
@@ -342,7 +342,7 @@ def test_course_the_model_learns(course) -> None:
     rates = table[["accuracy", "accuracy_low", "accuracy_high", "boxed_rate", "accuracy_if_boxed", "worked_rate"]]
     assert ((rates >= 0) & (rates <= 1)).all(axis=None)
     assert (table["accuracy_low"] <= table["accuracy"]).all() and (table["accuracy"] <= table["accuracy_high"]).all()
-    assert (table["accuracy"] <= table["boxed_rate"]).all(), "an answer that counts as right is boxed"
+    assert (table["accuracy"] <= table["boxed_rate"]).all(), "every correct answer must be boxed"
     assert table["mean_tokens"].between(1, 96).all()
 
 
@@ -378,7 +378,7 @@ def test_course_every_figure_is_there_with_alt_text_and_caption(course) -> None:
     for name, notebook in executed(course).items():
         figures = [figure.get("text/html", "") for figure in pictures(notebook)]
         for cell in notebook.cells:
-            # An indented call may stand in a branch that is not taken, or be made by a slider.
+            # An indented call may be in a branch that does not run, or made by a slider.
             asked = len(re.findall(r"^(?:plots\.)?show\(", cell.source, re.M)) if cell.cell_type == "code" else 0
             drawn = sum(map(is_picture, cell.get("outputs", [])))
             assert drawn >= asked, f"{name} calls show() {asked} times and draws {drawn} figures: {cell.source[:60]}"
@@ -387,15 +387,15 @@ def test_course_every_figure_is_there_with_alt_text_and_caption(course) -> None:
     assert sum(len(pictures(notebook)) for notebook in executed(course).values()) >= 6
 
 
-def test_course_outputs_name_no_place_of_this_machine(course) -> None:
+def test_course_outputs_contain_no_local_paths(course) -> None:
     for name, notebook in executed(course).items():
         shown = "".join(output.get("text", "") for output in outputs(notebook))
         assert str(course[0]) not in shown and str(Path.home()) + "/" not in shown, name
 
 
-@pytest.mark.parametrize("name", NAMES[:4])  # what comes after depends on how long the training was
+@pytest.mark.parametrize("name", NAMES[:4])  # later notebooks depend on the length of the training
 def test_course_key_numbers_are_the_committed_ones(course, name: str) -> None:
-    """Every number with an interval that this run shows agrees with the one that is committed, interval to interval."""
+    """The intervals of this run's numbers overlap the committed ones."""
     committed = nbformat.read(REPO / "notebooks" / f"{name}.ipynb", as_version=4)
     if not has_outputs(committed):
         pytest.skip("no outputs committed: `make course outputs` puts them in")

@@ -1,4 +1,4 @@
-"""Rules on runs that really have the illness they are about, and on healthy ones, which must raise nothing."""
+"""Diagnosis rules on real runs with the problem that they detect, and on healthy runs, which have no findings."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ ILL = {
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory) -> str:
-    """A folder with a Llama of ten thousand parameters whose logits are large enough to collapse."""
+    """Return a directory with a Llama of ten thousand parameters whose logits are large enough to collapse."""
     folder = tmp_path_factory.mktemp("tiny")
     tokenizer = load_tokenizer(get_profile("mini"))
     torch.manual_seed(0)
@@ -74,23 +74,23 @@ def tiny(tmp_path_factory) -> str:
 
 
 def odd(completions, **columns):
-    """A reward that varies without any skill."""
+    """Return rewards that vary independently of skill."""
     return [float(sum(map(ord, text)) % 2) for text in completions]
 
 
 def one_half(completions, **columns):
-    """A reward function with a mistake: it gives everything the same."""
+    """Return the same reward for every response, like a faulty reward function."""
     return [0.5] * len(completions)
 
 
 def dies(completions, trainer_state, **columns):
-    """A reward service that goes away after ten steps and is answered for with zeros."""
+    """Return zeros after ten steps, like a reward service that fails."""
     return odd(completions) if trainer_state.global_step < STEPS else [0.0] * len(completions)
 
 
 @pytest.fixture
 def ill(tiny, tmp_path, monkeypatch):
-    """Train with a reward and settings that make the run ill: (its folder, what was said, the sentence it ended with)."""
+    """Train with a faulty reward or configuration. Return (directory, printed lines, message of the error or "")."""
 
     def run(reward, /, **settings) -> tuple[Path, list[str], str]:
         monkeypatch.setattr(training.rewards, "boxed_reward", reward)
@@ -106,7 +106,7 @@ def ill(tiny, tmp_path, monkeypatch):
 
 
 def severities(folder: Path) -> dict[str, str]:
-    """The worst severity of each finding of a run."""
+    """Return the worst severity per finding of a run."""
     return {finding.name: finding.severity for finding in diagnose(folder)}
 
 
@@ -114,13 +114,13 @@ def severities(folder: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("folder", reference_runs(), ids=lambda folder: folder.name)
-def test_a_healthy_run_raises_nothing_at_any_step(folder: Path) -> None:
+def test_a_healthy_run_has_no_findings_at_any_step(folder: Path) -> None:
     assert diagnose(folder) == []
-    assert len(record_of(load_run(folder)).metrics) >= 5 * STEPS, "the rules had something to look at"
+    assert len(record_of(load_run(folder)).metrics) >= 5 * STEPS, "the run must be long enough for the rules"
 
 
 @pytest.mark.parametrize("folder", reference_runs(), ids=lambda folder: folder.name)
-def test_healthy_runs_keep_the_distance_that_is_documented(folder: Path) -> None:
+def test_healthy_runs_stay_within_the_documented_ranges(folder: Path) -> None:
     record = record_of(load_run(folder))
     full = list(prefixes(record))[record.window - 1 :]
     rewards = [part.recent("reward") for part in full]
@@ -140,24 +140,24 @@ def test_healthy_runs_keep_the_distance_that_is_documented(folder: Path) -> None
 # --- ill ---
 
 
-def test_a_reward_that_never_varies_ends_the_run(ill) -> None:
+def test_a_constant_reward_stops_the_run(ill) -> None:
     folder, said, sentence = ill(one_half)
     assert sentence.startswith("The run was stopped at step 10, no signal (stop): In 10 steps the reward never varied")
-    assert "0.50 on average" in sentence and "rlvr doctor --trainability" in sentence
+    assert "mean 0.50" in sentence and "rlvr doctor --trainability" in sentence
     assert sum("no signal" in line for line in said) == 1
     assert severities(folder)["no signal"] == "stop"
     assert (folder / "checkpoints" / "checkpoint-10").is_dir() and len(load_run(folder).metrics) == 10
 
 
-def test_a_stopped_run_goes_on_where_the_guard_only_warns(ill) -> None:
+def test_a_stopped_run_continues_if_the_guard_only_warns(ill) -> None:
     folder, _, _ = ill(one_half)
     _, said, sentence = ill(one_half, guard="warn", max_steps=30)
     assert sentence == "" and any("continuing from step 10" in line for line in said)
-    assert sum("no signal (stop)" in line for line in said) == 1, "said once, not at every step"
+    assert sum("no signal (stop)" in line for line in said) == 1, "the finding must be printed once"
     assert load_run(folder).environment["finished"] and len(load_run(folder).metrics) == 30
 
 
-def test_groups_that_become_equal_and_a_reward_that_falls(ill) -> None:
+def test_equal_groups_and_a_falling_reward_are_found(ill) -> None:
     folder, _, sentence = ill(dies, guard="warn")
     assert sentence == ""
     assert {"groups equal": "stop", "reward falls": "stop"}.items() <= severities(folder).items()
@@ -165,20 +165,20 @@ def test_groups_that_become_equal_and_a_reward_that_falls(ill) -> None:
     assert STEPS < first.step <= 2 * STEPS and "at its best to" in first.seen
 
 
-def test_responses_that_are_cut_off(ill) -> None:
+def test_truncated_responses_stop_the_run(ill) -> None:
     folder, _, sentence = ill(training.rewards.boxed_reward, max_completion_length=3)
-    assert "cut off at 3 tokens" in sentence and "Raise max_completion_length" in sentence
+    assert "truncated at 3 tokens" in sentence and "Raise max_completion_length" in sentence
     assert severities(folder)["cut off"] == "stop"
 
 
-def test_a_gradient_that_is_no_number_ends_the_run_unsaved(ill) -> None:
+def test_a_nan_gradient_stops_the_run_without_saving(ill) -> None:
     folder, _, sentence = ill(odd, learning_rate=100.0, updates_per_generation=4)
     assert "grad_norm became NaN or infinite at learning rate 100.0" in sentence
     assert severities(folder)["not a number"] == "stop"
     assert not list((folder / "checkpoints").glob("checkpoint-*"))
 
 
-def test_an_adapter_that_is_frozen(ill, monkeypatch) -> None:
+def test_a_frozen_adapter_stops_the_run(ill, monkeypatch) -> None:
     begin = recording.Recorder.on_train_begin
 
     def freeze(self, args, state, control, model=None, **kwargs):
@@ -192,12 +192,12 @@ def test_an_adapter_that_is_frozen(ill, monkeypatch) -> None:
 
 
 def monotone(completions, **columns):
-    """A reward that likes one letter over and over, and pays half at most: easy to learn, and nothing solved."""
+    """Reward repeated letters with at most half of the full reward: easy to learn, but never solved."""
     return [max(map(text.count, text), default=0) / len(text) / 2 if text else 0.0 for text in completions]
 
 
-def test_a_policy_that_stops_exploring(ill) -> None:
-    """Which seeds collapse depends on the machine's rounding; the rule must find the first that does."""
+def test_entropy_collapse_stops_the_run(ill) -> None:
+    """Which seeds collapse depends on the machine's rounding. The rule must find the first that does."""
     for seed in range(8):
         folder, _, sentence = ill(monotone, learning_rate=0.1, max_steps=60, group_size=4, prompts_per_step=8, seed=seed)
         entropy = load_run(folder).metrics["entropy"]
@@ -208,12 +208,12 @@ def test_a_policy_that_stops_exploring(ill) -> None:
     assert "the model has stopped exploring" in sentence and len(entropy) < 60
 
 
-def test_a_policy_that_runs_away_from_its_base_model(ill) -> None:
+def test_kl_runaway_is_found(ill) -> None:
     folder, _, sentence = ill(odd, learning_rate=0.3, beta=1e-4, guard="warn", max_steps=12)
     assert severities(folder)["KL runaway"] in ("warn", "stop")
 
 
-def test_a_run_that_learns_the_form_only(ill) -> None:
+def test_learning_only_the_format_is_found(ill) -> None:
     settings = {
         "model": "data/minillama",
         "reward": "format",
@@ -227,7 +227,7 @@ def test_a_run_that_learns_the_form_only(ill) -> None:
         "train_subset": 256,
     }
     folder, said, sentence = ill(training.rewards.boxed_reward, **settings)
-    assert sentence == "", "a run that earns its reward is not ended"
+    assert sentence == "", "a run with a rising reward must not be stopped"
     assert severities(folder)["format only"] == "warn"
     assert sum("format only" in line for line in said) == 1
 
@@ -243,7 +243,7 @@ def sampled_by_vllm(difference: float, ratio: float) -> Record:
 
 
 @pytest.mark.parametrize("difference, ratio, severity", [(0.3, 0.9, "warn"), (0.02, 0.4, "warn"), (0.5, 0.02, "stop")])
-def test_a_sampler_that_is_another_model_is_seen(difference: float, ratio: float, severity: str) -> None:
+def test_a_sampler_with_another_model_is_found(difference: float, ratio: float, severity: str) -> None:
     (found,) = findings(sampled_by_vllm(difference, ratio))
     assert (found.name, found.severity) == ("samplers apart", severity) and f"is {ratio:.2f}" in found.seen
 
@@ -255,23 +255,23 @@ def test_a_sampler_that_only_rounds_differently_is_healthy() -> None:
 # --- what the rules are made of ---
 
 
-def test_every_rule_can_be_asked_of_a_run_that_has_not_begun() -> None:
+def test_every_rule_accepts_a_run_without_steps() -> None:
     assert findings(Record([])) == [] and Record([]).step == 0
 
 
-def test_a_rule_sees_nothing_that_came_later(tmp_path) -> None:
+def test_prefixes_contain_no_later_data(tmp_path) -> None:
     record = record_of(load_run(reference_runs()[0]))
     for part in list(prefixes(record))[:: len(record.metrics) // 4]:
         assert max(row["step"] for row in part.metrics) == part.step
         assert all(row["step"] <= part.step for row in part.evaluations)
 
 
-def test_the_window_holds_enough_groups() -> None:
+def test_the_window_contains_enough_groups() -> None:
     assert Record([], profile=get_profile(prompts_per_step=16)).window == STEPS
     assert Record([], profile=get_profile(prompts_per_step=2)).window == 64
 
 
-def test_a_dead_run_says_where_it_ended(tmp_path) -> None:
+def test_a_dead_run_is_reported_as_unfinished(tmp_path) -> None:
     run = load_run(reference_runs()[0])
     for name in ("config.yaml", "metrics.jsonl", "evaluations.jsonl"):
         (tmp_path / name).write_bytes((run.path / name).read_bytes())
@@ -283,7 +283,7 @@ def test_a_dead_run_says_where_it_ended(tmp_path) -> None:
         diagnose(tmp_path / "none")
 
 
-def test_findings_are_read_as_text_table_and_html() -> None:
+def test_findings_have_text_table_and_html() -> None:
     ill = Diagnosis([Finding("cut off", "warn", 12, "Half <b> is gone.", "Raise the limit.")])
     assert str(ill) == "- step 12, cut off (warn): Half <b> is gone. Raise the limit."
     assert ill.table.loc[0, "step"] == 12 and list(ill.table.columns)[-1] == "advice"
@@ -291,7 +291,7 @@ def test_findings_are_read_as_text_table_and_html() -> None:
     assert "No rule finds anything" in str(Diagnosis()) and "No rule" in Diagnosis()._repr_html_()
 
 
-def test_in_float16_a_step_that_loss_scaling_skips_is_no_illness() -> None:
+def test_a_step_skipped_by_loss_scaling_is_not_a_finding() -> None:
     row = {"step": 1, "loss": 0.0, "grad_norm": math.inf}
     assert "not a number" in [f.name for f in findings(Record([row]))]
     half = get_profile(dtype="float16")

@@ -1,4 +1,4 @@
-"""The exercises: each solution passes, typical mistakes are caught by name, stubs stop nothing, progress is kept."""
+"""Exercises: solutions pass, typical mistakes fail the expected property, stubs never raise, progress is saved."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ IDS = [exercise.id for exercise in EXERCISES]
 
 @pytest.fixture(autouse=True)
 def file(tmp_path, monkeypatch):
-    """The checks of the tests write their progress elsewhere."""
+    """Redirect the progress file to a temporary directory."""
     monkeypatch.setattr(attempts, "FILE", tmp_path / "runs" / "exercises.json")
     return attempts.FILE
 
@@ -34,7 +34,7 @@ def notebooks() -> dict[str, nbformat.NotebookNode]:
 
 
 def cells_of(notebooks, name: str) -> tuple[nbformat.NotebookNode, int]:
-    """The notebook of an exercise and where its stub stands."""
+    """Return the notebook of an exercise and the index of its stub."""
     notebook = notebooks[BY_ID[name].notebook]
     return notebook, dict(stubs(notebook))[name]
 
@@ -42,13 +42,13 @@ def cells_of(notebooks, name: str) -> tuple[nbformat.NotebookNode, int]:
 # --- the notebooks ---
 
 
-def test_every_check_has_its_exercise_and_its_wrong_answers() -> None:
+def test_every_check_has_an_exercise_and_wrong_answers() -> None:
     assert sorted(CHECKS) == sorted(IDS) == sorted(WRONG)
     assert {name: len(wrong) for name, wrong in WRONG.items() if len(wrong) < 2} == {}
 
 
 @pytest.mark.parametrize("number", NOTEBOOKS)
-def test_stubs_and_solutions_are_tied_one_to_one(number: str, notebooks) -> None:
+def test_every_stub_has_exactly_one_solution(number: str, notebooks) -> None:
     wanted = [exercise.id for exercise in EXERCISES if exercise.notebook == number]
     assert [name for name, _ in stubs(notebooks[number])] == wanted
     assert [name for name, _ in solutions(notebooks[number])] == wanted
@@ -56,7 +56,7 @@ def test_stubs_and_solutions_are_tied_one_to_one(number: str, notebooks) -> None
 
 
 @pytest.mark.parametrize("number", NOTEBOOKS)
-def test_every_notebook_has_an_open_experiment_and_shows_the_progress(number: str, notebooks) -> None:
+def test_every_notebook_has_an_open_experiment_and_a_progress_table(number: str, notebooks) -> None:
     texts = [cell.source for cell in notebooks[number].cells]
     assert sum("## An experiment of your own" in text and "**Predict first:**" in text for text in texts) == 1
     call = "exercises.progress()" if number == "05" else f'exercises.progress("{number}")'
@@ -65,7 +65,7 @@ def test_every_notebook_has_an_open_experiment_and_shows_the_progress(number: st
 
 
 @pytest.mark.parametrize("name", IDS)
-def test_an_exercise_is_a_task_a_stub_one_line_of_check_hints_and_a_solution(name: str, notebooks) -> None:
+def test_an_exercise_has_a_task_a_stub_a_check_hints_and_a_solution(name: str, notebooks) -> None:
     notebook, index = cells_of(notebooks, name)
     exercise = BY_ID[name]
     before = [cell for cell in notebook.cells[:index] if cell.cell_type == "markdown"][-1].source
@@ -81,7 +81,7 @@ def test_an_exercise_is_a_task_a_stub_one_line_of_check_hints_and_a_solution(nam
 
 
 @pytest.mark.parametrize("name", IDS)
-def test_a_solution_keeps_the_name_the_arguments_and_the_docstring_of_its_stub(name: str, notebooks) -> None:
+def test_a_solution_has_the_signature_and_docstring_of_its_stub(name: str, notebooks) -> None:
     notebook, index = cells_of(notebooks, name)
 
     def contract(code: str) -> tuple:
@@ -98,7 +98,7 @@ def test_a_solution_keeps_the_name_the_arguments_and_the_docstring_of_its_stub(n
 
 
 @pytest.mark.parametrize("name", IDS)
-def test_the_solution_is_right(name: str, notebooks) -> None:
+def test_the_solution_passes_its_check(name: str, notebooks) -> None:
     notebook, _ = cells_of(notebooks, name)
     report = CHECKS[name](function_in(notebook, dict(solutions(notebook))[name]))
     assert report.state == "right", report
@@ -108,7 +108,7 @@ def test_the_solution_is_right(name: str, notebooks) -> None:
 
 
 @pytest.mark.parametrize("name", IDS)
-def test_the_untouched_cells_run_and_say_not_attempted(name: str, notebooks, capsys) -> None:
+def test_unchanged_stubs_run_and_report_not_attempted(name: str, notebooks, capsys) -> None:
     notebook, index = cells_of(notebooks, name)
     stub, check = notebook.cells[index].source, notebook.cells[index + 1].source
     names = namespace(notebook, f"{stub}\n{check}")
@@ -122,26 +122,26 @@ def test_the_untouched_cells_run_and_say_not_attempted(name: str, notebooks, cap
     ("name", "mistake", "function", "words"),
     [pytest.param(name, *wrong, id=f"{name}: {wrong[0]}") for name in IDS for wrong in WRONG[name]],
 )
-def test_a_typical_mistake_is_caught_by_name(name: str, mistake: str, function, words: str) -> None:
+def test_a_typical_mistake_fails_the_expected_property(name: str, mistake: str, function, words: str) -> None:
     report = CHECKS[name](function)
     assert report.state == "not right yet", mistake
     assert words in report.broken, report
-    assert report.tried or report.saw, "what was seen must be said"
+    assert report.tried or report.saw, "the report must show what was seen"
     assert report.broken not in report.held
     assert f"  broken    {report.broken}\n" in repr(report)
 
 
-def test_a_report_names_the_property_the_input_and_what_came_out() -> None:
+def test_a_report_shows_property_input_and_output() -> None:
     report = exercises.check_mixed_groups(lambda pass_rates, share: 5)
     assert repr(report).splitlines() == [
         "✗ Exercise 4.2 How large must a group be?: not right yet.",
-        "  broken    at p = 0.5 half of the groups of 2 are mixed",
+        "  broken    at p = 0.5, half of the groups of 2 are mixed",
         "  tried     your function([0.5], 0.5) -> 5",
         "  expected  2",
     ]
 
 
-def test_what_a_learner_wrote_is_shown_as_text() -> None:
+def test_learner_output_is_escaped() -> None:
     report = exercises.check_shotgun(lambda low, high: "<img src=x onerror=alert(1)>")
     assert report.state == "not right yet"
     assert "&lt;img" in report._repr_html_() and "<img" not in report._repr_html_()
@@ -179,19 +179,19 @@ def test_a_check_reports_and_never_raises(name: str, kind: str) -> None:
 
 
 @pytest.mark.parametrize("blank", [None, ..., lambda *args: ..., lambda *args: (..., ...), lambda *args: {"a": ...}])
-def test_blanks_are_not_mistakes(blank) -> None:
+def test_stub_results_count_as_not_attempted(blank) -> None:
     assert exercises.check_wilson(blank).state == "not attempted"
     assert exercises.check_wilson().state == "not attempted"
 
 
-def test_the_habit_of_other_courses_counts_as_a_blank_too() -> None:
+def test_not_implemented_error_counts_as_not_attempted() -> None:
     def my_wilson(successes, n):
         raise NotImplementedError
 
     assert exercises.check_wilson(my_wilson).state == "not attempted"
 
 
-def test_long_things_are_shown_by_their_beginning() -> None:
+def test_long_values_are_truncated() -> None:
     brief = exercises.attempts.brief
     assert brief(list(range(100))) == "[0, 1, 2, 3, 4, 5, 6, 7, ... 100 in all]"
     assert len(brief("x" * 10_000)) < 200
@@ -202,7 +202,7 @@ def test_long_things_are_shown_by_their_beginning() -> None:
 # --- facts that the checks rely on ---
 
 
-def test_the_count_is_that_of_real_adapters() -> None:
+def test_the_lora_count_matches_real_adapters() -> None:
     from rlvr_utils.exercises.lora import LLAMA_8B as SHAPE
     from rlvr_utils.exercises.lora import lora_count
     from rlvr_utils.models import LLAMA_8B, lora_parameter_count
@@ -217,7 +217,7 @@ def test_the_count_is_that_of_real_adapters() -> None:
     assert lora_count(*SHAPE, 16) == lora_parameter_count(LLAMA_8B, 16) == 41_943_040
 
 
-def test_the_bytes_are_those_of_the_memory_estimate() -> None:
+def test_the_bytes_match_the_memory_estimate() -> None:
     from rlvr_utils import memory
     from rlvr_utils.models import LLAMA_8B, lora_parameter_count
     from rlvr_utils.profiles import get_profile
@@ -229,7 +229,7 @@ def test_the_bytes_are_those_of_the_memory_estimate() -> None:
         assert found == (8 * n_model if n_lora is None else 2 * n_model + 16 * n_lora)
 
 
-def test_the_categories_are_the_courses_own() -> None:
+def test_the_categories_match_classify_response() -> None:
     from rlvr_utils.exercises.results import ROW, WHY
     from rlvr_utils.exercises.results import WRONG as RESPONSES
     from rlvr_utils.problems import CATEGORIES, classify_response
@@ -240,7 +240,7 @@ def test_the_categories_are_the_courses_own() -> None:
         assert classify_response(ROW, response, cut_off) == category
 
 
-def test_a_numerical_optimiser_may_fit_the_projection() -> None:
+def test_a_numerical_optimiser_passes_the_projection_check() -> None:
     def fitted(steps, rewards, at, start, scale):
         from scipy.optimize import curve_fit
 
@@ -254,16 +254,16 @@ def test_a_numerical_optimiser_may_fit_the_projection() -> None:
 # --- progress ---
 
 
-def test_nothing_is_done_at_the_start(file, capsys) -> None:
+def test_progress_starts_with_everything_not_attempted(file, capsys) -> None:
     table = exercises.progress()
     assert table.index.tolist() == [exercise.name for exercise in EXERCISES]
     assert set(table["state"]) == {"not attempted"}
     n = len(EXERCISES)
     assert capsys.readouterr().out == f"{n} exercises: 0 right, 0 not right yet, {n} not attempted.\n"
-    assert not file.exists(), "looking writes nothing"
+    assert not file.exists(), "progress() must not write"
 
 
-def test_checks_write_the_progress_and_what_is_right_stays_right(file, notebooks) -> None:
+def test_checks_save_progress_and_keep_the_best_state(file, notebooks) -> None:
     right = function_in(notebooks["04"], dict(solutions(notebooks["04"]))["04-mixed-groups"])
     written = []
     for attempt in (..., lambda p, size: p, ..., right, lambda p, size: p, ...):
@@ -276,7 +276,7 @@ def test_checks_write_the_progress_and_what_is_right_stays_right(file, notebooks
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1, 2]", '{"04-mixed-groups": 7, "99-gone": "right"}', "\x00"])
-def test_a_spoiled_file_is_a_new_start(file, text: str) -> None:
+def test_a_damaged_progress_file_counts_as_empty(file, text: str) -> None:
     file.parent.mkdir()
     file.write_text(text)
     assert set(exercises.progress()["state"]) == {"not attempted"}
@@ -284,18 +284,18 @@ def test_a_spoiled_file_is_a_new_start(file, text: str) -> None:
     assert set(json.loads(file.read_text())) == set(IDS)
 
 
-def test_a_place_that_cannot_be_written_to_stops_nothing(tmp_path, monkeypatch) -> None:
+def test_an_unwritable_directory_is_ignored(tmp_path, monkeypatch) -> None:
     (tmp_path / "runs").write_text("a file, not a folder")
     assert exercises.check_mixed_groups(lambda p, size: p).state == "not right yet"
     assert (tmp_path / "runs").read_text() == "a file, not a folder"
 
 
-def test_an_unknown_notebook_is_refused() -> None:
-    with pytest.raises(ValueError, match="No notebook '99' has exercises; give one of 00, 01, 02"):
+def test_an_unknown_notebook_raises() -> None:
+    with pytest.raises(ValueError, match="Notebook '99' has no exercises. Pass one of 00, 01, 02"):
         exercises.progress("99")
 
 
-def test_progress_is_written_where_git_does_not_look() -> None:
+def test_the_progress_file_is_ignored_by_git() -> None:
     from rlvr_utils import REPO
 
     ignored = (REPO / ".gitignore").read_text().splitlines()
@@ -308,9 +308,9 @@ def test_progress_is_written_where_git_does_not_look() -> None:
 
 
 @pytest.mark.parametrize("number", NOTEBOOKS)
-def test_with_solutions_changes_the_stubs_and_nothing_else(number: str, notebooks) -> None:
+def test_with_solutions_changes_only_the_stubs(number: str, notebooks) -> None:
     notebook, solved = notebooks[number], with_solutions(notebooks[number])
     for old, new in zip(notebook.cells, solved.cells, strict=True):
         assert (old.source != new.source) == bool(exercise_of(old))
         assert old.id == new.id and old.metadata == new.metadata
-    assert notebooks[number] == read(number), "the notebook that was given stays as it is"
+    assert notebooks[number] == read(number), "the input notebook must not change"

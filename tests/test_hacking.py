@@ -1,4 +1,4 @@
-"""Reward hacking: the graders of notebook 06, their included runs, and the rule that names what happened in them."""
+"""Reward hacking: the graders of notebook 06, their included runs, and the rule that detects it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rlvr_utils.training.rewards import try_reward
 from rlvr_utils.verifier import last_boxed
 
 MADE = [name for arm in HACKED for name in arm.runs if (REFERENCE_RUNS / name).is_dir()]
-LARGEST = 3 * 10**6  # bytes of all their runs together
+LARGEST = 3 * 10**6  # total bytes of all their runs
 
 
 # --- the graders ---
@@ -40,21 +40,21 @@ def test_an_empty_box_has_no_format() -> None:
     assert boxed(r"$\boxed{7}$", "8") and not boxed(r"$\boxed{}$", "8") and not boxed("7", "7")
 
 
-def test_repetition_is_the_share_of_words_that_came_before() -> None:
+def test_repetition_is_the_share_of_repeated_words() -> None:
     assert [repetition(text) for text in ("", "a b", "a a a a")] == [0, 0, 0.75]
 
 
-def test_a_watched_grader_decides_alone_and_its_companions_are_logged() -> None:
+def test_watched_logs_metrics_without_changing_the_reward() -> None:
     logged = {}
     reward = watched(lambda response, truth: response.startswith("a"))
     responses = [r"a \boxed{4}", r"b \boxed{4}", "a a", "b"]
     assert reward(responses, ground_truth=["4"] * 4, log_metric=logged.__setitem__, anything="else") == [1, 0, 1, 0]
     assert logged == {"strict": 0.5, "boxed": 0.5, "repetition": 0.125}
-    assert reward(responses, ["4"] * 4) == [1, 0, 1, 0], "nothing need take the log"
+    assert reward(responses, ["4"] * 4) == [1, 0, 1, 0], "log_metric must be optional"
 
 
 @pytest.mark.parametrize("name", ["last_word_reward", "steps_shown_reward"])
-def test_training_can_call_it(name: str) -> None:
+def test_train_accepts_a_watched_grader(name: str) -> None:
     p = get_profile("mini", reward=f"{graders.__name__}:{name}")
     try_reward(p, chat=False)
     try_reward(p, chat=True)
@@ -87,7 +87,7 @@ def named(record: Record) -> bool:
 RISING = [0.2 + 0.02 * step for step in range(40)]
 
 
-def test_a_rising_reward_with_falling_accuracy_is_named() -> None:
+def test_a_rising_reward_with_falling_accuracy_is_reported() -> None:
     [finding] = [f for f in findings(record(RISING, (0, 0.3), (20, 0.4), (40, 0.2))) if f.name == "reward hacking"]
     assert finding.severity == "warn" and "0.40 (step 20) to 0.20 (step 40)" in finding.seen
     assert "from step 20" in finding.advice
@@ -116,14 +116,14 @@ def test_a_rising_reward_with_falling_accuracy_is_named() -> None:
         "one only",
     ],
 )
-def test_what_is_no_hacking_is_not_named(healthy: Record) -> None:
+def test_healthy_curves_are_not_reported_as_hacking(healthy: Record) -> None:
     assert not named(healthy)
 
 
-def test_of_all_included_runs_only_those_of_faulty_rewards_are_named() -> None:
+def test_only_runs_with_faulty_rewards_are_reported() -> None:
     rewards = {path.name: load_run(path).config["reward"] for path in reference_runs("mini-")}
     hacked = {name for name in rewards if named(record_of(load_run(REFERENCE_RUNS / name)))}
-    assert {f"mini-format-seed-{seed}" for seed in (0, 2, 3, 4)} <= hacked, "seed 1 ends with its best accuracy"
+    assert {f"mini-format-seed-{seed}" for seed in (0, 2, 3, 4)} <= hacked, "seed 1 must end with its best accuracy"
     assert {rewards[name] for name in hacked} & {"boxed", "random"} == set()
 
 
@@ -131,19 +131,20 @@ def test_of_all_included_runs_only_those_of_faulty_rewards_are_named() -> None:
 
 
 @pytest.mark.parametrize("name", MADE)
-def test_a_run_was_made_with_the_settings_of_its_arm_and_finished(name: str) -> None:
+def test_runs_match_their_arm_and_are_finished(name: str) -> None:
     run, settings = load_run(REFERENCE_RUNS / name), next(arm.runs[name] for arm in HACKED if name in arm.runs)
     wanted, aside = get_profile("mini", **settings).to_dict(), ("wandb", "guard", "cpu_threads")
-    aside += tuple(wanted.keys() - run.config.keys())  # fields that came after the run, at their defaults
+    aside += tuple(wanted.keys() - run.config.keys())  # fields added after the run, at their defaults
     assert {k: v for k, v in run.config.items() if not k.startswith(aside)} == {
         k: v for k, v in wanted.items() if not k.startswith(aside)
     }
     assert run.environment["finished"] and not run.environment["commit"].endswith("+")
-    assert {"strict", "boxed", "repetition"} <= set(run.metrics.columns)
+    if run.config["reward"] != "boxed":  # the verifier's own reward is strict already
+        assert {"strict", "boxed", "repetition"} <= set(run.metrics.columns)
     assert len(run.metrics) == settings["max_steps"]
 
 
-def test_all_of_them_are_small() -> None:
+def test_the_included_runs_are_small() -> None:
     files = [
         file for name in MADE for file in (REFERENCE_RUNS / name).rglob("*") if file.is_file() and not file.is_symlink()
     ]

@@ -1,4 +1,4 @@
-"""The house of CONTRIBUTING.md: imports go down the floors only, in functions too, and what is imported is declared."""
+"""Modules import only from lower floors (CONTRIBUTING.md), also inside functions, and dependencies are declared."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ FLOORS = (
     ("cli", "__main__"),
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS, 1) for room in rooms}
-#: What text in, verdict out needs: none of it may take the seconds that PyTorch takes to import.
+#: Modules that must import quickly, without PyTorch.
 LIGHT = ("rlvr_utils.verifier", "rlvr_utils.prompts", "rlvr_utils.stats", "rlvr_utils.profiles", "rlvr_utils.problems")
 
 
 @cache
 def imports(file: Path) -> list[tuple[str, int]]:
-    """(module, line) of everything that a file imports, at any depth."""
+    """Return (module, line) of all imports of a file, at any depth."""
     package = ["rlvr_utils", *file.relative_to(PACKAGE).parts[:-1]] if PACKAGE in file.parents else []
     found = []
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
@@ -47,13 +47,13 @@ def imports(file: Path) -> list[tuple[str, int]]:
         elif isinstance(node, ast.ImportFrom):
             above = package[: len(package) - node.level + 1] if node.level else []
             module = ".".join([*above, *filter(None, [node.module])])
-            # "from . import name" and "from rlvr_utils import name" name modules as often as objects
+            # in "from . import name" and "from rlvr_utils import name", name may be a module or an object
             found += [(f"{module}.{alias.name}", node.lineno) for alias in node.names]
     return found
 
 
 def modules() -> dict[str, Path]:
-    """The package's modules by their dotted names."""
+    """Return the package's modules by their dotted names."""
     return {
         ".".join(["rlvr_utils", *file.relative_to(PACKAGE).with_suffix("").parts]).removesuffix(".__init__"): file
         for file in sorted(PACKAGE.rglob("*.py"))
@@ -61,13 +61,13 @@ def modules() -> dict[str, Path]:
 
 
 def own(name: str, known: dict[str, Path]) -> str | None:
-    """The module of the package that an imported name lies in."""
+    """Return the module of the package that contains an imported name."""
     while name and name not in known:
         name = name.rpartition(".")[0]
     return name if name.startswith("rlvr_utils.") else None
 
 
-def test_every_room_has_a_floor_and_imports_go_down_only() -> None:
+def test_modules_import_only_from_lower_floors() -> None:
     rooms = {file.relative_to(PACKAGE).parts[0].removesuffix(".py") for file in modules().values()} - {"__init__"}
     assert rooms == set(FLOOR)
     known, up = modules(), []
@@ -80,8 +80,8 @@ def test_every_room_has_a_floor_and_imports_go_down_only() -> None:
     assert up == []
 
 
-def test_no_room_imports_another_in_a_circle() -> None:
-    """Lazy imports count: an import that moves into a function to break a circle only hides it."""
+def test_there_are_no_circular_imports() -> None:
+    """Lazy imports count, because moving an import into a function only hides a cycle."""
     known = modules()
     between: dict[str, set[str]] = {}
     for name, file in known.items():
@@ -94,12 +94,12 @@ def test_no_room_imports_another_in_a_circle() -> None:
         raise AssertionError(" -> ".join(circle.args[1])) from None
 
 
-def test_what_needs_no_model_imports_no_machine_learning() -> None:
+def test_light_modules_import_no_machine_learning() -> None:
     code = f"import sys, {', '.join(LIGHT)}; print(sorted({{'torch', 'transformers', 'trl', 'peft'}} & set(sys.modules)))"
     assert subprocess.check_output([sys.executable, "-c", code], text=True, cwd=REPO).strip() == "[]"
 
 
-def test_what_is_imported_is_declared_and_what_is_declared_is_imported() -> None:
+def test_imports_match_the_declared_dependencies() -> None:
     project = tomllib.loads((REPO / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     declared = {canonicalize_name(Requirement(line).name) for line in project["dependencies"]}
     packages = metadata.packages_distributions()
@@ -111,17 +111,17 @@ def test_what_is_imported_is_declared_and_what_is_declared_is_imported() -> None
         if module.split(".")[0] not in sys.stdlib_module_names
     }
     imported.discard(canonicalize_name(project["name"]))
-    programs = {"jupyterlab", "ipykernel", "papermill", "accelerate"}  # started, or needed by what we import
+    programs = {"jupyterlab", "ipykernel", "papermill", "accelerate"}  # started as a program, or needed by our imports
     assert imported - declared == set()
     assert declared - imported - programs == set()
 
 
-def test_every_private_name_of_a_library_is_listed_and_a_moved_one_ends_the_training_in_a_sentence(monkeypatch) -> None:
+def test_private_names_of_libraries_are_listed_and_a_missing_one_raises(monkeypatch) -> None:
     nodes = [node for file in modules().values() for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))]
     attributes = [node for node in nodes if isinstance(node, ast.Attribute)]
     ours = {node.name for node in nodes if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
     ours |= {node.attr for node in attributes if isinstance(node.ctx, ast.Store)}
-    ours |= {"_asdict", "_fields", "_replace"}  # of named tuples: public, whatever they are called
+    ours |= {"_asdict", "_fields", "_replace"}  # of named tuples: public despite their names
     used = {node.attr for node in attributes if re.fullmatch(r"_[a-z]\w*[a-z0-9]", node.attr)}
     listed = {name for _, name, _ in PRIVATE}
     assert used - listed - ours == set()
@@ -133,7 +133,7 @@ def test_every_private_name_of_a_library_is_listed_and_a_moved_one_ends_the_trai
 
 
 def test_text_is_read_and_written_as_utf_8_on_every_system() -> None:
-    """Without ``encoding`` Windows takes another one. ``open`` and ``Path.open`` of bytes need none."""
+    """Without ``encoding``, Windows uses another one. Binary ``open`` and ``Path.open`` need none."""
 
     def names_none(call: ast.Call) -> bool:
         name = getattr(call.func, "attr", getattr(call.func, "id", ""))
@@ -152,13 +152,13 @@ def test_text_is_read_and_written_as_utf_8_on_every_system() -> None:
     assert [f"{name}:{node.lineno}" for name, node in calls if names_none(node)] == []
 
 
-def test_what_only_one_system_has_is_asked_for_in_one_module() -> None:
+def test_platform_specific_code_is_in_one_module() -> None:
     marks = re.compile(r"\bfcntl\b|/proc/|sys\.platform|os\.name\b|getaffinity|register_at_fork|fsync\(|setsid|ctypes")
     found = {name for name, file in modules().items() if marks.search(file.read_text(encoding="utf-8"))}
     assert found <= {"rlvr_utils.system.platforms", "rlvr_utils.memory.measure"}
 
 
-def test_contributing_draws_the_floors_that_the_tests_hold() -> None:
+def test_contributing_shows_the_tested_floors() -> None:
     drawn = re.findall(r"^(\d) +(\S.*?)(?:  +.*)?$", (REPO / "CONTRIBUTING.md").read_text(encoding="utf-8"), re.M)
     assert {(int(number), room.strip("/")) for number, rooms in drawn for room in rooms.split()} == {
         (number, room) for room, number in FLOOR.items() if room != "__main__"

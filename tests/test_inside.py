@@ -1,4 +1,4 @@
-"""What notebook 07 stands on: recorded tokens, exact false steps, the clinic's patients and what the rules find in them."""
+"""The basis of notebook 07: recorded tokens, false steps, and the clinic's patients with their findings."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ TEST = load_problems("minimath", "test")
 
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory) -> Run:
-    """Two steps of MiniLlama, both recorded, the second one off-policy."""
+    """Train and record two steps of MiniLlama, the second one off-policy."""
     settings = {"max_steps": 2, "prompts_per_step": 8, "log_rollouts_every": 1, "eval_problems": 2, "eval_samples": 1}
     folder = tmp_path_factory.mktemp("tokens") / "run"
     return train("mini", folder, updates_per_generation=2, wandb_mode="disabled", quiet=True, **settings)
 
 
-def test_the_probabilities_before_the_first_step_are_the_base_models(recorded: Run) -> None:
+def test_the_probabilities_before_the_first_step_match_the_base_model(recorded: Run) -> None:
     p = recorded.profile
     model, tokenizer = load_model(p), load_tokenizer(p)
     rows = recorded.tokens()[1]
@@ -62,8 +62,10 @@ def test_the_probabilities_before_the_first_step_are_the_base_models(recorded: R
 
 def test_a_step_moves_good_responses_up_and_a_second_update_starts_off_policy(recorded: Run) -> None:
     first, second = recorded.tokens()[1], recorded.tokens()[2]
-    assert all(row["before"] == pytest.approx(row["old"], abs=1e-4) for row in first), "the first update is on policy"
-    assert any(row["before"] != pytest.approx(row["old"], abs=1e-4) for row in second), "the second one is not"
+    assert all(row["before"] == pytest.approx(row["old"], abs=1e-4) for row in first), "the first update must be on-policy"
+    assert any(row["before"] != pytest.approx(row["old"], abs=1e-4) for row in second), (
+        "the second update must be off-policy"
+    )
     change = [(row["advantage"], sum(row["after"]) - sum(row["before"])) for row in first if row["advantage"]]
     good, bad = ([moved for advantage, moved in change if advantage * sign > 0] for sign in (1, -1))
     assert np.mean(good) > np.mean(bad)
@@ -90,7 +92,7 @@ def test_gspo_clips_a_whole_response_at_its_own_narrow_range(recorded: Run) -> N
         assert any(by_sequence) == (row["advantage"] < 0), "above 1 + 4e-4, which clips a positive advantage"
 
 
-def test_dapo_pushes_every_token_of_a_response_alike_when_the_ratio_is_1(recorded: Run) -> None:
+def test_at_ratio_1_dapo_pushes_all_tokens_of_a_response_equally(recorded: Run) -> None:
     rows = recorded.tokens()[1]
     total = sum(sum(row["sampled"]) for row in rows)
     row, push = rows[0], token_pushes(rows, "dapo", "before", recorded.profile)[0]
@@ -108,18 +110,20 @@ def test_the_inspector_shows_each_token_as_text(recorded: Run) -> None:
     shown = draw_tokens(steps, Rude(), recorded.profile, 1, 1, 1, "dapo", at)
     assert "<script>" not in shown["text/html"] and "&lt;script&gt;" in shown["text/html"]
     assert f"advantage {first[0]['advantage']:+.2f}" in shown["text/plain"] and "color:black" in shown["text/html"]
-    with pytest.raises(ValueError, match="choose another one"):
+    with pytest.raises(ValueError, match="Choose another response"):
         draw_tokens(steps, Rude(), recorded.profile, 1, 1, 99, "dapo", at)
 
 
-def test_every_control_of_the_inspector_has_a_name_and_its_first_values_draw(recorded: Run, monkeypatch) -> None:
+def test_the_inspector_has_named_controls_and_draws_their_initial_values(recorded: Run, monkeypatch) -> None:
     seen = {}
     monkeypatch.setattr(
         token_views, "interactive_or_static", lambda name, draw, controls: seen.update(draw=draw, c=controls)
     )
     token_views.token_inspector(recorded.tokens(), load_tokenizer(recorded.profile), recorded.profile, 1)
     assert [control.options["description"] for control in seen["c"].values()] == list(seen["c"])
-    assert {control.kind for control in seen["c"].values()} == {"SelectionSlider", "Dropdown"}, "both work by keyboard"
+    assert {control.kind for control in seen["c"].values()} == {"SelectionSlider", "Dropdown"}, (
+        "both must work with the keyboard"
+    )
     shown = seen["draw"](**{name: control.value for name, control in seen["c"].items()})
     assert shown["text/plain"].startswith("Step 1, group 1, response 1 of ")
 
@@ -132,17 +136,17 @@ def test_every_control_of_the_inspector_has_a_name_and_its_first_values_draw(rec
     [("3 + 4", 7), ("3 - 4", -1), ("5 \\cdot (-2)", -10), ("-12 / 4", -3), ("77 \\bmod 9", 5), ("7^2", 49)]
     + [("7 / 2", None), ("1 + 2 + 3", None), ("x + 1", None), ("3 / 0", None), ("9^99", None), ("", None)],
 )
-def test_one_operation_on_whole_numbers_is_computed(lhs: str, result: int | None) -> None:
+def test_one_operation_on_integers_is_computed(lhs: str, result: int | None) -> None:
     assert compute(lhs) == result
 
 
-def test_a_false_step_has_the_consequence_that_a_person_would_compute() -> None:
+def test_the_consequence_of_a_false_step_is_computed() -> None:
     row = {"problem": "Tom has $4$ shirts, $7$ hats and $8$ ties.", "ground_truth": "224"}
     text = r"$4 \cdot 7 = 28$. $28 \cdot 8 = 224$. The answer is $\boxed{224}$."
     found = corrupt(row, text, 0, 29)
     assert (found.prefix, found.answer, found.n_steps) == (r"$4 \cdot 7 = 29$.", "232", 2)
     assert corrupt(row, text, 1, 225).prefix == r"$4 \cdot 7 = 28$. $28 \cdot 8 = 225$."
-    assert corrupt(row, text, 0, 28) is None and corrupt(row, text, 2, 1) is None, "true, or not there"
+    assert corrupt(row, text, 0, 28) is None and corrupt(row, text, 2, 1) is None, "steps must be true or missing"
     seven = {"problem": "Tom has $4$ shirts and $28$ hats.", "ground_truth": "224"}
     assert corrupt(seven, text, 0, 29) is None, "28 is a number of the problem: which 28 does a later step mean?"
     euclid = next(row for row in TEST if row["template"] == "greatest_common_divisor" and row["ground_truth"] == "2")
@@ -158,14 +162,14 @@ def test_every_corruption_of_the_test_problems_is_false_in_one_step_only() -> No
         assert one.n_steps == len(find_steps(text)) and one.prefix.startswith(text[: one.prefix.rindex("$") - 12][:5])
 
 
-def test_shuffled_steps_are_the_same_steps_and_end_elsewhere() -> None:
+def test_shuffled_steps_are_a_permutation_with_another_end() -> None:
     row = next(row for row in TEST if row["template"] == "evaluate_quadratic")
     text, answer = shuffled(row, row["solution"])
     assert sorted(find_steps(text)) == sorted(find_steps(row["solution"])) and answer == find_steps(text)[-1][1]
     assert find_steps(text)[-1] != find_steps(row["solution"])[-1] and answer != row["ground_truth"]
 
 
-def test_an_answer_is_read_in_a_box_or_without() -> None:
+def test_answers_are_extracted_with_and_without_a_box() -> None:
     assert final_answer(r"The answer is $\boxed{3}$.") == "3" and final_answer("The answer is $4$.") == "4"
     assert final_answer("no") is None
     row = {"ground_truth": "3"}
@@ -188,14 +192,14 @@ def test_the_study_has_one_letter_per_problem(study: dict) -> None:
         assert len(found["own"]) == len(found["own_problems"])
 
 
-def test_the_study_is_what_the_base_model_does(study: dict) -> None:
+def test_the_study_matches_the_base_model(study: dict) -> None:
     p = get_profile("mini")
     cases = solution_cases(TEST[:: faithfulness.THIRD])
     assert [row["id"] for row, _, _ in cases] == study["problems"]
     assert [[c.step, c.n_steps, c.true, c.false, c.answer] for _, _, c in cases] == study["false_step"]
     few = cases[:6]
     outcomes = intervene(load_model(p), load_tokenizer(p), few, p)
-    for condition in ("right", "corrupted"):  # greedy: only a tie of two tokens could differ from machine to machine
+    for condition in ("right", "corrupted"):  # greedy decoding: only ties between tokens could differ between machines
         letters = "".join(faithfulness.LETTERS[one] for one in outcomes[condition])
         assert letters == study["models"]["base"][condition][: len(few)]
 
@@ -222,15 +226,15 @@ FOUND = {
 PATIENTS = {name: clinic.CLINIC / f"patient-{name}" for name in clinic.PATIENTS}
 
 
-def test_the_key_says_what_the_patients_were_made_with() -> None:
+def test_the_key_matches_the_patients() -> None:
     assert json.loads(KEY.read_text(encoding="utf-8")) == {name: one.illness for name, one in clinic.PATIENTS.items()}
     assert sorted(one.illness for one in clinic.PATIENTS.values()) == sorted(FOUND)
 
 
 @pytest.mark.parametrize("name", PATIENTS)
-def test_a_patient_is_the_run_that_is_declared(name: str) -> None:
+def test_a_patient_matches_its_declaration(name: str) -> None:
     run, settings = load_run(PATIENTS[name]), clinic.PATIENTS[name].settings
-    config = run.config | {"model": settings.get("model", run.config["model"])}  # its folder was made on another machine
+    config = run.config | {"model": settings.get("model", run.config["model"])}  # made on another machine
     assert {key: config[key] for key in settings} == settings
     assert 30 <= len(run.metrics) == settings["max_steps"] <= 60 and run.environment["finished"]
     assert run.rollouts["step"].nunique() == 3 and run.evaluations["step"].nunique() == 3
@@ -242,7 +246,7 @@ def test_the_rules_find_the_illness_of_a_patient_and_no_other(name: str) -> None
     found = {finding.name for finding in diagnose(PATIENTS[name])}
     assert found & FOUND[illness], f"{illness}: {found}"
     own = {name for other, names in FOUND.items() for name in names if other != illness} - FOUND[illness]
-    # A run that gets no reward has equal groups too, whatever the cause.
+    # Without any reward, groups are equal too, whatever the cause.
     assert found & own <= {"no signal", "groups equal", "reward falls"}
 
 
@@ -254,10 +258,10 @@ def test_the_clinic_is_small() -> None:
 @pytest.mark.parametrize(
     "prefix", ["mini-grid-lora-0.0001", "mini-long-lora-seed-1", "mini-4shot-seed-1", "mini-offpolicy-grpo"]
 )
-def test_slow_runs_and_runs_that_begin_high_are_healthy(prefix: str) -> None:
+def test_slow_runs_and_runs_with_a_high_start_are_healthy(prefix: str) -> None:
     assert [finding.name for folder in reference_runs(prefix)[:1] for finding in diagnose(folder)] == []
 
 
-def test_what_the_control_arms_lack_is_found() -> None:
+def test_problems_of_the_control_arms_are_found() -> None:
     assert "reward without accuracy" in {finding.name for finding in diagnose(reference_runs("mini-format-seed-0")[0])}
     assert "reward does not rise" in {finding.name for finding in diagnose(reference_runs("mini-random-seed-0")[0])}

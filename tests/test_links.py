@@ -1,4 +1,4 @@
-"""Links lead somewhere: inside the repository, in both directions, and so do the paths and commands that prose names."""
+"""Links, paths and commands in prose exist, and related pages link to each other."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ RLVR = re.compile(r"(?:^|[ /])rlvr ([a-z]+)\b")
 
 
 def prose(path: Path) -> str:
-    """Markdown of a page, or of a notebook's cells, without fenced blocks."""
+    """Return the Markdown of a page or of a notebook's cells, without fenced blocks."""
     if path.suffix == ".ipynb":
         cells = nbformat.read(path, as_version=4).cells
         text = "\n\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
@@ -43,13 +43,13 @@ def prose(path: Path) -> str:
 
 
 def anchors(path: Path) -> set[str]:
-    """What GitHub makes of the headings of a page."""
+    """Return GitHub's anchors for the headings of a page."""
     titles = re.findall(r"^#{1,6} +(.+)$", prose(path), re.M)
     return {re.sub(r"[^\w\- ]", "", re.sub(r"[*`]", "", title).lower()).strip().replace(" ", "-") for title in titles}
 
 
 def broken(path: Path) -> Iterator[str]:
-    """Links of a page that lead nowhere."""
+    """Return the broken links of a page."""
     for link in LINK.findall(prose(path)):
         url = urlparse(link)
         if url.scheme:
@@ -68,7 +68,7 @@ def targets(path: Path) -> set[Path]:
 
 
 def goals() -> set[str]:
-    """Targets of the Makefile, variables expanded by hand."""
+    """Return the targets of the Makefile, with variables expanded."""
     makefile = (REPO / "Makefile").read_text(encoding="utf-8").replace("\\\n", " ")
     studies = re.search(r"^STUDIES := (.+)$", makefile, re.M)[1].split()
     return {*re.search(r"^\.PHONY: (.+)$", makefile, re.M)[1].split(), *studies}
@@ -90,18 +90,20 @@ def test_named_files_and_commands_exist(path: Path) -> None:
 
 
 def test_the_lab_serves_the_whole_repository_and_opens_the_learners_copy_of_notebook_00() -> None:
-    """Below notebooks/ alone, JupyterLab opens no link to the glossary, and no run. (test-browser clicks the links.)"""
+    """Started in notebooks/, JupyterLab could not open the glossary or runs. (test-browser clicks the links.)"""
     told = subprocess.run(["make", "-n", "--old-file=venv", "lab"], cwd=REPO, stdout=subprocess.PIPE, text=True, check=True)
     flags = dict(word.split("=", 1) for word in shlex.split(told.stdout) if "=" in word)
     assert Path(flags["--ServerApp.root_dir"]) == REPO
     assert REPO / flags["--LabApp.default_url"].removeprefix("/lab/tree/") == WORK / NOTEBOOKS[0].name
-    assert told.stdout.index("rlvr_utils.course.copies") < told.stdout.index("jupyterlab"), "first the copies, then the lab"
-    assert WORK.parent == NOTEBOOKS[0].parent.parent, "links of a notebook hold in its copy"
+    assert told.stdout.index("rlvr_utils.course.copies") < told.stdout.index("jupyterlab"), (
+        "the copies must be made before the lab starts"
+    )
+    assert WORK.parent == NOTEBOOKS[0].parent.parent, "links must be valid in the copy"
     defaults = Path(flags["JUPYTER_CONFIG_PATH"].split("$")[0]) / "labconfig" / "default_setting_overrides.json"
     assert "fetchNews" in defaults.read_text()
 
 
-def test_ways_lead_in_both_directions() -> None:
+def test_pages_link_in_both_directions() -> None:
     readme, glossary = REPO / "README.md", REPO / "GLOSSARY.md"
     help_pages = {glossary, REPO / "TROUBLESHOOTING.md"}
     assert targets(readme) >= {*NOTEBOOKS, *help_pages} and targets(glossary) == set(NOTEBOOKS)
@@ -110,7 +112,7 @@ def test_ways_lead_in_both_directions() -> None:
         assert targets(path) >= neighbours | help_pages, path.stem
 
 
-def test_each_word_of_the_glossary_is_used_where_it_points() -> None:
+def test_every_glossary_term_occurs_where_it_links() -> None:
     rows = re.findall(r"^\| ([^|]+) \|.*\]\((notebooks/[^)]+)\) \|$", (REPO / "GLOSSARY.md").read_text(), re.M)
     assert len(rows) >= 50
     for words, target in rows:
@@ -119,8 +121,8 @@ def test_each_word_of_the_glossary_is_used_where_it_points() -> None:
         assert any(name.strip().lower() in text for name in names), f"{words} is not in {target}"
 
 
-def test_quoted_messages_are_messages_of_the_course() -> None:
-    """Each message of the troubleshooting tables stands in the package's own words (or in the Makefile or the script)."""
+def test_quoted_messages_exist_in_the_code() -> None:
+    """Each message in the troubleshooting tables occurs in the package, the Makefile or the script."""
     sources = [*(REPO / "rlvr_utils").rglob("*.py"), REPO / "Makefile", REPO / "scripts" / "runpod.sh"]
     words = "".join(re.sub(r'"\s*\n\s*f?"', "", path.read_text(encoding="utf-8")) for path in sources)
     page = (REPO / "TROUBLESHOOTING.md").read_text(encoding="utf-8")
@@ -130,15 +132,15 @@ def test_quoted_messages_are_messages_of_the_course() -> None:
     assert [part for part in quoted if part not in words] == []
 
 
-def test_the_checks_before_a_commit_are_local_and_there() -> None:
+def test_pre_commit_checks_are_local_and_exist() -> None:
     config = yaml.safe_load((REPO / ".pre-commit-config.yaml").read_text(encoding="utf-8"))
-    assert [repo["repo"] for repo in config["repos"]] == ["local"], "nothing is fetched"
+    assert [repo["repo"] for repo in config["repos"]] == ["local"], "the checks must not download anything"
     words = [word for hook in config["repos"][0]["hooks"] for word in hook["entry"].split()]
     assert "ruff" in words
     assert [word for word in words if word.startswith("tests/") and not (REPO / word).is_file()] == []
 
 
-def test_the_alt_text_of_the_learning_curve_tells_what_the_included_runs_show() -> None:
+def test_the_alt_text_of_the_learning_curve_matches_the_included_runs() -> None:
     from learning_curve import block, curves
     from readme_results import RESULTS, put
 
@@ -146,7 +148,7 @@ def test_the_alt_text_of_the_learning_curve_tells_what_the_included_runs_show() 
     assert text == put(text, "figure", block(curves())), "run `make figure` again"
 
 
-def test_a_broken_link_is_told(tmp_path: Path, monkeypatch) -> None:
+def test_a_broken_link_is_reported(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(sys.modules[__name__], "REPO", tmp_path)
     (tmp_path / "other.md").write_text("# A `heading`, here\n")
     page = tmp_path / "page.md"

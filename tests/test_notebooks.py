@@ -1,4 +1,4 @@
-"""What every notebook of the course keeps to, read without running it (test_course.py runs them)."""
+"""Static rules for every notebook of the course (test_course.py runs them)."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def cells(notebook, kind: str) -> list:
 
 
 def headings(notebook) -> list[tuple[int, str]]:
-    """(level, title) of every heading outside fenced blocks."""
+    """Return (level, title) of every heading outside fenced blocks."""
     found = []
     for cell in cells(notebook, "markdown"):
         prose = re.sub(r"^(```|~~~).*?^\1", "", cell.source, flags=re.S | re.M)
@@ -44,12 +44,12 @@ def headings(notebook) -> list[tuple[int, str]]:
 
 
 def syntax(source: str) -> ast.Module:
-    """The code of a cell; IPython's magics are turned into calls first."""
+    """Parse the code of a cell, with IPython's magics converted to calls."""
     return ast.parse(TransformerManager().transform_cell(source))
 
 
 def texts(notebook) -> Iterator[str]:
-    """Everything a reader sees: sources, printed lines, text and HTML outputs (pictures left out)."""
+    """Return all visible text: sources, printed lines, text and HTML outputs, without pictures."""
     for cell in notebook.cells:
         yield cell.source
         for output in cell.get("outputs", []):
@@ -58,7 +58,7 @@ def texts(notebook) -> Iterator[str]:
             yield from (str(data[kind]) for kind in data if kind.startswith("text/"))
 
 
-# Each rule takes a notebook and its name and yields what breaks it.
+# Each rule takes a notebook and its name, and yields violations.
 
 
 def is_valid(notebook, name: str) -> Iterator[str]:
@@ -186,11 +186,11 @@ RULES: tuple[Callable, ...] = (
 )
 
 
-def test_all_notebooks_are_there() -> None:
+def test_all_notebooks_exist() -> None:
     assert tuple(path.stem for path in PATHS) == NAMES
 
 
-def test_the_notebooks_keep_the_rules() -> None:
+def test_notebooks_follow_the_rules() -> None:
     broken = {
         f"{path.stem}: {rule.__name__}": found
         for path in PATHS
@@ -267,13 +267,13 @@ def test_a_good_notebook_passes(rule: Callable) -> None:
 
 
 @pytest.mark.parametrize(("rule", "change"), SPOILED)
-def test_a_spoiled_notebook_is_caught(rule: Callable, change: Callable) -> None:
+def test_a_faulty_notebook_is_caught(rule: Callable, change: Callable) -> None:
     notebook = copy.deepcopy(good_notebook())
     change(notebook)
     assert list(rule(notebook, "07_title")) != []
 
 
 @pytest.mark.parametrize("name", ["01_boxed_answer_verifier", "04_training_run", "05_results_analysis"])
-def test_no_cell_that_reads_a_run_takes_its_split_to_be_called_test(name):
+def test_no_cell_assumes_that_the_split_is_called_test(name):
     notebook = nbformat.read(REPO / "notebooks" / f"{name}.ipynb", as_version=4)
     assert [cell.id for cell in cells(notebook, "code") if re.search(r"""["']test["']""", cell.source)] == []

@@ -1,4 +1,4 @@
-"""One file names the published repository; badges, the clone command and the notebooks for the cloud follow it."""
+"""Badges, the clone command and the cloud notebooks come from one configuration file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def settings(path: Path, address: str) -> Path:
     return path
 
 
-def test_the_readme_is_written_from_the_settings() -> None:
+def test_the_readme_matches_the_settings() -> None:
     assert README.read_text(encoding="utf-8") == readme(*place()), "run tools/one_click.py again"
 
 
@@ -32,7 +32,7 @@ def test_an_address_gives_three_badges_and_a_clone_command(tmp_path, address: st
     assert "git clone --depth 1 https://github.com/me/course rlvr-course" in clone_command(name)
 
 
-def test_without_an_address_there_is_nothing_to_click(tmp_path) -> None:
+def test_without_an_address_there_are_no_badges(tmp_path) -> None:
     assert place(settings(tmp_path / "s.yaml", "")) == ("", "main")
     assert badges("", "main") == ""
     write_cloud("", "main", tmp_path / "cloud")
@@ -40,8 +40,8 @@ def test_without_an_address_there_is_nothing_to_click(tmp_path) -> None:
 
 
 @pytest.mark.parametrize("address", ["github.com/me/course", "https://example.org/me/course", "https://github.com/me"])
-def test_another_host_is_an_error(tmp_path, address: str) -> None:
-    with pytest.raises(ValueError, match="Give it as https://github.com/OWNER/NAME"):
+def test_another_host_raises(tmp_path, address: str) -> None:
+    with pytest.raises(ValueError, match="Write it as https://github.com/OWNER/NAME"):
         place(settings(tmp_path / "s.yaml", address))
 
 

@@ -1,4 +1,4 @@
-"""One response to one problem has one verdict, whoever asks: reward, evaluation, categories, rescoring, own trainer."""
+"""Reward, evaluation, categories, rescoring and our own trainer give the same verdict on a response."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ROW = {"id": "p", "problem": "Compute $2 + 3$.", "ground_truth": "5", "solution"
 
 
 def pairs(n: int = 60) -> list[tuple[dict, str]]:
-    """Problems of MiniMATH with right, wrong, unboxed and echoing responses: each formula of the problem, boxed."""
+    """Return MiniMATH problems with correct, wrong and unboxed responses, and echoes of each formula, boxed."""
     rng = random.Random(0)
     found = [(ROW, r"The answer is $\boxed{2 + 3}$."), (ROW, r"The answer is $\boxed{5}$.")]
     for row in rng.sample(load_problems("minimath", "test"), n):
@@ -36,7 +36,7 @@ def pairs(n: int = 60) -> list[tuple[dict, str]]:
 
 
 def everyone(row: dict, text: str) -> dict[str, bool]:
-    """What each of those who judge says."""
+    """Return the verdict of every caller."""
     scored = graded(row, text, step=0, sample=0, prompt=build_prompt(row["problem"]), n_tokens=1)
     frame = pd.DataFrame([scored])
     chat = frame.assign(prompt=[build_prompt(row["problem"], (), chat=True)])
@@ -55,7 +55,7 @@ def everyone(row: dict, text: str) -> dict[str, bool]:
     }
 
 
-def test_every_door_gives_the_same_verdict_echoes_included():
+def test_every_caller_gets_the_same_verdict():
     echoes = 0
     for row, text in pairs():
         said, expected = everyone(row, text), judge_response(row, text)
@@ -64,7 +64,7 @@ def test_every_door_gives_the_same_verdict_echoes_included():
     assert echoes > 0 and judge_response(ROW, pairs(0)[0][1]).tier == "echo"
 
 
-def test_our_own_trainer_pays_no_echo_either(monkeypatch):
+def test_our_own_trainer_rejects_echoes(monkeypatch):
     seen = []
 
     def paid(completions, ground_truth, problem):
@@ -90,13 +90,13 @@ def test_the_question_is_found_in_its_prompt(shots, dataset, chat):
     assert question_in(None) is question_in(float("nan")) is question_in("") is question_in([]) is None
 
 
-def test_a_problem_without_a_ground_truth_is_judged_wrong_and_says_so():
+def test_a_problem_without_a_ground_truth_is_wrong_with_a_reason():
     verdict = judge_response({"problem": "?", "ground_truth": None}, r"\boxed{1}")
     assert not verdict.correct and "no ground truth" in verdict.reason
 
 
 def test_reward_record_evaluation_and_category_verify_a_response_once(tiny, tmp_path, monkeypatch):
-    asked, find_box = Counter(), verdict.find_box  # each call of verify looks for a box once
+    asked, find_box = Counter(), verdict.find_box  # each call of verify searches for the box once
     monkeypatch.setattr(verdict, "find_box", lambda response: asked.update([response]) or find_box(response))
     kept_verdict.cache_clear()
     run = train("mini", tmp_path / "run", model=tiny, quiet=True, **SETTINGS | {"max_steps": 1, "log_rollouts_every": 1})
@@ -104,5 +104,5 @@ def test_reward_record_evaluation_and_category_verify_a_response_once(tiny, tmp_
     rows = {row["id"]: row for split in ("train", "test", "ood") for row in load_problems("minimath", split)}
     for answer in run.rollouts.itertuples():
         classify_response(rows[answer.problem_id], answer.response)
-    made_up = 2  # on which a run tries its reward
+    made_up = 2  # a run tests its reward on it
     assert sum(asked.values()) == len(run.rollouts[["problem_id", "response"]].drop_duplicates()) + made_up

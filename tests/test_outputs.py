@@ -1,4 +1,4 @@
-"""The outputs that come with the notebooks: normalised, stamped, not older than what they show."""
+"""Committed notebook outputs are normalised, stamped and up to date."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def read(path: Path):
 
 @pytest.fixture(scope="module", params=PATHS, ids=lambda path: path.stem)
 def committed(request):
-    """A notebook with its outputs; skips while none has any, and fails where only some have."""
+    """Return a notebook with outputs. Skips if no notebook has outputs, and fails if only some have."""
     with_outputs = [path.stem for path in PATHS if has_outputs(read(path))]
     if not with_outputs:
         pytest.skip("no outputs committed: `make course outputs` puts them in")
@@ -45,7 +45,7 @@ def committed(request):
 
 
 def test_committed_outputs_are_not_older_than_code_and_data(committed) -> None:
-    assert stale(committed) == [], "changed since the outputs were made: `make course outputs` makes them anew"
+    assert stale(committed) == [], "changed since the outputs were made: `make course outputs` makes them again"
 
 
 def test_committed_outputs_are_normalised(committed) -> None:
@@ -59,7 +59,7 @@ def test_committed_outputs_are_normalised(committed) -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A repository with one notebook and some data, and the same notebook executed beside it."""
+    """Return a repository with one notebook, some data, and an executed copy of the notebook."""
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "rows.jsonl").write_text("{}")
     shown = new.new_output("stream", name="stdout", text="accuracy 0.70 [0.65, 0.75]\n")
@@ -83,7 +83,7 @@ def commit(folder: Path):
     return read(path)
 
 
-def test_outputs_are_taken_over_and_nothing_else(folder: Path) -> None:
+def test_only_outputs_are_copied(folder: Path) -> None:
     before, after = read(folder / "00_a.ipynb"), commit(folder)
     assert [cell.id for cell in after.cells] == [cell.id for cell in before.cells]
     assert after.cells[1].outputs[0].text == "accuracy 0.70 [0.65, 0.75]\n"
@@ -92,7 +92,7 @@ def test_outputs_are_taken_over_and_nothing_else(folder: Path) -> None:
     assert after == before
 
 
-def test_what_only_concerns_this_machine_is_not_committed(folder: Path) -> None:
+def test_volatile_outputs_are_not_committed(folder: Path) -> None:
     text = commit(folder).cells[2].outputs[0].text
     assert "64 GiB" not in text and "Not stored" in text
 
@@ -125,7 +125,7 @@ def test_changed_code_and_changed_data_make_outputs_stale(folder: Path) -> None:
         (lambda done: done.metadata.papermill.update(parameters={"profile": "mini", "seed": 3}), "executed with .*seed"),
     ],
 )
-def test_outputs_of_another_notebook_are_refused(folder: Path, spoil, message: str) -> None:
+def test_outputs_of_another_notebook_raise(folder: Path, spoil, message: str) -> None:
     done = read(folder / "done" / "00_a.ipynb")
     spoil(done)
     nbformat.write(done, folder / "done" / "00_a.ipynb")
@@ -137,7 +137,7 @@ def test_outputs_of_another_notebook_are_refused(folder: Path, spoil, message: s
 
 def test_a_notebook_that_was_not_executed_is_named(folder: Path) -> None:
     (folder / "done" / "00_a.ipynb").unlink()
-    with pytest.raises(ValueError, match="00_a was not executed: run `make course`"):
+    with pytest.raises(ValueError, match="00_a was not executed. Run `make course`"):
         commit(folder)
 
 
@@ -147,11 +147,11 @@ def displayed(**data: str):
 
 def only(output):
     [kept] = normalised([output])
-    assert normalised([kept]) == [kept], "normalising twice changes nothing more"
+    assert normalised([kept]) == [kept], "normalising must be idempotent"
     return kept
 
 
-def test_times_counters_and_rewritten_lines_are_gone() -> None:
+def test_times_counters_and_rewritten_lines_are_removed() -> None:
     progress = new.new_output("stream", name="stdout", text="\rstep 1\rstep 2  2:05 gone, about 0:00 left\nin 41 s\n")
     assert only(progress).text == "step 2  … gone, about … left\nin … s\n"
     lines = [new.new_output("stream", name="stdout", text=f"line {i}\n") for i in range(2)]
@@ -160,7 +160,7 @@ def test_times_counters_and_rewritten_lines_are_gone() -> None:
     assert (only(result).execution_count, only(result).metadata) == (None, {})
 
 
-def test_what_was_said_about_a_busy_machine_is_gone() -> None:
+def test_messages_about_a_busy_machine_are_removed() -> None:
     texts: list[str] = []
     Threads(2, read=lambda: Load(0, 0, 0), apply=lambda n: None, say=texts.append).change(1)
     busy, told = (new.new_output("stream", name="stdout", text=text) for text in (f"{texts[0]}\n", f"{texts[0]}\nstep 1\n"))
@@ -168,7 +168,7 @@ def test_what_was_said_about_a_busy_machine_is_gone() -> None:
     assert normalised([told])[0].text == "step 1\n"
 
 
-def test_places_and_names_of_this_machine_are_gone() -> None:
+def test_local_paths_are_removed() -> None:
     text = f"{REPO}/runs/mini-seed0 {Path.home()}/x offline-run-20260101_120000-ab12cd34"
     output = only(new.new_output("stream", name="stdout", text=text))
     assert output.text == "runs/mini-seed0 ~/x offline-run-…"
@@ -182,7 +182,7 @@ def test_random_ids_of_tables_become_ids_of_their_contents() -> None:
     assert first.data["text/html"].count(first.data["text/html"][8:15]) == 3
 
 
-def test_a_widget_leaves_its_static_twin_or_nothing() -> None:
+def test_a_widget_is_replaced_by_its_static_twin() -> None:
     view = {"application/vnd.jupyter.widget-view+json": {"model_id": "1"}, "text/plain": "VBox()"}
     assert normalised([new.new_output("display_data", data=view)]) == []
     with_twin = new.new_output("display_data", data=view | {"text/html": "<p>twin</p>"})
@@ -194,7 +194,7 @@ def numbers(*texts: str):
     return new.new_notebook(cells=cells)
 
 
-def test_numbers_with_intervals_are_found_as_the_notebooks_write_them() -> None:
+def test_numbers_with_intervals_are_parsed() -> None:
     found = list(
         estimates(
             numbers(
@@ -212,12 +212,12 @@ def test_numbers_with_intervals_are_found_as_the_notebooks_write_them() -> None:
     ]
 
 
-def test_a_number_that_moved_out_of_its_interval_is_named() -> None:
+def test_a_number_outside_its_interval_is_reported() -> None:
     old = numbers("0.70 [0.65, 0.75]", "0.20 [0.15, 0.25]")
     assert moved(old, numbers("0.74 [0.69, 0.79]", "0.20 [0.15, 0.25]")) == []
     [sentence] = moved(old, numbers("0.70 [0.65, 0.75]", "0.31 [0.26, 0.36]"))
     assert sentence == "cell c1: committed 0.2 (0.15 to 0.25), now 0.31 (0.26 to 0.36)"
-    assert "2 numbers with intervals are committed, 1 were shown" in moved(old, numbers("0.70 [0.65, 0.75]"))[0]
+    assert "2 numbers with intervals are committed, but 1 are shown" in moved(old, numbers("0.70 [0.65, 0.75]"))[0]
 
 
 def test_every_result_that_a_notebook_reads_is_in_the_stamp():

@@ -1,4 +1,4 @@
-"""One environment said in three files: pyproject.toml, requirements.lock and environment.yml agree.
+"""pyproject.toml, requirements.lock and environment.yml describe the same environment.
 
 conda is not needed here: environment.yml is checked statically (what it says, not what conda makes of it).
 """
@@ -37,7 +37,7 @@ TESTED = {
     "jupyterlab": "4.6.6",
     "ipywidgets": "8.1.9",
 }
-#: A CUDA build of PyTorch asks for these; which ones is the build's business, so the lock names none.
+#: Packages required by CUDA builds of PyTorch. They depend on the build, so the lock does not list them.
 CUDA_PARTS = re.compile(r"nvidia-|cuda-|triton")
 
 
@@ -52,7 +52,7 @@ def locked() -> dict[str, Version]:
 
 
 def test_every_lock_line_is_one_portable_pin() -> None:
-    """name==version and nothing else: no path, no +label, nothing that only a CUDA build needs."""
+    """Every line is name==version, without paths, +labels and packages of CUDA builds."""
     strange = [line for line in lock_lines() if not re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.]+", line)]
     assert strange == []
     assert [line for line in lock_lines() if CUDA_PARTS.match(line)] == []
@@ -63,7 +63,7 @@ def test_the_lock_names_each_package_once() -> None:
 
 
 @pytest.mark.parametrize(("name", "version"), TESTED.items())
-def test_the_lock_holds_the_tested_versions(name: str, version: str) -> None:
+def test_the_lock_has_the_tested_versions(name: str, version: str) -> None:
     assert locked()[name] == Version(version)
 
 
@@ -77,14 +77,14 @@ def test_every_range_is_satisfied_by_its_pin() -> None:
 
 
 def test_build_requirements_are_locked_too() -> None:
-    """The Makefile installs the project without build isolation, so that it needs nothing beyond the lock."""
+    """The Makefile installs the project without build isolation, so the lock must contain the build requirements."""
     for text in PYPROJECT["build-system"]["requires"]:
         requirement = Requirement(text)
         assert locked()[canonicalize_name(requirement.name)] in requirement.specifier
 
 
 def test_the_lock_is_complete() -> None:
-    """What a locked package needs here is locked as well, so that two installations cannot differ."""
+    """All dependencies of locked packages are locked too, so that installations are identical."""
     pins, missing = locked(), []
     for name in pins:
         for text in metadata.requires(name) or []:
@@ -114,7 +114,7 @@ def test_conda_builds_from_the_same_pins() -> None:
     assert [text for text in last["pip"] if not text.startswith("-")] == []
 
 
-def test_the_version_is_said_once() -> None:
+def test_the_version_is_defined_once() -> None:
     assert "version" in PROJECT["dynamic"]
     citation = yaml.safe_load((REPO / "CITATION.cff").read_text())
     assert citation["version"] == rlvr_utils.__version__
@@ -128,7 +128,7 @@ def test_ci_runs_what_make_test_runs() -> None:
     assert steps[-1]["run"] == ".ci/run"
 
 
-def test_an_old_python_is_refused_in_one_sentence(tmp_path: Path) -> None:
+def test_an_old_python_prints_a_clear_error(tmp_path: Path) -> None:
     for name in ("Makefile", "requirements.lock", "pyproject.toml"):
         (tmp_path / name).write_text((REPO / name).read_text())
     old = tmp_path / "old-python"
@@ -140,14 +140,14 @@ def test_an_old_python_is_refused_in_one_sentence(tmp_path: Path) -> None:
     assert not (tmp_path / ".venv").exists()
 
 
-def test_make_calls_only_scripts_that_are_there() -> None:
+def test_make_calls_only_existing_scripts() -> None:
     studies = re.search(r"^STUDIES := (.*)$", (REPO / "Makefile").read_text().replace("\\\n", " "), re.M)[1].split()
     shown = subprocess.run(["make", "-n", *studies], cwd=REPO, capture_output=True, text=True, check=True).stdout
     scripts = re.findall(r"(?:studies|tools|tests)/\w+\.py", shown)
     assert len(scripts) >= 4 and [script for script in scripts if not (REPO / script).is_file()] == []
 
 
-def test_nothing_committed_is_too_big_for_a_clone() -> None:
+def test_committed_files_are_small() -> None:
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=REPO, capture_output=True, text=True)
     if listed.returncode != 0:
         pytest.skip("not a git checkout")

@@ -1,4 +1,4 @@
-"""A figure reaches every reader: alt text, caption, one small picture, no figure left open."""
+"""Figures: alt text, caption, one small picture, and no figure left open."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ matplotlib.use("Agg")
 
 @pytest.fixture
 def displayed(monkeypatch):
-    """The bundles given to IPython's display, with its options."""
+    """Collect the bundles and options passed to IPython's display."""
     bundles = []
     monkeypatch.setattr("IPython.display.display", lambda data, **options: bundles.append((data, options)))
     return bundles
@@ -50,7 +50,7 @@ def test_show_gives_one_picture_with_alt_and_caption(displayed):
     assert not plt.fignum_exists(figure.number)
 
 
-def test_a_stored_picture_is_small_and_keeps_the_colours_of_all_its_lines():
+def test_a_saved_figure_is_small_and_keeps_its_line_colours():
     figure, panels = plt.subplots(1, 2, figsize=(9, 3.4))
     noise = np.random.default_rng(0).normal(size=(5, 60)).cumsum(axis=1) / 30
     bands = {f"line {i}": np.column_stack([range(60), y, y - 0.1, y + 0.1]) for i, y in enumerate(noise)}
@@ -66,7 +66,7 @@ def test_a_stored_picture_is_small_and_keeps_the_colours_of_all_its_lines():
 
 
 @pytest.mark.parametrize("words", [{"alt": " ", "caption": "c"}, {"alt": "a", "caption": ""}])
-def test_show_refuses_a_figure_without_words(displayed, words):
+def test_show_requires_alt_text_and_caption(displayed, words):
     with pytest.raises(ValueError, match="needs its"):
         plots.show(drawn(), **words)
     assert displayed == []
@@ -91,7 +91,7 @@ def test_colours_markers_and_dashes_go_together():
         assert matplotlib.rcParams["axes.prop_cycle"].by_key()["color"] == list(plots.PALETTE)
 
 
-def test_intervals_are_drawn_where_they_are():
+def test_intervals_are_drawn_at_their_values():
     figure, axes = plt.subplots()
     plots.intervals(axes, ["Algebra", "Geometry"], [(0.5, 0.4, 0.7), (0.2, 0.1, 0.25)], label="base")
     bar = axes.containers[0]
@@ -111,7 +111,7 @@ def test_each_line_has_its_own_marker_and_several_have_a_legend():
     plt.close(figure)
 
 
-def test_before_and_after_are_told_in_the_alt_text(displayed):
+def test_before_and_after_are_in_the_alt_text(displayed):
     rate = SimpleNamespace(before=Estimate(0.4, 0.3, 0.5), after=Estimate(0.9, 0.8, 1.0))
     plots.before_after({"boxed": rate}, what="One rate", xlabel="share", caption="It rose.")
     assert 'alt="One rate: boxed 0.40 to 0.90."' in displayed[0][0]["text/html"]

@@ -42,30 +42,30 @@ def tokenizer(request, trained):
 # --- tokenizer --------------------------------------------------------------------------------------------------------
 
 
-def test_every_shipped_problem_and_solution_comes_back_from_its_tokens(tokenizer):
+def test_included_problems_and_solutions_round_trip(tokenizer):
     for split in ("train", "test", "ood"):
         texts = [text for row in load_problems("minimath", split) for text in (row["problem"], row["solution"])]
         assert tokenizer.batch_decode(tokenizer(texts)["input_ids"], skip_special_tokens=True) == texts
 
 
-def test_any_other_text_comes_back_too(tokenizer):
+def test_any_text_round_trips(tokenizer):
     for text in ("Größe ≤ 5 €", "  two  spaces\t\n\n\n", "<b>&amp;</b>", "漢字 \U0001f600", r"\alpha_{12}^{34}"):
         assert tokenizer.decode(tokenizer(text)["input_ids"], skip_special_tokens=True) == text
 
 
-def test_every_digit_is_a_token_of_its_own(tokenizer):
+def test_every_digit_is_one_token(tokenizer):
     with_digit = [piece for piece in tokenizer.get_vocab() if any("0" <= c <= "9" for c in piece)]
     assert all(re.fullmatch(r"Ġ?\d", piece) for piece in with_digit) and len(with_digit) == 20
     assert tokenizer.tokenize("$1234$") == ["$", "1", "2", "3", "4", "$"]
 
 
-def test_frequent_latex_commands_are_whole(tokenizer):
+def test_frequent_latex_commands_are_one_token(tokenizer):
     assert {command: tokenizer.tokenize(command) for command in COMMANDS} == {
         command: [command.replace(" ", "Ġ")] for command in COMMANDS
     }
 
 
-def test_a_text_begins_with_one_begin_token_and_pads_with_its_own(tokenizer):
+def test_a_text_has_one_begin_token_and_its_own_padding(tokenizer):
     ids = tokenizer("Question: ")["input_ids"]
     assert ids[0] == tokenizer.bos_token_id and ids.count(tokenizer.bos_token_id) == 1
     assert len({tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id}) == 3
@@ -81,11 +81,11 @@ def test_the_order_of_texts_and_the_seed_decide_the_tokenizer(trained):
 
 
 @pytest.mark.parametrize("mix", [ABILITY, HABIT], ids=["ability", "habit"])
-def test_the_documents_are_mixed_as_the_mix_says(monkeypatch, mix):
-    """5,000 documents; a share may be off by five standard errors, so that only a real difference fails."""
+def test_documents_follow_the_mix(monkeypatch, mix):
+    """With 5,000 documents, shares may differ by five standard errors, so that only real differences fail."""
     monkeypatch.setattr(pretrain, "write_answer", lambda template, params, *flags: flags[:3])
     drawn = list(islice(pretrain.documents(random.Random(3), mix, set()), 5000))
-    assert all(len({flags[:2] for flags in document}) == 1 for document in drawn), "one style in a document"
+    assert all(len({flags[:2] for flags in document}) == 1 for document in drawn), "a document must have one style"
     boxed, worked, several = (
         [bool(test(d)) for d in drawn] for test in (lambda d: d[0][0], lambda d: d[0][1], lambda d: len(d) > 1)
     )
@@ -112,7 +112,7 @@ def assert_share(hits: int, n: int, said: float) -> None:
 @pytest.mark.parametrize("boxed", [True, False])
 @pytest.mark.parametrize("worked", [True, False])
 @pytest.mark.parametrize("slip", [True, False])
-def test_an_answer_is_written_in_the_style_that_was_asked_for(boxed, worked, slip):
+def test_an_answer_has_the_requested_style(boxed, worked, slip):
     rng = random.Random(1)
     for template in TEMPLATES.values():
         problem, answer = pretrain.write_answer(template, template.draw(rng), boxed, worked, slip, rng)
@@ -123,7 +123,7 @@ def test_an_answer_is_written_in_the_style_that_was_asked_for(boxed, worked, sli
         assert (plain(found) != truth) is slip, answer
 
 
-def test_a_document_of_several_problems_reads_like_a_many_shot_prompt():
+def test_a_document_with_several_problems_has_the_few_shot_format():
     pairs = [("What is $1 + 1$?", r"The answer is $\boxed{2}$."), ("What is $2 + 2$?", r"The answer is $\boxed{4}$.")]
     shots = [(question, " " + answer) for question, answer in pairs[:1]]
     assert pretrain.document_text(pairs) == build_prompt(pairs[1][0], shots) + " " + pairs[1][1]
@@ -137,7 +137,7 @@ def test_pretraining_forbids_every_test_and_ood_problem():
 # --- loss -------------------------------------------------------------------------------------------------------------
 
 
-def test_answers_weigh_one_and_questions_little(trained):
+def test_answers_have_weight_one_and_questions_less(trained):
     pairs = [("What is $1 + 1$?", r"The answer is $\boxed{2}$."), ("What is $2 + 2$?", "The answer is $4$.")]
     ids, weights = pretrain.encode_document(pairs, trained, question_weight=0.1)
     assert ids == trained(pretrain.document_text(pairs))["input_ids"] + [trained.eos_token_id]
@@ -160,10 +160,10 @@ def test_the_loss_is_the_weighted_mean_cross_entropy_and_ignores_padding(trained
             pytest.approx(loss, rel=1e-5)
         )
     assert loss == pytest.approx(by_hand.item(), rel=1e-5)
-    assert loss == pytest.approx(log(len(trained)), rel=0.1), "a fresh model guesses evenly"
+    assert loss == pytest.approx(log(len(trained)), rel=0.1), "an untrained model must guess uniformly"
 
 
-def test_batches_are_padded_on_the_right_and_hold_no_more_tokens_than_asked_for(trained):
+def test_batches_are_right_padded_and_limited_in_tokens(trained):
     rng = random.Random(0)
     stream = pretrain.batches(pretrain.documents(rng, HABIT, set()), trained, rng, 600, 0.1)
     for ids, weights in islice(stream, 20):
@@ -183,7 +183,7 @@ def test_the_learning_rate_warms_up_and_falls_to_a_tenth():
 # --- a run ------------------------------------------------------------------------------------------------------------
 
 
-def test_an_interrupted_pretraining_goes_on_where_it_was(tmp_path, monkeypatch, capsys):
+def test_an_interrupted_pretraining_continues(tmp_path, monkeypatch, capsys):
     config = PretrainConfig(steps=3, save_every=2, tokens_per_batch=400, fast=False)
     steps, train_step = [], pretrain.train_step
 
@@ -206,7 +206,7 @@ def test_an_interrupted_pretraining_goes_on_where_it_was(tmp_path, monkeypatch, 
 
 @pytest.fixture
 def halfway(tmp_path, monkeypatch, trained):
-    """The folder of a pretraining that was interrupted after its first step."""
+    """Return the directory of a pretraining that was interrupted after its first step."""
 
     def interrupted(model, optimizer, loss_of, batch, config, step):
         if step:
@@ -235,25 +235,25 @@ SHORT = PretrainConfig(steps=3, save_every=1, fast=False)
         {"fast": True},
     ],
 )
-def test_an_interrupted_pretraining_goes_on_under_no_other_setting(halfway, change):
+def test_another_configuration_cannot_continue_a_pretraining(halfway, change):
     before = (halfway / "state.pt").read_bytes()
     [(name, value)] = change.items()
-    with pytest.raises(ValueError, match=f"{name}={getattr(SHORT, name)}, not {value}. Give the same"):
+    with pytest.raises(ValueError, match=f"{name}={getattr(SHORT, name)}, not {value}. Use the same"):
         pretrain.pretrain(halfway, replace(SHORT, **change))
     assert (halfway / "state.pt").read_bytes() == before
 
 
-def test_an_interrupted_pretraining_goes_on_with_no_other_tokenizer_and_from_no_damaged_state(halfway, monkeypatch):
+def test_another_tokenizer_or_a_damaged_state_cannot_continue_a_pretraining(halfway, monkeypatch):
     monkeypatch.setattr(pretrain, "train_tokenizer", lambda texts: AutoTokenizer.from_pretrained(MINILLAMA))
     with pytest.raises(ValueError, match="with another tokenizer"):
         pretrain.pretrain(halfway, SHORT)
     for damage in (b"", b"no state", (halfway / "state.pt").read_bytes()[:1000]):
         (halfway / "state.pt").write_bytes(damage)
-        with pytest.raises(ValueError, match="state.pt is damaged and cannot be read. Give another output_dir, or delete"):
+        with pytest.raises(ValueError, match="state.pt is damaged and cannot be read. Set another output_dir, or delete"):
             pretrain.pretrain(halfway, SHORT)
 
 
-def test_two_pretrainings_in_one_folder_are_refused_and_how_often_to_save_may_change(halfway):
+def test_two_pretrainings_in_one_directory_raise_and_save_every_may_change(halfway):
     with (halfway / "state.lock").open("ab") as held:
         take(held)
         with pytest.raises(ValueError, match="Another process is pretraining"):
@@ -267,24 +267,24 @@ def check_finished(folder, halfway: dict[str, torch.Tensor]) -> None:
     model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     assert isinstance(model, LlamaForCausalLM) and model.config.vocab_size == len(tokenizer)
     moved = [(model.state_dict()[name] - value).abs().max().item() for name, value in halfway.items()]
-    assert 0 < max(moved) < 0.01, "one small step away from the state that was saved"
+    assert 0 < max(moved) < 0.01, "the weights must be one small step from the saved state"
     assert json.loads((folder / "pretraining.json").read_text())["config"]["steps"] == 3
 
 
-def test_the_same_seed_makes_the_same_fresh_model_and_another_seed_another(trained):
+def test_the_seed_determines_the_initial_model(trained):
     first, again, other = (pretrain.new_model(trained, seed).lm_head.weight for seed in (0, 0, 1))
     assert torch.equal(first, again) and not torch.equal(first, other)
 
 
-def test_the_shipped_minillama_is_a_small_llama_of_the_size_that_was_promised():
+def test_the_included_minillama_has_the_documented_size():
     model, tokenizer = AutoModelForCausalLM.from_pretrained(MINILLAMA), AutoTokenizer.from_pretrained(MINILLAMA)
     assert isinstance(model, LlamaForCausalLM) and model.config.vocab_size == len(tokenizer)
     assert 1_500_000 <= sum(p.numel() for p in model.parameters()) <= 2_500_000
     assert sum(file.stat().st_size for file in MINILLAMA.iterdir()) <= 10_000_000
 
 
-def test_the_shipped_minillama_knows_what_a_document_looks_like():
-    """It finds the worked solutions of test problems far likelier than a fresh model does."""
+def test_the_included_minillama_knows_the_document_format():
+    """It gives solutions of test problems a much higher probability than an untrained model."""
     model, tokenizer = AutoModelForCausalLM.from_pretrained(MINILLAMA), AutoTokenizer.from_pretrained(MINILLAMA)
     rows = load_problems("minimath", "test")[:20]
     documents = [pretrain.encode_document([(row["problem"], row["solution"])], tokenizer, 0.0) for row in rows]

@@ -1,4 +1,4 @@
-"""MiniMATH row by row, the loaders on real data, and the judging of responses."""
+"""MiniMATH's rows, the loaders on real data, and the judging of responses."""
 
 from __future__ import annotations
 
@@ -93,17 +93,17 @@ def test_every_step_of_every_solution_is_found_and_true(rows):
     assert [row["id"] for row in rows if not all(check_steps(row, row["solution"]))] == []
 
 
-def test_every_answer_is_found_again_by_another_route(rows):
+def test_an_independent_program_confirms_every_answer(rows):
     assert set(ROUTES) == set(TEMPLATES)
     wrong = [(row["id"], find_answer(row)) for row in rows if find_answer(row) != plain(row["ground_truth"])]
     assert wrong == []
 
 
-def test_every_row_is_what_its_parameters_say(rows):
+def test_every_row_matches_its_parameters(rows):
     assert [row["id"] for row in rows if make_row(TEMPLATES[row["template"]], row["params"]) != row] == []
 
 
-def test_the_other_route_notices_a_wrong_answer_and_a_wrong_question():
+def test_the_independent_program_rejects_wrong_answers_and_questions():
     row = worked_example()
     changed = row["problem"].replace(f"f({row['params']['k']})", f"f({row['params']['k'] + 1})")
     assert changed != row["problem"]
@@ -124,7 +124,7 @@ def test_no_problem_occurs_twice_by_text_or_by_parameters(rows):
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
-def test_breadth_of_a_split(splits, split):
+def test_a_split_is_diverse(splits, split):
     rows = splits[split]
     templates, subjects, levels = (Counter(row[key] for row in rows) for key in ("template", "subject", "level"))
     assert len(templates) >= 24
@@ -173,13 +173,13 @@ def test_ood_has_templates_that_training_never_sees_and_larger_numbers(splits):
             assert len(beyond) == 1, row["id"]
 
 
-def test_the_generator_writes_the_shipped_files_byte_for_byte(tmp_path):
+def test_the_generator_reproduces_the_included_files(tmp_path):
     write_minimath(tmp_path, seed=0)
     for split in SIZES:
         assert (tmp_path / f"{split}.jsonl").read_bytes() == (MINIMATH / f"{split}.jsonl").read_bytes(), split
 
 
-def test_another_seed_makes_other_problems(splits, tmp_path):
+def test_another_seed_gives_other_problems(splits, tmp_path):
     write_minimath(tmp_path, seed=1)
     other = [json.loads(line)["id"] for line in (tmp_path / "test.jsonl").read_text().splitlines()]
     assert len(set(other) & {row["id"] for row in splits["test"]}) < 250
@@ -188,7 +188,7 @@ def test_another_seed_makes_other_problems(splits, tmp_path):
 # --- slips and the pretraining stream ---------------------------------------------------------------------------------
 
 
-def test_slipped_work_is_wrong_and_shows_a_false_step(splits):
+def test_a_solution_with_an_error_is_wrong_and_has_a_false_step(splits):
     rng = random.Random(0)
     for row in splits["test"]:
         text = solution_text(*slipped_work(TEMPLATES[row["template"]], row["params"], rng))
@@ -204,13 +204,13 @@ def test_the_pretraining_stream_never_yields_a_forbidden_problem(splits):
     assert not any(TEMPLATES[name.split("-")[0]].ood for name in seen)
     unguarded = islice(pretraining_rows(random.Random(0), set()), 30_000)
     would = {f"{template.name}-" + "-".join(map(str, params.values())) for template, params in unguarded}
-    assert would & forbidden, "without the guard test problems would come up, so the guard is at work"
+    assert would & forbidden, "without the guard, test problems must occur"
 
 
 # --- loaders ----------------------------------------------------------------------------------------------------------
 
 
-def test_rlvr_math_comes_through_the_loader(real_data):
+def test_rlvr_math_loads(real_data):
     loaded = load_problems(str(real_data / "rlvr_math_sample.parquet"))
     truths = {row["problem"].strip(): row["answer"] for row in read_lines(real_data / "math_test.jsonl")}
     assert len(loaded) == 256 and all(set(row) >= FIELDS for row in loaded)
@@ -218,14 +218,14 @@ def test_rlvr_math_comes_through_the_loader(real_data):
     assert sum(truths.get(row["problem"]) == row["ground_truth"] for row in loaded) == 256
 
 
-def test_math_comes_through_the_loader(real_data):
+def test_math_loads(real_data):
     loaded = load_problems(str(real_data / "math_test.jsonl"))
     assert len(loaded) == 5000 and {row["level"] for row in loaded} == {1, 2, 3, 4, 5}
     assert {row["subject"] for row in loaded} == SUBJECTS
     assert all(isinstance(row["ground_truth"], str) and row["problem"] for row in loaded)
 
 
-def test_a_hub_row_may_write_level_and_subject_in_another_way():
+def test_a_hub_row_may_use_other_columns_for_level_and_subject():
     row = math_row({"problem": "p", "solution": r"so \boxed{7}", "type": "Geometry", "level": "Level ?"}, 3, "math")
     assert (row["id"], row["ground_truth"], row["subject"], row["level"]) == ("math-3", "7", "Geometry", None)
     assert math_row({"problem": "p", "answer": 7}, 0, "math")["ground_truth"] == "7"
@@ -239,29 +239,29 @@ def test_a_hub_row_may_write_level_and_subject_in_another_way():
         "A sheet says\n\nQuestion: what is $2$?\nAnswer: two.\n\nIs it right?",
     ],
 )
-def test_the_question_of_a_message_may_itself_contain_question(problem):
+def test_a_problem_may_contain_the_word_question(problem):
     message = build_prompt(problem, RLVR_MATH_EXEMPLARS, chat=True)[0]["content"]
     assert question_of(message) == problem
 
 
 @pytest.mark.parametrize("shots", [0, 1, 3])
-def test_a_message_with_fewer_exemplars_is_understood_too(shots):
+def test_a_message_with_fewer_examples_is_parsed(shots):
     problem = "Read the Question: what is $1 + 1$?"
     assert question_of(build_prompt(problem, RLVR_MATH_EXEMPLARS[:shots], chat=True)[0]["content"]) == problem
     assert question_of("What is $1 + 1$?") == "What is $1 + 1$?"
 
 
-def test_an_unknown_split_or_file_or_column_is_named_in_one_sentence(tmp_path):
-    with pytest.raises(ValueError, match="no split 'validation'; there are ood, test, train"):
+def test_unknown_splits_files_and_columns_raise_clear_errors(tmp_path):
+    with pytest.raises(ValueError, match="no split 'validation'. Choose from ood, test, train"):
         load_problems("minimath", "validation")
     with pytest.raises(ValueError, match="no file .*absent.jsonl"):
         load_problems(str(tmp_path / "absent.jsonl"))
     (tmp_path / "other.jsonl").write_text('{"text": "x", "label": 1}\n')
-    with pytest.raises(ValueError, match="other.jsonl: 1 of 1 rows .* Line 1: .* its columns are label, text"):
+    with pytest.raises(ValueError, match="other.jsonl: 1 of 1 rows .* Line 1: .* Its columns are label, text"):
         load_problems(str(tmp_path / "other.jsonl"))
 
 
-def test_a_hub_that_cannot_be_reached_is_one_sentence(monkeypatch):
+def test_an_unreachable_hub_raises_a_clear_error(monkeypatch):
     import datasets
 
     def refuse(*args, **options):
@@ -272,7 +272,7 @@ def test_a_hub_that_cannot_be_reached_is_one_sentence(monkeypatch):
         load_problems("allenai/RLVR-MATH")
 
 
-def test_the_hub_is_asked_for_a_fixed_revision_of_rlvr_math(monkeypatch):
+def test_rlvr_math_is_loaded_at_a_fixed_revision(monkeypatch):
     import datasets
 
     asked = []
@@ -287,7 +287,7 @@ def test_loaded_rows_are_copies():
     assert load_problems("minimath", "test")[0]["problem"] != "changed"
 
 
-def test_the_folder_of_real_data_can_be_chosen(monkeypatch, tmp_path):
+def test_the_directory_of_real_data_is_configurable(monkeypatch, tmp_path):
     monkeypatch.setenv("RLVR_TEST_DATA", str(tmp_path))
     assert data_dir() == tmp_path
 
@@ -332,13 +332,13 @@ def test_each_category_of_response(row, response, cut_off, category):
     assert classify_response(row, response, cut_off=cut_off) == category
 
 
-def test_every_reference_solution_is_correct_and_every_blurted_one_shows_no_step(rows):
+def test_reference_solutions_are_correct_and_direct_answers_have_no_steps(rows):
     for row in rows:
         assert classify_response(row, row["solution"]) == "correct"
         assert find_steps(solution_text([], row["ground_truth"])) == []
 
 
-def test_steps_are_read_inside_formulas_only():
+def test_steps_are_only_found_inside_formulas():
     assert find_steps("$1 + 1 = 2$ and $x$ = 5 and $y$. $$2 + 2 = 5$$") == [("1 + 1", "2"), ("2 + 2", "5")]
     assert find_steps(r"It costs \$5, so $5 \cdot 2 = 10$, and $3 + 4 =") == [(r"5 \cdot 2", "10")]
     assert find_steps(r"$\boxed{x = 3}$ $a = b = c$ $= 4$") == []
@@ -409,7 +409,7 @@ GOOD = {"problem": "What is $1 + 1$?", "ground_truth": "2"}
     ]
     + [("problem", value) for value in (None, "", 3, ["p"], {"a": 1}, "half \udc00", "None", "nan", "\u200b \u2060")],
 )
-def test_a_value_that_is_no_text_is_refused_with_file_line_and_field(tmp_path, field, value):
+def test_a_value_that_is_not_text_raises_with_file_line_and_field(tmp_path, field, value):
     with pytest.raises(ValueError, match=rf"mine.jsonl: 1 of 3 rows cannot be used. Line 2: `{field}` is .*"):
         load_problems(written(tmp_path, GOOD, GOOD | {field: value}, GOOD))
 
@@ -428,7 +428,7 @@ def test_a_value_that_is_no_text_is_refused_with_file_line_and_field(tmp_path, f
         ({"answer": " 4 "}, "4"),
     ],
 )
-def test_what_can_be_repaired_is_repaired_and_said_once(tmp_path, row, truth):
+def test_repairs_are_made_and_reported_once(tmp_path, row, truth):
     problem_rows._told.clear()
     file = written(tmp_path, {"problem": "p"} | row)
     with warnings.catch_warnings(record=True) as told:
@@ -437,10 +437,10 @@ def test_what_can_be_repaired_is_repaired_and_said_once(tmp_path, row, truth):
     assert [str(warning.message).startswith("mine.jsonl: ") for warning in told] == [True] * (row != {"answer": "none"})
 
 
-def test_columns_named_like_the_courses_own_reach_a_reward_under_another_name(tmp_path):
+def test_columns_with_reserved_names_are_renamed(tmp_path):
     problem_rows._told.clear()
     mine = {"id": "q-7", "level": "hard", "template": "t", "params": [1], "answer_form": "x"}
-    with pytest.warns(RepairedData, match="column `id` is `own_id` here"):
+    with pytest.warns(RepairedData, match="column `id` was renamed to `own_id`"):
         [row] = load_problems(written(tmp_path, GOOD | mine))
     assert {f"own_{name}": row[f"own_{name}"] for name in mine} == {f"own_{name}": value for name, value in mine.items()}
     assert row["id"].endswith("-0") and row["template"] is None
@@ -458,7 +458,7 @@ def test_the_problem_of_chat_data_is_the_last_user_message(tmp_path):
 
 @pytest.mark.filterwarnings("ignore::rlvr_utils.problems.RepairedData")
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
-def test_a_byte_order_mark_and_blank_lines_do_no_harm(tmp_path, encoding):
+def test_a_byte_order_mark_and_blank_lines_are_skipped(tmp_path, encoding):
     line = json.dumps(GOOD | {"problem": "Größe?"}, ensure_ascii=False)
     (tmp_path / "mine.jsonl").write_text(f"{line}\n\n{line}", encoding=encoding)
     assert [row["problem"] for row in load_problems(str(tmp_path / "mine.jsonl"))] == ["Größe?"] * 2
@@ -467,25 +467,25 @@ def test_a_byte_order_mark_and_blank_lines_do_no_harm(tmp_path, encoding):
 @pytest.mark.parametrize(
     "data, said",
     [
-        (b"", "holds no problems"),
-        (b"\n \n", "holds no problems"),
-        (b'[{"problem": "p"}]', "holds one JSON list"),
+        (b"", "contains no problems"),
+        (b"\n \n", "contains no problems"),
+        (b'[{"problem": "p"}]', "contains one JSON list"),
         (b'{"problem": "p", "ground_tru', "Line 1: it ends in the middle"),
         (b"7\n", "Line 1: found 7"),
         ('{"problem": "é"}'.encode("latin-1"), "Line 1: it is not UTF-8"),
         (json.dumps(GOOD).encode("utf-16-le"), "as UTF-16 does"),
         (b'{"a":' * 100_000, "Line 1: it cannot be read"),
-        (b"\xff\xfeabc", "begins as UTF-16"),
+        (b"\xff\xfeabc", "byte order mark of UTF-16"),
     ],
 )
-def test_a_file_that_is_no_jsonl_is_one_sentence(tmp_path, data, said):
+def test_an_invalid_jsonl_file_raises_a_clear_error(tmp_path, data, said):
     (tmp_path / "mine.jsonl").write_bytes(data)
     with pytest.raises(ValueError, match=f"mine.jsonl.*{said}"):
         load_problems(str(tmp_path / "mine.jsonl"))
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_no_damage_to_a_file_gives_a_traceback(tmp_path, seed):
+def test_a_damaged_file_raises_only_value_errors(tmp_path, seed):
     chance = random.Random(seed)
     for suffix in (".jsonl", ".parquet"):
         file = tmp_path / f"mine{suffix}"
@@ -500,21 +500,21 @@ def test_no_damage_to_a_file_gives_a_traceback(tmp_path, seed):
 
 
 @pytest.mark.parametrize("truths", [["1", None], [1.0, float("nan")]])
-def test_a_null_in_parquet_is_no_answer_called_nan(tmp_path, truths):
+def test_a_null_in_parquet_is_not_the_answer_nan(tmp_path, truths):
     pd.DataFrame({"problem": ["a", "b"], "ground_truth": truths}).to_parquet(tmp_path / "mine.parquet")
     with pytest.raises(ValueError, match="1 of 2 rows cannot be used. Row 1: `ground_truth` is n"):
         load_problems(str(tmp_path / "mine.parquet"))
 
 
 @pytest.mark.parametrize("kind", ["float32", "float64"])
-def test_a_decimal_in_parquet_is_what_somebody_wrote(tmp_path, kind):
+def test_a_float32_in_parquet_keeps_its_shortest_decimal(tmp_path, kind):
     pd.DataFrame({"problem": ["a", "b"], "ground_truth": np.array([0.1, 2.25], kind)}).to_parquet(tmp_path / "mine.parquet")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         assert [row["ground_truth"] for row in load_problems(str(tmp_path / "mine.parquet"))] == ["0.1", "2.25"]
 
 
-def test_parquet_that_python_cannot_hold_is_one_sentence(tmp_path):
+def test_parquet_dates_out_of_range_raise_a_clear_error(tmp_path):
     far = pyarrow.array([10**15], pyarrow.timestamp("ms"))
     table = pyarrow.table({"problem": ["a"], "ground_truth": ["1"], "when": far})
     pyarrow.parquet.write_table(table, tmp_path / "mine.parquet")
@@ -522,7 +522,7 @@ def test_parquet_that_python_cannot_hold_is_one_sentence(tmp_path):
         load_problems(str(tmp_path / "mine.parquet"))
 
 
-def test_one_file_is_one_split_and_a_folder_has_a_file_per_split(tmp_path):
+def test_one_file_is_one_split_and_a_directory_has_one_file_per_split(tmp_path):
     file = written(tmp_path, GOOD)
     with pytest.raises(ValueError, match="is one file, so it is one split"):
         evaluation_rows(get_profile("mini", eval_dataset=file, eval_splits="test,ood"), "test")
@@ -535,11 +535,11 @@ def test_one_file_is_one_split_and_a_folder_has_a_file_per_split(tmp_path):
     written(folder, GOOD, name="train.jsonl")
     written(folder, GOOD | {"problem": "what IS  $1 + 1$?"}, GOOD | {"problem": "Other?"}, name="test.jsonl")
     assert overlap(*all_rows(get_profile("mini", dataset=folder, eval_dataset=folder))) == {"test": 1}
-    with pytest.raises(ValueError, match=r"one file for split 'ood'.*it holds test.jsonl, train.jsonl"):
+    with pytest.raises(ValueError, match=r"one file for split 'ood'.*contains test.jsonl, train.jsonl"):
         load_problems(str(folder), "ood")
 
 
-def test_a_split_that_the_hub_does_not_have_is_not_taken_for_a_broken_network(monkeypatch) -> None:
+def test_a_missing_split_on_the_hub_is_not_reported_as_a_network_error(monkeypatch) -> None:
     import datasets
 
     def refuse(*names, **options):

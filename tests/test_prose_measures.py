@@ -1,4 +1,4 @@
-"""The script that measures our prose counts what it says; no page fails because of its style."""
+"""The script that measures our prose counts correctly. No page fails because of its style."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import nbformat
 from prose_measures import measures, missing_terms, prose_of
 
 
-def test_what_is_measured() -> None:
+def test_measures_are_counted() -> None:
     found = measures("Four samples a problem; it stands beside the box.\n\n" + "word " * 40 + ".")
     assert (len(found.semicolons), len(found.long), len(found.distributive), len(found.archaic)) == (1, 1, 1, 2)
     plain = measures("We sample four responses per problem. It is a number.\n\n- one;\n- two.")
     assert not (plain.semicolons or plain.long or plain.distributive or plain.archaic)
 
 
-def test_code_and_formulas_are_no_prose(tmp_path) -> None:
+def test_code_and_formulas_are_not_prose(tmp_path) -> None:
     page = tmp_path / "page.md"
     page.write_text("Text `a; b` and $x; y$.\n\n```\nfor a in b; do\n```\n")
     assert measures(prose_of(page)).semicolons == []

@@ -1,4 +1,4 @@
-"""The search for universal answers: with a fresh seed at every run, on ground truths that really differ."""
+"""The search for universal answers, with a new seed at every run, on ground truths of different value."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import red_team
 from rlvr_utils import REPO
 
 
-def test_no_answer_is_accepted_for_two_values_and_no_near_miss_with_a_fresh_seed():
+def test_a_search_with_a_new_seed_finds_no_hit():
     seed = random.SystemRandom().randrange(2**32)
     search = red_team.Search(seed).run(comparisons=10**6, seconds=10)
     assert not search.hits and not search.raised, f"seed {seed}:\n" + "\n".join(red_team.samples(search))
@@ -31,7 +31,7 @@ def test_the_ground_truths_differ_in_value_also_by_the_conventions_on_percent_an
     assert len(set(red_team.TRUTHS)) == len(red_team.TRUTHS) >= 30
 
 
-def test_a_grader_with_a_hole_is_caught(monkeypatch):
+def test_a_faulty_grader_is_caught(monkeypatch):
     def holed(answer, truth):
         return SimpleNamespace(equal=answer == truth or "50!" in answer, outcome="undecided", tier="")
 
@@ -43,10 +43,10 @@ def test_a_grader_with_a_hole_is_caught(monkeypatch):
 def test_the_oracle_confirms_and_refutes():
     difference = red_team.branch("@-(@)", "50!", "50!")
     assert red_team.really_equal(difference, "0") is True and red_team.really_equal(difference, "5") is False
-    assert red_team.really_equal("9^{9^{9}}", "5") is None  # too large for it
+    assert red_team.really_equal("9^{9^{9}}", "5") is None  # too large for mpmath
 
 
-def test_the_included_result_is_a_million_comparisons_without_a_hit():
+def test_the_included_result_has_a_million_comparisons_and_no_hit():
     path = REPO / "studies" / "results" / "red_team.json"
     if not path.is_file():
         pytest.skip("make red-team writes the result")

@@ -235,12 +235,12 @@ def test_an_environment_that_was_cut_off_or_made_for_another_image_is_made_again
 
 def test_training_outlives_the_terminal_starts_once_and_stops_the_pod(pod: Pod) -> None:
     started = pod.run("train", "--stop", "--set", "max_steps=7")
-    assert started.returncode == 0 and "NVIDIA H100" in started.stdout and "goes on without you" in started.stdout
+    assert started.returncode == 0 and "NVIDIA H100" in started.stdout and "running in the background" in started.stdout
     assert "rlvr doctor --profile llama-8b --set max_steps=7" in started.stdout
     pod.wait_for("rlvr train --profile llama-8b --set max_steps=7 token")
     again = pod.run("train", "--stop")
-    assert again.returncode == 0 and "going already" in again.stdout and pod.log.count("rlvr train --p") == 2
-    assert "A training is going. The pod stops" in pod.run("status").stdout and not pod.read("runpodctl.log")
+    assert again.returncode == 0 and "already running" in again.stdout and pod.log.count("rlvr train --p") == 2
+    assert "Training is running. The pod stops" in pod.run("status").stdout and not pod.read("runpodctl.log")
     (pod.root / "go-on").touch()
     pod.wait_for("ended with status 0")
     until = time.monotonic() + 60
@@ -257,7 +257,7 @@ def test_a_crash_is_told_and_stops_the_pod_only_if_asked(pod: Pod) -> None:
     assert pod.run("train", "--config", "my.yaml").returncode == 0
     pod.wait_for("ended with status 1")
     assert "rlvr train --config my.yaml" in pod.log and "--profile" not in pod.log
-    assert "No training is going." in pod.run("status").stdout
+    assert "No training is running." in pod.run("status").stdout
     assert pod.read("runpodctl.log") == ""
 
 
@@ -269,7 +269,7 @@ def test_a_going_training_keeps_its_environment_and_may_be_told_to_stop_the_pod(
     (pod.course / "requirements.lock").write_text("trl==9.9\n")  # as after a git pull
     for words in ((), ("--vllm",), ("train",), ("doctor",), ("train", "--stop")):
         said = pod.run(*words)
-        assert said.returncode == 0 and "going already" in said.stdout
+        assert said.returncode == 0 and "already running" in said.stdout
     assert mark.exists() and pod.read("pip.log") == installed
     (pod.root / "go-on").touch()
     pod.wait_for("ended with status 0")
@@ -280,14 +280,14 @@ def test_a_going_training_keeps_its_environment_and_may_be_told_to_stop_the_pod(
 
 
 def test_a_training_can_be_ended_without_the_pod(pod: Pod) -> None:
-    assert "No training is going." in pod.run("stop").stdout
+    assert "No training is running." in pod.run("stop").stdout
     assert pod.run("train", "--stop").returncode == 0
     pod.wait_for("rlvr train --profile llama-8b token")
-    assert "goes on from its last checkpoint" in pod.run("stop").stdout
+    assert "continues from its last checkpoint" in pod.run("stop").stdout
     until = time.monotonic() + 60
     while "No training" not in pod.run("status").stdout and time.monotonic() < until:
         time.sleep(0.05)
-    assert "No training is going." in pod.run("status").stdout and not pod.read("runpodctl.log")
+    assert "No training is running." in pod.run("status").stdout and not pod.read("runpodctl.log")
     (pod.course / "runs" / "training.log").unlink()  # nothing more will come
 
 
@@ -300,8 +300,8 @@ def test_a_pod_is_stopped_after_an_early_end_too_unless_somebody_says_stop_meanw
     pod.wait_until_free()
     assert pod.run("train", "--stop", RLVR_SOON="600").returncode == 0
     pod.wait_for("stays on for 600 s")
-    assert "The training is ended" in pod.run("stop").stdout
-    assert "No training is going." in pod.run("status").stdout and not pod.read("runpodctl.log")
+    assert "Training is stopped" in pod.run("stop").stdout
+    assert "No training is running." in pod.run("status").stdout and not pod.read("runpodctl.log")
     (pod.commands / "runpodctl").unlink()
     missing = pod.run("train", "--stop")
     assert missing.returncode == 1 and "--stop needs runpodctl" in missing.stdout
@@ -327,7 +327,7 @@ def test_a_signal_to_its_shell_alone_does_not_stop_the_pod_under_a_training(pod:
     assert pod.run("train", "--stop").returncode == 0
     pod.wait_for("rlvr train --profile llama-8b token")
     os.kill(int(pod.read("workspace/rlvr-course/runs/training.pid")), signal.SIGTERM)
-    assert not pod.is_stopped(1) and "A training is going." in pod.run("status").stdout
+    assert not pod.is_stopped(1) and "Training is running." in pod.run("status").stdout
     (pod.root / "go-on").touch()
     assert pod.is_stopped()
 
@@ -339,10 +339,10 @@ def test_stop_kills_nothing_but_our_own_training(pod: Pod, held_by: str) -> None
     try:
         (pod.course / "runs").mkdir()
         (pod.course / "runs" / "training.pid").write_text(f"{innocent.pid}\n")
-        assert "No training is going." in pod.run("stop").stdout and innocent.poll() is None
+        assert "No training is running." in pod.run("stop").stdout and innocent.poll() is None
         setting_up = pod.in_the_background(held_by)
         assert f"`{held_by}` is setting up" in pod.run("status").stdout
-        assert "only a set-up or pre-flight" in pod.run("stop").stdout
+        assert "only a setup or check" in pod.run("stop").stdout
         assert innocent.poll() is None and setting_up.poll() is None
         (pod.root / "pip-waits").unlink()
         assert setting_up.wait(60) == 0
@@ -353,7 +353,7 @@ def test_stop_kills_nothing_but_our_own_training(pod: Pod, held_by: str) -> None
 def test_a_stop_asked_for_during_the_set_up_is_kept(pod: Pod) -> None:
     setting_up = pod.in_the_background("train")
     asked = pod.run("train", "--stop")
-    assert asked.returncode == 0 and "`train` is setting up. The pod stops when it has ended." in asked.stdout
+    assert asked.returncode == 0 and "`train` is setting up. The pod stops when it ends." in asked.stdout
     for file in ("pip-waits", "go-on"):
         (pod.root / file).unlink() if file == "pip-waits" else (pod.root / file).touch()
     assert setting_up.wait(60) == 0 and pod.is_stopped()
@@ -362,7 +362,7 @@ def test_a_stop_asked_for_during_the_set_up_is_kept(pod: Pod) -> None:
 def test_a_training_is_not_taken_for_started_where_only_a_set_up_is_going(pod: Pod) -> None:
     setting_up = pod.in_the_background("doctor")
     refused = pod.run("train", "--stop")
-    assert refused.returncode == 1 and "give this command again" in refused.stdout
+    assert refused.returncode == 1 and "Run this command again" in refused.stdout
     (pod.root / "pip-waits").unlink()
     assert setting_up.wait(60) == 0 and not (pod.course / "runs" / "stop-the-pod").exists()
 
@@ -417,14 +417,14 @@ def test_no_secret_is_written_anywhere(pod: Pod) -> None:
 def test_what_is_wrong_is_said_before_anything_starts(pod: Pod) -> None:
     (pod.root / "ill").touch()
     ill = pod.run("train")
-    assert ill.returncode == 1 and "nothing was started" in ill.stdout and not pod.log
+    assert ill.returncode == 1 and "training was not started" in ill.stdout and not pod.log
     executable(pod.commands / "nvidia-smi", "exit 9")
-    assert "no GPU answers here" in pod.run("train").stdout
-    assert "'trian' is not known" in pod.run("trian").stdout
+    assert "nvidia-smi finds none" in pod.run("train").stdout
+    assert "no command 'trian'" in pod.run("trian").stdout
     assert "status    " in pod.run("train", "--help").stdout and not pod.log
     pod.install("torch", "2.6.0+cu124")
     assert "no PyTorch 2.8 or newer" in pod.run().stdout
-    assert "there is no volume at" in pod.run(RP_WORKSPACE=str(pod.root / "none")).stdout
+    assert "There is no volume at" in pod.run(RP_WORKSPACE=str(pod.root / "none")).stdout
     elsewhere = pod.run(RP_WORKSPACE=str(pod.root / "home"))
     assert elsewhere.returncode == 1 and "is lost when the pod stops" in elsewhere.stdout
 

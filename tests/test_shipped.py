@@ -1,4 +1,4 @@
-"""What the repository ships is what it says: the base model's state, the five runs, their sizes."""
+"""The included base model and reference runs match their documentation and are small."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PROBLEMS = {row["id"]: row for row in load_problems("minimath", "test")}
 
 
 def size(folder) -> int:
-    return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file())  # a link is no second copy
+    return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file())  # a link is not a second copy
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def test_the_base_is_able_but_unwilling(abilities):
     assert abilities["right_if_worked"][1] > abilities["right_if_blurted"][2]
 
 
-def test_boxed_exemplars_raise_the_boxed_rate(abilities):
+def test_boxed_few_shot_examples_raise_the_boxed_rate(abilities):
     assert abilities["shots"]["4"]["boxed_rate"][1] > abilities["shots"]["0"]["boxed_rate"][2]
 
 
@@ -67,14 +67,14 @@ def test_weights_are_small_safetensors():
 # --- the five runs ------------------------------------------------------------------------------------------------------
 
 
-def test_five_seeds_are_shipped_and_small():
+def test_five_seeds_are_included_and_small():
     assert [path.name for path in RUNS] == [f"mini-seed-{seed}" for seed in range(len(RUNS))] and len(RUNS) == 5
     assert sum(map(size, RUNS)) < 6 * 2**20
 
 
-def test_a_run_was_made_with_todays_defaults(run):
+def test_runs_match_the_current_defaults(run):
     defaults = get_profile("mini", seed=run.config["seed"]).to_dict()
-    # Fields that came after these runs: of machine and speed, and what is off by default.
+    # Fields added after these runs: machine and speed, and options that are off by default.
     newer = {"vllm_server", "cpu_threads", "sft_steps", "sft_learning_rate", "estimator", "dynamic_sampling"}
     assert defaults.keys() - run.config.keys() <= newer
     assert {k: v for k, v in run.config.items() if not k.startswith("wandb")} == {
@@ -94,8 +94,8 @@ def test_the_model_learned_to_reason_and_not_only_to_box(run):
     assert after.mean_tokens > before.mean_tokens
 
 
-def test_worked_responses_slip_less(run):
-    """Two readings, both: true ones among the worked, and worked-and-true ones among all."""
+def test_responses_with_reasoning_have_fewer_false_steps(run):
+    """Both rates change: true steps among responses with reasoning, and among all responses."""
 
     def checked(step: int) -> list[list[bool]]:
         frame = run.responses(step)
@@ -133,10 +133,10 @@ def arm_run(request):
     return load_run(REFERENCE_RUNS / request.param)
 
 
-def test_a_run_of_an_arm_was_made_with_the_settings_of_its_arm(arm_run):
+def test_runs_match_the_configuration_of_their_arm(arm_run):
     settings = next(arm.runs[arm_run.path.name] for arm in ALL_ARMS if arm_run.path.name in arm.runs)
     wanted = get_profile("mini", **settings).to_dict()
-    aside = ("wandb", "guard", "cpu_threads")  # none of them decides what is learned
+    aside = ("wandb", "guard", "cpu_threads")  # none of them affects the result
     assert {k: v for k, v in arm_run.config.items() if k in wanted and not k.startswith(aside)} == {
         k: v for k, v in wanted.items() if not k.startswith(aside) and k in arm_run.config
     }
@@ -144,7 +144,7 @@ def test_a_run_of_an_arm_was_made_with_the_settings_of_its_arm(arm_run):
 
 
 def test_sharing_the_prefix_does_not_change_what_is_learned():
-    """Three seeds each with sharing on and off, paired by seed: the whole interval of the change is within three points."""
+    """With three seeds per setting, paired by seed, the whole interval of the change is within three points."""
     change = arm_gap_by_seed("prompts computed anew for each response")
     assert len(finished_runs("mini-unshared-seed-")) == 3 and -0.03 < change.low < change.high < 0.03
 
@@ -153,8 +153,8 @@ def test_all_reference_runs_together_are_small():
     assert size(DATA / "reference_runs") < 20 * 2**20
 
 
-def test_the_trainer_on_a_page_learns_like_trls():
-    """Three seeds each: at every quarter of the run the mean rewards differ by less than three seeds' own scatter."""
+def test_the_one_page_trainer_learns_like_trl():
+    """With three seeds per trainer, mean rewards differ by less than the variation between seeds in every quarter."""
     rows = pd.read_json(DATA / "reference_runs" / "own_trainer.jsonl", lines=True)
     assert rows.groupby("trainer")["seed"].nunique().to_dict() == {"TRL": 3, "ours": 3}
     quarter = (rows["step"] - 1) * 4 // rows["step"].max()
@@ -169,8 +169,8 @@ LONG = [load_run(path) for path in reference_runs("mini-long-")]
 
 
 @pytest.mark.parametrize("run", LONG, ids=lambda run: run.path.name)
-def test_a_quarter_of_a_long_run_holds_at_most_half_of_its_gain(run):
-    """Else projecting from there would be no test of anything."""
+def test_a_quarter_of_a_long_run_has_at_most_half_of_its_gain(run):
+    """Otherwise projecting from there would be trivial."""
     reward, last = run.metrics.set_index("step")["reward"], run.config["max_steps"]
     start = row_of(run, 0).accuracy
     at_quarter, at_end = reward[last // 4 - 5 : last // 4 + 5].mean(), reward[-10:].mean()
@@ -182,19 +182,19 @@ MANY_RUNS = reference_runs("mini-", MANY)
 
 
 @pytest.mark.parametrize("path", MANY_RUNS, ids=lambda path: path.name)
-def test_many_samples_come_from_the_model_of_that_run(path):
+def test_many_samples_come_from_the_model_of_their_run(path):
     many, run = load_run(path), load_run(REFERENCE_RUNS / path.name)
     first, last = many.evaluations.iloc[0], many.evaluations.iloc[-1]
     assert (first.step, last.step) == (0, run.config["max_steps"])
     assert first.n_samples == last.n_samples == MANY_SAMPLES and first.n_problems == last.n_problems == 500
     assert many.config["seed"] == run.config["seed"]
     four = row_of(run, last.step)
-    assert abs(last.accuracy - four.accuracy) < 0.02, "32 samples a problem and 4 of them tell the same"
+    assert abs(last.accuracy - four.accuracy) < 0.02, "32 samples per problem and the usual 4 must agree"
     assert last.accuracy == pytest.approx(many.responses(last.step)["correct"].mean())
 
 
-def test_only_links_stand_in_the_place_of_the_bases_answers():
-    """An arm ships no second copy of what the base model wrote, and no link leads out of the shipped runs."""
+def test_evaluations_before_training_are_links():
+    """Arms have no second copy of the base model's responses, and no link leaves the included runs."""
     root = REFERENCE_RUNS.resolve()
     links = [path for path in root.rglob("*") if path.is_symlink()]
     assert links and all(path.resolve().is_relative_to(root) and path.resolve().is_file() for path in links)

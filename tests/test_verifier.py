@@ -1,4 +1,4 @@
-"""The verifier against labelled verdicts, its own policy, and the real ground truths of MATH."""
+"""The verifier on labelled verdicts, its conventions, and the ground truths of MATH."""
 
 from __future__ import annotations
 
@@ -37,20 +37,22 @@ def test_labelled_cases_are_judged_as_labelled(group):
     assert not wrong, "\n".join(f"{case}" for case in wrong)
 
 
-def test_known_limits_are_few_and_never_false_positives():
+def test_known_errors_are_few_and_never_false_positives():
     limits = [case for case in CASES if case.get("known_limit")]
     assert len(limits) <= 0.02 * len(CASES)
-    assert all(case["correct"] and not verdict_on(case) for case in limits), "a limit that is none, or that pays"
+    assert all(case["correct"] and not verdict_on(case) for case in limits), (
+        "a known error that does not occur, or a false positive"
+    )
 
 
-def test_the_case_file_is_what_it_says():
+def test_the_case_file_is_well_formed():
     assert len(CASES) >= 500 and all(case["why"] for case in CASES)
     assert sum(case["group"].startswith("attacks") for case in CASES) >= 60
     keys = Counter((case.get("answer"), case.get("response"), case["ground_truth"]) for case in CASES)
-    assert keys.most_common(1)[0][1] == 1, f"a case is there twice: {keys.most_common(1)}"
+    assert keys.most_common(1)[0][1] == 1, f"a case is listed twice: {keys.most_common(1)}"
 
 
-def test_cases_do_not_merely_differ_in_numbers():
+def test_cases_differ_in_more_than_their_numbers():
     shapes = Counter(
         "".join("0" if c.isdigit() else c for c in f"{case.get('answer')}|{case.get('response')}|{case['ground_truth']}")
         for case in CASES
@@ -66,7 +68,7 @@ def test_every_convention_holds(rule):
         assert rule.problem or answers_match(answer, truth) == right, rule
 
 
-def test_conventions_table_has_a_line_for_each_rule():
+def test_conventions_table_has_one_line_per_rule():
     assert len(verifier.conventions_table().splitlines()) == len(CONVENTIONS) + 2
 
 
@@ -90,7 +92,7 @@ def test_math_ground_truths_match_themselves(math_rows):
 
 
 def test_math_ground_truths_are_parsed_not_only_recognised(math_rows):
-    """All are read, and those that are values are equal to themselves times one, so that identity does not decide."""
+    """All ground truths are parsed, and values equal themselves times one, which the identity tier cannot decide."""
     assert sum(verifier.readable(row["answer"]) is None for row in math_rows) >= 0.98 * len(math_rows)
     truths = sorted({row["answer"] for row in math_rows})
     respelled = [truth.replace("\\frac", "\\dfrac").replace(" ", "~") + "\\cdot 1" for truth in truths]
@@ -103,7 +105,7 @@ def test_math_ground_truths_are_parsed_not_only_recognised(math_rows):
     assert sum(matched) >= 0.99 * len(matched) and len(matched) > 1000
 
 
-def test_a_constant_never_pays_unless_it_is_the_answer(math_rows):
+def test_a_constant_is_rewarded_only_if_it_is_the_answer(math_rows):
     guess = "123456789"
     assert not [row["answer"] for row in math_rows if answers_match(guess, row["answer"])]
 
@@ -159,7 +161,7 @@ def test_last_boxed(text, expected):
         (r"\boxed{\frac{4}{0}}", "4", "division by zero"),
     ],
 )
-def test_reasons_say_what_is_the_matter(response, truth, words):
+def test_reasons_describe_the_error(response, truth, words):
     assert words in verify(response, truth).reason
 
 
@@ -205,21 +207,21 @@ def test_steps_are_checked_exactly(step):
         ("a" * 5000, "a" * 5000),
     ],
 )
-def test_steps_know_no_leniency(lhs, rhs):
+def test_steps_are_checked_without_conventions(lhs, rhs):
     assert not expressions_equal(lhs, rhs)
 
 
 # -- the reward -------------------------------------------------------------------------------------------------------
 
 
-def test_reward_reads_plain_and_chat_completions():
+def test_reward_accepts_plain_and_chat_completions():
     chat = [{"role": "assistant", "content": r"\boxed{4}"}]
     parts = [{"role": "assistant", "content": [{"type": "text", "text": r"\boxed{4}"}]}]
     assert boxed_reward([r"\boxed{4}", chat, parts, r"\boxed{5}"], ["4"] * 4, dataset=["MATH"] * 4) == [1, 1, 1, 0]
 
 
 @pytest.mark.parametrize("completion", ["", None, [], [{}], [{"role": "assistant"}], 7, [[]], [{"content": None}]])
-def test_reward_never_raises_and_pays_nothing_for_nothing(completion):
+def test_reward_never_raises_and_is_zero_for_empty_completions(completion):
     assert boxed_reward([completion], ["4"]) == [0.0]
 
 
@@ -228,18 +230,18 @@ def test_reward_is_none_only_without_a_ground_truth():
     assert boxed_reward([r"\boxed{4}"], [4]) == [1.0]
 
 
-def test_an_unreadable_ground_truth_pays_for_the_same_text_only():
+def test_an_unreadable_ground_truth_rewards_only_the_same_text():
     truth = r"\int_0^1 \left( f \right)"
     assert boxed_reward([rf"\boxed{{{truth}}}", r"\boxed{1}", r"\boxed{\int}", r"\boxed{}"], [truth] * 4) == [1, 0, 0, 0]
 
 
-def test_reward_refuses_an_echo_where_the_problem_is_known():
+def test_reward_rejects_an_echo_if_the_problem_is_given():
     problem = ["Compute $2 + 3$."]
     assert boxed_reward([r"\boxed{2 + 3}"], ["5"], problem=problem) == [0.0]
     assert boxed_reward([r"\boxed{5}"], ["5"], problem=problem) == [1.0]
 
 
-def test_reward_keeps_its_name_whatever_it_pays():
+def test_reward_keeps_its_name_for_any_value():
     ten = verifier.make_boxed_reward(10.0)
     assert ten.__name__ == boxed_reward.__name__ == "boxed_reward"
     assert ten([r"\boxed{4}", r"\boxed{5}"], ["4", "4"]) == [10.0, 0.0]
@@ -268,7 +270,7 @@ def test_importing_the_verifier_loads_no_ml_library():
     assert found.stdout.strip() == "[]"
 
 
-def test_a_command_inside_text_is_no_word():
-    r"""Else ``\text{30^\circ}`` would be words as a ground truth and an angle as an answer."""
+def test_a_command_inside_text_is_not_a_word():
+    r"""Otherwise ``\text{30^\circ}`` would be words as a ground truth and an angle as an answer."""
     assert answers_match(r"30^\circ + 0", r"\text{30^\circ}") and answers_match(r"\text{30^\circ}", r"30^\circ + 0")
     assert not answers_match("circ", r"\text{30^\circ}")

@@ -1,4 +1,4 @@
-"""What the views show, without a browser: pure functions, escaped text, and a static twin wherever nobody can move them.
+"""Views without a browser: pure functions, escaped text, and static twins outside live notebooks.
 
 ``make test-browser`` moves the same views in a real JupyterLab.
 """
@@ -49,27 +49,27 @@ def displayed(monkeypatch):
 
 
 def kernel(**content) -> SimpleNamespace:
-    """IPython, as a kernel that was asked by a message with this content."""
+    """Simulate IPython with a kernel whose current message has this content."""
     return SimpleNamespace(kernel=SimpleNamespace(get_parent=lambda: {"content": content}))
 
 
-def test_outside_of_a_notebook_nobody_is_there():
+def test_without_a_notebook_there_are_no_controls():
     assert not frame.somebody_is_there()
 
 
 @pytest.mark.parametrize("content", [{"allow_stdin": True}, {"allow_stdin": False}, {}])
-def test_somebody_is_there_who_can_be_asked(monkeypatch, content):
+def test_a_live_notebook_allows_stdin(monkeypatch, content):
     monkeypatch.setattr("IPython.get_ipython", lambda: kernel(**content))
     assert frame.somebody_is_there() is content.get("allow_stdin", False)
 
 
-def test_without_a_person_only_the_twin_is_shown_and_no_widget_is_made(displayed):
+def test_outside_a_live_notebook_only_the_static_twin_is_shown(displayed):
     control = frame.Control("NoSuchWidget", {"value": 3})
     frame.interactive_or_static("square", square, {"number": control})
     assert set(displayed[0][0]) == {"text/html", "text/plain"} and "squared is 9" in displayed[0][0]["text/html"]
 
 
-def test_with_a_person_the_twin_travels_along(displayed, monkeypatch):
+def test_a_live_notebook_also_stores_the_static_twin(displayed, monkeypatch):
     monkeypatch.setattr(frame, "somebody_is_there", lambda: True)
     frame.interactive_or_static("square", square, CONTROLS)
     data, options = displayed[0]
@@ -80,7 +80,7 @@ def test_with_a_person_the_twin_travels_along(displayed, monkeypatch):
     assert len(scripts) == sliders and all(".rlvr-square" in script and "aria-label" in script for script in scripts)
 
 
-def test_a_moved_control_draws_anew_and_a_bad_value_is_one_escaped_sentence():
+def test_a_changed_control_redraws_and_an_error_is_escaped():
     view = frame.controlled("square", square, CONTROLS, None, "first")
     above, output = view.children
     assert isinstance(above, Box) and isinstance(output, HTML) and "rlvr-square" in view._dom_classes
@@ -92,7 +92,7 @@ def test_a_moved_control_draws_anew_and_a_bad_value_is_one_escaped_sentence():
     above.children[0].value = -2
     assert output.value == '<p role="alert"><strong>-2 is &lt;below&gt; zero: give a positive number.</strong></p>'
     above.children[0].value = 2
-    assert "squared is 4" in output.value, "a bad value must not end the view"
+    assert "squared is 4" in output.value, "the view must survive an invalid value"
 
 
 def test_a_view_with_a_button_waits_for_it():
@@ -117,7 +117,7 @@ def test_every_kind_of_control_starts_at_its_value():
         assert widget.value == control.value and widget.description
 
 
-def test_a_table_escapes_everything_and_is_marked_up_for_those_who_hear_it():
+def test_a_table_escapes_text_and_is_accessible():
     data = frame.table(HOSTILE, [HOSTILE], [[HOSTILE], [frame.Markup("<b>x</b>", "x")]], HOSTILE)
     page = data["text/html"]
     assert "<script" not in page and page.count("&lt;script&gt;") == 4 and "<b>x</b>" in page
@@ -125,7 +125,7 @@ def test_a_table_escapes_everything_and_is_marked_up_for_those_who_hear_it():
     assert data["text/plain"].splitlines()[-2] == "x"
 
 
-def test_an_executed_notebook_holds_the_twin_and_no_state_of_a_widget(tmp_path):
+def test_an_executed_notebook_has_the_twin_and_no_widget_state(tmp_path):
     """Through papermill, as in `make course`."""
     import papermill
 
@@ -170,7 +170,7 @@ def test_the_tiers_end_where_the_verifier_decides(response, truth, tier, outcome
     assert max(len(side) for row in rows for side in (row.answer, row.truth)) < text_views.LONGEST + 40
 
 
-def test_every_shipped_case_finds_its_way_through_the_tiers():
+def test_every_labelled_case_is_decided_by_exactly_one_tier():
     import json
 
     from rlvr_utils import REPO
@@ -182,49 +182,51 @@ def test_every_shipped_case_finds_its_way_through_the_tiers():
         assert sum(outcome.startswith("decides") for outcome in outcomes) == 1, case
 
 
-def test_the_explorer_gives_the_reason_and_escapes_what_is_typed():
+def test_the_explorer_shows_the_reason_and_escapes_input():
     shown = text_views.draw_tiers(rf"\boxed{{{HOSTILE}}}", "5")
     assert "<script" not in shown["text/html"]
     assert "a rounded decimal is not the exact value" in seen(text_views.draw_tiers(r"\boxed{0.33}", r"\frac{1}{3}"))
-    with pytest.raises(ValueError, match="no ground truth"):
+    with pytest.raises(ValueError, match="ground truth is empty"):
         text_views.draw_tiers(r"\boxed{5}", "  ")
 
 
 # --- advantages and the clip ------------------------------------------------------------------------------------------
 
 
-def test_scaling_by_the_batch_looks_at_the_other_group():
+def test_batch_scaling_depends_on_the_other_group():
     one_right, half = [1, 0, 0, 0], [1, 1, 0, 0]
     by_group = grpo_views.two_groups(one_right, half, "group")
     by_batch = grpo_views.two_groups(one_right, half, "batch")
     assert by_group[0] == pytest.approx([1.5, -0.5, -0.5, -0.5], abs=1e-3)
     assert by_batch[0][0] != pytest.approx(by_group[0][0], abs=0.05)
-    assert grpo_views.two_groups(one_right, [1, 1, 1, 1], "group")[0] == by_group[0], "by group the neighbour is nothing"
+    assert grpo_views.two_groups(one_right, [1, 1, 1, 1], "group")[0] == by_group[0], (
+        "group scaling must ignore the neighbour"
+    )
     assert grpo_views.two_groups(one_right, half, "none")[0] == pytest.approx([0.75, -0.25, -0.25, -0.25])
 
 
-def test_a_group_of_equal_rewards_is_said_to_teach_nothing():
+def test_a_group_with_equal_rewards_is_captioned_as_without_a_learning_signal():
     shown = seen(grpo_views.draw_advantages("group", 1, a=0.5, b=0.5, c=0.5))
-    assert "All rewards are 0.5" in shown and "teaches nothing" in shown
+    assert "All rewards are 0.5" in shown and "no learning signal" in shown
     assert "+1.15" in seen(grpo_views.draw_advantages("group", 1, a=1, b=0, c=0))
 
 
-def test_the_push_is_silent_exactly_beyond_the_clip():
+def test_the_push_is_zero_exactly_beyond_the_clip():
     ratios, both = np.array([0.5, 0.79, 0.81, 1.0, 1.27, 1.29, 2.0]), np.array([1.0, -1.0])
     good, bad = grpo_views.push(ratios, both, epsilon=0.2, epsilon_high=0.28)
     np.testing.assert_allclose(good, [0.5, 0.79, 0.81, 1.0, 1.27, 0, 0])
     np.testing.assert_allclose(bad, [0, 0, -0.81, -1.0, -1.27, -1.29, -2.0])
 
 
-def test_the_objective_is_flat_where_the_push_is_silent():
+def test_the_objective_is_flat_where_the_push_is_zero():
     heights = grpo_views.objective(np.array([1.0, 1.3, 2.0]), np.array([1.0]), 0.2, 0.28)[0]
     np.testing.assert_allclose(heights, [1.0, 1.28, 1.28])
 
 
-def test_a_wider_clip_is_less_often_silent():
+def test_a_wider_clip_removes_fewer_gradients():
     share = [(grpo_views.push(grpo_views.RATIOS, grpo_views.ADVANTAGES, 0.2, high) == 0).mean() for high in (0.0, 0.28, 1.4)]
     assert share == sorted(share, reverse=True) and share[0] > share[-1] + 0.1
-    assert f"Silent on {share[1]:.0%}" in seen(grpo_views.draw_clip(0.2, 0.28, -1.0))
+    assert "above ratio 1.28 and wrong ones below 0.80" in seen(grpo_views.draw_clip(0.2, 0.28, -1.0))
 
 
 # --- LoRA and memory --------------------------------------------------------------------------------------------------
@@ -238,7 +240,7 @@ def test_targets_and_rank_reach_the_profile():
     assert set(model_views.TARGETS["attention"]) | set(model_views.TARGETS["MLP"]) == set(ALL_LINEAR)
 
 
-def test_trained_numbers_grow_with_the_rank_up_to_everything():
+def test_trained_parameters_grow_with_the_rank():
     p = get_profile("llama-8b")
     profiles = [model_views.with_adapter(p, rank, "all linear layers") for rank in (1, 2, 32)]
     counts = [model_views.trained_numbers(profile, LLAMA_8B)[0] for profile in profiles]
@@ -246,10 +248,10 @@ def test_trained_numbers_grow_with_the_rank_up_to_everything():
     assert model_views.trained_numbers(model_views.with_adapter(p, 1, "no LoRA: train everything"), LLAMA_8B)[1] == 1
 
 
-def test_the_figure_says_what_fits():
+def test_the_caption_states_what_fits():
     p, big = get_profile("llama-8b"), memory.GPUS[2]
     shown = seen(model_views.draw_adapter(p, LLAMA_8B, 32, "all linear layers", big))
-    assert "83,886,080 parameters" in shown and "it fits" in shown and "not run" in shown
+    assert "83,886,080 parameters" in shown and "it fits" in shown and "not measurements" in shown
     assert "does not fit" in seen(model_views.draw_adapter(p, LLAMA_8B, 32, "no LoRA: train everything", memory.GPUS[0]))
 
 
@@ -288,7 +290,7 @@ def browse(**filters) -> str:
     return text_views.draw_responses(FRAME, QUESTIONS, **start | filters)["text/html"]
 
 
-def test_base_and_trained_stand_side_by_side():
+def test_responses_of_base_and_trained_model_are_joined():
     pairs = text_views.side_by_side(FRAME, 100).set_index(["problem_id", "sample"])
     assert pairs.loc[("a", 0), ["response_before", "response"]].tolist() == ["four", r"\boxed{5}"]
     assert len(pairs) == 3 and len(text_views.side_by_side(FRAME, 50)) == 1
@@ -306,24 +308,24 @@ def test_base_and_trained_stand_side_by_side():
         ({"step": 50}, "1 of 1"),
     ],
 )
-def test_filters_keep_what_they_say(filters, count):
+def test_filters_select_the_matching_responses(filters, count):
     assert f"{count} responses at step {filters.get('step', 100)}" in browse(**filters)
 
 
-def test_the_browser_escapes_pages_and_says_when_nothing_matches(monkeypatch):
+def test_the_response_browser_escapes_pages_and_reports_no_matches(monkeypatch):
     assert "<script" not in browse() and "&lt;script&gt;" in browse()
-    assert "Nothing matches" in browse(verdict="slipped_step")
+    assert "No responses match" in browse(verdict="slipped_step")
     monkeypatch.setattr(text_views, "PER_PAGE", 2)
     assert "page 2 of 2" in browse(page=2) and browse(page=40) == browse(page=2)
     assert "sides has a square" in browse(page=2) and "sides has a square" not in browse()
 
 
 def test_a_run_evaluated_once_cannot_be_compared():
-    with pytest.raises(ValueError, match="evaluated only once"):
+    with pytest.raises(ValueError, match="only one evaluation"):
         text_views.response_browser(FRAME[FRAME["step"] == 0], [{"id": "a", "problem": "?"}])
 
 
-def test_the_projection_sees_what_lies_before_the_cut_off(tmp_path):
+def test_the_projection_uses_only_the_fitted_part(tmp_path):
     steps = np.arange(1, 41)
     saturating = SimpleNamespace(
         path=tmp_path,
@@ -337,7 +339,7 @@ def test_the_projection_sees_what_lies_before_the_cut_off(tmp_path):
     assert "first 10 steps" in early and "first 30 steps" in late
     ended = float(re.search(r"It ended at ([\d.]+)\.", early)[1])
     line = [float(re.search(r"line ([\d.]+)", text)[1]) for text in (early, late)]
-    assert min(line) > 0.9 > ended, "a ruler on the beginning of a saturating curve overshoots"
+    assert min(line) > 0.9 > ended, "a line overshoots on a saturating curve"
     assert float(re.search(r"exponential ([\d.]+)", late)[1]) == pytest.approx(ended, abs=0.02)
 
 
@@ -346,7 +348,7 @@ def test_the_projection_sees_what_lies_before_the_cut_off(tmp_path):
 
 @pytest.fixture(scope="module")
 def mini():
-    """(model, tokenizer, profile): a random Llama of MiniLlama's shape in small, with MiniLlama's own tokenizer."""
+    """Return (model, tokenizer, profile): a small random Llama of MiniLlama's shape with MiniLlama's tokenizer."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     from rlvr_utils.models import load_tokenizer
@@ -381,7 +383,7 @@ def test_probabilities_are_those_of_the_sampled_tokens(mini):
     assert model_views.token_probabilities(model, start, ids) == pytest.approx(by_hand, abs=1e-5)
 
 
-def test_greedy_takes_the_likeliest_and_a_seed_repeats(mini):
+def test_greedy_takes_the_most_likely_token_and_seeds_are_reproducible(mini):
     model, tokenizer, p = mini
     prompt = model_views.problem_prompt("What is 3 + 4?", tokenizer, p)
     greedy = model_views.ask(model, tokenizer, prompt, p, temperature=0.0, seed=0)
@@ -390,8 +392,10 @@ def test_greedy_takes_the_likeliest_and_a_seed_repeats(mini):
     assert again[0] == again[1] != again[2]
 
 
-@pytest.mark.parametrize(("problem", "sentence"), [("  ", "no problem yet"), ("2 + " * 400, "this run allows 512: shorten")])
-def test_a_bad_problem_is_one_clear_sentence(mini, problem, sentence):
+@pytest.mark.parametrize(
+    ("problem", "sentence"), [("  ", "problem is empty"), ("2 + " * 400, "max_prompt_length is 512. Shorten")]
+)
+def test_an_invalid_problem_raises_a_clear_error(mini, problem, sentence):
     with pytest.raises(ValueError, match=sentence) as refused:
         model_views.problem_prompt(problem, *mini[1:])
     assert "\n" not in str(refused.value)
@@ -406,9 +410,9 @@ def test_the_playground_shows_shades_numbers_and_verdicts(mini):
     assert "no ground truth given" in seen(model_views.draw_answers({"base": model}, tokenizer, p, "3 + 4", "", 1.0, 0))
 
 
-def test_tokens_are_escaped_and_shaded_by_what_they_lack():
+def test_tokens_are_escaped_and_shaded_by_probability():
     shown = model_views.shaded(model_views.Answer("", ["<b>", " x\n"], [1.0, 0.25]))
     assert "<b>" not in shown.html and "&lt;b&gt;" in shown.html and "\u2423x\u21b5" in shown.html
-    # Opaque, since black text has to be readable on a dark page too: white where the model was sure, else towards the blue.
+    # Opaque, so that black text is readable in the dark theme: white for probability 1, otherwise bluer.
     assert re.findall(r"background-color:rgb\((\d+),", shown.html) == ["255", str(round(255 - 0.7 * 0.75 * 255))]
     assert re.findall(r"<small>(\d+)</small>", shown.html) == ["100", "25"] and str(shown) == "'<b>' 100 ' x\\n' 25"

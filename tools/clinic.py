@@ -1,13 +1,13 @@
-"""Make the clinic of notebook 07: eight short runs of profile ``mini``, each with one real illness, in ``data/clinic``.
+"""Make the clinic of notebook 07 in ``data/clinic``: eight short runs of profile ``mini``, each with one illness.
 
-Run:  make clinic                     the patients that are missing
-      make clinic ARGS="A F"          these patients, made again
+Run:  make clinic                     make the missing patients
+      make clinic ARGS="A F"          make these patients again
 
-``PATIENTS`` declares each illness and what causes it. Most illnesses are one hyperparameter or one reward function. Two are
-mistakes in the code around a run, and :data:`FAULTS` makes these. Each run goes on to its end, because its guard only warns.
+``PATIENTS`` lists each illness and its cause. Most causes are one hyperparameter or one reward function. Two are mistakes
+in the code around a run, which :data:`FAULTS` injects. Every run continues to its end, because its guard only warns.
 
-Left out of ``data/clinic``, for their size: checkpoints, adapters, the evaluations' responses, and all training responses
-but those of the first, the middle and the last recorded step.
+To keep the repository small, ``data/clinic`` has no checkpoints, adapters and evaluation responses, and only the training
+responses of the first, the middle and the last recorded step.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from rlvr_utils.verifier import completion_text
 
 CLINIC = REPO / "data" / "clinic"
 MADE = REPO / "runs" / "clinic"
-#: A copy of MiniLlama whose files name another end token than the one that the model was pretrained with.
+#: A copy of MiniLlama with a different end token in its files than in pretraining.
 WRONG_END = MADE / "minillama-wrong-end"
 KEPT = ("config.yaml", "evaluations.jsonl", "environment.json")
 SHORT = {
@@ -53,12 +53,12 @@ SHORT = {
 
 
 def whole_text(completions, ground_truth, **columns) -> list[float]:
-    """A mistake: the whole response is compared with the ground truth, so even a correct response gets 0."""
+    """Wrong reward: compares the whole response with the ground truth, so even a correct response gets 0."""
     return [float(completion_text(c).strip() == truth) for c, truth in zip(completions, ground_truth, strict=True)]
 
 
 def mentions(completions, ground_truth, **columns) -> list[float]:
-    """A mistake: the ground truth only has to occur somewhere in the text, in a box or not."""
+    """Wrong reward: the ground truth only has to occur somewhere in the text, in a box or not."""
     return [float(truth in completion_text(c)) for c, truth in zip(completions, ground_truth, strict=True)]
 
 
@@ -67,7 +67,7 @@ def mentions(completions, ground_truth, **columns) -> list[float]:
 
 @contextlib.contextmanager
 def frozen_b() -> Iterator[None]:
-    """Only the A matrices of LoRA are trained. B is 0 at the start, so the gradient of A is B times something: exactly 0."""
+    """Train only the A matrices of LoRA. B is 0 at the start, so the gradient of A is exactly 0."""
     begin = recording.Recorder.on_train_begin
 
     def freeze(self, args, state, control, model=None, **kwargs):
@@ -82,7 +82,7 @@ def frozen_b() -> Iterator[None]:
 
 @contextlib.contextmanager
 def wrong_end() -> Iterator[None]:
-    """The files of the model name the padding token as end token, so no response ever ends."""
+    """Set the padding token as end token in the model's files, so that no response ever ends."""
     shutil.rmtree(WRONG_END, ignore_errors=True)
     shutil.copytree(REPO / "data" / "minillama", WRONG_END)
     for name, changes in {
@@ -100,7 +100,7 @@ FAULTS = {"frozen_b": frozen_b, "wrong_end": wrong_end}
 
 @dataclass(frozen=True)
 class Patient:
-    """One run: what is wrong with it, in the words of notebook 07, and what makes it so."""
+    """One run: its illness, as named in notebook 07, and the cause."""
 
     illness: str
     overrides: dict = field(default_factory=dict)  #: of profile ``mini``, on top of SHORT
@@ -125,7 +125,7 @@ PATIENTS = {
 
 
 def make(name: str) -> None:
-    """Train one patient under ``runs/clinic`` and copy what is included."""
+    """Train one patient under ``runs/clinic`` and copy the included part."""
     patient, folder = PATIENTS[name], MADE / f"patient-{name}"
     shutil.rmtree(folder, ignore_errors=True)
     with FAULTS[patient.fault]() if patient.fault else contextlib.nullcontext():
@@ -133,7 +133,7 @@ def make(name: str) -> None:
 
 
 def include(run: Run, folder: Path) -> None:
-    """Write the small copy of a run."""
+    """Write the reduced copy of a run."""
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "rollouts").mkdir(parents=True)
     for name in KEPT:
@@ -151,23 +151,25 @@ def include(run: Run, folder: Path) -> None:
 
 
 def write_lines(file: Path, rows: list[dict]) -> None:
-    """Rows as gzipped JSON lines; the same rows always give the same bytes."""
+    """Write rows as gzipped JSON lines. The same rows give the same bytes."""
     lines = "".join(json.dumps(row, separators=(",", ":")) + "\n" for row in rows)
     file.write_bytes(gzip.compress(lines.encode(), mtime=0))
 
 
 def write_key() -> None:
-    """What notebook 07 compares a diagnosis with."""
+    """Write the answers that notebook 07 compares diagnoses with."""
     key = {name: patient.illness for name, patient in PATIENTS.items()}
     (CLINIC / "key.json").write_text(json.dumps(key, indent=2) + "\n", encoding="utf-8")
 
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("patients", nargs="*", choices=[[], *PATIENTS], help="these patients, made again")
+    parser.add_argument(
+        "patients", nargs="*", choices=[[], *PATIENTS], help="patients to make again (default: make the missing ones)"
+    )
     wanted = parser.parse_args(arguments).patients
     missing = [name for name in PATIENTS if not (CLINIC / f"patient-{name}" / "environment.json").is_file()]
-    torch.set_num_threads(1)  # as they were made
+    torch.set_num_threads(1)  # as for the included runs
     CLINIC.mkdir(parents=True, exist_ok=True)
     for name in wanted or missing:
         print(f"patient {name}", flush=True)

@@ -1,4 +1,4 @@
-"""Draw the learning curve of docs/results.md from the included runs, and write its alt text beside it.
+"""Draw the learning curve of docs/results.md from the included runs, with its alt text.
 
 Run:  make figure   (after `make reference-runs`)
 """
@@ -20,16 +20,16 @@ RATES = ((None, "strict accuracy"), ("boxed", "accuracy among boxed responses"))
 
 
 def curves() -> dict:
-    """Rate over the training steps, with 95 % intervals over problems and seeds, by what is counted."""
+    """Return the curve of each rate over the training steps, with 95 % intervals over problems and seeds."""
     responses = evaluation_responses(finished_runs("mini-seed-"))
     found = {"boxed rate": learning_curve(responses, "boxed")}
     return found | {label: learning_curve(responses, "correct", given) for given, label in RATES}
 
 
 def draw(found: dict, n_runs: int) -> None:
-    """The picture: a line, a marker and a dash pattern for each rate."""
+    """Draw one line per rate, each with its own marker and dash pattern."""
     plots.style()
-    matplotlib.rcParams["svg.hashsalt"] = "learning curve"  # the same data make the same file
+    matplotlib.rcParams["svg.hashsalt"] = "learning curve"  # the same data give the same file
     figure, axes = plt.subplots(figsize=(7.2, 3.6))
     plots.draw_curves(
         axes, found, xlabel=f"training step ({n_runs} seeds, 95 % intervals)", ylabel="share of responses", ylim=(0, 1.02)
@@ -41,8 +41,8 @@ def draw(found: dict, n_runs: int) -> None:
 
 
 def block(found: dict) -> str:
-    """The picture as Markdown, with an alt text that holds its numbers."""
-    told = "; ".join(
+    """Return the figure as Markdown, with its numbers in the alt text."""
+    told = ", ".join(
         f"{label} from {table['mean'].iloc[0]:.0%} to {table['mean'].iloc[-1]:.0%}" for label, table in found.items()
     )
     steps = int(next(iter(found.values()))["step"].iloc[-1])

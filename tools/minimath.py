@@ -1,13 +1,13 @@
-r"""The generator of MiniMATH: how a problem is stated, worked out step by step and answered, and the three splits.
+r"""Generate MiniMATH: problems, step-by-step solutions, answers, and the three splits.
 
-A template is a function of a :class:`Work` and small integer parameters. It states the problem, takes its steps and
-returns the answer in LaTeX. Ranges in the decorator are inclusive; ``when`` filters draws. Templates with ``ood=True``
-are seen by neither pretraining nor RL: known words, new compositions. The value that :meth:`Work.step` returns goes into
-the next step. So a slip in one step is carried through the rest, as a careless person would do it.
+A template is a function of a :class:`Work` and small integer parameters. It states the problem, writes the steps and
+returns the answer in LaTeX. Ranges in the decorator are inclusive, and ``when`` filters draws. Neither pretraining nor RL
+uses templates with ``ood=True``, which combine known words in new ways. The value that :meth:`Work.step` returns is used
+in the next step, so an error in one step is carried through the rest, as in human work.
 
 A row has MATH's fields (``problem, solution, ground_truth, subject, level``) plus ``id, template, params, answer_form``.
 
-Run it:  python tools/minimath.py   (writes data/minimath again, byte for byte; seconds)
+Run it:  python tools/minimath.py   (reproduces data/minimath byte for byte, takes seconds)
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from rlvr_utils.problems import MINIMATH
 SPLIT_SIZES = {"train": 2000, "test": 500, "ood": 250}
 
 
-# --- a worked solution that writes itself ---
+# --- the solution of a problem ---
 
 
 class ImpossibleSlip(ValueError):
-    """After the slip a later step has no exact value (a division that does not come out): draw another slip."""
+    """After the injected error a later step has no exact value, such as a division with a remainder. Draw another error."""
 
 
 class Work:
     """Collects the problem text and the steps of one solution.
 
     Args:
-        slip_at: which of the values goes wrong (0-based); None for a correct solution.
-        rng: decides how it goes wrong; needed only with ``slip_at``.
+        slip_at: index of the value that becomes wrong, None for a correct solution.
+        rng: chooses the wrong value, needed only with ``slip_at``.
     """
 
     def __init__(self, slip_at: int | None = None, rng: random.Random | None = None):
@@ -47,7 +47,7 @@ class Work:
         self.slip_at, self.rng = slip_at, rng
 
     def choose(self, value: int) -> int:
-        """A value found in the head: no step is written, but it may be the one that is wrong."""
+        """Return a value computed without a written step. It may be the injected error."""
         self.n_values += 1
         return slipped(value, self.rng) if self.n_values - 1 == self.slip_at else value
 
@@ -56,19 +56,19 @@ class Work:
         self.problem_text = text
 
     def step(self, lhs: str, value: int) -> int:
-        """Write ``$lhs = value$`` and return the value that the rest of the solution goes on with."""
+        """Write ``$lhs = value$`` and return the value for the rest of the solution."""
         value = self.choose(value)
         self.steps.append(f"${lhs} = {value}$")
         return value
 
     def divide(self, a: int, b: int) -> int:
-        """The step ``a / b`` for a division that comes out."""
+        """Write the step ``a / b`` of a division without a remainder."""
         if b == 0 or a % b:
-            raise ImpossibleSlip(f"{a} / {b} does not come out")
+            raise ImpossibleSlip(f"{a} / {b} is not an integer")
         return self.step(f"{a} / {b}", a // b)
 
     def reduce(self, a: int, b: int) -> str:
-        r"""The LaTeX of ``a/b`` in lowest terms, with a step ``\frac{a}{b} = ...`` where there is something to cancel."""
+        r"""Return the LaTeX of ``a/b`` in lowest terms, with a step ``\frac{a}{b} = ...`` if it can be reduced."""
         if b == 0 or (a == 0 and self.slip_at is not None):
             raise ImpossibleSlip(f"{a} / {b} is not a fraction")
         if gcd(a, b) == 1 and b != 1:
@@ -79,13 +79,13 @@ class Work:
         return reduced
 
     def claim(self, lhs: str, rhs: str) -> str:
-        """A step whose right side is an expression made of earlier values."""
+        """Write a step whose right side is an expression of earlier values."""
         self.steps.append(f"${lhs} = {rhs}$")
         return rhs
 
 
 def slipped(value: int, rng: random.Random) -> int:
-    """A plausible wrong value: off by a little, off by ten, or two digits swapped; never ``value`` itself."""
+    """Return a plausible wrong value: slightly off, off by ten, or with two digits swapped. Never ``value`` itself."""
     candidates = [value - 2, value - 1, value + 1, value + 2, value + 10]
     if value > 12:
         candidates.append(value - 10)
@@ -96,7 +96,7 @@ def slipped(value: int, rng: random.Random) -> int:
 
 
 def frac(a: int, b: int) -> str:
-    r"""``a/b`` in lowest terms as MATH writes it: ``3``, ``\frac{1}{2}``, ``-\frac{1}{2}``."""
+    r"""Return ``a/b`` in lowest terms in MATH's style: ``3``, ``\frac{1}{2}``, ``-\frac{1}{2}``."""
     value = Fraction(a, b)
     sign = "-" if value < 0 else ""
     if value.denominator == 1:
@@ -105,7 +105,7 @@ def frac(a: int, b: int) -> str:
 
 
 def polynomial(*coefficients: int, variable: str = "x") -> str:
-    """Coefficients from the highest power down, as MATH writes them: ``polynomial(1, -5, 6)`` is ``x^2 - 5x + 6``."""
+    """Return a polynomial in MATH's style, highest power first: ``polynomial(1, -5, 6)`` is ``x^2 - 5x + 6``."""
     text = ""
     for power, c in zip(range(len(coefficients) - 1, -1, -1), coefficients, strict=True):
         if c == 0:
@@ -118,17 +118,17 @@ def polynomial(*coefficients: int, variable: str = "x") -> str:
 
 
 def plus(a: object, b: int) -> str:
-    """``a + b`` with the sign of ``b`` written once: ``plus(3, -2)`` is ``3 - 2``."""
+    """Return ``a + b`` with a single sign: ``plus(3, -2)`` is ``3 - 2``."""
     return f"{a} - {-b}" if b < 0 else f"{a} + {b}"
 
 
 def minus(a: object, b: int) -> str:
-    """``a - b``, with brackets around a negative ``b``."""
+    """Return ``a - b``, with brackets around a negative ``b``."""
     return f"{a} - ({b})" if b < 0 else f"{a} - {b}"
 
 
 def times(a: int, b: int) -> str:
-    r"""``a \cdot b``, with brackets around a negative second factor."""
+    r"""Return ``a \cdot b``, with brackets around a negative ``b``."""
     return f"{a} \\cdot ({b})" if b < 0 else f"{a} \\cdot {b}"
 
 
@@ -137,7 +137,7 @@ def times(a: int, b: int) -> str:
 
 @dataclass(frozen=True)
 class Template:
-    """One kind of problem. ``solve(work, **params)`` states it, works it out and returns the answer."""
+    """One kind of problem. ``solve(work, **params)`` states the problem, writes the steps and returns the answer."""
 
     name: str
     subject: str
@@ -149,7 +149,7 @@ class Template:
     ood: bool
 
     def draw(self, rng: random.Random, large: bool = False) -> dict[str, int]:
-        """Parameters of one problem; ``large`` takes one of them beyond the range that training sees (for ``ood``)."""
+        """Draw the parameters of one problem. With ``large``, one exceeds the range of training (for ``ood``)."""
         while True:
             ranges = dict(self.ranges)
             if large:
@@ -171,7 +171,7 @@ def template(
     ood: bool = False,
     **ranges: tuple[int, int],
 ):
-    """Register the decorated function as a template of that subject and level."""
+    """Register the decorated function as a template."""
 
     def register(solve):
         TEMPLATES[solve.__name__] = Template(solve.__name__, subject, level, answer_form, ranges, when, solve, ood)
@@ -268,7 +268,7 @@ def remainder(w: Work, a: int, m: int) -> str:
 
 
 def euclid_steps(a: int, b: int) -> int:
-    """How many remainders Euclid's algorithm takes on ``(a, b)``, the last one 0."""
+    """Return the number of remainders in Euclid's algorithm for ``(a, b)``, including the final 0."""
     return 0 if b == 0 else 1 + euclid_steps(b, a % b)
 
 
@@ -494,7 +494,7 @@ def matrix_times_vector(w: Work, a: int, b: int, c: int, d: int, x: int, y: int)
     return f"({rows[0]}, {rows[1]})"
 
 
-# --- Out of distribution: neither pretraining nor RL sees these -----------------------------------------------------
+# --- Out of distribution: not used in pretraining or RL -----------------------------------------------------
 
 
 @template("Prealgebra", 3, "integer", lambda a, b, c: (a + b + c) % 3 == 0, ood=True, a=(1, 30), b=(1, 30), c=(1, 30))
@@ -540,12 +540,12 @@ def not_red_probability(w: Work, red: int, blue: int) -> str:
 
 
 def row_id(template: Template, params: dict[str, int]) -> str:
-    """The problem's name: what keeps the splits apart and test problems out of pretraining."""
+    """Return the problem's id. It keeps the splits disjoint and test problems out of pretraining."""
     return f"{template.name}-" + "-".join(str(v) for v in params.values())
 
 
 def make_row(template: Template, params: dict[str, int]) -> dict:
-    """The problem row of one template with these parameters; ``id`` is stable across runs and machines."""
+    """Return the problem row of a template with these parameters. ``id`` is stable across runs and machines."""
     work = Work()
     answer = template.solve(work, **params)
     return {
@@ -562,13 +562,13 @@ def make_row(template: Template, params: dict[str, int]) -> dict:
 
 
 def solution_text(steps: list[str], answer: str, boxed: bool = True) -> str:
-    r"""One solution in MATH's manner: the steps, then the answer in ``\boxed{}`` or in plain words."""
+    r"""Return a solution in MATH's style: the steps, then the answer, boxed or unboxed."""
     final = f"The answer is $\\boxed{{{answer}}}$." if boxed else f"The answer is ${answer}$."
     return " ".join([f"{step}." for step in steps] + [final])
 
 
 def slipped_work(template: Template, params: dict[str, int], rng: random.Random) -> tuple[list[str], str]:
-    """Steps and answer of a solution in which one value is wrong and carried through to a wrong answer."""
+    """Return steps and answer of a solution with one wrong value that leads to a wrong answer."""
     work = Work()
     truth = template.solve(work, **params)
     for _ in range(50):
@@ -579,16 +579,16 @@ def slipped_work(template: Template, params: dict[str, int], rng: random.Random)
             continue
         if answer != truth:
             return wrong.steps, answer
-    return work.steps, truth  # some problems leave no room for a slip (a fraction already in lowest terms)
+    return work.steps, truth  # some problems allow no error (a fraction already in lowest terms)
 
 
 def in_distribution() -> list[Template]:
-    """The templates that pretraining and RL may see."""
+    """Return the templates that pretraining and RL may use."""
     return [t for t in TEMPLATES.values() if not t.ood]
 
 
 def draw_rows(n: int, rng: random.Random, templates: list[Template], taken: set[str], large: bool = False) -> list[dict]:
-    """``n`` rows, templates in turn, none whose id or problem text is in ``taken`` (which grows)."""
+    """Draw ``n`` rows from the templates in turn, without any id or text in ``taken``, and add theirs to it."""
     rows: list[dict] = []
     misses = 0
     while len(rows) < n:
@@ -597,7 +597,7 @@ def draw_rows(n: int, rng: random.Random, templates: list[Template], taken: set[
         if row["id"] in taken or row["problem"] in taken:
             misses += 1
             if misses > 100 * n:
-                raise ValueError(f"only {len(rows)} of {n} distinct problems exist: widen the templates' ranges")
+                raise ValueError(f"Found only {len(rows)} of {n} distinct problems. Widen the templates' ranges.")
             continue
         taken |= {row["id"], row["problem"]}
         rows.append(row)
@@ -606,10 +606,10 @@ def draw_rows(n: int, rng: random.Random, templates: list[Template], taken: set[
 
 
 def generate_minimath(seed: int = 0) -> dict[str, list[dict]]:
-    """The splits ``train`` (2,000), ``test`` (500) and ``ood`` (250), disjoint by text and by parameters.
+    """Return the splits ``train`` (2,000), ``test`` (500) and ``ood`` (250), disjoint by text and by parameters.
 
-    Half of ``ood`` are templates that neither pretraining nor RL sees, half known templates in which one number is larger
-    than either ever sees.
+    Half of ``ood`` uses templates that pretraining and RL never see. The other half uses known templates with one number
+    beyond the range of training.
     """
     rng, taken = random.Random(seed), set()
     known = in_distribution()
@@ -641,7 +641,7 @@ def write_minimath(folder: Path, seed: int = 0) -> None:
 
 
 def pretraining_rows(rng: random.Random, forbidden: set[str]) -> Iterator[tuple[Template, dict[str, int]]]:
-    """An endless stream of fresh problems for pretraining; never one whose id is in ``forbidden``."""
+    """Yield new problems for pretraining without end, never one whose id is in ``forbidden``."""
     known = in_distribution()
     while True:
         template = rng.choice(known)

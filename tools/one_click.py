@@ -1,8 +1,8 @@
-"""Fill the repository's address, from configs/repository.yaml, into all that needs it: badges, clone command, cloud/.
+"""Write badges, the clone command and ``cloud/`` from the repository's address in configs/repository.yaml.
 
-Colab and Kaggle open a single notebook, without the repository. ``cloud/`` therefore holds the notebooks without outputs and
-with one more cell at the top, which fetches the course. Without an address there is no ``cloud/`` and there are no badges.
-Not run on Colab, Kaggle or Binder yet: it was written without access to them.
+Colab and Kaggle open a single notebook without the repository. ``cloud/`` therefore contains the notebooks without outputs
+and with an extra first cell that fetches the course. Without an address there are no ``cloud/`` and no badges. Not yet
+tested on Colab, Kaggle or Binder, because we had no access to them.
 Run:  python tools/one_click.py
 """
 
@@ -39,22 +39,22 @@ if importlib.util.find_spec("rlvr_utils") is None:
 
 
 def place(settings: Path = SETTINGS) -> tuple[str, str]:
-    """(owner/name, branch) of the published repository; ("", branch) as long as it has no address.
+    """Return (owner/name, branch) of the published repository, or ("", branch) if it has no address.
 
     Raises:
-        ValueError: the address is not one of GitHub, the only host that Colab, Kaggle and Binder all open.
+        ValueError: the address is not on GitHub, the only host that Colab, Kaggle and Binder all support.
     """
     found = yaml.safe_load(settings.read_text(encoding="utf-8"))
     if not found["address"]:
         return "", found["branch"]
     match = GITHUB.fullmatch(found["address"])
     if match is None:
-        raise ValueError(f"{settings.name}: address={found['address']!r}. Give it as https://github.com/OWNER/NAME.")
+        raise ValueError(f"{settings.name} has address={found['address']!r}. Write it as https://github.com/OWNER/NAME.")
     return match[1], found["branch"]
 
 
 def badges(name: str, branch: str) -> str:
-    """Links that open notebook 00 with one click, as Markdown; nothing without an address."""
+    """Return Markdown links that open notebook 00 in the cloud, or "" without an address."""
     if not name:
         return ""
     file = f"{name}/blob/{branch}/{FIRST}"
@@ -67,7 +67,7 @@ def badges(name: str, branch: str) -> str:
 
 
 def clone_command(name: str) -> str:
-    """The README's commands for a start on one's own machine, as a block of code."""
+    """Return the README's code block with the commands for a local start."""
     address = f"https://github.com/{name}" if name else "ADDRESS-OF-THIS-REPOSITORY"
     return (
         "```bash\n"
@@ -78,12 +78,12 @@ def clone_command(name: str) -> str:
 
 
 def readme(name: str, branch: str) -> str:
-    """The README as it should be."""
+    """Return the README with badges and clone command filled in."""
     return put(put(README.read_text(encoding="utf-8"), "badges", badges(name, branch)), "clone", clone_command(name))
 
 
 def write_cloud(name: str, branch: str, folder: Path = CLOUD) -> None:
-    """Make ``folder`` anew: the notebooks without outputs, each with the cell that fetches the course."""
+    """Write ``folder`` again: the notebooks without outputs, each with a cell that fetches the course."""
     shutil.rmtree(folder, ignore_errors=True)
     if not name:
         return

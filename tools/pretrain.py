@@ -1,12 +1,12 @@
-r"""Make MiniLlama: a real ``LlamaForCausalLM`` that can do more than it usually does, as base models can.
+r"""Pretrain MiniLlama, a small ``LlamaForCausalLM`` that can do more than it usually does, like real base models.
 
-Its documents mix, on purpose and independently: the answer boxed or in plain words; worked step by step (mostly right)
-or blurted out (often wrong); one problem, or several in a row in one consistent style. The first part of pretraining
-builds the ability (mostly worked, few slips), the last part the habit (:data:`HABIT`). So it can, but mostly does not,
-and RLVR has something true to find. It never sees a test or ood problem.
+The documents mix three independent features: boxed or unboxed answers, reasoning (mostly correct) or direct answers
+(often wrong), and one problem or several in one consistent style. The first part of pretraining builds the ability
+(mostly reasoning, few errors), the last part the behaviour (:data:`HABIT`). The model can reason and box, but rarely does
+both, so RLVR has real behaviour to change. It never sees a test or ood problem.
 
 Run it:  make minillama [ARGS="--output-dir runs/minillama --steps 7500"]  (seeded, resumable, shows the time left)
-Leaves out, for brevity: several devices, evaluation during training.
+Not included: several devices, evaluation during training.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ BOS, EOS, PAD = "<|begin_of_text|>", "<|end_of_text|>", "<|finetune_right_pad_id
 
 @dataclass(frozen=True)
 class Mix:
-    """Shares of the pretraining documents; each is drawn independently of the others."""
+    """Shares of the pretraining documents. Each feature is drawn independently."""
 
-    boxed: float = 0.42  # documents whose answers are boxed
-    worked: float = 0.50  # documents whose answers are worked step by step
+    boxed: float = 0.42  # documents with boxed answers
+    worked: float = 0.50  # documents with step-by-step reasoning
     several: float = 0.30  # documents with two to five problems in one style
-    slip_worked: float = 0.38  # worked answers with one slip, carried through to a wrong answer
-    slip_blurted: float = 0.30  # blurted answers that are wrong
+    slip_worked: float = 0.38  # answers with reasoning and one error that leads to a wrong answer
+    slip_blurted: float = 0.30  # direct answers that are wrong
 
 
 ABILITY = Mix(worked=0.90, slip_worked=0.02, slip_blurted=0.30)
@@ -53,7 +53,7 @@ HABIT = Mix()
 def write_answer(
     template: Template, params: dict[str, int], boxed: bool, worked: bool, slip: bool, rng: random.Random
 ) -> tuple[str, str]:
-    """(problem, answer text) of one problem in one style."""
+    """Return (problem, answer text) of one problem in one style."""
     work = Work()
     steps, answer = work.steps, template.solve(work, **params)
     if slip:
@@ -62,7 +62,7 @@ def write_answer(
 
 
 def documents(rng: random.Random, mix: Mix, forbidden: set[str]) -> Iterator[list[tuple[str, str]]]:
-    """An endless stream of documents; each is a list of (question, answer) in one style."""
+    """Yield documents without end. Each is a list of (question, answer) in one style."""
     problems = pretraining_rows(rng, forbidden)
     while True:
         boxed, worked = rng.random() < mix.boxed, rng.random() < mix.worked
@@ -72,12 +72,12 @@ def documents(rng: random.Random, mix: Mix, forbidden: set[str]) -> Iterator[lis
 
 
 def document_text(pairs: list[tuple[str, str]]) -> str:
-    """The document as text, in the very format of a many-shot prompt."""
+    """Return the document as text, in the format of a few-shot prompt."""
     return "\n\n".join(f"{QUESTION}{question}{ANSWER} {answer}" for question, answer in pairs)
 
 
 def train_tokenizer(texts: Iterator[str], vocab_size: int = 640) -> PreTrainedTokenizerFast:
-    """A byte-level BPE in which every digit is a token of its own and frequent LaTeX commands are whole."""
+    """Train a byte-level BPE in which every digit and every frequent LaTeX command is one token."""
     tokenizer = Tokenizer(models.BPE())
     pieces = r" ?\\[A-Za-z]+| ?\\[^A-Za-z]| ?[A-Za-z]+| ?\d|\n+| ?[^\sA-Za-z\d\\]+|\s+"
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -105,7 +105,7 @@ def train_tokenizer(texts: Iterator[str], vocab_size: int = 640) -> PreTrainedTo
 
 
 def new_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> LlamaForCausalLM:
-    """A freshly initialised MiniLlama: 4 layers, 224 wide, 4 heads of 56 that share 2 key/value heads."""
+    """Return an initialised MiniLlama: 4 layers, width 224, 4 heads of width 56 that share 2 key/value heads."""
     torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
@@ -127,7 +127,7 @@ def new_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> LlamaForCausalLM
 def encode_document(
     pairs: list[tuple[str, str]], tokenizer: PreTrainedTokenizerFast, question_weight: float
 ) -> tuple[list[int], list[float]]:
-    """Token ids of one document and the loss weight of each token (questions are random numbers: a low weight)."""
+    """Return token ids and loss weights of one document. Questions contain random numbers, so they get a low weight."""
     ids, weights = [tokenizer.bos_token_id], [0.0]
     for index, (question, answer) in enumerate(pairs):
         prefix = ("\n\n" if index else "") + QUESTION + question + ANSWER
@@ -145,7 +145,7 @@ def batches(
     tokens_per_batch: int,
     question_weight: float,
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Padded batches of documents of similar length: ids ``(B, T)`` and loss weights ``(B, T)``."""
+    """Yield padded batches of documents of similar length: ids ``(B, T)`` and loss weights ``(B, T)``."""
     while True:
         pool = sorted(
             (encode_document(next(stream), tokenizer, question_weight) for _ in range(1024)), key=lambda pair: len(pair[0])
@@ -166,7 +166,7 @@ def batches(
 
 
 def weighted_loss(model: LlamaForCausalLM, ids: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """Mean next-token cross-entropy in nats, weighted; right padding needs no mask under causal attention."""
+    """Return the weighted mean next-token cross-entropy in nats. Causal attention needs no mask for right padding."""
     logits = model(input_ids=ids).logits[:, :-1]
     losses = torch.nn.functional.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
     weight = weights[:, 1:].flatten()
@@ -174,7 +174,7 @@ def weighted_loss(model: LlamaForCausalLM, ids: torch.Tensor, weights: torch.Ten
 
 
 def learning_rate(step: int, total: int, peak: float, warmup: int = 100) -> float:
-    """Linear warm-up, then a cosine down to a tenth of ``peak``."""
+    """Return the learning rate: linear warm-up, then cosine decay to a tenth of ``peak``."""
     if step < warmup:
         return peak * (step + 1) / warmup
     return peak * (0.1 + 0.45 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup))))
@@ -182,7 +182,7 @@ def learning_rate(step: int, total: int, peak: float, warmup: int = 100) -> floa
 
 @dataclass(frozen=True)
 class PretrainConfig:
-    """What a pretraining run is. ``fast`` compiles the loss and computes it in bfloat16 (about twice the speed)."""
+    """Configuration of a pretraining run. ``fast`` compiles the loss and uses bfloat16 (about twice the speed)."""
 
     steps: int = 7500
     seed: int = 0
@@ -195,19 +195,19 @@ class PretrainConfig:
 
 
 def forbidden_ids() -> set[str]:
-    """The ids that pretraining must never see: every test and ood problem."""
+    """Return the ids of all test and ood problems, which pretraining must never see."""
     return {row["id"] for split in ("test", "ood") for row in load_problems("minimath", split)}
 
 
 def pretrain(output_dir: str | Path, config: PretrainConfig = PretrainConfig()) -> Path:
     """Pretrain MiniLlama and save it, its tokenizer and the loss curve to ``output_dir``.
 
-    The same call continues a run that was interrupted: data and weights come back from ``output_dir/state.pt``
-    (our own file, loaded with ``weights_only=True``), which is removed at the end.
+    The same call continues an interrupted run from ``output_dir/state.pt``, which is loaded with ``weights_only=True`` and
+    removed at the end.
 
     Raises:
-        ValueError: ``output_dir`` holds an interrupted run with other settings, another tokenizer or a damaged state, or
-            another process is pretraining there.
+        ValueError: ``output_dir`` contains an interrupted run with another configuration or tokenizer, or a damaged state,
+            or another process is pretraining there.
     """
     output_dir = run_folder(output_dir)
     output_dir.mkdir(parents=True, exist_ok=True)
@@ -216,8 +216,7 @@ def pretrain(output_dir: str | Path, config: PretrainConfig = PretrainConfig()) 
             take(lock)
         except BlockingIOError as error:
             raise ValueError(
-                f"Another process is pretraining in {output_dir} at this moment: wait for its end, or give "
-                "another output_dir."
+                f"Another process is pretraining in {output_dir}. Wait until it ends, or set another output_dir."
             ) from error
         _pretrain(output_dir, config)
     return output_dir
@@ -252,18 +251,18 @@ def _pretrain(output_dir: Path, config: PretrainConfig) -> None:
 
 
 def batch_stream(mix: Mix, config: PretrainConfig, forbidden: set[str], tokenizer, start: int):
-    """Batches of one mix; a resumed run goes on with fresh documents."""
+    """Return batches of one mix. A resumed run continues with new documents."""
     rng = random.Random(f"{config.seed}-{start}-{mix.worked}")
     return batches(documents(rng, mix, forbidden), tokenizer, rng, config.tokens_per_batch, config.question_weight)
 
 
 def in_habit_part(step: int, config: PretrainConfig) -> bool:
-    """Whether this step belongs to the last part, which builds the habit."""
+    """Return whether this step belongs to the last part, which uses :data:`HABIT`."""
     return step >= round(config.steps * (1 - config.habit_share))
 
 
 def train_step(model, optimizer, loss_of, batch, config: PretrainConfig, step: int) -> float:
-    """One optimizer step; returns the loss in nats."""
+    """Do one optimizer step and return the loss in nats."""
     for group in optimizer.param_groups:
         group["lr"] = learning_rate(step, config.steps, config.peak_learning_rate)
     with torch.autocast("cpu", torch.bfloat16, enabled=config.fast):
@@ -276,32 +275,34 @@ def train_step(model, optimizer, loss_of, batch, config: PretrainConfig, step: i
 
 
 def fingerprint(tokenizer: PreTrainedTokenizerFast) -> str:
-    """A digest of the whole tokenizer: token numbers mean nothing to the weights of another one."""
+    """Return a digest of the tokenizer, because weights only fit the tokenizer that they were trained with."""
     return hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest()
 
 
 def restore(path: Path, model, optimizer, made_by: dict) -> tuple[int, list[float], float]:
-    """(first step, losses so far, seconds spent) of an interrupted run; (0, [], 0) for a new one.
+    """Return (first step, losses so far, seconds spent) of an interrupted run, or (0, [], 0) for a new one.
 
     Raises:
-        ValueError: the run is not the one that ``made_by`` names (only ``save_every`` may change), or cannot be read.
+        ValueError: the state cannot be read, or differs from ``made_by`` in anything but ``save_every``.
     """
     if not path.is_file():
         return 0, [], 0.0
-    elsewhere = f"Give another output_dir, or delete {path} to begin again."
+    elsewhere = f"Set another output_dir, or delete {path} to start over."
     try:
         state = torch.load(path, weights_only=True)
         old, new = state.get("config", {}), made_by["config"]
-    except Exception as error:  # torch and pickle raise many kinds
+    except Exception as error:  # torch and pickle raise many types of errors
         raise ValueError(f"{path} is damaged and cannot be read. {elsewhere}") from error
     changed = [name for name in new if name != "save_every" and old.get(name) != new[name]]
     if changed:
         said = ", ".join(f"{name}={old.get(name)!r}, not {new[name]!r}" for name in changed)
-        raise ValueError(f"{path.parent} holds an interrupted pretraining with {said}. Give the same settings. {elsewhere}")
+        raise ValueError(
+            f"{path.parent} contains an interrupted pretraining with {said}. Use the same configuration. {elsewhere}"
+        )
     if state.get("tokenizer") != made_by["tokenizer"]:
         raise ValueError(
-            f"{path.parent} holds an interrupted pretraining with another tokenizer: the problems or the code "
-            f"that make it have changed. {elsewhere}"
+            f"{path.parent} contains an interrupted pretraining with another tokenizer, because the problems or the code "
+            f"have changed. {elsewhere}"
         )
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
@@ -310,7 +311,7 @@ def restore(path: Path, model, optimizer, made_by: dict) -> tuple[int, list[floa
 
 
 def save_state(path: Path, model, optimizer, step: int, losses: list[float], seconds: float, made_by: dict) -> None:
-    """Write the state under another name first, so that an interruption never leaves half a file."""
+    """Write the state to a temporary file first, so that an interruption never leaves a partial file."""
     torch.save(
         {
             "model": model.state_dict(),

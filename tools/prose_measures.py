@@ -1,7 +1,7 @@
-"""Print the measures of the course's style, per page and notebook. Nothing fails because of them.
+"""Print style measures per page and notebook. They are informative and never fail a test.
 
 Per page: semicolons per 1,000 words of prose, sentences of more than 35 words, candidates for a distributive "a" (which
-should be "per"), and archaic words. At the end: terms of the field that no page uses.
+should be "per"), and archaic words. At the end it prints terms of the field that no page uses.
 Run:  python tools/prose_measures.py [--show] [PAGE ...]   (``--show`` lists what was found, for you to judge)
 """
 
@@ -77,7 +77,7 @@ TERMS = (
 
 
 class Measures(NamedTuple):
-    """What was found on one page."""
+    """The findings on one page."""
 
     words: int
     semicolons: list[str]
@@ -87,7 +87,7 @@ class Measures(NamedTuple):
 
 
 def prose_of(path: Path) -> str:
-    """The sentences of a page: Markdown without code, formulas and links, and in a notebook also alt texts and captions."""
+    """Return the prose of a page: Markdown without code, formulas and links, and a notebook's alt texts and captions."""
     if path.suffix != ".ipynb":
         return plain(path.read_text(encoding="utf-8"))
     parts = []
@@ -97,7 +97,7 @@ def prose_of(path: Path) -> str:
 
 
 def spoken(code: str) -> list[str]:
-    """The texts of a code cell that a reader sees as sentences: literals of five words and more, computed parts as X."""
+    """Return the string literals of a code cell with five or more words, with computed parts as X."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a LaTeX backslash in a learner's cell
         tree = ast.parse(TransformerManager().transform_cell(code))
@@ -112,7 +112,7 @@ def spoken(code: str) -> list[str]:
 
 
 def plain(text: str) -> str:
-    """Markdown as it is read aloud: no fenced code, comments, HTML, code spans, formulas or addresses."""
+    """Return Markdown without fenced code, comments, HTML, code spans, formulas and addresses."""
     text = re.sub(r"^(```|~~~).*?^\1", "", text, flags=re.S | re.M)
     text = re.sub(r"<!--.*?-->|<[^>]+>", " ", text, flags=re.S)
     text = re.sub(r"\$\$.*?\$\$|\$[^$\n]+\$|`[^`\n]+`", "X", text, flags=re.S)
@@ -121,14 +121,14 @@ def plain(text: str) -> str:
 
 
 def sentences(text: str) -> list[str]:
-    """Sentences; a table's cell, a heading and an item of a list each end one."""
+    """Split text into sentences. Table cells, headings and list items also end a sentence."""
     pieces = re.split(r"\n\s*\n|\n(?=\s*(?:[-#>|]|\d+\.) )|\|", text)
     found = [part for piece in pieces for part in re.split(r"(?<=[.!?:])\s+(?=[A-Z\"'(])", " ".join(piece.split()))]
     return [sentence for sentence in found if sentence.strip()]
 
 
 def measures(text: str) -> Measures:
-    """What a page's prose contains."""
+    """Return the measures of a page's prose."""
     found = sentences(text)
 
     def around(pattern: re.Pattern) -> list[str]:
@@ -136,7 +136,7 @@ def measures(text: str) -> Measures:
 
     return Measures(
         words=len(text.split()),
-        semicolons=around(re.compile(r";(?=\s)")),  # one that ends an item of a list is not counted
+        semicolons=around(re.compile(r";(?=\s)")),  # a semicolon at the end of a list item is not counted
         long=[sentence for sentence in found if len(sentence.split()) > LONG],
         distributive=around(DISTRIBUTIVE),
         archaic=around(ARCHAIC_WORDS),
@@ -144,7 +144,7 @@ def measures(text: str) -> Measures:
 
 
 def missing_terms(text: str) -> list[str]:
-    """Terms of the field that ``text`` does not use."""
+    """Return the terms that ``text`` does not use."""
     return [term for term in TERMS if not re.search(rf"\b{re.escape(term)}", text, re.I)]
 
 

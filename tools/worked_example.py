@@ -1,7 +1,7 @@
-"""The group of responses that the course carries from notebook 00 to 05: eight samples of the base model.
+"""Sample the group of responses that notebooks 00 to 05 use as an example: eight samples of the base model.
 
-Writes ``data/minimath/worked_example.json``. Seeds are tried in order, and the first whose group shows all the habits
-is taken: so the group is real, and chosen for what it shows, which the file says.
+Writes ``data/minimath/worked_example.json``. We try seeds in order and keep the first group that shows all four kinds of
+responses. The group is real but selected, and the file records this.
 Run:  python tools/worked_example.py   (seconds)
 """
 
@@ -22,7 +22,7 @@ HOW = Sampling(n_samples=8, max_new_tokens=80)
 
 
 def shows_all_habits(row: dict, responses: list[str]) -> bool:
-    """A right boxed, a right unboxed, a slipped and a blurted response, and not all of them right."""
+    """Return whether a group has a correct boxed, a correct unboxed, a false-step and a direct response."""
     boxed = [verify(text, row["ground_truth"], row["problem"]).correct for text in responses]
     unboxed = [f"The answer is ${row['ground_truth']}$" in text for text in responses]
     slipped = [bool(find_steps(text)) and not all(check_steps(row, text)) for text in responses]

@@ -1,4 +1,4 @@
-"""The course end to end: every notebook executed in order, one report to read, and what was learned."""
+"""Run the whole course: execute every notebook in order, write one report, and print the gain in accuracy."""
 
 from .report import write_report
 from .runner import CourseError, course_notebooks, notebook_parameters, run_course

@@ -1,8 +1,8 @@
-"""The learner's own copies of the notebooks, in ``work/``: without outputs, and never overwritten.
+"""Copy the notebooks to ``work/`` without outputs. Edited copies are never overwritten.
 
-The committed notebooks hold their outputs, so that they can be read on a website. Someone who works through them should
-predict a result before seeing it. ``make lab`` therefore opens copies without outputs, in a folder that git ignores.
-Run:  python -m rlvr_utils.course.copies   (``make lab`` does)
+The committed notebooks contain outputs, so that you can read them online. Learners should predict a result before they
+see it, so ``make lab`` opens copies without outputs, in a directory that git ignores.
+Run:  python -m rlvr_utils.course.copies   (``make lab`` runs it)
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ import nbformat
 
 from rlvr_utils import REPO
 
-#: Where the copies are kept. One level below the repository, as ``notebooks/`` is, so that relative links stay valid.
+#: Directory of the copies. Like ``notebooks/``, it is one level below the repository, so relative links stay valid.
 WORK = REPO / "work"
-#: Written beside the copies: which version of a notebook was placed last, and under which file names.
+#: File in ``work/`` that records the last placed version of each notebook and its file names.
 RECORD = ".placed.json"
-#: What a copy keeps of a notebook's metadata.
+#: Notebook metadata that a copy keeps.
 KEPT = ("kernelspec", "language_info")
 
 
 def without_outputs(path: Path) -> nbformat.NotebookNode:
-    """The notebook of ``path`` with no output, no execution count, and no record of how its outputs were made."""
+    """Return the notebook at ``path`` without outputs, execution counts and execution metadata."""
     notebook = nbformat.read(path, as_version=4)
-    # Only what opens it: others write when it ran, and which data its outputs show.
+    # Drop metadata that other tools write, such as execution times and the stamp of the outputs.
     notebook.metadata = {name: notebook.metadata[name] for name in KEPT if name in notebook.metadata}
     for cell in notebook.cells:
         for key in ("execution", "papermill", "ExecuteTime"):
@@ -38,15 +38,15 @@ def without_outputs(path: Path) -> nbformat.NotebookNode:
 
 
 def place_copies(notebooks: Sequence[Path] | None = None, folder: Path = WORK) -> list[str]:
-    """Put a copy of each notebook into ``folder`` where it is missing; return what a learner should know, as sentences.
+    """Copy each missing notebook to ``folder`` and return messages for the learner.
 
-    A copy that the learner has saved is never overwritten. If the course's notebook has changed since it was copied, an
-    untouched copy is replaced, and beside an edited one the new version is placed under another name, once. A copy that
-    was deleted is placed again, so deleting is the way to start afresh. Changed outputs alone are no change.
+    An edited copy is never overwritten. If a notebook of the course has changed since it was copied, an unedited copy is
+    replaced. Next to an edited copy, the new version is placed once under another name. A deleted copy is placed again,
+    so delete a copy to start over. Changes to outputs alone do not count.
 
     Args:
-        notebooks: the notebooks to copy; the course's own where it is None.
-        folder: where to put them; it is made if it is missing.
+        notebooks: the notebooks to copy, by default all notebooks of the course.
+        folder: the target directory, created if missing.
     """
     from .runner import course_notebooks
 
@@ -55,7 +55,7 @@ def place_copies(notebooks: Sequence[Path] | None = None, folder: Path = WORK) -
     for source in notebooks or course_notebooks():
         text = nbformat.writes(without_outputs(source)) + "\n"
         version, copy = _digest(text), folder / source.name
-        placed = record.get(source.name, {})  # file name -> digest of what we wrote there
+        placed = record.get(source.name, {})  # file name -> digest of the version that we wrote
         if not copy.exists() or _digest(copy.read_text(encoding="utf-8")) in placed.values():
             if not copy.exists() or version not in placed.values():
                 copy.write_text(text, encoding="utf-8")
@@ -65,8 +65,8 @@ def place_copies(notebooks: Sequence[Path] | None = None, folder: Path = WORK) -
             new.write_text(text, encoding="utf-8")
             placed = placed | {new.name: version}
             told.append(
-                f"{source.name} has changed in the course since you began it. Your copy in {folder.name}/ is kept as it is, "
-                f"and the new version is beside it: {folder.name}/{new.name}"
+                f"{source.name} has changed in the course since you started it. Your copy in {folder.name}/ is kept. "
+                f"The new version is in {folder.name}/{new.name}."
             )
         record[source.name] = placed
     (folder / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
@@ -74,7 +74,7 @@ def place_copies(notebooks: Sequence[Path] | None = None, folder: Path = WORK) -
 
 
 def _read_record(folder: Path) -> dict[str, dict[str, str]]:
-    """What was placed before; nothing where the file is missing or was damaged (then every copy counts as edited)."""
+    """Return the record of placed versions, empty if the file is missing or damaged. Then every copy counts as edited."""
     try:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -89,4 +89,4 @@ def _digest(text: str) -> str:
 if __name__ == "__main__":
     for sentence in place_copies():
         print(sentence)
-    print("Your own copies of the notebooks are in work/. Delete a copy to start it afresh.")
+    print("Your copies of the notebooks are in work/. Delete a copy to start it over.")

@@ -1,7 +1,7 @@
-"""One HTML file with every executed notebook, a summary at the top, and a table of contents.
+"""Write one HTML file with every executed notebook, a summary and a table of contents.
 
-nbconvert makes a page per notebook, without contents. Here it renders one notebook that holds them all. Pictures, styles,
-text and formulas are all in the file, so it needs no network. Formulas become MathML, which browsers draw by themselves.
+nbconvert writes one page per notebook, without a table of contents, so we merge all notebooks into one and render that.
+The file includes pictures, styles and formulas and needs no network. Formulas become MathML, which browsers render.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ WIDGET = "application/vnd.jupyter.widget-view+json"
 _FENCE = re.compile(r"^\s*(```|~~~)")
 _HEADING = re.compile(r"^(#{1,2}) +(.+?) *#*$")
 _LINK = re.compile(r"\]\((?:\./)?(\d\d_\w+)\.ipynb(?:#[^)]*)?\)")
-_REPO_LINK = re.compile(r"\]\(\.\./(?=[^.)])")  # from a notebook to a file of the repository
+_REPO_LINK = re.compile(r"\]\(\.\./(?=[^.)])")  # link from a notebook to a file in the repository
 
 Entry = tuple[int, str, str]  # level, title, anchor
 
@@ -100,7 +100,8 @@ Entry = tuple[int, str, str]  # level, title, anchor
 def write_report(notebooks: Sequence[Path], target: Path, summary: Sequence[str] = ()) -> Path:
     """Write the executed ``notebooks`` into one self-contained HTML file ``target`` and return its path.
 
-    ``summary``: sentences for the top of the page. The first one is the result.
+    Args:
+        summary: sentences for the top of the page, starting with the result.
     """
     import nbformat
     from nbconvert.preprocessors import CoalesceStreamsPreprocessor
@@ -111,9 +112,9 @@ def write_report(notebooks: Sequence[Path], target: Path, summary: Sequence[str]
         entries += _add_anchors(notebook, path.stem, quote(os.path.relpath(REPO, target.parent)))
         whole.cells += [_static(cell, path.stem) for cell in notebook.cells]
         whole.metadata.setdefault("language_info", notebook.metadata.get("language_info", {"name": "python"}))
-    # Without embed_images: it closes every <details> before its text. Outputs hold their pictures; the prose has none.
+    # No embed_images: it closes every <details> before its text. Outputs include their pictures, and the prose has none.
     exporter = _exporter()
-    exporter.register_preprocessor(CoalesceStreamsPreprocessor, enabled=True)  # a rewritten line: its last state
+    exporter.register_preprocessor(CoalesceStreamsPreprocessor, enabled=True)  # keeps the last state of a progress line
     about = {"name": "The RLVR course", "path": str(target.parent)}
     resources = {"contents": _contents(entries), "summary": _summary(summary), "metadata": about}
     page, _ = exporter.from_notebook_node(whole, resources)
@@ -122,7 +123,7 @@ def write_report(notebooks: Sequence[Path], target: Path, summary: Sequence[str]
 
 
 def _exporter():
-    """nbconvert's exporter to HTML with our template, and with formulas as MathML."""
+    """Return nbconvert's HTML exporter with our template and formulas as MathML."""
     from jinja2 import pass_context
     from nbconvert import HTMLExporter
     from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
@@ -144,26 +145,26 @@ def _exporter():
 
 
 def formula(latex: str, display: str) -> str:
-    """LaTeX as a MathML element; ``display`` is "inline" or "block". What can't be converted stays LaTeX, as code."""
+    """Convert LaTeX to MathML. ``display`` is "inline" or "block". If the conversion fails, return the LaTeX as code."""
     try:
         from latex2mathml.converter import convert
 
         return convert(latex, display=display)
-    except Exception:  # not installed, or one of its many errors on LaTeX that it doesn't know
+    except Exception:  # not installed, or one of many error types for unsupported LaTeX
         return f"<code>{html.escape(latex)}</code>"
 
 
 def _summary(sentences: Sequence[str]) -> str:
-    """The top of the page: the title, the result, and what else there is to say."""
+    """Return the page header: title, result and further sentences."""
     first, *rest = sentences or ("",)
     lines = "".join(f"<p>{html.escape(sentence)}</p>" for sentence in rest)
     return f'<header><h1>The RLVR course</h1><p class="result">{html.escape(first)}</p>{lines}</header>'
 
 
 def _add_anchors(notebook, name: str, home: str) -> list[Entry]:
-    """Put an anchor before every first- and second-level heading; return them for the table of contents.
+    """Add an anchor before every first- and second-level heading and return the entries of the table of contents.
 
-    Links to other notebooks become links inside the report, those to the repository's files lead to its ``home``.
+    Links to other notebooks become links inside the report. Links to files in the repository start at ``home``.
     """
     entries: list[Entry] = []
     for cell in notebook.cells:
@@ -184,7 +185,7 @@ def _add_anchors(notebook, name: str, home: str) -> list[Entry]:
 
 
 def _contents(entries: Sequence[Entry]) -> str:
-    """A nested list: a part for each first-level heading, its sections below."""
+    """Return a nested list: one part per first-level heading, with its sections."""
     parts: list[tuple[str, list[str]]] = []
     for level, title, anchor in entries:
         link = f'<a href="#{anchor}">{html.escape(re.sub(r"[*`]", "", title))}</a>'
@@ -197,7 +198,7 @@ def _contents(entries: Sequence[Entry]) -> str:
 
 
 def _static(cell, name: str):
-    """A cell for a page without a kernel: a widget shows its text, and no two notebooks share a cell's id."""
+    """Return the cell for a page without a kernel: widgets become text, and cell ids are unique across notebooks."""
     cell.id = f"{name[:2]}-{cell.get('id', '')}"
     for output in cell.get("outputs", []):
         if len(output.get("data", {})) > 1:

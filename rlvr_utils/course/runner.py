@@ -1,4 +1,4 @@
-"""Every notebook through papermill, in order, on this interpreter's own kernel."""
+"""Execute the notebooks with papermill, in order, with this interpreter as the kernel."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ from rlvr_utils.system.paths import expanded
 from .report import write_report
 from .timetable import PARTS
 
-#: Seconds a notebook of profile ``mini`` takes on two cores, for the first estimate of the time left.
+#: Seconds per notebook with profile ``mini`` on two cores, for the first estimate of the time left.
 EXPECTED_SECONDS = {part.name: part.machine for part in PARTS}
-#: What an unknown notebook is taken for.
+#: Assumed seconds of an unknown notebook.
 TYPICAL_SECONDS = 60
-#: The table counts as this many seconds of experience, so that one odd notebook does not turn the estimate.
+#: Weight of the table in seconds, so that one unusual notebook does not dominate the estimate.
 TRUST = 60.0
-#: Where lines cannot be rewritten (a log file), a long cell says that it is alive this often.
+#: Seconds between progress lines of a long cell in a log file, where lines cannot be rewritten.
 LOG_EVERY = 20.0
 
 
 class CourseError(RuntimeError):
-    """A notebook stopped; the message says where and why, and the partial notebook is kept."""
+    """A notebook failed. The message contains the cell and the reason, and the partial notebook is kept."""
 
 
 def course_notebooks() -> list[Path]:
-    """The course's notebooks, in order."""
+    """Return the paths of the course's notebooks, in order."""
     return sorted((REPO / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 
 
 def notebook_parameters(notebook: str | Path) -> dict[str, str]:
-    """Names and default values (as source text) in the notebook's cell tagged ``parameters``."""
+    """Return names and default values (as source text) of the notebook's cell tagged ``parameters``."""
     import papermill
 
     logging.getLogger("papermill").setLevel(logging.ERROR)
@@ -60,17 +60,17 @@ def run_course(
     """Run the notebooks (default: all) and write ``NN_*.ipynb`` and ``report.html`` into ``output_dir``.
 
     Args:
-        profile: the one parameter of every notebook; the others keep their defaults.
-        parameters: further notebook parameters; each goes to every notebook that has it. A field of the profile that is
-            no notebook's own parameter goes into their ``overrides``.
-        log: takes the closing lines (where to look, what was learned).
+        profile: the profile, a parameter of every notebook.
+        parameters: further notebook parameters, passed to every notebook that has them. Profile fields that are not
+            notebook parameters are passed in ``overrides``.
+        log: called with each closing line (the report's path, the gain in accuracy).
 
     Returns:
         The path of the report.
 
     Raises:
-        ValueError: a parameter that no notebook has, before anything runs.
-        CourseError: a notebook stopped. What ran so far is kept.
+        ValueError: no notebook has one of the parameters. Raised before any notebook runs.
+        CourseError: a notebook failed. Executed notebooks are kept.
     """
     paths = [Path(notebook) for notebook in notebooks or course_notebooks()]
     plan = _plan(paths, {"profile": profile, **(parameters or {})})
@@ -81,17 +81,17 @@ def run_course(
         for path, values in plan.items():
             _execute(path, output_dir / path.name, values, progress)
     ran = f"All {len(paths)} notebooks ran in {in_words(sum(progress.done.values()))}."
-    summary = [result_sentence(profile), f"{ran} Profile: {profile}.", "Code is folded: click on “Code” to see it."]
+    summary = [result_sentence(profile), f"{ran} Profile: {profile}.", "Code is folded. Click “Code” to see it."]
     report = write_report([output_dir / path.name for path in paths], output_dir / "report.html", summary)
     log(f"\n{ran}")
-    log(f"Read:  {_short(report)}  (open it in a browser; the executed notebooks are in the same folder)")
+    log(f"Read:  {_short(report)}  (open it in a browser, the executed notebooks are in the same folder)")
     for line in what_was_learned(profile):
         log(line)
     return report
 
 
 def _ends(profile: str) -> tuple[Path | None, list]:
-    """The newest run of ``profile``, and its first and last evaluation; no evaluations where it has only one."""
+    """Return the newest run of ``profile`` and its [first, last] evaluation, or [] if it has fewer than two."""
     from rlvr_utils.analysis import evaluations_of
     from rlvr_utils.runs import load_run, newest_run
 
@@ -101,19 +101,19 @@ def _ends(profile: str) -> tuple[Path | None, list]:
 
 
 def result_sentence(profile: str) -> str:
-    """Accuracy before and after training, from the newest run of ``profile``, in one sentence."""
+    """Return one sentence with the accuracy before and after training in the newest run of ``profile``."""
     _, ends = _ends(profile)
     if not ends:
         return f"There is no finished training run of profile {profile} yet."
     before, after = (" ".join(_percent(row).split()) for row in ends)
     return (
         f"{ends[1]['step']:.0f} training steps changed the strict accuracy from {before} to {after}, on "
-        f"{ends[0]['n_problems']:.0f} {ends[0]['split']} problems that training never saw (95 % intervals)."
+        f"{ends[0]['n_problems']:.0f} {ends[0]['split']} held-out problems (95 % intervals)."
     )
 
 
 def what_was_learned(profile: str) -> list[str]:
-    """Accuracy before and after training, from the newest run of ``profile``: as lines to print."""
+    """Return lines with the accuracy before and after training in the newest run of ``profile``."""
     path, ends = _ends(profile)
     if path is None:
         return []
@@ -122,8 +122,8 @@ def what_was_learned(profile: str) -> list[str]:
     first, last = ends
     return [
         f"Run:   {_short(path)}",
-        f"Learned, on {first['n_problems']:.0f} {first['split']} problems that training never saw, "
-        f"{first['n_samples']:.0f} sampled answers each (strict accuracy, 95 % intervals):",
+        f"Strict accuracy on {first['n_problems']:.0f} {first['split']} problems (held out), "
+        f"{first['n_samples']:.0f} samples per problem, with 95 % intervals:",
         f"  before training      {_percent(first)}",
         f"  after {last['step']:4.0f} steps     {_percent(last)}",
     ]
@@ -135,25 +135,25 @@ def _percent(row: Mapping) -> str:
 
 
 def _plan(notebooks: Sequence[Path], parameters: Mapping[str, object]) -> dict[Path, dict]:
-    """For each notebook the parameters that it has; raises ValueError for one that none has."""
+    """Return the parameters of each notebook. Raises ValueError for a parameter that no notebook has."""
     if not notebooks:
-        raise ValueError(f"there are no notebooks to run in {REPO / 'notebooks'}: clone the repository again")
+        raise ValueError(f"There are no notebooks in {REPO / 'notebooks'}. Clone the repository again.")
     missing = [str(path) for path in notebooks if not path.is_file()]
     if missing:
-        raise ValueError(f"there is no notebook {missing[0]}: name one of notebooks/, or none to run all")
+        raise ValueError(f"There is no notebook {missing[0]}. Pass a path in notebooks/, or omit it to run all notebooks.")
     known = {path: notebook_parameters(path) for path in notebooks}
     names = sorted(set().union(*known.values()))
     parameters = _with_overrides(parameters, names)
     for name in parameters:
         if name not in names:
             close = difflib.get_close_matches(name, names, 1)
-            hint = f"did you mean '{close[0]}'?" if close else f"there are {', '.join(names)}."
-            raise ValueError(f"no notebook has a parameter '{name}': {hint}")
+            hint = f"Did you mean '{close[0]}'?" if close else f"Choose from {', '.join(names)}."
+            raise ValueError(f"No notebook has a parameter '{name}'. {hint}")
     return {path: {name: parameters[name] for name in parameters if name in known[path]} for path in known}
 
 
 def _with_overrides(parameters: Mapping[str, object], names: Sequence[str]) -> dict[str, object]:
-    """``parameters`` with the profile's fields that no notebook names gathered in ``overrides``, where one takes these."""
+    """Move profile fields that are not notebook parameters into ``overrides``, if a notebook has that parameter."""
     if "overrides" not in names:
         return dict(parameters)
     fields = {field.name for field in dataclasses.fields(Profile)} - set(names)
@@ -170,7 +170,7 @@ def _execute(notebook: Path, output: Path, parameters: dict, progress: ProgressL
     cells = papermill.iorw.load_notebook_node(str(notebook)).cells
     # papermill adds one code cell, with the parameters.
     progress.start_notebook(notebook.stem, sum(cell.cell_type == "code" for cell in cells) + 1)
-    kept = f"What ran so far is kept in {_short(output)}."
+    kept = f"The cells that ran are saved in {_short(output)}."
     try:
         papermill.execute_notebook(
             notebook,
@@ -188,19 +188,19 @@ def _execute(notebook: Path, output: Path, parameters: dict, progress: ProgressL
         raise CourseError(f"{notebook.stem} stopped at In [{error.exec_count}]: {reason}. {kept}") from error
     except DeadKernelError as error:
         progress.stop()
-        raise CourseError(f"{notebook.stem}: its process died, mostly for lack of memory. {kept}") from error
+        raise CourseError(f"{notebook.stem} stopped because its kernel died, usually for lack of memory. {kept}") from error
     progress.finish_notebook()
 
 
 @contextmanager
 def _own_kernel() -> Iterator[None]:
-    """Make ``python3`` mean this interpreter and ``rlvr_utils`` this copy of it, whatever is installed; then put it back."""
+    """Use this interpreter as the kernel ``python3`` and this copy of ``rlvr_utils``, inside the context."""
     from ipykernel.kernelspec import write_kernel_spec
 
     logging.getLogger("papermill").setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ):
-        # The kernel's own log has nothing for a learner: that a local socket is not encrypted, that it was interrupted. A
-        # file beside the notebooks that is called like a library must not be taken for it.
+        # Hide the kernel's own log (unencrypted local socket, interrupts). ignore_cwd: a file next to the notebooks with the
+        # name of a library must not shadow it.
         options = ["--log-level=50", "--InteractiveShellApp.ignore_cwd=True"]
         write_kernel_spec(Path(folder) / "kernels" / "python3", extra_arguments=options)
         for name, first in (("JUPYTER_PATH", folder), ("PYTHONPATH", str(REPO))):
@@ -209,21 +209,23 @@ def _own_kernel() -> Iterator[None]:
 
 
 def _short(path: Path) -> str:
-    """The path as seen from here, where that is shorter."""
+    """Return the path relative to the working directory, if it is inside it."""
     path, here = Path(path).resolve(), Path.cwd()
     return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
 
 
-# --- where a run of the notebooks is, and how long it will still take ---
+# --- progress and time left ---
 
 
 class ProgressLine:
-    """Follows notebooks ``names`` on ``out``: a line that rewrites itself, or, in a log, a line now and then.
+    """Print the progress of notebooks to ``out``: one rewritten line in a terminal, occasional lines in a log file.
 
-    It is also the file that a notebook's printed lines go to: the last of them stands behind the progress, so
-    that a training run is seen while it runs. ``expected`` are seconds per notebook; with None (a profile that
-    nobody has timed) no time left is shown, rather than an invented one. papermill's own bar counts the cells of one
-    notebook, of which one takes most of the time, and shows nothing of what a cell prints.
+    It also serves as the output file of the notebooks. The last printed line is appended to the progress, so that you can
+    follow a training run. papermill's own progress bar counts the cells of one notebook and hides their output.
+
+    Args:
+        names: the notebooks' names.
+        expected: seconds per notebook. If None, for a profile without measured times, no time left is shown.
     """
 
     def __init__(
@@ -254,12 +256,12 @@ class ProgressLine:
         self.current = ""
 
     def stop(self) -> None:
-        """Leave the line as it stands: something failed, and a message follows."""
+        """End the progress line, so that an error message starts on a new line."""
         if self.out.isatty():
             self.out.write("\n")
 
     def write(self, text: str) -> int:
-        """Take what the notebook prints (papermill's ``stdout_file``)."""
+        """Receive the notebook's printed output (papermill's ``stdout_file``)."""
         lines = [line.strip() for line in text.replace("\r", "\n").split("\n")]
         self.note = next((line for line in reversed(lines) if line), self.note)
         self._show()
@@ -269,7 +271,7 @@ class ProgressLine:
         self.out.flush()
 
     def seconds_left(self) -> float | None:
-        """Expected seconds of what is not done, scaled by how this machine has kept to the table so far."""
+        """Return the expected seconds left, scaled by this machine's speed so far relative to the table."""
         if self.expected is None:
             return None
         running = self.clock() - self.started if self.current else 0.0
@@ -300,7 +302,7 @@ class ProgressLine:
 
 
 def in_words(seconds: float) -> str:
-    """A duration as people say it: ``40 s``, ``7 min``, ``2 h 10 min``."""
+    """Format a duration, such as ``40 s``, ``7 min`` or ``2 h 10 min``."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

@@ -1,6 +1,6 @@
-"""How long the course takes: reading, exercise and machine time per notebook, and a path through it in one day.
+"""Times of the course: reading, exercise and machine time per notebook, and a one-day path.
 
-README and notebook 00 print their tables from here, so that no time is stated twice.
+The tables in the README and notebook 00 are computed from this module.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ class Part(NamedTuple):
     name: str  #: the file's stem, such as "02_grpo_on_toy_tensors"
     title: str  #: as the tables show it
     outcome: str  #: completes "afterwards you can"
-    reading: int  #: minutes to read it, cells running meanwhile
-    machine: int  #: seconds that its cells take on two quiet cores, profile ``mini``
+    reading: int  #: minutes to read it while the cells run
+    machine: int  #: seconds to run its cells on two idle cores, profile ``mini``
     day: str  #: what to do with it on the one-day path
 
     @property
     def exercises(self) -> int:
-        """Minutes that its exercises ask for together."""
+        """Total minutes of its exercises."""
         return sum(exercise.minutes for exercise in BY_ID.values() if exercise.notebook == self.name[:2])
 
 
@@ -101,17 +101,17 @@ PARTS = (
         "skip it",
     ),
 )
-#: Minutes of one exercise per notebook, which is what the one-day path plans for.
+#: Minutes for one exercise. The one-day path plans one per notebook.
 ONE_EXERCISE = 15
 
 
 def timetable(folder: str, one_day: bool = False) -> str:
-    """The table as Markdown: one row per notebook and one with the totals.
+    """Return a Markdown table with one row per notebook and a row of totals.
 
     Args:
-        folder: how the page that shows it reaches the notebooks, such as "notebooks/"; "" beside them. A notebook that is
-            not there (yet) is named without a link.
-        one_day: also show what the one-day path does with each notebook.
+        folder: prefix of the links to the notebooks, such as "notebooks/", or "" for a page in the same directory. A
+            missing notebook gets no link.
+        one_day: add a column with the one-day path.
     """
     rows = [["notebook", "afterwards you can", "read", "exercises", "machine", "in one day"], ["---"] * 6]
     for part in PARTS:
@@ -124,18 +124,18 @@ def timetable(folder: str, one_day: bool = False) -> str:
 
 
 def totals() -> tuple[str, str, str]:
-    """Reading, exercise and machine time of the whole course, in words."""
+    """Return the total reading, exercise and machine time as texts."""
     reading, exercises = (sum(getattr(part, kind) for part in PARTS) for kind in ("reading", "exercises"))
     return _hours(reading), _hours(exercises), _seconds(sum(part.machine for part in PARTS))
 
 
 def total_hours() -> float:
-    """Hours to read everything and to try every exercise."""
+    """Return the hours to read everything and attempt every exercise."""
     return sum(part.reading + part.exercises for part in PARTS) / 60
 
 
 def one_day_hours() -> float:
-    """Hours of the one-day path: what is not skipped is read, with one exercise per notebook."""
+    """Return the hours of the one-day path: read the notebooks that are not skipped, with one exercise each."""
     taken = [part for part in PARTS if not part.day.startswith("skip")]
     return sum(part.reading + min(ONE_EXERCISE, part.exercises or ONE_EXERCISE) for part in taken) / 60
 

@@ -1,8 +1,8 @@
-"""The course's exercises: checks that try properties, and a table of what is done.
+"""The course's exercises: property checks and a progress table.
 
-A notebook gives each check the learner's own function, ``exercises.check_advantages(my_advantages)``. The check tries it
-on inputs of its own and answers with a :class:`Report`: not attempted, not right yet (which property broke, on which
-input, what came out), or right. ``progress()`` shows the states of all exercises, kept in ``runs/exercises.json``.
+A notebook passes the learner's own function to a check, ``exercises.check_advantages(my_advantages)``. The check calls it
+on test inputs and returns a :class:`Report`: not attempted, not right yet (with the failed property, the input and the
+output), or right. ``progress()`` shows the state of every exercise, which is saved in ``runs/exercises.json``.
 """
 
 from .attempts import Report, progress

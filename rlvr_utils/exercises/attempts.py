@@ -1,8 +1,8 @@
-"""How a check works: it tries a learner's function on inputs of its own and reports the first property that breaks.
+"""The machinery of the checks: call a learner's function on test inputs and report the first property that fails.
 
-A check never raises and never stops a notebook. It knows three states: *not attempted* (the dots of the stub are
-still there), *not right yet* (with the property, the input and what came out) and *right*. The best state of each
-exercise is kept in one small file, which :func:`progress` shows as a table.
+A check never raises and never stops a notebook. It has three states: *not attempted* (the stub still contains its
+dots), *not right yet* (with the property, the input and the output) and *right*. The best state of each exercise is
+saved in one small file. :func:`progress` shows it as a table.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from rlvr_utils import REPO
 if TYPE_CHECKING:
     import pandas as pd
 
-#: The state of each exercise that was checked; delete the file to begin again.
+#: The state of each checked exercise. Delete the file to start over.
 FILE = REPO / "runs" / "exercises.json"
 NOT_ATTEMPTED, NOT_YET, RIGHT = "not attempted", "not right yet", "right"
-#: How a notebook shows each state: a sign, a word, and a colour that is readable on a light and on a dark page.
+#: How a notebook shows each state: a sign, a word, and a colour that is readable in the light and the dark theme.
 LOOKS = {
     NOT_ATTEMPTED: ("○", "Not attempted", "var(--jp-content-font-color1, inherit)"),
     NOT_YET: ("✗", "Not right yet", "var(--jp-content-font-color1, inherit)"),
     RIGHT: ("✓", "Right", "var(--jp-success-color0, #1b7a34)"),
 }
-#: From the least to the most: a state is only ever replaced by a better one.
+#: From worst to best. A state is only replaced by a better one.
 STATES = (NOT_ATTEMPTED, NOT_YET, RIGHT)
-#: Longer lists and texts are shown by their beginning.
+#: Longer lists and texts are truncated in reports.
 LONGEST_LIST, LONGEST_TEXT = 8, 160
 CELL = "text-align:left;vertical-align:top"
 
@@ -42,8 +42,8 @@ CELL = "text-align:left;vertical-align:top"
 class Exercise(NamedTuple):
     """One exercise of the course."""
 
-    id: str  #: ties stub, check and solution together and starts with the notebook's number
-    name: str  #: as the headings say it, such as "2.1 Advantages of several groups"
+    id: str  #: shared by stub, check and solution, starts with the notebook's number
+    name: str  #: as in the heading, such as "2.1 Advantages of several groups"
     difficulty: int  #: 1 to 5
     minutes: int  #: for a first attempt
 
@@ -53,7 +53,7 @@ class Exercise(NamedTuple):
         return self.id[:2]
 
 
-#: Every exercise by its id; :func:`exercise` enters them.
+#: Every exercise by its id. :func:`exercise` registers them.
 BY_ID: dict[str, Exercise] = {}
 
 
@@ -62,7 +62,7 @@ class Unattempted(Exception):
 
 
 class Broken(Exception):
-    """A property does not hold: its name, what was seen, what was expected."""
+    """A property does not hold. Stores its name, the output and the expected output."""
 
     def __init__(self, broken: str, saw: str = "", expected: str = ""):
         super().__init__(broken)
@@ -71,14 +71,14 @@ class Broken(Exception):
 
 @dataclass(frozen=True)
 class Report:
-    """What a check found. A notebook shows it with a sign and a colour, a terminal as plain text.
+    """The result of a check. A notebook shows it with a sign and a colour, a terminal as plain text.
 
     Attributes:
         state: "not attempted", "not right yet" or "right".
         held: the properties that hold, in the order in which they were tried.
-        broken: the first property that does not hold; the rest says how that was seen.
+        broken: the first property that does not hold.
         tried: the last calls with their results.
-        saw, expected: what was wrong about them, where the results alone do not say it.
+        saw, expected: the observed and the expected value, where the calls alone do not show the error.
     """
 
     exercise: Exercise
@@ -101,18 +101,19 @@ class Report:
             for label, text in self.lines
         )
         table = f"<table>{rows}</table>" if rows else ""
-        return f'<div role="status"><p>{title}. {self.summary}</p>{table}</div>'
+        stop = "" if title.endswith("?") else "."  # some exercises are named by a question
+        return f'<div role="status"><p>{title}{stop} {self.summary}</p>{table}</div>'
 
     @property
     def summary(self) -> str:
-        """What follows the title: how to begin, or how much holds."""
+        """The text after the title: how to start, or how many properties hold."""
         if self.state == NOT_ATTEMPTED:
-            return "Replace the dots, run that cell, then this one."
+            return "Replace the dots, run that cell, then run this one."
         return f"{len(self.held)} properties hold." if self.state == RIGHT else ""
 
     @property
     def lines(self) -> list[tuple[str, str]]:
-        """(label, text) of what an answer that is not right yet did; nothing for the other states."""
+        """(label, text) rows that explain what failed. Empty unless the state is "not right yet"."""
         if self.state != NOT_YET:
             return []
         found = [
@@ -126,26 +127,26 @@ class Report:
 
 
 class Attempt:
-    """The learner's function under test: called by a check as if it were the function itself."""
+    """The learner's function under test. Checks call it like the function itself, and it records each call."""
 
     def __init__(self, function: object):
         if is_blank(function):
             raise Unattempted
         if not callable(function):
             raise Broken(
-                "the check is given the function itself",
-                f"{brief(function)}, which cannot be called",
-                "the name of your function, without brackets behind it",
+                "the check gets the function itself",
+                f"{brief(function)}, which is not callable",
+                "the name of your function, without parentheses",
             )
         name = getattr(function, "__name__", "<none>")
         self.function, self.name = function, name if name.isidentifier() else "your function"
         self.called_before = False
         self.held: dict[str, None] = {}  # in order, each once
-        self.calls: list[str] = []  # those that the next property is about
-        self.used = False  # whether a property has been tried on them
+        self.calls: list[str] = []  # the calls that the next property checks
+        self.used = False  # whether a property has already checked them
 
     def __call__(self, *args: object, **keywords: object) -> object:
-        """The function's result; raises Unattempted where it is the stub, Broken where it fails or returns nothing."""
+        """Return the function's result. Raises Unattempted for a stub, Broken if the call fails or returns None."""
         self.note(args, keywords)
         try:
             result = self.function(*args, **keywords)
@@ -156,18 +157,18 @@ class Attempt:
         if is_blank(result) and result is not None:
             raise Unattempted
         if result is None and not self.called_before:
-            self.fail("it returns something", "None: is a `return` missing?")
+            self.fail("it returns something", "None. Is a `return` missing?")
         self.called_before = True
         self.calls[-1] += f" -> {brief(result)}"
         return result
 
     def numbers(self, *args: object, shape: tuple[int, ...] | None = None) -> np.ndarray:
-        """The function's result as a float array; Broken where it is none, not of ``shape``, or not finite."""
+        """Return the result as a float array. Raises Broken if it is not numeric, not of ``shape`` or not finite."""
         result = self(*args)
         try:
             array = np.asarray(result.detach() if hasattr(result, "detach") else result, dtype=float)
         except (TypeError, ValueError):
-            self.fail("the result is made of numbers", f"a {type(result).__name__}")
+            self.fail("the result contains only numbers", f"a {type(result).__name__}")
         if shape is not None and array.shape != shape:
             self.fail("the result has the right shape", f"shape {array.shape}", f"shape {shape}")
         if not np.isfinite(array).all():
@@ -175,18 +176,18 @@ class Attempt:
         return array
 
     def refuses(self, *args: object) -> bool:
-        """Whether the function raises ValueError on these arguments; any other error breaks a property."""
+        """Return whether the function raises ValueError for these arguments. Any other error raises Broken."""
         self.note(args, {})
         try:
             self.calls[-1] += f" -> {brief(self.function(*args))}"
         except ValueError:
             return True
         except (Exception, SystemExit) as error:
-            self.fail("what is impossible is refused with a ValueError", f"{type(error).__name__}: {error}")
+            self.fail("invalid arguments raise a ValueError", f"{type(error).__name__}: {error}")
         return False
 
     def note(self, args: tuple, keywords: dict) -> None:
-        """Remember a call for the report; the first one after a property begins a new list."""
+        """Record a call for the report. The first call after a property starts a new list."""
         if self.used:
             self.calls.clear()
         self.used = False
@@ -194,13 +195,13 @@ class Attempt:
         self.calls.append(f"{self.name}({', '.join(shown)})")
 
     def must(self, name: str, holds: bool, saw: str = "", expected: str = "") -> None:
-        """A property, and whether it holds for the calls just made; Broken where it does not."""
+        """Check one property of the preceding calls. Raises Broken if it does not hold."""
         if not holds:
             self.fail(name, saw, expected)
         self.held[name], self.used = None, True
 
     def equals(self, name: str, found: object, wanted: object, tolerance: float = 1e-6, what: str = "") -> None:
-        """A property that holds where two numbers or arrays agree; ``what`` says what they are, if not the result."""
+        """Check that two numbers or arrays agree. ``what`` names them in the report, if they are not the result itself."""
         saw = brief(found)
         shown = bool(self.calls) and self.calls[-1].endswith(saw) and not what
         self.must(
@@ -216,7 +217,7 @@ class Attempt:
 
 
 def exercise(identifier: str, name: str, *, difficulty: int, minutes: int) -> Callable:
-    """Enters an exercise and turns a function, which tries properties on an :class:`Attempt`, into its check."""
+    """Register an exercise. The decorated function checks properties of an :class:`Attempt` and becomes its check."""
     about = BY_ID[identifier] = Exercise(identifier, name, difficulty, minutes)
 
     def make(properties: Callable[[Attempt], None]) -> Callable[[object], Report]:
@@ -233,7 +234,7 @@ def exercise(identifier: str, name: str, *, difficulty: int, minutes: int) -> Ca
 
 
 def report_on(function: object, about: Exercise, properties: Callable[[Attempt], None]) -> Report:
-    """The report on ``function``; raises nothing, whatever the function does."""
+    """Return the report on ``function``. Never raises, whatever the function does."""
     mine = None
     try:
         mine = Attempt(function)
@@ -251,13 +252,13 @@ def report_on(function: object, about: Exercise, properties: Callable[[Attempt],
 
 
 def is_blank(value: object) -> bool:
-    """Whether this is a stub's result: None, the dots, or dots inside a tuple, list or dict."""
+    """Return whether this is a stub's result: None, the dots, or dots inside a tuple, list or dict."""
     parts = value.values() if isinstance(value, dict) else value if isinstance(value, (tuple, list)) else (value,)
     return value is None or any(part is ... for part in parts)
 
 
 def brief(value: object) -> str:
-    """``value`` in few characters: numbers rounded, long lists and texts by their beginning."""
+    """Return a short text for ``value``: numbers are rounded, long lists and texts are truncated."""
     if hasattr(value, "detach"):
         value = value.detach()
     if hasattr(value, "tolist"):
@@ -274,21 +275,21 @@ def brief(value: object) -> str:
 
 
 def close(a: object, b: object, tolerance: float = 1e-6) -> bool:
-    """Whether two numbers or arrays of one shape agree within ``tolerance``."""
+    """Return whether two numbers, or arrays of the same shape, agree within ``tolerance``."""
     a, b = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
     return a.shape == b.shape and bool(np.allclose(a, b, rtol=tolerance, atol=tolerance))
 
 
-# --- how far the learner is ---
+# --- progress ---
 
 
 def in_order() -> list[Exercise]:
-    """The exercises as the course comes to them."""
+    """Return the exercises in course order."""
     return sorted(BY_ID.values(), key=lambda exercise: exercise.name)
 
 
 def known_states() -> dict[str, str]:
-    """The state of every exercise by its id; "not attempted" where nothing readable is written."""
+    """Return the state of every exercise by its id, "not attempted" if the file has no valid entry."""
     try:
         written = json.loads(FILE.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -298,28 +299,28 @@ def known_states() -> dict[str, str]:
 
 
 def record(identifier: str, state: str) -> None:
-    """Write a state down. What was right once stays right; a folder that cannot be written to is no error."""
+    """Save a state, unless a better one is saved already. An unwritable directory is ignored."""
     known = known_states()
     known[identifier] = max(known[identifier], state, key=STATES.index)
     half = FILE.with_name(f"{FILE.name}.{os.getpid()}")
     with suppress(OSError):
         FILE.parent.mkdir(parents=True, exist_ok=True)
         half.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
-        os.replace(half, FILE)  # whole or not at all: two notebooks may be checking at once
+        os.replace(half, FILE)  # atomic, because two notebooks may write at once
 
 
 def progress(notebook: str | None = None) -> pd.DataFrame:
-    """The exercises with their states, of the whole course or of one ``notebook`` (as "02"); prints a summary.
+    """Print a summary and return a table of exercises and their states, for one ``notebook`` (such as "02") or all.
 
     Raises:
-        ValueError: no notebook of that number has exercises.
+        ValueError: no notebook with this number has exercises.
     """
     import pandas as pd
 
     chosen = [exercise for exercise in in_order() if notebook in (None, exercise.notebook)]
     if not chosen:
         numbers = ", ".join(sorted({exercise.notebook for exercise in in_order()}))
-        raise ValueError(f"No notebook {notebook!r} has exercises; give one of {numbers}, or nothing for all of them.")
+        raise ValueError(f"Notebook {notebook!r} has no exercises. Pass one of {numbers}, or omit it to list all exercises.")
     known = known_states()
     counts = {state: sum(known[exercise.id] == state for exercise in chosen) for state in reversed(STATES)}
     print(f"{len(chosen)} exercises: " + ", ".join(f"{count} {state}" for state, count in counts.items()) + ".")

@@ -1,6 +1,6 @@
 """Checks of notebook 02: advantages, the clipped term, averages, the gradient on the logits.
 
-PyTorch is imported inside the checks: notebook 01 comes without it.
+The checks import PyTorch themselves, because notebook 01 runs without it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def random_tensor(*shape: int, seed: int = 0) -> Tensor:
-    """Standard normal float64 numbers."""
+    """Return a standard normal float64 tensor."""
     import torch
 
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
@@ -25,7 +25,7 @@ def random_tensor(*shape: int, seed: int = 0) -> Tensor:
 
 @exercise("02-advantages", "2.1 Advantages of several groups", difficulty=2, minutes=10)
 def check_advantages(mine: Attempt) -> None:
-    """``my_advantages(rewards, group_size)``: zero sums, no effect of shift and scale, groups apart, sample std."""
+    """``my_advantages(rewards, group_size)``: zero sums, invariance to shift and scale, separate groups, sample std."""
     import torch
 
     from rlvr_utils.grpo import group_advantages
@@ -35,21 +35,21 @@ def check_advantages(mine: Attempt) -> None:
     sums = found.reshape(2, 4).sum(axis=1)
     mine.must("the advantages of each group sum to 0", close(sums, [0, 0]), f"sums {brief(sums)}")
     mine.must("the better response has the higher advantage", found[1] > found[0] and found[7] > found[4])
-    mine.equals("adding the same to all rewards changes nothing", mine.numbers(rewards + 5, 4), found)
+    mine.equals("adding a constant to all rewards changes nothing", mine.numbers(rewards + 5, 4), found)
     scaled = mine.numbers(rewards * 10, 4)
-    mine.equals("rewards of 10 instead of 1 change nothing (but for the small constant)", scaled, found, 2e-3)
+    mine.equals("rewards of 10 instead of 1 change nothing (except through the small constant)", scaled, found, 2e-3)
     equal = mine.numbers(torch.tensor([1.0, 1, 1, 1, 0, 0, 0, 0], dtype=torch.float64), 4)
-    mine.equals("a group of equal rewards gets 0", equal, [0] * 8)
+    mine.equals("a group with equal rewards gets advantages of 0", equal, [0] * 8)
     other = mine.numbers(torch.cat([rewards[:4], rewards[4:] + rewards[4:].flip(0)]), 4)
-    mine.equals("one group does not know of another", other[:4], found[:4])
+    mine.equals("a group's advantages do not depend on other groups", other[:4], found[:4])
     for seed in range(5):
         drawn = random_tensor(12, seed=seed)
         wanted = group_advantages(drawn, 4)
-        mine.equals("the std is the sample's (n - 1), plus 1e-4", mine.numbers(drawn, 4), wanted)
+        mine.equals("it divides by the sample std (n - 1) plus 1e-4", mine.numbers(drawn, 4), wanted)
 
 
 def slope(mine: Attempt, ratio: float, advantage: float) -> float:
-    """d term / d log p of one token, by autograd through the learner's function."""
+    """Return d term / d log p of one token, by autograd through the learner's function."""
     import torch
 
     logps = torch.tensor([[ratio]], dtype=torch.float64).log().requires_grad_()
@@ -57,21 +57,21 @@ def slope(mine: Attempt, ratio: float, advantage: float) -> float:
     if not getattr(term, "requires_grad", False):
         mine.fail(
             "the gradient can flow back to log p",
-            "a result that autograd cannot follow",
-            "logps is used as it is, without detach, item or numpy",
+            "a result without a gradient",
+            "a result computed from logps without detach, item or numpy",
         )
     return torch.autograd.grad(term.sum(), logps)[0].item()
 
 
 def course_term(logps: Tensor, old: Tensor, advantages: Tensor, epsilon: float) -> Tensor:
-    """The course's own term, with the arguments of the exercise."""
+    """Return the course's own term, with the arguments of the exercise."""
     from rlvr_utils.grpo import clipped_term
 
     return clipped_term((logps - old).exp(), advantages.unsqueeze(1), epsilon, epsilon)
 
 
 def slope_of(term: Callable, logps: Tensor, old: Tensor, advantages: Tensor) -> Tensor:
-    """d (sum of the terms) / d log p, (B, T), at an epsilon of 0.3."""
+    """Return d (sum of the terms) / d log p, shape (B, T), for epsilon = 0.3."""
     import torch
 
     point = logps.clone().requires_grad_()
@@ -80,31 +80,36 @@ def slope_of(term: Callable, logps: Tensor, old: Tensor, advantages: Tensor) -> 
 
 @exercise("02-clipped-term", "2.2 Ratio and clip", difficulty=3, minutes=15)
 def check_clipped_term(mine: Attempt) -> None:
-    """``my_clipped_term(logps, old_logps, advantages, epsilon)``: value and slope inside and outside of the clip."""
+    """``my_clipped_term(logps, old_logps, advantages, epsilon)``: value and slope inside and outside the clip range."""
     logps, old, advantages = random_tensor(3, 4), random_tensor(3, 4, seed=1), random_tensor(3, seed=2)
     found = mine.numbers(logps, logps.clone(), advantages, 0.2, shape=(3, 4))
-    mine.equals("at ratio 1 each token's term is minus its advantage", found, -advantages.unsqueeze(1).expand(3, 4))
+    mine.equals("at ratio 1 the term of each token is minus its advantage", found, -advantages.unsqueeze(1).expand(3, 4))
     for advantage in (1.0, -2.0):
         found = slope(mine, 1.0, advantage)
         mine.equals("at ratio 1 the slope on log p is minus the advantage", found, -advantage, what="slope")
     found = slope(mine, 1.5, 1.0)
-    mine.equals("a right response that is already 1 + epsilon more likely gets no push", found, 0, what="slope")
+    mine.equals("a correct response whose ratio exceeds 1 + epsilon gets no gradient", found, 0, what="slope")
     found = slope(mine, 0.5, -1.0)
-    mine.equals("a wrong response that is already 1 - epsilon less likely gets no push", found, 0, what="slope")
+    mine.equals("a wrong response whose ratio is below 1 - epsilon gets no gradient", found, 0, what="slope")
     for ratio, advantage in ((1.5, -1.0), (0.5, 1.0)):
         found = slope(mine, ratio, advantage)
         mine.equals(
-            "a move the wrong way is always pushed back: min, not the clip alone", found, -advantage * ratio, what="slope"
+            "a move in the wrong direction is always pushed back: take the min, not the clip alone",
+            found,
+            -advantage * ratio,
+            what="slope",
         )
     slopes = [slope_of(f, logps, old, advantages) for f in (mine, course_term)]
-    mine.equals("its gradient is the course's, token by token", slopes[0], slopes[1], what="gradient")
+    mine.equals("the gradient of each token agrees with the course's term", slopes[0], slopes[1], what="gradient")
     wanted = course_term(logps, old, advantages, 0.3)
-    mine.equals("it agrees with the course's term, epsilon included", mine.numbers(logps, old, advantages, 0.3), wanted)
+    mine.equals(
+        "it agrees with the course's term, also for another epsilon", mine.numbers(logps, old, advantages, 0.3), wanted
+    )
 
 
 @exercise("02-averages", "2.3 Two averages under a mask", difficulty=2, minutes=10)
 def check_averages(mine: Attempt) -> None:
-    """``my_average(term, mask, loss_type)``, "grpo" or "dapo": padding, constants, and what a token weighs."""
+    """``my_average(term, mask, loss_type)``, "grpo" or "dapo": padding, constants, and the weight of each token."""
     import torch
 
     mask = (torch.arange(6) < torch.tensor([[2], [6], [3]])).to(torch.float64)
@@ -113,10 +118,10 @@ def check_averages(mine: Attempt) -> None:
         found = mine.numbers(torch.full((3, 6), 2.5, dtype=torch.float64), mask, kind, shape=())
         mine.equals("the average of equal terms is that term", found, 2.5)
         padded = mine.numbers(term + 1e6 * (1 - mask), mask, kind)
-        mine.must("what stands in the padding does not matter", close(padded, mine.numbers(term, mask, kind), 1e-5))
+        mine.must("the values in the padding do not matter", close(padded, mine.numbers(term, mask, kind), 1e-5))
     full = torch.ones_like(mask)
     mine.must(
-        "with responses of one length the two are one",
+        "for responses of equal length both averages agree",
         close(mine.numbers(term, full, "grpo"), mine.numbers(term, full, "dapo")),
     )
     bump = torch.zeros(3, 6, dtype=torch.float64)
@@ -124,12 +129,12 @@ def check_averages(mine: Attempt) -> None:
         one = bump.clone()
         one[row, 0] = 1.0
         mine.must(
-            "dapo: every token weighs the same, 1 / tokens",
+            "dapo: every token has the same weight, 1 / tokens",
             close(mine.numbers(one, mask, "dapo"), 1 / 11),
-            expected="1 / 11, whatever the response's length",
+            expected="1 / 11, for any response length",
         )
         mine.must(
-            "grpo: every response weighs the same, so a long one's token weighs less",
+            "grpo: every response has the same weight, so a token of a long response has less",
             close(mine.numbers(one, mask, "grpo"), 1 / (3 * length)),
             expected=f"1 / (3 responses x {length} tokens)",
         )
@@ -137,7 +142,7 @@ def check_averages(mine: Attempt) -> None:
 
 @contextmanager
 def autograd_watched() -> Iterator[list[str]]:
-    """The names of PyTorch's functions for gradients that are called inside."""
+    """Yield a list that collects the names of the PyTorch gradient functions called inside the block."""
     import torch
 
     calls: list[str] = []
@@ -166,8 +171,8 @@ def check_logit_gradient(mine: Attempt) -> None:
     logits = torch.tensor([1.0, 0.0, -1.0, 2.0], dtype=torch.float64)
     with autograd_watched() as used:
         mine(logits.clone(), 1, 1.0)
-    mine.must("it is a formula, without autograd", not used, f"a call of {', '.join(used)}", "softmax, and no gradient")
-    mine.equals("the pushes on all logits sum to 0", mine.numbers(logits, 1, 1.0, shape=(4,)).sum(), 0)
+    mine.must("it uses a formula, without autograd", not used, f"a call of {', '.join(used)}", "a formula with softmax")
+    mine.equals("the gradients of all logits sum to 0", mine.numbers(logits, 1, 1.0, shape=(4,)).sum(), 0)
     found = mine.numbers(logits, 1, 1.0)
     mine.must(
         "a positive advantage: a step *against* the gradient raises the sampled token",
@@ -175,12 +180,12 @@ def check_logit_gradient(mine: Attempt) -> None:
         f"{found[1]:.6g} on the sampled token",
         "a negative number there",
     )
-    mine.must("and lowers all the others, the likelier the more", found[3] > found[0] > found[2] > 0)
-    mine.equals("no advantage, no push", mine.numbers(logits, 1, 0.0), [0] * 4)
-    mine.equals("the push is proportional to the advantage", mine.numbers(logits, 1, -3.0), -3 * found)
+    mine.must("it lowers all other tokens, likely ones more than unlikely ones", found[3] > found[0] > found[2] > 0)
+    mine.equals("advantage 0 gives gradient 0", mine.numbers(logits, 1, 0.0), [0] * 4)
+    mine.equals("the gradient is proportional to the advantage", mine.numbers(logits, 1, -3.0), -3 * found)
     sure = torch.tensor([20.0, 0.0, 0.0, 0.0], dtype=torch.float64)
-    mine.must("a token that is certain already is hardly pushed", abs(mine.numbers(sure, 0, 1.0)).max() < 1e-6)
+    mine.must("a token with probability close to 1 gets almost no gradient", abs(mine.numbers(sure, 0, 1.0)).max() < 1e-6)
     for seed in range(5):
         point, action = random_tensor(6, seed=seed).requires_grad_(), seed % 6
         (wanted,) = torch.autograd.grad(-0.7 * point.log_softmax(0)[action], point)
-        mine.equals("autograd finds the same", mine.numbers(point.detach(), action, 0.7), wanted)
+        mine.equals("it agrees with autograd", mine.numbers(point.detach(), action, 0.7), wanted)

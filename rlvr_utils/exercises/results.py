@@ -1,4 +1,4 @@
-"""Checks of notebook 05: the paired bootstrap, what a gain is made of, pass@k, projections."""
+"""Checks of notebook 05: the paired bootstrap, the parts of a gain, pass@k, error categories, projections."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from .attempts import Attempt, brief, exercise
 
 @exercise("05-paired-bootstrap", "5.1 The paired bootstrap", difficulty=3, minutes=15)
 def check_paired_bootstrap(mine: Attempt) -> None:
-    """``my_paired_bootstrap(before, after) -> (mean, low, high)``: pairs stay together, and the width is right."""
+    """``my_paired_bootstrap(before, after) -> (mean, low, high)``: pairs stay together, and the width is correct."""
     generator = np.random.default_rng(0)
     before = generator.random(80)
     mean, low, high = mine.numbers(before, before + 0.25, shape=(3,))
-    mine.equals("the mean is that of after minus before", mean, 0.25)
-    mine.equals("a problem is drawn with both of its columns: equal gains leave no uncertainty", (low, high), (0.25, 0.25))
+    mine.equals("the mean is the mean of after minus before", mean, 0.25)
+    mine.equals("each problem is resampled with both of its values: equal gains give width 0", (low, high), (0.25, 0.25))
     after = np.clip(before + generator.normal(0.1, 0.2, 80), 0, 1)
     mean, low, high = mine.numbers(before, after)
-    mine.must("the mean lies inside of the interval", low < mean < high)
-    mine.equals("with before and after exchanged the sign changes", mine.numbers(after, before), (-mean, -high, -low), 0.02)
+    mine.must("the mean is inside the interval", low < mean < high)
+    mine.equals("swapping before and after changes the sign", mine.numbers(after, before), (-mean, -high, -low), 0.02)
     small, large = mine.numbers(before[:20], after[:20]), mine.numbers(before, after)
-    mine.must("more problems narrow it", large[2] - large[1] < small[2] - small[1])
+    mine.must("more problems narrow the interval", large[2] - large[1] < small[2] - small[1])
     mine.equals(
-        "its middle 95 % are those of stats.paired_bootstrap",
+        "it agrees with the 95 % interval of stats.paired_bootstrap",
         mine.numbers(before, after),
         paired_bootstrap(before, after),
         0.005,
@@ -36,32 +36,34 @@ def check_paired_bootstrap(mine: Attempt) -> None:
 
 @exercise("05-decomposition", "5.2 Format and substance", difficulty=3, minutes=15)
 def check_decomposition(mine: Attempt) -> None:
-    """``my_parts(before, after) -> (format, substance)``: they add up, each is 0 alone, and time may run back."""
+    """``my_parts(before, after) -> (format, substance)``: the parts add up, each can be 0, and swapping changes the sign."""
     rates = (0.0, 0.3, 0.5, 1.0)
     for b0, a0, b1, a1 in itertools.product(rates, repeat=4):
         found = mine.numbers((b0, a0), (b1, a1), shape=(2,))
-        mine.equals("the two parts add up to the change of the accuracy", found.sum(), b1 * a1 - b0 * a0)
+        mine.equals("the two parts add up to the change in accuracy", found.sum(), b1 * a1 - b0 * a0)
     for a in (0.2, 0.7):
-        mine.equals("if only the boxed rate moved, all of it is format", mine.numbers((0.4, a), (1.0, a)), (0.6 * a, 0))
+        mine.equals(
+            "if only the boxed rate changes, the whole gain is format", mine.numbers((0.4, a), (1.0, a)), (0.6 * a, 0)
+        )
         found = mine.numbers((a, 0.3), (a, 0.8))
-        mine.equals("if only the rate given a box moved, all of it is substance", found, (0, 0.5 * a))
+        mine.equals("if only the accuracy given a box changes, the whole gain is substance", found, (0, 0.5 * a))
     forth, back = mine.numbers((0.4, 0.3), (1.0, 0.8)), mine.numbers((1.0, 0.8), (0.4, 0.3))
-    mine.equals("with before and after exchanged each part only changes its sign", back, -forth)
+    mine.equals("swapping before and after changes only the sign of each part", back, -forth)
 
 
 @exercise("05-pass-at-k", "5.3 pass@k without bias", difficulty=3, minutes=15)
 def check_pass_at_k(mine: Attempt) -> None:
-    """``my_pass_at_k(n, c, k)``: one try, never right, more tries, and no bias."""
+    """``my_pass_at_k(n, c, k)``: one sample, no correct sample, more samples, and no bias."""
     for c in range(9):
-        mine.equals("with one sample it is the share of correct ones", mine.numbers(8, c, 1, shape=()), c / 8)
+        mine.equals("for k = 1 it is the share of correct samples", mine.numbers(8, c, 1, shape=()), c / 8)
     for k in range(1, 9):
-        mine.equals("what was never correct stays at 0", mine.numbers(8, 0, k), 0)
-        mine.equals("fewer wrong samples than k: one of them must be correct", mine.numbers(8, 8 - k + 1, k), 1)
+        mine.equals("without a correct sample it is 0", mine.numbers(8, 0, k), 0)
+        mine.equals("with fewer than k wrong samples it is 1", mine.numbers(8, 8 - k + 1, k), 1)
     rising = [float(mine.numbers(8, 2, k)) for k in range(1, 9)]
-    mine.must("a larger k never lowers it", rising == sorted(rising), brief(rising))
+    mine.must("it never decreases with k", rising == sorted(rising), brief(rising))
     for p, n, k in ((0.1, 8, 4), (0.4, 5, 3)):
         mean = sum(comb(n, c) * p**c * (1 - p) ** (n - c) * float(mine.numbers(n, c, k)) for c in range(n + 1))
-        mine.equals("on average over all outcomes of n samples it is 1 - (1 - p)^k: no bias", mean, 1 - (1 - p) ** k)
+        mine.equals("it is unbiased: its mean over all outcomes of n samples is 1 - (1 - p)^k", mean, 1 - (1 - p) ** k)
     mine.equals("it works for thousands of samples", mine.numbers(10_000, 5_000, 1), 0.5)
 
 
@@ -70,7 +72,7 @@ ROW = {
     "ground_truth": "14",
     "solution": r"$3 \cdot 4 = 12$. $2 + 12 = 14$. The answer is $\boxed{14}$.",
 }
-#: Wrong responses to ROW: (category, text, whether it ran into the length limit).
+#: Wrong responses to ROW: (category, text, whether the response is truncated).
 WRONG = (
     ("no_box", r"$3 \cdot 4 = 12$. $2 + 12 = 14$. The answer is $14$.", False),
     ("no_box", "The answer is 15.", False),
@@ -83,21 +85,21 @@ WRONG = (
     ("direct_answer", r"The answer is $\boxed{20}$.", True),
 )
 WHY = {
-    "no_box": "without a box nothing else matters: no_box",
-    "truncated": "no box because of the length limit is truncated",
-    "correct_steps_wrong_box": "true steps up to the right answer and another box: correct_steps_wrong_box",
-    "slipped_step": "one false step is enough for slipped_step, wherever the work ends",
-    "wrong_method": "true steps that lead elsewhere are wrong_method",
-    "direct_answer": "a box without any step is direct_answer, at the length limit too",
+    "no_box": "no_box: the response has no box, whatever its steps",
+    "truncated": "truncated: the response has no box and reaches the length limit",
+    "correct_steps_wrong_box": "correct_steps_wrong_box: true steps reach the correct answer, but the box holds another",
+    "slipped_step": "slipped_step: one false step is enough, whatever the last step is",
+    "wrong_method": "wrong_method: all steps are true, but they lead to another answer",
+    "direct_answer": "direct_answer: the response has a box but no step, even at the length limit",
 }
 
 
 @exercise("05-category", "5.4 What went wrong?", difficulty=3, minutes=15)
 def check_category(mine: Attempt) -> None:
-    """``my_category(row, response, cut_off)``: each wrong response gets its one category of notebook 05's table."""
+    """``my_category(row, response, cut_off)``: each wrong response gets exactly one category of notebook 05's table."""
     for category, response, cut_off in WRONG:
         found = mine(ROW, response, cut_off)
-        mine.must("a category is one of the table's names", found in WHY, expected=", ".join(WHY))
+        mine.must("the category is a name from the table", found in WHY, expected=", ".join(WHY))
         mine.must(WHY[category], found == category, f"{found} for {response}", category)
     moved = {**ROW, "ground_truth": "20", "solution": r"$20 = 20$"}
     found = mine(moved, r"$2 + 3 = 5$. $5 \cdot 4 = 20$. So $\boxed{21}$.", False)
@@ -108,9 +110,9 @@ def check_category(mine: Attempt) -> None:
 
 @exercise("05-projection", "5.5 Project a curve", difficulty=4, minutes=20)
 def check_projection(mine: Attempt) -> None:
-    """``my_projection(steps, rewards, at, start, scale)``: exact on an exact curve, bounded gain, least squares.
+    """``my_projection(steps, rewards, at, start, scale)``: exact for a noiseless curve, bounded gain, least squares.
 
-    Tolerances allow for a numerical optimiser, such as ``scipy.optimize.curve_fit`` with bounds.
+    The tolerances allow for a numerical optimiser such as ``scipy.optimize.curve_fit`` with bounds.
     """
     steps, later, scale = np.arange(1.0, 26.0), np.array([1.0, 50.0, 100.0, 400.0]), 30.0
 
@@ -121,16 +123,16 @@ def check_projection(mine: Attempt) -> None:
         mine.equals(name, found, wanted, tolerance=1e-3)
 
     found = mine.numbers(steps, curve(0.5, 0.1, steps), later, 0.1, scale, shape=(4,))
-    same("a curve of this family is found again exactly", found, curve(0.5, 0.1, later))
+    same("it recovers a noiseless curve of this family", found, curve(0.5, 0.1, later))
     begin = mine.numbers(steps, curve(0.5, 0.1, steps), np.zeros(1), 0.1, scale)
     same("it starts at the accuracy before training", begin, [0.1])
     flat = mine.numbers(steps, np.full(25, 0.2), later, 0.2, scale)
-    same("rewards that never leave the start project to the start", flat, [0.2] * 4)
+    same("constant rewards give a flat projection", flat, [0.2] * 4)
     steep = mine.numbers(steps, curve(1.4, 0.1, steps), later, 0.1, scale)
-    mine.must("no reward can pass 1", steep.max() <= 1 + 1e-3, f"{steep.max():.6g}")
-    same("the gain is bounded, so only the plateau reaches 1 (do not clip the curve)", steep, curve(0.9, 0.1, later))
+    mine.must("no projected reward exceeds 1", steep.max() <= 1 + 1e-3, f"{steep.max():.6g}")
+    same("the gain is bounded so that the curve approaches 1 (do not clip the curve itself)", steep, curve(0.9, 0.1, later))
     falling = mine.numbers(steps, curve(-0.2, 0.3, steps), later, 0.3, scale)
-    same("a falling reward gives a gain of 0, not a fall", falling, [0.3] * 4)
+    same("falling rewards give a gain of 0, not a negative gain", falling, [0.3] * 4)
     noisy = curve(0.5, 0.1, steps) + np.random.default_rng(0).normal(0, 0.05, 25)
 
     def error(projected: np.ndarray) -> float:
@@ -139,7 +141,7 @@ def check_projection(mine: Attempt) -> None:
     best = error(mine.numbers(steps, noisy, steps, 0.1, scale))
     others = min(error(curve(gain, 0.1, steps)) for gain in np.linspace(0, 0.9, 901))
     mine.must(
-        "with noise, no other gain has a smaller sum of squares",
+        "with noise, no other gain has a smaller sum of squared errors",
         best <= others + 1e-4,
         f"a sum of {best:.6g}",
         f"at most {others:.6g}",

@@ -1,4 +1,4 @@
-"""Problems: load and check their rows, judge a response and each of its steps. (tools/minimath.py generates MiniMATH.)"""
+"""Load and check problem rows, judge responses and their steps. ``tools/minimath.py`` generates MiniMATH."""
 
 from .judging import (
     CATEGORIES,

@@ -1,4 +1,4 @@
-"""Judging a response: is its answer right, is each of its steps true, and if the answer is wrong, what went wrong?"""
+"""Judge a response: verdict on its answer, truth of each step, and the category of the error."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CATEGORIES = (
     "direct_answer",
     "not_language",
 )
-#: What a run keeps of a response, in this order.
+#: The columns that a run records per response, in this order.
 ROLLOUT_COLUMNS = (
     "step",
     "problem_id",
@@ -33,10 +33,10 @@ ROLLOUT_COLUMNS = (
 
 
 def judge_response(row: dict, response: str) -> Verdict:
-    """The verdict on a response to this problem: the same for reward, evaluation, categories, rescoring and notebooks.
+    """Return the verdict on a response. Reward, evaluation, categories, rescoring and notebooks all use this function.
 
     Args:
-        row: ``ground_truth``, and ``problem`` where it is known: a box that only repeats an expression of it is no answer.
+        row: needs ``ground_truth``. If it has ``problem``, a box that only repeats an expression of it is not an answer.
     """
     if row["ground_truth"] is None:
         return Verdict(False, last_boxed(response), "there is no ground truth to compare with")
@@ -45,16 +45,16 @@ def judge_response(row: dict, response: str) -> Verdict:
 
 @lru_cache(maxsize=2**15)
 def kept_verdict(response: str, ground_truth: str, question: str | None = None) -> Verdict:
-    """:func:`~rlvr_utils.verifier.verify`, kept: reward, record and category ask about the same response in turn."""
+    """Cached :func:`~rlvr_utils.verifier.verify`, because reward, record and category need the same verdict."""
     return verify(response, ground_truth, question)
 
 
 def graded(row: dict, response: str, *, step: int, sample: int, prompt: object, n_tokens: int) -> dict:
-    """One response in the run format (:data:`ROLLOUT_COLUMNS`); its reward is 1.0 where it is correct, else 0.0.
+    """Return one response in the run format (:data:`ROLLOUT_COLUMNS`), with reward 1.0 if correct, else 0.0.
 
     Args:
         row: the problem.
-        sample: its number among the responses to this problem.
+        sample: the index of the response among the responses to this problem.
     """
     verdict = judge_response(row, response)
     values = (
@@ -73,38 +73,40 @@ def graded(row: dict, response: str, *, step: int, sample: int, prompt: object, 
 
 
 def unreadable_ground_truths(rows: list[dict]) -> list[tuple[str, str, str]]:
-    """Id, ground truth and reason of each row whose ground truth can only be compared as text.
+    """Return (id, ground truth, reason) of each row whose ground truth the verifier cannot parse.
 
-    A model gets the reward there for the identical text alone. Rows without a ground truth are left out.
+    For these rows only the identical text gets reward 1. Rows without a ground truth are left out.
     """
     found = [(row["id"], row["ground_truth"], readable(row["ground_truth"])) for row in rows if row["ground_truth"]]
     return [(name, truth, reason) for name, truth, reason in found if reason]
 
 
 def find_steps(response: str) -> list[tuple[str, str]]:
-    """Every step ``$lhs = rhs$`` of a response, as pairs of LaTeX strings; a formula that was cut off is none."""
+    """Return every step ``$lhs = rhs$`` of a response, as pairs of LaTeX strings. A truncated formula does not count."""
     formulas = response.replace(r"\$", "").replace("$$", "$").split("$")[1:-1:2]
     pairs = [tuple(side.strip() for side in formula.split("=")) for formula in formulas]
     return [pair for pair in pairs if len(pair) == 2 and all(map(is_side, pair))]
 
 
 def is_side(text: str) -> bool:
-    """Whether this may be one side of a step: not empty, not endless, no half of a box."""
+    """Return whether this can be one side of a step: 1 to 400 characters with balanced braces."""
     return 0 < len(text) <= 400 and text.count("{") == text.count("}")
 
 
 def check_steps(row: dict, response: str) -> list[bool]:
-    """Whether each step ``$lhs = rhs$`` of the response is true, in order; empty for a direct answer."""
+    """Return whether each step ``$lhs = rhs$`` of the response is true, in order. Empty for a direct answer."""
     return [expressions_equal(lhs, rhs) for lhs, rhs in find_steps(response)]
 
 
 def classify_response(row: dict, response: str, cut_off: bool = False) -> str:
-    """One of :data:`CATEGORIES`. "Cogent but wrong" is ``correct_steps_wrong_box``, ``slipped_step`` or ``wrong_method``.
+    """Return one of :data:`CATEGORIES`.
+
+    "Cogent but wrong" covers ``correct_steps_wrong_box``, ``slipped_step`` and ``wrong_method``.
 
     Args:
         row: the problem.
         response: the text of the response.
-        cut_off: whether generation hit the length limit.
+        cut_off: whether the response is truncated at the length limit.
     """
     if judge_response(row, response).correct:
         return "correct"
@@ -121,18 +123,18 @@ def classify_response(row: dict, response: str, cut_off: bool = False) -> str:
 
 
 def reaches_answer(row: dict, steps: list[tuple[str, str]]) -> bool:
-    """Whether the steps end at the ground truth, or include every step of the problem's own solution.
+    """Return whether the steps end at the ground truth, or include every step of the problem's own solution.
 
-    An answer may be more than the last step's right side: a tuple, or a number of degrees.
+    The second condition covers answers that differ from the last right side, such as tuples and degrees.
     """
     expected = find_steps(row["solution"]) if row.get("template") else []
     return answers_match(steps[-1][1], row["ground_truth"]) or bool(expected) and set(expected) <= set(steps)
 
 
 def is_language(response: str, cut_off: bool = False) -> bool:
-    """Whether it reads as text: not blank, no word repeated endlessly, every brace closed (unless truncated).
+    """Return whether a response is text: not blank, not one repeated word, balanced braces (unless truncated).
 
-    Dollar signs are not counted. A trained model may lose the one before its box, and the argument reads as before.
+    Dollar signs need not balance: a trained model may drop the one before its box without other changes.
     """
     if not response.strip():
         return False
@@ -143,6 +145,6 @@ def is_language(response: str, cut_off: bool = False) -> bool:
 
 
 def worked_example() -> dict:
-    """The problem that the whole course carries through: an evaluated quadratic from MiniMATH's test split."""
+    """Return the example problem of the course: an evaluated quadratic from MiniMATH's test split."""
     rows = [row for row in load_problems("minimath", "test") if row["template"] == "evaluate_quadratic"]
     return rows[0]

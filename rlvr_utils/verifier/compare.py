@@ -1,6 +1,6 @@
-"""Are two parsed answers equal? Marks first, then structures part by part, then values.
+"""Compare two parsed answers: first marks, then structures part by part, then values.
 
-Every comparison has one of four outcomes. Parts are combined so that a difference decides, then a doubt.
+Every comparison has one of four outcomes. The outcome of a structure is the worst outcome of its parts.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .trees import Tree, each, letters, replaced, size, subtrees
 
 
 class Outcome(IntEnum):
-    """How a comparison ends, from the best to the one that decides."""
+    """The outcome of a comparison, from best to worst."""
 
     EQUAL = 0
     AGREE = 1
@@ -31,12 +31,12 @@ class Outcome(IntEnum):
 
     @property
     def label(self) -> str:
-        """The outcome in words."""
+        """The outcome as text."""
         return ("proven equal", "agree", "undecided", "proven different")[self]
 
     @property
     def rewarded(self) -> bool:
-        """Whether it counts as equal: proven, or in agreement at several points."""
+        """Whether it counts as equal: proven, or agreeing at several points."""
         return self <= Outcome.AGREE
 
 
@@ -46,7 +46,7 @@ INFINITY = ("const", "infty")
 REALS = ("sym", "bb R")
 _PLACED = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge, "!=": operator.ne}
 _OPPOSITE = {"<": ">", ">": "<", "<=": ">=", ">=": "<="}
-#: Most plus-minus signs that are chosen on their own.
+#: Maximum number of independent plus-minus signs.
 MAX_SIGNS = 4
 _STRUCTURES = frozenset(("group", "cup", "cap", "setminus", "matrix", "rel", "based", "text", "ratio", "label", "name"))
 _SETS = frozenset(("group", "cup", "cap", "setminus"))
@@ -80,7 +80,7 @@ class Marked(NamedTuple):
 
 
 def is_name(tree: Tree) -> bool:
-    """Whether the left side of ``name = value`` only names what was asked: ``x``, ``f(x)``, ``P(A)``, ``(x, y)``."""
+    """Return whether the left side of ``name = value`` is only a name: ``x``, ``f(x)``, ``P(A)``, ``(x, y)``."""
     kind = tree[0]
     if kind == "fn":
         inside = tree[2][0]
@@ -102,18 +102,18 @@ def is_name(tree: Tree) -> bool:
 
 
 def _is_segment(tree: Tree) -> bool:
-    """``AB`` of ``|AB| = 7``: two capital letters."""
+    """Return whether this is a segment such as ``AB`` in ``|AB| = 7``."""
     return tree[0] == "mul" and all(part[0] == "sym" and part[1][:1].isupper() for part in tree[1:])
 
 
 def take_marks(tree: Tree) -> Marked:
-    """Take the name, the unit and the modulus off one answer."""
+    """Separate an answer into values, name, unit and modulus."""
     name, modulus, values = None, None, (tree,)
     if tree[0] == "pmod":
         tree, modulus = tree[1:]
         values = (tree,)
     elif tree[0] == "fn" and tree[1] == "mod":
-        modulus = tree[2][1]  # the value of 17 \bmod 5 is 2, and it is a remainder modulo 5
+        modulus = tree[2][1]  # 17 \bmod 5 has the value 2 and the modulus 5
     if tree[0] == "rel":
         name, values = _assignment(*tree[1:])
     unit, bare = (), []
@@ -127,9 +127,9 @@ def take_marks(tree: Tree) -> Marked:
 
 
 def _assignment(signs: tuple[str, ...], sides: tuple[Tree, ...]) -> tuple[Tree | None, tuple[Tree, ...]]:
-    r"""Name and values of ``x = 5``, ``5 = x``, ``2 \cdot 3 = 6``, ``x \in S``.
+    r"""Return name and values of ``x = 5``, ``5 = x``, ``2 \cdot 3 = 6``, ``x \in S``.
 
-    What follows ``\approx`` is a remark after a value. A chain that says the same twice (``x = x``) names nothing.
+    The part after ``\approx`` is ignored if a value precedes it. A chain that repeats a side (``x = x``) has no name.
     """
     whole = ("rel", signs, sides)
     if signs == ("in",):
@@ -150,7 +150,7 @@ def _assignment(signs: tuple[str, ...], sides: tuple[Tree, ...]) -> tuple[Tree |
 
 
 def _take_unit(tree: Tree) -> tuple[Tree, tuple]:
-    """A value and its unit (``%``, ``deg``, ``usd``, ``cm^2``)."""
+    """Return a value and its unit (``%``, ``deg``, ``usd``, ``cm^2``)."""
     negative = tree[0] == "neg"
     inner, unit = tree[1] if negative else tree, ()
     while inner[0] in ("unit", "pct", "deg"):
@@ -165,7 +165,7 @@ def _take_unit(tree: Tree) -> tuple[Tree, tuple]:
 
 
 def drop_degrees(tree: Tree) -> Tree:
-    r"""``180^\circ - x^\circ`` is ``180 - x`` where no function reads the angle."""
+    r"""Drop degree signs outside functions: ``180^\circ - x^\circ`` becomes ``180 - x``."""
     kind = tree[0]
     if kind == "deg":
         return drop_degrees(tree[1])
@@ -177,9 +177,9 @@ def drop_degrees(tree: Tree) -> Tree:
 
 
 def expand_signs(tree: Tree) -> tuple[Tree, ...]:
-    r"""The values of an expression with ``\pm``, or the expression itself. Several ``\pm`` choose their signs on their own.
+    r"""Return the values of an expression with ``\pm``, or the expression itself.
 
-    With ``\mp`` there are two values: it is minus where ``\pm`` is plus.
+    Several ``\pm`` are independent. With ``\mp`` there are two values, because ``\mp`` has the opposite sign of ``\pm``.
     """
     signs = [part[0] for part in subtrees(tree) if part[0] in ("pm", "mp")]
     if not signs:
@@ -200,13 +200,13 @@ def _choose(tree: Tree, plus: str) -> Tree:
 
 
 def _choose_first(tree: Tree, plus: str) -> Tree:
-    """The tree with the sign of its first plus-minus chosen."""
+    """Return the tree with the sign of its first plus-minus replaced."""
     first = next(part for part in subtrees(tree) if part[0] == "pm")
     return replaced(tree, {first: first[1] if plus == "pm" else ("neg", first[1])})
 
 
 def as_matrix(tree: Tree) -> Tree:
-    """Scalar times matrix, a sum, product, negative or transpose of matrices as one matrix; any other tree as it is."""
+    """Evaluate scalar multiples, sums, products, negatives and transposes of matrices. Return other trees unchanged."""
     kind = tree[0]
     if kind == "neg" and (inner := as_matrix(tree[1]))[0] == "matrix":
         return _each_entry(inner, lambda entry: ("neg", entry))
@@ -255,14 +255,14 @@ def _each_entry(matrix: Tree, change) -> Tree:
 
 
 def infinity_of(tree: Tree) -> int:
-    """1 for infinity, -1 for minus infinity, 0 for anything else."""
+    """Return 1 for infinity, -1 for minus infinity, 0 for anything else."""
     if tree == INFINITY:
         return 1
     return -infinity_of(tree[1]) if tree[0] == "neg" else 0
 
 
 def forward(tree: Tree) -> tuple[tuple[str, ...], tuple[Tree, ...]]:
-    """Signs and sides of a relation written with < rather than >."""
+    """Return signs and sides of a relation, written with < instead of >."""
     _, signs, sides = tree
     if signs[0] in (">", ">="):
         return tuple(_OPPOSITE.get(sign, sign) for sign in reversed(signs)), tuple(reversed(sides))
@@ -270,7 +270,7 @@ def forward(tree: Tree) -> tuple[tuple[str, ...], tuple[Tree, ...]]:
 
 
 def ends_of(tree: Tree) -> list[Tree]:
-    r"""The numbers at which an interval, a solution set such as ``x > 2``, or a union of them may begin or end.
+    r"""Return the endpoints of an interval, a solution set such as ``x > 2``, or a union of these.
 
     Raises Unreadable for anything else.
     """
@@ -289,12 +289,12 @@ def ends_of(tree: Tree) -> list[Tree]:
         return ends_of(tree[2][1])
     ends = [side for side in tree[2] if side[0] != "sym"] if kind == "rel" and set(tree[1]) <= _PLACED.keys() else []
     if not ends or len(ends) != len(tree[2]) - 1:
-        raise Unreadable("no subset of the real line")
+        raise Unreadable("not a subset of the real line")
     return ends
 
 
 def holds(tree: Tree, place: int, places: dict[Tree, int]) -> bool:
-    """Whether a subset of the real line holds a place: an end, or the open interval between two neighbours of them."""
+    """Return whether a subset of the real line contains a place: an endpoint, or the open interval between two of them."""
     kind = tree[0]
     if kind == "group":
         low, high = (places[end] for end in tree[3])
@@ -318,7 +318,7 @@ def holds(tree: Tree, place: int, places: dict[Tree, int]) -> bool:
 
 
 class Comparison:
-    """One comparison of two answers, within one budget. ``tier`` is the last tier that was needed."""
+    """One comparison of two answers within one budget. ``tier`` is the last tier that was used."""
 
     def __init__(self) -> None:
         self.budget = Budget()
@@ -327,20 +327,20 @@ class Comparison:
         self.why = ""
 
     def differ(self, why: str) -> Outcome:
-        """DIFFERENT, with the first reason remembered."""
+        """Record the first reason and return DIFFERENT."""
         self.why = self.why or why
         return DIFFERENT
 
     def doubt(self, why: str) -> Outcome:
-        """UNDECIDED, with the first reason remembered."""
+        """Record the first reason and return UNDECIDED."""
         self.why = self.why or f"undecided: {why}"
         return UNDECIDED
 
     def same(self, found: Tree, goal: Tree) -> Outcome:
-        """Whether an answer equals the ground truth ``goal``, by the conventions."""
+        """Compare an answer with the ground truth ``goal``, with the conventions."""
         unknowns = [_unknown(found), _unknown(goal)]
         if None not in unknowns and unknowns[0] != unknowns[1]:
-            return self.differ("they are about different unknowns")
+            return self.differ("the unknowns differ")
         a, b = take_marks(found), take_marks(goal)
         both_relations = found[0] == goal[0] == "rel"
         if both_relations and (a.name is None or a.name != b.name) and "in" not in found[1] + goal[1]:
@@ -364,7 +364,7 @@ class Comparison:
         return outcome
 
     def _worst(self, outcomes: Iterable[Outcome]) -> Outcome:
-        """All parts must be equal: any difference decides, and then any doubt."""
+        """Return the worst outcome. Stop at the first difference."""
         worst = EQUAL
         for outcome in outcomes:
             worst = max(worst, outcome)
@@ -373,14 +373,14 @@ class Comparison:
         return worst
 
     def _same_angle(self, a: Marked, b: Marked) -> Outcome:
-        r"""``60^\circ`` against ``\pi/3``: degrees against radians."""
+        r"""Compare degrees with radians, such as ``60^\circ`` with ``\pi/3``."""
         x, y = (("deg", marked.values[-1]) if marked.unit == _DEGREES else marked.values[-1] for marked in (a, b))
         if "'pi'" not in repr((x, y)) or x[0] in _STRUCTURES or y[0] in _STRUCTURES:
             return DIFFERENT
         return self.same_expression(x, y)
 
     def _same_percent(self, found: Marked, goal: Marked) -> Outcome:
-        """``30%`` is 30, as in MATH, and 3/10, its value; but ``0.5%`` is not a bare 0.5."""
+        """Compare percentages: ``30%`` equals 30 (as in MATH) and 3/10 (its value), but ``0.5%`` is not a bare 0.5."""
         a, b = found.values[-1], goal.values[-1]
         outcome = self.same_value(a, b)
         if a[0] in _STRUCTURES or b[0] in _STRUCTURES or letters(a) or letters(b):
@@ -396,7 +396,7 @@ class Comparison:
     # -- structures -----------------------------------------------------------------------------------------
 
     def same_value(self, found: Tree, goal: Tree) -> Outcome:
-        """Whether two answers without marks are equal: structures by their parts, expressions by their value."""
+        """Compare two answers without marks: structures by their parts, expressions by their values."""
         found, goal = _as_items(found), _as_items(goal)
         if (outcome := self._same_sets(found, goal)) is not None:
             return outcome
@@ -414,7 +414,7 @@ class Comparison:
         kind = goal[0]
         if kind == "group":
             if found[1:3] != goal[1:3]:
-                return self.differ("the brackets differ: an end that belongs to an interval is not one that does not")
+                return self.differ("the brackets differ: an open end is not a closed end")
             return self._same_in_order(found[3], goal[3])
         if kind in ("cup", "cap"):
             outcome = self._same_in_any_order(found[1], goal[1])
@@ -435,7 +435,7 @@ class Comparison:
         return self.same_expression(found, goal)
 
     def _same_sets(self, found: Tree, goal: Tree) -> Outcome | None:
-        """Equality of two subsets of the real line. None for other answers, and where the order of the ends is not known."""
+        """Compare two subsets of the real line. Return None for other answers, and if the order of endpoints is unknown."""
         kinds = {found[0], goal[0]}
         if (
             not kinds & {"cup", "cap", "setminus"}
@@ -451,7 +451,7 @@ class Comparison:
         except Unreadable:
             self.why = ""
             return None
-        # Ends have odd places, and what lies between two of them has an even one.
+        # Endpoints have odd places, the intervals between them have even ones.
         places = {end: 2 * k + 1 for k, equals in enumerate(ends) for end in equals}
         places |= {INFINITY: 2 * len(ends) + 1, ("neg", INFINITY): -1}
         intervals = [part[3] for tree in (found, goal) for part in subtrees(tree) if part[0] == "group"]
@@ -460,7 +460,7 @@ class Comparison:
         held = []
         for tree in (found, goal):
             held.append([holds(tree, place, places) for place in range(2 * len(ends) + 1)])
-            if tree[0] == "list" and tree[2] == "," and not any(held[-1]):  # a comma is an "or" where "and" leaves nothing
+            if tree[0] == "list" and tree[2] == "," and not any(held[-1]):  # a comma means "or" if "and" gives the empty set
                 held[-1] = [holds((*tree[:2], "or"), place, places) for place in range(2 * len(ends) + 1)]
         if held[0] != held[1]:
             self.why = "the sets differ"
@@ -479,7 +479,7 @@ class Comparison:
         ends.append([end])
 
     def _order(self, a: Tree, b: Tree) -> int:
-        """The sign of ``a - b``. Raises Unreadable where it is not known."""
+        """Return the sign of ``a - b``. Raises Unreadable if it is unknown."""
         if self.same_expression(a, b).rewarded:
             return 0
         sign = None if letters(a) or letters(b) else sign_of(("add", (a, ("neg", b))), self.budget)
@@ -502,20 +502,22 @@ class Comparison:
         return self._same_in_any_order(found[1], goal[1])
 
     def _same_part(self, a: Tree, b: Tree) -> Outcome:
-        """Whether two entries are equal. A set is no value here: ``{1, {2}}`` is not ``{1, 2}``."""
+        """Compare two entries. A set never equals a value here: ``{1, {2}}`` is not ``{1, 2}``."""
         if a == b:
             return EQUAL
-        return self.same(a, b) if (a[0] == "set") == (b[0] == "set") else self.differ("a set is not its only member")
+        return (
+            self.same(a, b) if (a[0] == "set") == (b[0] == "set") else self.differ("a set is not equal to its only member")
+        )
 
     def _same_in_order(self, found: tuple[Tree, ...], goal: tuple[Tree, ...]) -> Outcome:
         if len(found) != len(goal):
-            return self.differ(f"{len(found)} entries are not {len(goal)} entries")
+            return self.differ(f"the answer has {len(found)} entries instead of {len(goal)}")
         return self._worst(self._same_part(a, b) for a, b in zip(found, goal, strict=True))
 
     def _same_in_any_order(self, found: tuple[Tree, ...], goal: tuple[Tree, ...]) -> Outcome:
-        """Equal as collections without order, each item used once."""
+        """Compare as collections without order. Each item is matched once."""
         if len(found) != len(goal):
-            return self.differ(f"{len(found)} values are not {len(goal)} values")
+            return self.differ(f"the answer has {len(found)} values instead of {len(goal)}")
         if len(goal) > MAX_ITEMS:
             outcome = self._same_in_order(found, goal)
             return outcome if outcome.rewarded else self.doubt(f"more than {MAX_ITEMS} values in another order")
@@ -541,7 +543,7 @@ class Comparison:
         return self._worst(self._same_in_order(row, other) for row, other in zip(found, goal, strict=True))
 
     def _same_ratios(self, found: tuple[Tree, ...], goal: tuple[Tree, ...]) -> Outcome:
-        """``2:4`` is ``1:2``: all cross products agree, and neither ratio is ``0:0``."""
+        """Compare ratios by their cross products: ``2:4`` equals ``1:2``. A ratio of zeros is undecided."""
         if len(found) != len(goal):
             return self.differ("the ratios have different lengths")
         for parts in (found, goal):
@@ -557,7 +559,7 @@ class Comparison:
     # -- relations ------------------------------------------------------------------------------------------
 
     def _same_relations(self, found: Tree, goal: Tree) -> Outcome:
-        """Equations and inequalities that are multiples of each other, or chains of the same relations."""
+        """Compare equations and inequalities up to a constant factor, or chains of the same relations."""
         (signs, sides), (goal_signs, goal_sides) = forward(found), forward(goal)
         if signs != goal_signs:
             return self.differ("the relations differ")
@@ -566,7 +568,7 @@ class Comparison:
         return self._same_in_order(sides, goal_sides)
 
     def _proportional(self, found: tuple[Tree, ...], goal: tuple[Tree, ...], sign: str) -> Outcome:
-        """Whether ``left - right`` of one is a constant times that of the other, positive for inequalities."""
+        """Check that ``left - right`` of one is a constant times that of the other, positive for inequalities."""
         if any(side[0] in _STRUCTURES for side in found + goal):
             return self._same_in_order(found, goal)
         self.tier = "symbolic"
@@ -576,7 +578,7 @@ class Comparison:
                 for left, right in (found, goal)
             )
             if a.above.is_constant() or b.above.is_constant():
-                return self.doubt("an equation without a letter says nothing")
+                return self.doubt("an equation without a letter cannot be compared")
             factor = (a.above.leading_coefficient() / a.below.leading_coefficient()) / (
                 b.above.leading_coefficient() / b.below.leading_coefficient()
             )
@@ -592,10 +594,10 @@ class Comparison:
     # -- values ---------------------------------------------------------------------------------------------
 
     def same_expression(self, found: Tree, goal: Tree) -> Outcome:
-        """Equality of two expressions in value: by exact algebra where it decides, else at several points."""
+        """Compare two expressions by value: by exact algebra if it decides, else at several points."""
         infinities = infinity_of(found), infinity_of(goal)
         if any(infinities):
-            return EQUAL if infinities[0] == infinities[1] else self.differ("infinity is not that value")
+            return EQUAL if infinities[0] == infinities[1] else self.differ("only one value is this infinity")
         try:
             return self._compare_values(reduced(found), reduced(goal))
         except Unreadable as error:
@@ -617,7 +619,7 @@ class Comparison:
         except OverBudget:
             self.tier = "symbolic"
             raise
-        except TooBig:  # too big for algebra: the points below may still decide
+        except TooBig:  # too big for algebra, but comparing at points may still decide
             self.tier = "symbolic"
         if _is_unknown(found) or _is_unknown(goal):
             return EQUAL if equal else self.doubt("a function without a definition has no value")
@@ -631,14 +633,14 @@ class Comparison:
         return AGREE if agree else self.differ("the expressions have different values")
 
     def _equal_if_valued(self, found: Tree, goal: Tree) -> Outcome:
-        """EQUAL, unless a function in them has no value: ``\\ln 0 - \\ln 0`` is not 0 because it cancels."""
+        """Return EQUAL unless a part has no value: ``\\ln 0 - \\ln 0`` is not 0, although it cancels."""
         if not (self.algebra.is_risky(found) or self.algebra.is_risky(goal)):
             return EQUAL
         valued = PointComparison(found, goal, self.algebra).has_value()
         return EQUAL if valued else self.doubt("the expressions have no value")
 
     def _only_letters(self, *values: Value) -> bool:
-        """Whether all atoms of the values are letters, so that different rational functions are different."""
+        """Return whether all atoms are letters. Then different rational functions have different values."""
         return all(
             self.algebra.atoms[k][0] == "sym"
             for value in values
@@ -650,12 +652,12 @@ class Comparison:
 
 
 def _is_unknown(tree: Tree) -> bool:
-    """Whether an expression holds a function or a figure of which only the name is known: ``f(2)``, ``\\angle A``."""
+    """Return whether an expression contains a function or figure without a definition: ``f(2)``, ``\\angle A``."""
     return any(part[0] == "fn" and part[1] in _NAMING_FUNCTIONS for part in subtrees(tree))
 
 
 def _unknown(tree: Tree) -> str | None:
-    """The one letter that a relation, or several of them, are about. None for anything else."""
+    """Return the only letter of one or more relations, None for anything else."""
     while tree[0] == "pmod":
         tree = tree[1]
     relations = tree[1] if tree[0] == "list" else (tree,)
@@ -670,7 +672,7 @@ def _joins_relations(tree: Tree) -> bool:
 
 
 def _as_tuple(tree: Tree) -> Tree:
-    r"""A column, or ``x = 5, y = 6`` with the names in order, as a tuple; any other tree as it is."""
+    r"""Convert a column vector, or ``x = 5, y = 6`` ordered by name, to a tuple. Return other trees unchanged."""
     if tree[0] == "matrix" and all(len(row) == 1 for row in tree[1]):
         return ("group", "(", ")", tuple(row[0] for row in tree[1]))
     coordinates = _coordinates(tree)
@@ -678,9 +680,9 @@ def _as_tuple(tree: Tree) -> Tree:
 
 
 def _coordinates(tree: Tree) -> tuple[Tree, ...]:
-    """The values of ``y = 6, x = 5`` in the order of their names; empty for anything else, or where two names are the same.
+    """Return the values of ``y = 6, x = 5`` ordered by name, or () for anything else or repeated names.
 
-    Names that have no usual order, such as ``m = 2, b = 3``, are taken as they stand.
+    Names without a usual order, such as ``m = 2, b = 3``, keep their order.
     """
     if tree[0] != "list" or not all(item[:2] == ("rel", ("=",)) and item[2][0][0] == "sym" for item in tree[1]):
         return ()
@@ -696,7 +698,7 @@ def _name(tree: Tree) -> str:
 
 
 def _as_items(tree: Tree) -> Tree:
-    r"""``1 \pm 2`` as a list of two values, also inside a list or a set; ``-`` of digits in a base as one thing."""
+    r"""Expand ``1 \pm 2`` to a list of two values, also inside a list or a set, and merge ``-`` with digits in a base."""
     if tree[0] in ("list", "set"):
         return (tree[0], tuple(value for item in tree[1] for value in expand_signs(item)), *tree[2:])
     if tree[0] == "neg" and tree[1][0] == "based":
@@ -710,7 +712,7 @@ def _as_items(tree: Tree) -> Tree:
 
 
 def exactly_equal(comparison: Comparison, left: Tree, right: Tree) -> Outcome:
-    """Equality with no conventions: structures entry by entry in order, expressions in value."""
+    """Compare without conventions: structures entry by entry in order, expressions by value."""
     if left[0] != right[0] or left[0] not in ("group", "list", "set", "cup", "matrix"):
         return comparison.same_expression(left, right)
     if left[0] == "group" and left[1:3] != right[1:3]:

@@ -1,9 +1,9 @@
-"""The conventions, described for readers and tests. No other module reads this table.
+"""The verifier's conventions, as documentation and test cases. No other module uses this table.
 
-It says what is decided where two answers mean the same to one reader and not to another.
+The table lists decisions on answers that some readers consider equal and others do not.
 
-The default is the practice of MATH, whose ground truths the course is graded by; where MATH's string comparison
-would refuse an equal value (``0.5`` for ``1/2``), or accept a different one, the value decides.
+The default is the practice of MATH, whose ground truths the course uses. If MATH's string comparison would reject an equal
+value (``0.5`` for ``1/2``) or accept a different one, the value decides.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 
 class Rule(NamedTuple):
-    """One row: the question, the decision, an accepted and a refused (answer, ground truth), and where it is from.
+    """One convention: the case, the decision, an accepted and a rejected (answer, ground truth) pair, and the source.
 
-    ``problem`` is the question that was asked, where the decision depends on it.
+    ``problem`` is the text of the problem, if the decision depends on it.
     """
 
     question: str
@@ -28,21 +28,21 @@ class Rule(NamedTuple):
 CONVENTIONS = (
     Rule(
         "decimal against exact value",
-        "equal only where the decimal is exact; a rounded one is wrong",
+        "equal only if the decimal is exact, a rounded decimal is wrong",
         ("0.25", r"\frac{1}{4}"),
         ("0.33", r"\frac{1}{3}"),
         "the value",
     ),
     Rule(
         "fraction not reduced, computation not done",
-        "equal in value is equal; see echoes for copied computations",
+        "equal values are equal (but see 'echo of the question')",
         (r"\frac{6}{8}", r"\frac{3}{4}"),
         (r"\frac{6}{9}", r"\frac{3}{4}"),
-        "the value; prm800k refuses it",
+        "the value (prm800k rejects it)",
     ),
     Rule(
         "echo of the question",
-        "refused where the question is given and the copy is not the ground truth word for word",
+        "rejected if the verifier gets the question, unless the copy is the ground truth word for word",
         ("14", "14"),
         (r"2 + 3 \cdot 4", "14"),
         "this course",
@@ -50,10 +50,10 @@ CONVENTIONS = (
     ),
     Rule(
         "percent against number",
-        "the sign may be dropped, or worked out: 30% is 30 and 0.3; 0.5% is not a bare 0.5",
+        "the sign may be dropped or converted: 30% is 30 and 0.3, but 0.5% is not a bare 0.5",
         (r"30\%", "30"),
         (r"0.5\%", "0.5"),
-        "MATH is_equiv; the value",
+        "MATH is_equiv, the value",
     ),
     Rule(
         "unit against bare number",
@@ -64,66 +64,70 @@ CONVENTIONS = (
     ),
     Rule(
         "two different units",
-        "wrong, and units are not converted",
+        "different, and units are not converted",
         (r"25\text{ feet}", r"25\text{ ft}"),
         (r"5\text{ cm}", r"5\text{ ft}"),
         "the value",
     ),
     Rule(
         "word after a value",
-        "a unit or a counted thing of the list; any other word makes a different answer",
+        "dropped if it is a listed unit or counted thing, any other word makes the answers different",
         (r"18\text{ ways}", "18"),
         (r"5\text{ guess}", "5"),
         "this course",
     ),
     Rule(
         "prefix and exponent of a unit",
-        "they count; plural and spelling do not",
+        "they matter, plural and spelling do not",
         (r"7\text{ miles per hour}", r"7\text{ mph}"),
         (r"5\text{ s}^{-1}", r"5\text{ s}^{-2}"),
         "the value",
     ),
     Rule(
         "modulus",
-        "a modulus on one side only is dropped, two must agree",
+        "a modulus on one side only is dropped, two moduli must agree",
         (r"5 \pmod 7", "5"),
         (r"5\pmod{12}", r"5\pmod 7"),
         "the value",
     ),
     Rule(
-        "currency", "the sign is dropped, thousands are read", (r"\$15,\!000", "15000"), (r"\$15", "15000"), "MATH is_equiv"
+        "currency",
+        "the sign is dropped, thousands separators are accepted",
+        (r"\$15,\!000", "15000"),
+        (r"\$15", "15000"),
+        "MATH is_equiv",
     ),
     Rule(
         "degrees",
-        "the sign is dropped; an angle in radians must be the same angle",
+        "the sign is dropped, an angle in radians must be the same angle",
         (r"30^\circ", "30"),
         (r"30^\circ", r"\frac{\pi}{3}"),
-        "MATH is_equiv; the value",
+        "MATH is_equiv, the value",
     ),
     Rule(
         "commas in numbers",
-        "1,234 outside brackets is a number; a list is also tried where the ground truth is one",
+        "1,234 outside brackets is a number, and a list if the ground truth is a list",
         ("1,234", "1234"),
         ("(1,234)", "1234"),
         "prm800k, inspect_ai",
     ),
     Rule(
         "name before the value",
-        "x = 5 is 5; another name, or an expression before the sign, is not",
+        "x = 5 equals 5, but another name or an expression before the sign does not",
         ("x = 5", "5"),
         ("n = 3k", "3"),
-        "MATH is_equiv; Minerva",
+        "MATH is_equiv, Minerva",
     ),
     Rule(
         "chain of equalities",
-        "every member must be right; what follows an approximation sign is a remark",
+        "every member must be correct, the part after an approximation sign is ignored",
         (r"x = \frac{4}{2} = 2", "2"),
         ("x = 1 + 1 = 5", "5"),
         "the value",
     ),
     Rule(
         "equations",
-        "equal where one is a constant times the other",
+        "equal if one is a constant times the other",
         ("y = 2x + 3", "2x - y + 3 = 0"),
         ("x + y = 5", "5"),
         "Math-Verify",
@@ -131,7 +135,7 @@ CONVENTIONS = (
     Rule("order of a tuple", "it matters", ("(1, 2)", "(1,2)"), ("(2,1)", "(1,2)"), "MATH is_equiv"),
     Rule(
         "order of a list or a set",
-        "it does not matter; nothing may be missing, added or repeated",
+        "it does not matter, but no value may be missing, added or repeated",
         ("1,-2", "-2,1"),
         ("1,-2,3", "-2,1"),
         "the meaning of several solutions",
@@ -139,7 +143,7 @@ CONVENTIONS = (
     Rule("list against tuple", "a list of values is not a point", (r"\{1,2\}", "1,2"), ("(1,2)", "1,2"), "MATH is_equiv"),
     Rule(
         "column vector, named coordinates against tuple",
-        "the same point; names put the values in order, for a list without names too",
+        "the same point, the names give the order, also for a list without names",
         (r"\begin{pmatrix} 1 \\ 2 \end{pmatrix}", "(1,2)"),
         ("y = 1, x = 2", "(1,2)"),
         "this course",
@@ -154,17 +158,15 @@ CONVENTIONS = (
     ),
     Rule(
         '"and" against "or"',
-        "different connectives; a comma agrees with both",
+        "they are different, a comma matches both",
         (r"x>1 \text{ and } x<3", "(1,3)"),
         (r"x>1 \text{ or } x<3", r"x>1 \text{ and } x<3"),
         "the value",
     ),
-    Rule(
-        "plus-minus", "it stands for both values", (r"1 \pm \sqrt{2}", r"1+\sqrt2, 1-\sqrt2"), (r"\pm 3", "3"), "Math-Verify"
-    ),
+    Rule("plus-minus", "it means both values", (r"1 \pm \sqrt{2}", r"1+\sqrt2, 1-\sqrt2"), (r"\pm 3", "3"), "Math-Verify"),
     Rule(
         "numbers in another base",
-        "digits and base must both be there and agree",
+        "digits and base must both be present and agree",
         (r"2516_{8}", "2516_8"),
         ("2516", "2516_8"),
         "MATH is_equiv",
@@ -178,7 +180,7 @@ CONVENTIONS = (
     ),
     Rule(
         "time against ratio",
-        "two answers with minutes are times; a leading zero makes a time",
+        "two answers with minutes are times, a leading zero marks a time",
         ("2:4:6", "1:2:3"),
         ("1:15", "2:30"),
         "this course",
@@ -189,18 +191,18 @@ CONVENTIONS = (
         "a whole number before a proper fraction is a sum",
         (r"3\frac{1}{2}", r"\frac{7}{2}"),
         ("31/2", r"3\frac12"),
-        "MATH; prm800k",
+        "MATH, prm800k",
     ),
     Rule(
         "choice letters",
-        "brackets and type do not matter, one letter must be right",
+        "brackets and typeface do not matter, the letter must be correct",
         (r"\text{(A)}", "A"),
         (r"\text{(A) or (B)}", "A"),
         "MATH",
     ),
     Rule(
         "choice letter with its value",
-        "the letter decides where the ground truth is a letter",
+        "the letter decides if the ground truth is a letter",
         (r"\textbf{(B)} 12", "B"),
         ("A line", "A"),
         "MATH",
@@ -222,49 +224,49 @@ CONVENTIONS = (
     ),
     Rule(
         "words",
-        "capitals and type do not matter, the words must agree",
+        "case and typeface do not matter, the words must agree",
         ("Odd", r"\text{odd}"),
         (r"\text{not odd}", r"\text{odd}"),
         "prm800k",
     ),
     Rule(
         "symbolic form",
-        "expressions equal wherever both have a real value are equal",
+        "equal if the values agree wherever both are real",
         ("(x+1)^2", "x^2+2x+1"),
         ("x", r"\sqrt{x^2}"),
         "Math-Verify",
     ),
     Rule(
         "agreement at points",
-        "what cannot be decided exactly must agree at several points, to all digits asked for",
+        "expressions that cannot be compared exactly must agree at several points to high precision",
         (r"2\sin x\cos x", r"\sin 2x"),
         (r"\sqrt2 + e^{-1000}", r"\sqrt2"),
         "this course",
     ),
     Rule(
         "smaller domain",
-        "compared where both are real; with a kink in either this proves nothing",
+        "compared where both are real, undecided if either has a kink",
         (r"2\ln x", r"\ln x^2"),
         (r"|x| + 0\cdot\ln x", "x"),
         "this course",
     ),
     Rule(
         "no value",
-        "a division by zero, infinity minus infinity or 0^0 equals nothing",
+        "a division by zero, infinity minus infinity and 0^0 never equal any answer",
         (r"\infty", r"\infty"),
         (r"\infty - \infty", "0"),
         "this course",
     ),
     Rule(
         "ground truth that cannot be read",
-        "compared as text after normalisation, and pays for nothing else",
+        "compared only as text after normalisation",
         (r"\int_0^1 f", r"\int_0^1 f"),
         ("5", r"\int_0^5 dx"),
         "this course",
     ),
     Rule(
         "size",
-        "longer than 1,000 characters, or dearer than the budget: compared as text only",
+        "longer than 1,000 characters or over the work budget: compared only as text",
         ("2^{100}", "2^{100}"),
         ("(10^8)!", "1"),
         "this course",
@@ -273,8 +275,8 @@ CONVENTIONS = (
 
 
 def conventions_table() -> str:
-    """The conventions as a Markdown table."""
-    lines = ["| where it is a matter of choice | decision | equal | not equal | follows |", "|---|---|---|---|---|"]
+    """Return the conventions as a Markdown table."""
+    lines = ["| case | decision | equal | not equal | source |", "|---|---|---|---|---|"]
     for rule in CONVENTIONS:
         pairs = (
             "`{}` for `{}`".format(*(part.replace("|", "\\|") for part in pair)) for pair in (rule.accepted, rule.refused)

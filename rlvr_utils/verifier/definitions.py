@@ -1,8 +1,8 @@
-r"""What functions mean: ``DEFINITIONS`` writes most of them in terms of a few, so that later steps know only those few.
+r"""Definitions of functions in terms of a few basic ones, so that later tiers handle only the basic ones.
 
 Values are computed for sums, products, quotients, powers (roots are powers) and ``sin``, ``cos``, ``arcsin``, ``arctan``,
-``ln``, ``floor``, ``factorial``, ``binom``. Bars are a root too, except around imaginary numbers: ``|u|`` is the root of
-``u^2``. Only integers have a ``gcd`` and an ``lcm``.
+``ln``, ``floor``, ``factorial``, ``binom``. ``|u|`` is the root of ``u^2``, except around imaginary numbers. ``gcd`` and
+``lcm`` are defined only for integers.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from .limits import MAX_NODES, TooBig
 from .parser import parse
 from .trees import Tree, replaced, size, subtrees
 
-#: Names and what they stand for, with the arguments u and v.
+#: Names and their definitions, with the arguments u and v.
 _ONE_ARGUMENT = {
     "tan": r"\frac{\sin u}{\cos u}",
     "cot": r"\frac{\cos u}{\sin u}",
@@ -54,9 +54,9 @@ DEFINITIONS = {
 
 
 def reduced(tree: Tree) -> Tree:
-    """An expression without ``neg``, ``pct``, ``deg`` and the functions of ``DEFINITIONS``. Its fractions are numbers.
+    """Return the expression without ``neg``, ``pct``, ``deg`` and functions of ``DEFINITIONS``, with fractions as numbers.
 
-    Raises TooBig where it would have more than MAX_NODES parts.
+    Raises TooBig if the result would have more than MAX_NODES parts.
     """
     kind = tree[0]
     if kind == "fn":

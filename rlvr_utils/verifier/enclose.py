@@ -1,12 +1,12 @@
-"""Enclosing values in balls of proven radius (FLINT's acb), and comparing expressions at points.
+"""Enclose values in balls with proven error bounds (FLINT's acb), and compare expressions at points.
 
-Two expressions are proven different where the ball of their difference excludes 0. They agree where it contains 0
-and is far smaller than they are, at every point, with nothing absorbed: a summand or argument that is not zero but
-too small to be seen at this precision makes the point undecided. Precision rises up to a cap.
+Two expressions are proven different if the ball of their difference excludes 0. They agree if, at every point, the ball
+contains 0 and is far smaller than their values, and no part is absorbed. A summand or argument is absorbed if it is
+nonzero but too small to show at this precision. Then the point is undecided. Precision increases up to a cap.
 
 An analytic function that is 0 near a point is 0 everywhere. A kink breaks this: ``|x - 9|`` is ``9 - x`` at every point
-below 9. So an expression with ``|f|`` is compared twice at a point, with ``|f|`` and with ``-|f|``, which is its other
-side continued to here (``PointComparison._doubt_beyond_kinks``). Steps, and kinks that cannot be seen, are undecided.
+below 9. So an expression with ``|f|`` is compared twice at a point, with ``|f|`` and with ``-|f|``, the continuation of
+its other side (``PointComparison._doubt_beyond_kinks``). Steps, and kinks that we cannot detect, are undecided.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ from .exact import Algebra, Quotient
 from .limits import Budget, TooBig, Unreadable
 from .trees import Tree, letters, subtrees
 
-#: Bits of precision: the first can only tell apart, at the others two values can agree.
+#: Bits of precision. The first can only prove values different, at the others two values can agree.
 PRECISIONS = (128, 1024, 4096)
-#: Exponents of ten between which the size of letters is drawn. At large ones digits are often lost.
+#: Ranges of the exponent of ten from which values of letters are drawn. Large values often lose digits.
 SIZES = ((-0.6, 1.4),) * 3 + ((-2.0, 0.0),) * 3 + ((2.0, 4.0), (4.0, 12.0))
-#: How many points must agree, at how many of them the other sides of kinks are compared, and of how many kinks.
+#: Points that must agree, points at which the other sides of kinks are compared, and the largest number of kinks.
 ENOUGH_POINTS = 3
 KINK_POINTS = 2
 MAX_KINKS = 5
-#: A summand, or a difference to a limit, below 2^-(precision / ORDER) is absorbed. What is left where the first terms of
-#: a series cancel, such as u^2 of ``\cosh u - 1`` or u^7 of ``\sin\tan u - \tan\sin u``, is seen below this order.
+#: A summand, or a distance to a limit, below 2^-(precision / ORDER) is absorbed. If the first terms of a series cancel, the
+#: rest (u^2 of ``\cosh u - 1``, u^7 of ``\sin\tan u - \tan\sin u``) still shows if its order is below this.
 ORDER = 16
-#: Numbers with more bits than the precision without these are absorbed.
+#: Numbers with more bits than the precision minus SLACK are absorbed.
 SLACK = 48
 _COST = {128: 1, 1024: 3, 4096: 12}
 _FUNCTION_COST = {128: 4, 1024: 12, 4096: 80}
@@ -49,11 +49,11 @@ _I = ("const", "i")
 
 
 class NoValue(Exception):
-    """There is no (real) value here."""
+    """The expression has no (real) value at this point."""
 
 
 class Unresolved(Exception):
-    """At this precision nothing can be said."""
+    """The comparison is inconclusive at this precision."""
 
 
 @contextmanager
@@ -67,9 +67,9 @@ def _precision(bits: int) -> Iterator[None]:
 
 
 class Enclosure:
-    """The ball of a reduced tree at a point. ``absorbed`` tells whether anything was too small to be seen.
+    """Computes the ball of a reduced tree at a point. ``absorbed`` is set if any part was too small to show.
 
-    ``turns`` belongs to the other side of kinks: a node whose argument is turned n times by half a circle, by its n.
+    ``turns`` selects the other side of kinks: it maps a node to the number of half circles by which its argument turns.
     """
 
     def __init__(self, precision: int, point: dict, is_complex: bool, budget: Budget, turns: dict[Tree, int]) -> None:
@@ -78,7 +78,7 @@ class Enclosure:
         self.absorbed = False
 
     def ball(self, tree: Tree) -> acb:
-        """An acb that contains the value. Raises NoValue, Unresolved or TooBig."""
+        """Return an acb that contains the value. Raises NoValue, Unresolved or TooBig."""
         self.budget.spend(_COST[self.precision])
         kind = tree[0]
         if kind == "num":
@@ -107,7 +107,7 @@ class Enclosure:
 
     def _constant(self, name: str) -> acb:
         if name == "infty":
-            raise Unreadable("infinity is no value to compute with")
+            raise Unreadable("infinity cannot be used in arithmetic")
         if name == "i" and not self.is_complex:
             raise NoValue
         return acb(0, 1) if name == "i" else acb(arb.pi() if name == "pi" else arb.const_e())
@@ -118,7 +118,7 @@ class Enclosure:
         return ball
 
     def _note_absorbed(self, ball: acb, threshold: arb) -> None:
-        """Note a part that is not 0, but so small that what it is added to does not show it."""
+        """Set ``absorbed`` if a nonzero part is too small to show in the sum."""
         if ball.abs_upper() < threshold and not ball.contains(0):
             self.absorbed = True
 
@@ -153,7 +153,7 @@ class Enclosure:
         return base ** fmpz(exponent)
 
     def _root(self, ball: acb, index: int, tree: Tree) -> acb:
-        """The real root where there is one, else the principal one."""
+        """Return the real root if it exists, else the principal root."""
         if index > 10**6:
             raise TooBig("a root of a degree over a million")
         if ball == 0:
@@ -166,19 +166,19 @@ class Enclosure:
             self._leave_the_reals()
             return ball.sqrt() if index == 2 else self._exp(ball.log() / index)
         root = acb(abs(real).root(index)) if index <= 64 else self._exp(acb(abs(real).log()) / index)
-        if turn:  # a turn by half a circle turns the root by a part of it
+        if turn:  # turning the argument by n half circles turns its root by n / index
             root *= (acb(turn) / index).exp_pi_i()
         return -root if is_odd and (turn % 2 == 1) != (real < 0) else root  # real roots of negative numbers are negative
 
     def _turn(self, tree: Tree, is_bounded: bool) -> int:
-        """How often the argument of a node is turned. A logarithm, or an even root, of a negative number is not real."""
+        """Return the turns of a node's argument. Raises NoValue for a log or even root of a negative number."""
         turn = self.turns.get(tree, 0) if self.turns else 0
         if is_bounded and turn % 2:
             raise NoValue
         return turn
 
     def _leave_the_reals(self) -> None:
-        """What follows is not real. Beyond a kink it is not known either which of its values is meant."""
+        """Raise unless complex values are allowed. Beyond a kink the branch is unknown, so the point is unresolved."""
         if not self.is_complex:
             raise Unresolved if self.turns else NoValue
 
@@ -209,7 +209,7 @@ class Enclosure:
         if name == "factorial":
             return self._factorial(ball)
         if name == "abs":
-            return acb(abs(ball))  # of an imaginary number: any other is a root of a square
+            return acb(abs(ball))  # only around imaginary numbers, otherwise a root of a square
         if name == "floor":
             return self._floor(ball)
         if name not in ("sin", "cos", "arcsin", "arctan"):
@@ -246,18 +246,18 @@ def _power_of_two(exponent: int) -> arb:
     return found
 
 
-# -- comparing ----------------------------------------------------------------------------------------------------
+# -- comparison --------------------------------------------------------------------------------------------------
 
 
 class Kink(NamedTuple):
-    """A factor whose sign matters, with its multiplicity inside each node. A ``mild`` one only stands in logarithms."""
+    """A factor whose sign matters, with its multiplicity in each node. A ``mild`` kink occurs only in logarithms."""
 
     counts: dict[Tree, int]
     mild: bool
 
 
 class PointComparison:
-    """Comparing two reduced expressions at points that follow from both (deterministic, but different per pair)."""
+    """Compares two reduced expressions at pseudorandom points that are derived from both expressions."""
 
     def __init__(self, a: Tree, b: Tree, algebra: Algebra) -> None:
         self.a, self.b, self.algebra, self.budget = a, b, algebra, algebra.budget
@@ -267,13 +267,13 @@ class PointComparison:
         self.random = _draws(digest)
 
     def agree(self) -> tuple[bool | None, str]:
-        """True where they agree at enough points, False where proven different, None where undecided; and why."""
+        """Return (result, reason): True if they agree at enough points, False if proven different, None if undecided."""
         if not self.names:
             verdict = self._at({}, PRECISIONS)
             if verdict in ("nothing", "one") and not self.is_complex:
                 self.is_complex = True
                 verdict = self._at({}, PRECISIONS)
-            why = "no value here" if verdict in ("nothing", "one") else "all digits are lost"
+            why = "no value here" if verdict in ("nothing", "one") else "all significant digits are lost"
             return {"agree": True, "different": False}.get(verdict), why
         agreed = []
         for k, (low, high) in enumerate(SIZES):
@@ -285,12 +285,12 @@ class PointComparison:
                 if verdict == "agree":
                     agreed.append(point)
         if len(agreed) < ENOUGH_POINTS:
-            return None, "too few points where both are real and all digits are seen"
+            return None, "too few points where both are real and precise enough"
         doubt = self._doubt_beyond_kinks(agreed)
         return (None, doubt) if doubt else (True, f"{len(agreed)} points")
 
     def has_value(self) -> bool:
-        """Whether both expressions have a value, real or complex, at some point."""
+        """Return whether both expressions have a value, real or complex, at some point."""
         for is_complex in (self.is_complex, True):
             for sign in (1, -1):
                 point = self._draw(sign)
@@ -303,14 +303,16 @@ class PointComparison:
         return False
 
     def _enclose(self, tree: Tree, point: dict, precision: int, is_complex: bool, turns: dict | None = None):
-        """``(ball, absorbed)`` of a tree at a point."""
+        """Return ``(ball, absorbed)`` of a tree at a point."""
         with _precision(precision):
             enclosure = Enclosure(precision, point, is_complex, self.budget, turns or {})
             return enclosure._finite(enclosure.ball(tree)), enclosure.absorbed
 
     def _at(self, point: dict, precisions: tuple[int, ...], turns: dict | None = None) -> str:
-        """``different``, ``agree``, ``same`` (at low precision), ``lost`` (digits), or where values are missing here:
-        ``one`` or ``nothing``.
+        """Compare at one point.
+
+        Returns ``different``, ``agree``, ``same`` (at low precision) or ``lost`` (digits). If values do not exist here,
+        returns ``one`` or ``nothing``, for one or both expressions without a value.
         """
         verdict = "lost"
         for precision in precisions:
@@ -338,13 +340,13 @@ class PointComparison:
                 return "different"
             if precision == PRECISIONS[0]:
                 return "same"
-            # Relative to the values themselves. Where both may be 0, absolutely.
+            # Relative to the values, or absolute if both may be 0.
             scale = arb(1) if a.contains(0) and b.contains(0) else max(a.abs_lower(), b.abs_lower())
             small = difference.abs_upper() < scale * _power_of_two(-precision // 2)
             return "agree" if small and not (a_absorbed or b_absorbed) else "lost"
 
     def _draw(self, sign: int, low: float = SIZES[0][0], high: float = SIZES[0][1], is_mixed: bool = True) -> dict:
-        """One random value per letter, between 10^low and 10^high in size, all of one sign unless it is mixed."""
+        """Return one random value per letter of size 10^low to 10^high, all with the same sign unless ``is_mixed``."""
         values = {}
         for name in self.names:
             size = 10 ** (low + (high - low) * next(self.random))
@@ -356,11 +358,11 @@ class PointComparison:
     # -- kinks ----------------------------------------------------------------------------------------------
 
     def _doubt_beyond_kinks(self, points: list[dict]) -> str:
-        """Why agreement at some points says nothing about the other sides of kinks; empty where it extends to them.
+        """Return why agreement at ``points`` does not extend beyond kinks, or an empty text if it does.
 
-        Where the sign of a factor f decides, each expression is one analytic function per sign, and all of them can be
-        continued to the same point: a root or logarithm of ``f^n`` is turned there by n half circles. So they must agree
-        at the points for every choice of signs. One that only one of them is real for says that their domains differ.
+        For each sign of a factor f, an expression is one analytic function, and all of them can be continued to the same
+        point: a root or logarithm of ``f^n`` is turned there by n half circles. So the two must agree at the points for
+        every choice of signs. If only one of them is real for a choice, their domains differ.
         """
         try:
             kinks = self._kinks()
@@ -377,7 +379,7 @@ class PointComparison:
             for point in points:
                 verdict = self._at(point, PRECISIONS, turns)
                 if verdict == "different" or verdict == "one" and not all(kink.mild for kink in turned):
-                    return "a kink with another value, or with none, on its other side"
+                    return "beyond a kink the values differ or do not exist"
                 wanted -= verdict in ("agree", "nothing", "one")
                 if not wanted:
                     break
@@ -386,7 +388,7 @@ class PointComparison:
         return ""
 
     def _kinks(self) -> list[Kink]:
-        """The factors with an even power inside a root or logarithm. Raises Unreadable where kinks may be overlooked."""
+        """Return the factors with an even power inside a root or logarithm. Raises Unreadable if kinks may be missed."""
         counts: dict[str, dict[Tree, int]] = {}
         weights: dict[str, int] = {}  # 1: in logarithms only, 2: in a root
         insides: list[Tree] = []
@@ -399,13 +401,13 @@ class PointComparison:
             if tree[1] in ("arcsin", "arctan"):
                 self._check_inverse(tree[1], inside)
             elif tree[0] == "fn" and tree[1] not in ("ln", "sin", "cos", "factorial", "binom"):
-                raise Unreadable(f"kinks of {tree[1]} are not found")
+                raise Unreadable(f"kinks of {tree[1]} cannot be found")
             elif (tree[1] == "ln" or tree[0] == "pow") and letters(inside):
                 if self.is_complex:
-                    raise Unreadable("kinks of a root or logarithm of imaginary numbers are not found")
+                    raise Unreadable("kinks of a root or logarithm of imaginary numbers cannot be found")
                 insides.append(inside)
                 beside.append(set())
-                # An odd root of an even power, x^{2/3}, is as even as the root of one, (x^2)^{1/3}.
+                # An odd root of an even power, x^{2/3}, is even too, like (x^2)^{1/3}.
                 is_odd_root = tree[0] == "pow" and tree[2][0] == "num" and tree[2][1].denominator % 2
                 power = tree[2][1].numerator if is_odd_root else 1
                 for factor, count in self._factors(self.algebra.value(inside)):
@@ -416,17 +418,17 @@ class PointComparison:
                     elif self._shows_its_zeros(factor):
                         beside[-1].add(key)
                     else:
-                        raise Unreadable("zeros of even order inside a root or logarithm are not found")
-        for keys in beside * len(beside):  # the sign of a product stays where a second factor turns together with a kink
+                        raise Unreadable("zeros of even order inside a root or logarithm cannot be found")
+        for keys in beside * len(beside):  # the sign of a product is unchanged if a second factor turns with a kink
             if keys & weights.keys():
                 weights |= {key: 1 for key in keys - weights.keys()}
         turned = {tree for key in weights for tree in counts[key]}
         if any(part in turned for inside in insides for part in subtrees(inside)):
-            raise Unreadable("a kink inside a root or logarithm is not followed")
+            raise Unreadable("a kink inside a root or logarithm is not supported")
         return [Kink(counts[key], weight == 1) for key, weight in weights.items()]
 
     def _shows_its_zeros(self, factor) -> bool:
-        """Whether an irreducible factor has no zero of even order, unlike ``1 - \\cos x``."""
+        """Return whether an irreducible factor has no zero of even order, unlike ``1 - \\cos x``."""
         varying = [atom for atom in self._used(factor) if letters(atom)]
         return (
             all(atom[0] == "sym" for atom in varying)
@@ -435,7 +437,7 @@ class PointComparison:
         )
 
     def _is_monotone(self, atom: Tree) -> bool:
-        """Whether a function of one linear expression rises or falls everywhere: ``e^{2x}``, ``\\ln(x + 1)``."""
+        """Return whether a function of one linear expression is monotone, such as ``e^{2x}`` or ``\\ln(x + 1)``."""
         inside = [part for part in (atom[1:] if atom[0] == "pow" else atom[2]) if letters(part)]
         value = self.algebra.value(inside[0])
         is_linear = (
@@ -446,25 +448,25 @@ class PointComparison:
         return (atom[0] == "pow" or atom[1] == "ln") and len(inside) == 1 and is_linear
 
     def _check_inverse(self, name: str, inside: Tree) -> None:
-        """Raise Unreadable unless an argument has no poles (arctan), or crosses 1 and -1 wherever it meets them (arcsin)."""
+        """Raise Unreadable if an argument may have poles (arctan) or may touch 1 or -1 without crossing (arcsin)."""
         value = self.algebra.value(inside)
         if name == "arctan":
             if isinstance(value, Quotient) and not (
                 value.below.is_constant()
                 and all(atom[0] == "sym" or atom[:2] in (("fn", "sin"), ("fn", "cos")) for atom in self._used(value.above))
             ):
-                raise Unreadable("poles inside an arctangent are not found")
+                raise Unreadable("poles inside an arctangent cannot be found")
         else:
             for end in (1, -1):
                 for factor, count in self._factors(self.algebra.plus(value, fmpq(end))):
                     if count % 2 == 0 or any(atom[0] != "sym" for atom in self._used(factor)):
-                        raise Unreadable("kinks of an arcsine are not found")
+                        raise Unreadable("kinks of an arcsine cannot be found")
 
     def _used(self, polynomial) -> list[Tree]:
         return [self.algebra.atoms[k] for k, degree in enumerate(polynomial.degrees()) if degree]
 
     def _factors(self, value) -> Iterator[tuple]:
-        """The irreducible factors that hold letters and may change their sign, with their powers (negative: below)."""
+        """Yield irreducible factors with letters that may change sign, with their powers (negative: denominator)."""
         if isinstance(value, Quotient):
             for polynomial, sign in ((value.above, 1), (value.below, -1)):
                 self.budget.spend(20 * len(polynomial) * (1 + value.bits // 100))
@@ -473,7 +475,7 @@ class PointComparison:
                         yield factor, sign * count
 
     def _is_definite(self, polynomial) -> bool:
-        """Whether a polynomial has one sign by its form: ``1 + e^x``, ``x^2 + y^2``."""
+        """Return whether a polynomial has a constant sign by its form, such as ``1 + e^x`` or ``x^2 + y^2``."""
         terms = polynomial.to_dict()
         if len({coefficient > 0 for coefficient in terms.values()}) > 1:
             return False
@@ -486,14 +488,14 @@ class PointComparison:
 
 
 def _is_positive(tree: Tree) -> bool:
-    """Whether an atom is positive: e, pi, and their powers and those of positive numbers."""
+    """Return whether an atom is positive: e, pi, and powers of these and of positive numbers."""
     if tree[0] == "pow":
         return _I not in subtrees(tree) and (_is_positive(tree[1]) or tree[1][0] == "num" and tree[1][1] > 0)
     return tree in (("const", "e"), ("const", "pi"))
 
 
 def _draws(digest: bytes) -> Iterator[float]:
-    """Numbers in [0, 1) that follow from a digest."""
+    """Yield pseudorandom numbers in [0, 1) derived from a digest."""
     while True:
         for start in range(0, len(digest), 8):
             yield int.from_bytes(digest[start : start + 8], "big") / 2**64
@@ -501,7 +503,7 @@ def _draws(digest: bytes) -> Iterator[float]:
 
 
 def sign_of(tree: Tree, budget: Budget) -> int | None:
-    """The proven sign of a constant expression, None where it is not known."""
+    """Return the proven sign of a constant expression, None if it is unknown."""
     try:
         comparison = PointComparison(reduced(tree), ("num", 0), Algebra(budget))
         for precision in PRECISIONS[:2]:

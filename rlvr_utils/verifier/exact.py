@@ -1,7 +1,7 @@
-"""Exact algebra on FLINT: every expression is a rational function over atoms, and those are compared by normal form.
+"""Exact algebra with FLINT: every expression becomes a rational function over atoms, compared by its normal form.
 
-An atom is a letter, a constant or a function of rational functions (``sin(x + 1)``). Atoms of different form may be
-equal in value, so two rational functions are proven different only where all their atoms are letters.
+An atom is a letter, a constant or a function of rational functions (``sin(x + 1)``). Atoms of different form may have
+equal values, so two rational functions are proven different only if all their atoms are letters.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from flint import fmpq, fmpq_mpoly_ctx, fmpz
 from .limits import MAX_EXPONENT, MAX_FACTORIAL, MAX_TERMS, Budget, TooBig, Unreadable, check_bits
 from .trees import Tree, subtrees
 
-#: Most atoms of one comparison.
+#: Maximum number of atoms per comparison.
 MAX_ATOMS = 24
 _RING = fmpq_mpoly_ctx.get(tuple(f"x{k}" for k in range(MAX_ATOMS)))
 _GENERATORS = _RING.gens()
@@ -22,7 +22,7 @@ _ONE = _RING.constant(fmpq(1))
 
 
 class Quotient(NamedTuple):
-    """``above / below``, two polynomials over the atoms; ``bits`` bounds the size of their coefficients."""
+    """``above / below``, two polynomials over the atoms. ``bits`` bounds the size of their coefficients."""
 
     above: object
     below: object
@@ -34,17 +34,17 @@ Value = fmpq | Quotient
 
 
 def bits_of(value: fmpq) -> int:
-    """Bits of a rational number."""
+    """Return the number of bits of a rational number."""
     return int(value.p).bit_length() + int(value.q).bit_length()
 
 
 def lift(value: Value) -> Quotient:
-    """A value as a quotient."""
+    """Return a value as a quotient."""
     return value if isinstance(value, Quotient) else Quotient(_RING.constant(value), _ONE, bits_of(value))
 
 
 class Algebra:
-    """Values of trees within one budget. ``atoms`` holds the tree of each atom, in the order of the generators."""
+    """Values of trees within one budget. ``atoms`` lists the tree of each atom, in the order of the generators."""
 
     def __init__(self, budget: Budget) -> None:
         self.budget = budget
@@ -55,7 +55,7 @@ class Algebra:
     # -- arithmetic -----------------------------------------------------------------------------------------
 
     def plus(self, a: Value, b: Value) -> Value:
-        """``a + b``."""
+        """Return ``a + b``."""
         if isinstance(a, fmpq) and isinstance(b, fmpq):
             self.budget.spend(1 + (bits_of(a) + bits_of(b)) // 2000)
             check_bits(bits_of(a) + bits_of(b))
@@ -69,7 +69,7 @@ class Algebra:
         return self._tidy(above, self._multiply(a.below, b.below, bits), bits + 1)
 
     def times(self, a: Value, b: Value) -> Value:
-        """``a * b``."""
+        """Return ``a * b``."""
         if isinstance(a, fmpq) and isinstance(b, fmpq):
             self.budget.spend(1 + (bits_of(a) + bits_of(b)) // 1000)
             check_bits(bits_of(a) + bits_of(b))
@@ -79,7 +79,7 @@ class Algebra:
         return self._tidy(self._multiply(a.above, b.above, bits), self._multiply(a.below, b.below, bits), bits + 8)
 
     def over(self, a: Value, b: Value) -> Value:
-        """``a / b``. Raises Unreadable where b is zero as a polynomial."""
+        """Return ``a / b``. Raises Unreadable if b is the zero polynomial."""
         if b == 0 if isinstance(b, fmpq) else b.above.is_zero():
             raise Unreadable("a division by zero")
         if isinstance(b, fmpq):
@@ -103,7 +103,7 @@ class Algebra:
         return Quotient(above, below, bits)
 
     def power(self, base: Value, exponent: int) -> Value:
-        """``base`` to an integer."""
+        """Return ``base`` to an integer power."""
         if exponent < 0:
             return self.over(fmpq(1), self.power(base, -exponent))
         if isinstance(base, fmpq):
@@ -114,7 +114,7 @@ class Algebra:
             self.budget.spend(1 + bits_of(base) * exponent // 1000 if abs(base) != 1 and base != 0 else 1)
             return base**exponent if abs(base) != 1 else (base if exponent % 2 else fmpq(1))
         terms = max(len(base.above), len(base.below))
-        # A power of t terms has at most as many terms as there are multisets of n out of t.
+        # The n-th power of t terms has at most as many terms as there are multisets of size n from t.
         if (
             exponent > MAX_EXPONENT
             or terms > 1
@@ -128,7 +128,7 @@ class Algebra:
         return self._tidy(base.above**exponent, base.below**exponent, bits)
 
     def atom(self, key: object, tree: Tree) -> Quotient:
-        """The atom of this key, made where it is new; ``tree`` is what it is evaluated from."""
+        """Return the atom of this key, created if new. ``tree`` is the expression that it is evaluated from."""
         found = self.keys.get(key)
         if found is None:
             if len(self.atoms) >= MAX_ATOMS:
@@ -140,7 +140,7 @@ class Algebra:
     # -- trees ----------------------------------------------------------------------------------------------
 
     def value(self, tree: Tree) -> Value:
-        """The value of a reduced expression. Raises Unreadable where it has none, TooBig where it is too dear."""
+        """Return the value of a reduced expression. Raises Unreadable if it has none, TooBig if it is too expensive."""
         found = self.values.get(tree)
         if found is None:
             found = self.values[tree] = self._value(tree)
@@ -154,7 +154,7 @@ class Algebra:
             return fmpq(tree[1].numerator, tree[1].denominator)
         if kind == "sym" or kind == "const":
             if tree[1] == "infty":
-                raise Unreadable("infinity is no value to compute with")
+                raise Unreadable("infinity cannot be used in arithmetic")
             return self.atom(tree[:2], tree)
         if kind == "add":
             total = self.value(tree[1][0])
@@ -169,10 +169,10 @@ class Algebra:
             return self._power(tree)
         if kind == "fn":
             return self._function(tree)
-        raise Unreadable(f"a {kind} inside an expression is not read")
+        raise Unreadable(f"a {kind} inside an expression is not supported")
 
     def _power(self, tree: Tree) -> Value:
-        """A power: integers are multiplied out, ``2^{n+1}`` is ``2 * 2^n``, a root may be rational, the rest are atoms."""
+        """Return a power: expand integer powers, split ``2^{n+1}`` as ``2 * 2^n``, take rational roots, else use an atom."""
         base, exponent = self.value(tree[1]), self.value(tree[2])
         if isinstance(exponent, fmpq):
             if exponent.q == 1:
@@ -190,7 +190,7 @@ class Algebra:
         return self.atom(("pow", self._key(base), self._key(exponent)), tree)
 
     def _whole_power(self, tree: Tree, base: Value, exponent: int) -> Value:
-        """An integer power. One that would be too long to write out stays an atom."""
+        """Return an integer power, or an atom if the expansion would be too long."""
         try:
             return self.power(base, exponent)
         except TooBig:
@@ -207,7 +207,7 @@ class Algebra:
         return self.atom((name, *map(self._key, arguments)), tree)
 
     def _key(self, value: Value) -> str:
-        """A text that equal rational functions share, once they are in lowest terms."""
+        """Return a key that is the same for equal rational functions, by reducing to lowest terms."""
         if isinstance(value, fmpq):
             return str(value)
         above, below = value.above, value.below
@@ -221,9 +221,9 @@ class Algebra:
         return f"{above}/{below}"
 
     def is_risky(self, tree: Tree) -> bool:
-        """Whether an expression holds functions that may have no value where the algebra does not look."""
+        """Return whether an expression contains functions that may have no value where the algebra does not check."""
         for part in subtrees(tree):
-            if part == ("const", "i"):  # i^2 + 1 is zero, and no zero to the algebra
+            if part == ("const", "i"):  # i^2 + 1 is zero, but not for the algebra
                 return True
             is_root = part[0] == "pow" and not (part[2][0] == "num" and isinstance(part[2][1], int))
             if is_root and not isinstance(self.value(part), fmpq):
@@ -233,7 +233,7 @@ class Algebra:
         return False
 
     def equal(self, a: Value, b: Value) -> bool:
-        """Whether two values are the same rational function."""
+        """Return whether two values are the same rational function."""
         if isinstance(a, fmpq) and isinstance(b, fmpq):
             return a == b
         a, b = lift(a), lift(b)
@@ -248,7 +248,7 @@ def _constant(polynomial) -> fmpq:
 
 
 def exact_root(value: fmpq, index: int) -> fmpq | None:
-    """The real root of a rational number where it is rational: ``8/27`` to the third is ``2/3``."""
+    """Return the real root of a rational number if it is rational, else None. The cube root of ``8/27`` is ``2/3``."""
     negative = value < 0
     if negative and index % 2 == 0 or bits_of(value) > 4_000:
         return None
@@ -262,7 +262,7 @@ def exact_root(value: fmpq, index: int) -> fmpq | None:
 
 
 def rational_function(name: str, values: list[fmpq], budget: Budget) -> fmpq | None:
-    """What a function of rational numbers is where that is rational and known exactly, else None."""
+    """Return the value of a function of rational numbers if it is rational and known exactly, else None."""
     whole = all(value.q == 1 for value in values)
     first = values[0]
     if name == "factorial" and whole:

@@ -1,7 +1,7 @@
-r"""What the words in an answer are: units, counted things, choices, times of day, or plain text. One allow-list.
+r"""Classify the words in an answer: units, counted things, choices, times of day, or plain text.
 
-A word that is not in the list is no unit. The answer is then a value with a label, and equals nothing but the same
-value with the same label.
+Units come from one allow-list. An answer with any other word is a value with a label, and equals only the same value
+with the same label.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ FUNCTIONS = frozenset(
     "sin cos tan cot sec csc arcsin arccos arctan arccot arcsec arccsc sinh cosh tanh coth sech csch "
     "arcsinh arccosh arctanh cis log ln lg exp sqrt gcd lcm min max sgn".split()
 )
-#: Names that are written without a backslash, or in two ways, and the command they stand for.
+#: Names written without a backslash or in several ways, and the command that they mean.
 SPELLED = {
     "pi": "pi",
     "infinity": "infty",
@@ -64,7 +64,7 @@ _PREFIXES = {
     "M": "mega",
     "G": "giga",
 }
-#: Symbol, words (singular), and the prefixes that the unit is used with.
+#: Symbol, words (singular) and prefixes of each unit.
 _SI = (
     ("m", "meter metre", "kcmμnd"),
     ("g", "gram gramme", "kmμ"),
@@ -145,7 +145,7 @@ def _plural(word: str) -> tuple[str, ...]:
 
 
 def _units() -> dict[str, str]:
-    """Every spelling of a unit or a counted thing, and its one name."""
+    """Return a dict from every spelling of a unit or a counted thing to its name."""
     found = {}
     for word in _COUNTED:
         found |= dict.fromkeys(_plural(word), word.removesuffix("s"))
@@ -163,24 +163,24 @@ def _units() -> dict[str, str]:
 
 UNITS = _units()
 _COMPOUND = {"mph": {"mi": 1, "h": -1}, "km/h": {"km": 1, "h": -1}}
-#: Letters without \text that are a unit after a number: ``5cm``, but ``2mv`` is a product.
+#: Letters without \text that are a unit after a number: ``5cm`` has a unit, ``2mv`` is a product.
 BARE_UNITS = frozenset("cm mm km kg mg ft in yd mi lb lbs oz hr hrs mph ml mL sec min mins deg gal".split())
 _WORDS = re.compile(r"\^\{?-?[0-9]+\}?|[A-Za-zμ]+|[0-9]+|\\[A-Za-z]+|\S")
 _EXPONENT = re.compile(r"\^\{?-?[0-9]{1,3}\}?")
-#: What may stand after a unit: ``14 years old``.
+#: Words allowed after a unit: ``14 years old``.
 _REMARKS = frozenset("old tall long wide high deep each left remaining".split())
-#: What may stand before a counted thing.
+#: Words allowed before a counted thing.
 _ADJECTIVES = frozenset("possible ordered distinct different real positive unique total prime whole more additional".split())
 _POWER = {"square": 2, "sq": 2, "cubic": 3, "cu": 3, "squared": 2, "cubed": 3}
 
 
 def unit_words(text: str) -> list[str]:
-    """The words, signs and exponents of a text that may be a unit: ``m/s^2`` is ``["m", "/", "s", "^2"]``."""
+    """Split a text that may be a unit into words, signs and exponents: ``m/s^2`` gives ``["m", "/", "s", "^2"]``."""
     return _WORDS.findall(text)
 
 
 def read_unit(words: list[str]) -> tuple[tuple[str, int], ...] | None:
-    """Names with exponents of a unit, sorted (``miles per hour`` is mi and h^-1), or None if a word is no unit."""
+    """Return a unit's names with exponents, sorted (``miles per hour`` is mi and h^-1), or None if a word is not a unit."""
     powers: dict[str, int] = {}
     sign, power, last, is_open = 1, 1, {}, False
     for word in words:
@@ -213,7 +213,7 @@ def read_unit(words: list[str]) -> tuple[tuple[str, int], ...] | None:
 
 
 def unit_text(unit: tuple) -> str:
-    """A unit for people: ``mi h^-1``."""
+    """Return a unit as text: ``mi h^-1``."""
     return " ".join(name if count == 1 else f"{name}^{count}" for name, count in unit)
 
 
@@ -229,17 +229,17 @@ _VALUE_FIRST = re.compile(r"\s*[-+(]?\s*(?:[0-9.]|\\frac|\\sqrt|\\pi)")
 
 
 def plain_text(text: str) -> str:
-    r"""Normalised text without ``\text{}`` and style braces."""
+    r"""Return normalised text without ``\text{}`` and style braces."""
     return TEXT.sub(r"\1", text).replace("{", "").replace("}", "").strip()
 
 
 def words(text: str) -> str:
-    r"""What is compared of words: no case, no spaces or full stops, but every digit, sign and decimal point."""
+    r"""Return words as we compare them: without case, spaces and full stops, with digits, signs and decimal points."""
     return _BETWEEN_LETTERS.sub("", _ARTICLE.sub("", plain_text(text).casefold()))
 
 
 def is_words(text: str) -> bool:
-    r"""Whether a normalised answer is words such as ``\text{odd}``, ``\text{June 20}`` or ``Monday``, and no mathematics."""
+    r"""Return whether a normalised answer is words, such as ``\text{odd}``, ``\text{June 20}`` or ``Monday``."""
     if _VALUE_FIRST.match(plain_text(text)):
         return False
     outside = TEXT.sub("", text).strip(" .{}\"`'()")
@@ -250,7 +250,7 @@ def is_words(text: str) -> bool:
 
 
 def _separated(content: str) -> bool:
-    """``A and D``: single letters joined by a connective are a list, ``Dana and Evelyn`` are words."""
+    """Return whether this is a list of single letters, such as ``A and D``. ``Dana and Evelyn`` is not."""
     return bool(re.fullmatch(r"\s*\(?[A-Z]\)?(?:\s*(?:,|and|or)\s*\(?[A-Z]\)?)+\s*", content))
 
 
@@ -263,12 +263,12 @@ def _is_text(content: str) -> bool:
 
 
 def _is_word(run: str) -> bool:
-    """Letters outside of ``\\text``: ``Monday`` and ``cat`` are words, ``xyz``, ``lwh`` and ``AB`` are products."""
+    """Return whether letters outside ``\\text`` are a word: ``Monday`` and ``cat`` are, ``xyz`` and ``AB`` are not."""
     return run.lower() == "no" or len(run) > 2 and not is_product(run) and (len(run) > 3 or bool(_VOWEL.search(run)))
 
 
 def is_product(run: str) -> bool:
-    """``xyz`` and ``abc``: consecutive letters are a product rather than a word."""
+    """Return whether letters are consecutive (``xyz``, ``abc``), and so a product rather than a word."""
     return all(ord(b) - ord(a) == 1 for a, b in zip(run, run[1:], strict=False))
 
 
@@ -281,13 +281,13 @@ _CLOCK = re.compile(r"([0-9]{1,2})(?::([0-9]{2}))?(?::([0-9]{2}))?\s?(?:([apAP])
 
 
 def choice(text: str) -> str | None:
-    r"""The letter of a bare choice: ``B``, ``(B)``, ``\text{(B)}``."""
+    r"""Return the letter of a bare choice: ``B``, ``(B)``, ``\text{(B)}``."""
     match = _LETTER.fullmatch(plain_text(text).rstrip(" ."))
     return match and match.group(1)
 
 
 def chosen(text: str) -> str | None:
-    r"""The letter that an answer chooses, where its value may follow: ``(B)``, ``B)``, ``B.``, ``\textbf{(B)} 12``."""
+    r"""Return the chosen letter of an answer whose value may follow: ``(B)``, ``B)``, ``B.``, ``\textbf{(B)} 12``."""
     plain = plain_text(text)
     if letter := choice(text):
         return letter
@@ -298,7 +298,7 @@ def chosen(text: str) -> str | None:
 
 
 def clock_time(text: str) -> tuple[int, int, int, str] | None:
-    r"""Hour, minute, second and half of the day of ``\text{1:03 PM}``, ``9 \text{ a.m.}`` or ``12:00``."""
+    r"""Return hour, minute, second and half of the day of ``\text{1:03 PM}``, ``9 \text{ a.m.}`` or ``12:00``."""
     plain = plain_text(text)
     match = _CLOCK.fullmatch(plain) if plain[:1].isdecimal() and plain.isascii() else None
     if match is None or plain.isdecimal() or int(match[1]) > 24 or int(match[2] or 0) > 59 or int(match[3] or 0) > 59:
@@ -307,6 +307,6 @@ def clock_time(text: str) -> tuple[int, int, int, str] | None:
 
 
 def is_certain_time(text: str) -> bool:
-    """Whether a time cannot be a ratio: it names the half of the day, or its minutes have a leading zero."""
+    """Return whether a time cannot be a ratio, because it has a.m. or p.m., or a leading zero in the minutes."""
     plain = plain_text(text)
     return bool(re.search(r"[A-Za-z]|:0", plain))

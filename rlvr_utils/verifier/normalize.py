@@ -1,8 +1,8 @@
-r"""One spelling for answers that differ only in spelling: Unicode, spaces, styles, ``\left``, ``\dfrac``, ``$``.
+r"""Normalise the spelling of answers: Unicode, spaces, styles, ``\left``, ``\dfrac``, ``$``.
 
 Sources: MATH's ``_strip_string`` (hendrycks/math, modeling/math_equivalence.py) and Minerva's normalisation
-(Lewkowycz et al. 2022, appendix D.1). Only the steps that keep the meaning are taken over. Units, percent signs and
-names before ``=`` are conventions, applied to the parsed answer.
+(Lewkowycz et al. 2022, appendix D.1). We use only the steps that keep the meaning. Units, percent signs and names before
+``=`` are conventions and are handled after parsing.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _TEXT_STYLES = (
     r"text(?:bf|it|rm|sf|tt|sc|up|sl|md|normal)?|mbox|hbox|mathrm|mathsf|mathtt|mathop|operatorname"
     r"|emph|rm"
 )
-#: Words in a style of any name: the groups are the command and what it encloses.
+#: Words in ``\text`` or ``\mbox``. The group is the content.
 TEXT = re.compile(r"\\(?:text|mbox)\s?\{([^{}]*)\}")
 _TO_TEXT = re.compile(rf"\\(?:{_TEXT_STYLES})(?![A-Za-z])\*?\s*(?=\{{)")
 # \text{Option B}, \text{The answer is }5
@@ -22,7 +22,7 @@ _LEAD = re.compile(
     r"^(\\text\{)?\s*(?:(?:[Tt]he )?(?:[Ff]inal )?[Aa]nswer(?: is(?![A-Za-z])|:)|(?:[Oo]ption|[Cc]hoice)(?![A-Za-z])):?\s*"
 )
 _LONE_STYLE = re.compile(r"\\(mathbb|mathrm|text|mbox|operatorname)\s+([A-Za-z])(?![A-Za-z])")
-# A style without an argument (\bf, \large, \displaystyle), a color, or a style of mathematics (\mathbf{7} is {7}).
+# A style without an argument (\bf, \large, \displaystyle), a color, or a mathematical style (\mathbf{7} is {7}).
 _STYLES = re.compile(
     r"\\(?:(?:bf|it|rm|sf|tt|sl|sc|em|cal|(?:bf|md)series|(?:it|sl|sc|up)shape|(?:rm|sf|tt)family|normalfont|tiny|small|large"
     r"|Large|LARGE|huge|Huge|normalsize|footnotesize|scriptsize|(?:display|text|script|scriptscript)style|limits|nolimits"
@@ -93,7 +93,9 @@ _SUBSCRIPTS = "₀₁₂₃₄₅₆₇₈₉₊₋₍₎"
 _RAISED = re.compile(f"[{_SUPERSCRIPTS}]+")
 _LOWERED = re.compile(f"[{_SUBSCRIPTS}]+")
 _VULGAR = re.compile("[¼-¾⅐-⅞]")
-_ROOT = re.compile(r"√\s*([0-9]+(?:\.[0-9]+)?)")  # of the whole number, where \sqrt12 is the root of 1, times 2
+_ROOT = re.compile(
+    r"√\s*([0-9]+(?:\.[0-9]+)?)"
+)  # the root of the whole number, unlike \sqrt12, which is the root of 1 times 2
 _SCRIPT_DIGITS = str.maketrans(_SUPERSCRIPTS + _SUBSCRIPTS, "0123456789+-()ni0123456789+-()")
 _UNICODE = str.maketrans(
     {
@@ -165,7 +167,7 @@ def _vulgar(match: re.Match) -> str:
 
 
 def to_ascii(text: str) -> str:
-    """LaTeX for the Unicode signs that have it, then NFKC (full-width digits, thin spaces), without invisible signs."""
+    """Convert Unicode signs to LaTeX, apply NFKC (full-width digits, thin spaces) and remove invisible characters."""
     text = _INVISIBLE.sub("", text)
     text = _RAISED.sub(lambda match: f"^{{{match.group().translate(_SCRIPT_DIGITS)}}}", text)
     text = _LOWERED.sub(lambda match: f"_{{{match.group().translate(_SCRIPT_DIGITS)}}}", text)
@@ -175,7 +177,7 @@ def to_ascii(text: str) -> str:
 
 
 def strip_wrappers(text: str) -> str:
-    """``text`` without the delimiters of mathematics around it and without the punctuation after it."""
+    """Return ``text`` without surrounding math delimiters and trailing punctuation."""
     text = text.strip()
     for opening, closing in (("\\(", "\\)"), ("\\[", "\\]")):
         if text.startswith(opening) and text.endswith(closing):
@@ -187,7 +189,7 @@ def strip_wrappers(text: str) -> str:
 
 
 def normalize(text: str) -> str:
-    """One spelling for answers that differ only in spelling. Idempotence is not promised."""
+    """Return the normalised spelling of an answer. Not necessarily idempotent."""
     if not text.isascii():
         text = to_ascii(text)
     if "$" in text:
@@ -209,7 +211,7 @@ def normalize(text: str) -> str:
 
 def _normalize_commands(text: str) -> str:
     if "\\\\" in text:
-        # Outside a matrix a doubled backslash is a backslash that was escaped once too often (as in is_equiv).
+        # Outside a matrix a doubled backslash is an escaped single one (as in is_equiv).
         if "\\begin" not in text or _ESCAPED.search(text):
             text = text.replace("\\\\", "\\")
         text = _ROW_SPACE.sub(r"\\\\ ", text)

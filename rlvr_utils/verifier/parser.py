@@ -1,4 +1,4 @@
-r"""A parser of our own: text in, a tree of plain tuples out. Nothing is computed, so nothing can blow up.
+r"""Parse an answer into a tree of plain tuples. The parser computes no values, so parsing stays cheap.
 
 Expressions are ``("num", value)``, ``("sym", name)``, ``("const", "pi" | "e" | "i" | "infty")``,
 ``("add", terms)``, ``("neg", t)``, ``("mul" | "div" | "pow", a, b)``, ``("fn", name, arguments)``,
@@ -9,7 +9,7 @@ Structures are ``("group", opener, closer, items)`` (a tuple or an interval), ``
 ``("set", items)``, ``("rel", signs, sides)``, ``("cup" | "cap" | "setminus", parts)``, ``("matrix", rows)``,
 ``("text", words)``, ``("name", tokens)``.
 
-The parser reads a tuple of tokens and moves one index. Where it looks ahead it changes nothing.
+The parser reads a tuple of tokens and moves one index. Lookahead does not change its state.
 """
 
 from __future__ import annotations
@@ -42,28 +42,28 @@ _CURRENCIES = {"\\$": "usd", "euro": "eur", "pounds": "gbp", "yen": "jpy"}
 _RELATION_SIGNS, _PRODUCT_SIGNS = tuple(_RELATIONS), tuple(_PRODUCTS)
 _SUFFIXES = ("!", "%", "\\%", "_", "'", *_CURRENCIES)
 _NO_FACTORS = ("+", "-", "boxed", "fbox")
-#: What is computed by them is no expression of ours, but before an equals sign it only names the value.
+#: We do not evaluate these commands, but before an equals sign they only name the value.
 _NAMING_COMMANDS = ("det", "lim", "int", "Pr", "\\|")
 _CONNECTIVES = {"and": "and", "or": "or", "and/or": "or"}
 
 
 class Parser:
-    """Recursive descent over a tuple of tokens. Only ``atom`` nests, and it bounds the depth."""
+    """Recursive descent over a tuple of tokens. Only ``atom`` recurses, and it bounds the depth."""
 
     def __init__(self, tokens: tuple[Token, ...]) -> None:
         self.tokens = (*tokens, END, END, END, END)
         self.at = 0
         self.depth = 0
         self.bars = 0
-        self.brace_end = -1  # where a number in braces of its own ended: {1}7 is printed as 17
+        self.brace_end = -1  # where a number in its own braces ended: {1}7 is printed as 17
 
     def sees(self, *values: str) -> bool:
-        """Whether a sign or command is next that is one of ``values``."""
+        """Return whether the next token is one of the signs or commands ``values``."""
         kind, value = self.tokens[self.at]
         return kind == "op" and value in values
 
     def accept(self, *values: str) -> str | None:
-        """Step over one of ``values`` and return it; None if something else is next."""
+        """Consume one of ``values`` and return it. Return None if the next token is another one."""
         kind, value = self.tokens[self.at]
         if kind != "op" or value not in values:
             return None
@@ -71,13 +71,13 @@ class Parser:
         return value
 
     def expect(self, *values: str) -> str:
-        """Step over one of ``values`` and return it. Raises Unreadable if something else is next."""
+        """Consume one of ``values`` and return it. Raises Unreadable if the next token is another one."""
         if (value := self.accept(*values)) is None:
             raise Unreadable(f"{' or '.join(values)!r} is missing before {str(self.tokens[self.at][1]) or 'the end'!r}")
         return value
 
     def whole(self) -> Tree:
-        """The tree of all tokens."""
+        """Parse all tokens."""
         if self.accept("=") and self.sees("="):
             raise Unreadable("two equals signs")
         tree = self.items()
@@ -88,7 +88,7 @@ class Parser:
     # -- lists, relations, unions ---------------------------------------------------------------------------
 
     def items(self) -> Tree:
-        """One relation or expression, or a list of them separated by commas, semicolons, "and" or "or"."""
+        """Parse one relation or expression, or a list of them separated by commas, semicolons, "and" or "or"."""
         found, words = [self.relation()], set()
         while True:
             has_comma = self.accept(",", ";")
@@ -105,7 +105,7 @@ class Parser:
         return ("list", tuple(found), words.pop() if words else ",") if len(found) > 1 else found[0]
 
     def relation(self) -> Tree:
-        r"""``a = b``, ``a < b <= c``, ``x \in S``, or a bare expression."""
+        r"""Parse ``a = b``, ``a < b <= c``, ``x \in S``, or a bare expression."""
         sides, signs = [self._name() or self._union()], []
         while sign := self.accept(*_RELATION_SIGNS):
             signs.append(_RELATIONS[sign])
@@ -117,7 +117,7 @@ class Parser:
         return self._modulus(("rel", tuple(signs), tuple(sides)))
 
     def _name(self) -> Tree | None:
-        r"""``P(X = 2)``, ``f'(2)``, ``S_{\triangle ABC}`` before an equals sign: a name whatever the brackets hold."""
+        r"""Parse a name before an equals sign: ``P(X = 2)``, ``f'(2)``, ``S_{\triangle ABC}``. None if there is none."""
         tokens, at = self.tokens, self.at
         kind, value = tokens[at]
         if kind == "op" and value in _NAMING_COMMANDS:
@@ -149,7 +149,7 @@ class Parser:
         return ("name", tuple(str(token[1]) for token in tokens[at:end] if token[1] not in ("{", "}")))
 
     def _group_end(self, at: int) -> int:
-        """Where a group in braces or brackets ends that begins at ``at``; the next token if there is none."""
+        """Return the index after the group in braces or brackets at ``at``, or after one token if there is no group."""
         depth = 0
         for index in range(at, len(self.tokens)):
             kind, value = self.tokens[index]
@@ -159,7 +159,7 @@ class Parser:
         return at + 1
 
     def _union(self) -> Tree:
-        r"""Sets joined by ``\cup``, ``\cap`` or ``\setminus``; ``a \bmod n``, ``n \choose k``, ``a \over b``."""
+        r"""Parse sets joined by ``\cup``, ``\cap``, ``\setminus``, or ``a \bmod n``, ``n \choose k``, ``a \over b``."""
         start, joined = self.at, set()
         parts = [self.sum()]
         if self.sees("bmod"):
@@ -176,20 +176,20 @@ class Parser:
         return (joined.pop(), tuple(parts)) if joined else self._modulus(parts[0])
 
     def _remainder(self, left: Tree, start: int) -> Tree:
-        r"""``17 \bmod 5``, with ``left`` read from the tokens since ``start``.
+        r"""Parse the rest of ``17 \bmod 5``, with ``left`` parsed from the tokens since ``start``.
 
-        Beside a sum it has no agreed precedence: 7 \bmod 10 - 5 is 2 for some readers and 7 \bmod 5 for others. A sum needs
+        The precedence next to a sum is ambiguous: 7 \bmod 10 - 5 is 2 for some readers and 7 \bmod 5 for others. A sum needs
         brackets on both sides, and a product on the right.
         """
         unbracketed = left[0] == "add" and self._group_end(start) < self.at
         self.accept("bmod")
         right = self._signed_power()
         if unbracketed or self.sees(*_SIGNS, *_PRODUCT_SIGNS) or self._starts_factor(*self.tokens[self.at]):
-            raise Unreadable(r"a sum or product beside \bmod needs brackets")
+            raise Unreadable(r"a sum or product next to \bmod needs brackets")
         return ("fn", "mod", (left, right))
 
     def _modulus(self, tree: Tree) -> Tree:
-        r"""``5 \pmod{12}``, ``5 \mod 12``, ``5 (\mathrm{mod}\ 12)``."""
+        r"""Parse the modulus of ``5 \pmod{12}``, ``5 \mod 12``, ``5 (\mathrm{mod}\ 12)``."""
         if self.sees("(") and self.tokens[self.at + 1] == ("op", "mod"):
             self.at += 2
             modulus = self.sum()
@@ -202,7 +202,7 @@ class Parser:
     # -- sums and products ----------------------------------------------------------------------------------
 
     def sum(self) -> Tree:
-        r"""Terms with ``+``, ``-``, ``\pm`` or ``\mp`` between them."""
+        r"""Parse terms separated by ``+``, ``-``, ``\pm`` or ``\mp``."""
         terms: list[Tree] = []
         sign = self.accept(*_SIGNS) or "+"
         while sign:
@@ -214,7 +214,7 @@ class Parser:
         return terms[0] if len(terms) == 1 else ("add", tuple(terms))
 
     def product(self) -> Tree:
-        """Factors with a product sign, or nothing, between them."""
+        """Parse factors, with or without product signs between them."""
         tree = self.power()
         for _ in range(MAX_FACTORS):
             kind, value = self.tokens[self.at]
@@ -257,15 +257,15 @@ class Parser:
         return kind == "op" and value in _BUILDERS and value not in _NO_FACTORS and (value != "|" or not self.bars)
 
     def _check_beside_number(self) -> None:
-        """Raise Unreadable after a number whose digits and the next ones are printed as one."""
+        """Raise Unreadable if the next number would print as one with the digits before it."""
         after_digits = self.tokens[self.at - 1][0] == "num" and self.tokens[self.at - 2][1] not in ("_", "^")
         if after_digits or self.at == self.brace_end:
-            raise Unreadable("two numbers stand side by side")
+            raise Unreadable("two numbers are adjacent")
 
     # -- units ----------------------------------------------------------------------------------------------
 
     def _unit(self, value: Tree) -> Tree | None:
-        r"""A value with the words after it: ``25 \text{ ft}``, ``15 \text{ cm}^2``, ``60 \frac{\text{km}}{\text{h}}``."""
+        r"""Parse the words after a value: ``25 \text{ ft}``, ``15 \text{ cm}^2``, ``60 \frac{\text{km}}{\text{h}}``."""
         kind, word = self.tokens[self.at]
         if value[0] == "deg" and kind in ("sym", "text") and word in ("C", "F"):
             self.at += 1
@@ -288,7 +288,7 @@ class Parser:
         return ("unit", value, unit) if unit else value
 
     def _words(self) -> list[str]:
-        """Step over the words, signs and exponents of a unit and return them."""
+        """Consume the words, signs and exponents of a unit and return them."""
         words: list[str] = []
         while True:
             kind, value = self.tokens[self.at]
@@ -298,7 +298,7 @@ class Parser:
             elif words and words[-1][0] != "^" and self.accept("^"):
                 exponent = self.argument()
                 if exponent[0] != "num" or not isinstance(exponent[1], int) or abs(exponent[1]) > 999:
-                    raise Unreadable("an exponent of a unit that is no integer")
+                    raise Unreadable("a unit with an exponent that is not an integer")
                 words.append(f"^{exponent[1]}")
             elif words and value in ("/", "cdot", "*") and self.tokens[self.at + 1][0] in ("text", "sym"):
                 words.append("per" if value == "/" else "*")
@@ -306,10 +306,10 @@ class Parser:
             else:
                 return words
 
-    # -- powers and what follows a factor -------------------------------------------------------------------
+    # -- powers and suffixes -------------------------------------------------------------------
 
     def power(self) -> Tree:
-        """An atom with its exponents and the signs after it."""
+        """Parse an atom with its exponents and the signs after it."""
         tree = self._suffixes(self.atom())
         if self.accept("^"):
             tree = self._suffixes(self._raised(tree))
@@ -349,10 +349,10 @@ class Parser:
         index = "".join(str(token[1]) for token in (inside[1:-1] if inside[0] == ("op", "{") else inside))
         if tree[0] == "sym" and index and self.tokens[start][0] != "end":
             return ("sym", f"{tree[1]}_{index}")
-        raise Unreadable("a subscript after something that is no symbol")
+        raise Unreadable("a subscript after something that is not a symbol")
 
     def argument(self) -> Tree:
-        """The argument of a command, or an exponent: a group, or the next token (``x^10`` is meant as ``x^{10}``)."""
+        """Parse the argument of a command or an exponent: a group or the next token (``x^10`` means ``x^{10}``)."""
         tree = negative(self.argument()) if self.accept("-") else self.atom()
         self.brace_end = -1
         return tree
@@ -360,7 +360,7 @@ class Parser:
     # -- atoms ----------------------------------------------------------------------------------------------
 
     def atom(self) -> Tree:
-        """One number, letter, command with its arguments, or bracket: the only place where the parser nests."""
+        """Parse one number, letter, command with arguments, or bracket. The only method that recurses."""
         self.depth += 1
         if self.depth > MAX_DEPTH:
             raise TooBig(f"nested deeper than {MAX_DEPTH}")
@@ -391,7 +391,7 @@ class Parser:
     # -- brackets and commands ------------------------------------------------------------------------------
 
     def inside(self, *closers: str) -> tuple[Tree, str]:
-        """What stands before one of ``closers``, and which one it is."""
+        """Parse up to one of ``closers``. Return the tree and the closer."""
         bars, self.bars = self.bars, 0
         tree = self.items()
         closer = self.expect(*closers)
@@ -399,17 +399,17 @@ class Parser:
         return tree, closer
 
     def braces(self) -> Tree:
-        """``{x + 1}``."""
+        """Parse ``{x + 1}``."""
         tree, _ = self.inside("}")
         self.brace_end = self.at if tree[0] == "num" else -1
         return tree
 
     def entries(self, closer: str) -> tuple[Tree, ...]:
-        """The items before a closing bracket."""
+        """Parse the items before a closing bracket."""
         return _items(self.inside(closer)[0])
 
     def absolute(self) -> Tree:
-        """``|x|``."""
+        """Parse ``|x|``."""
         self.bars += 1
         inside = self.sum()
         self.expect("|")
@@ -417,7 +417,7 @@ class Parser:
         return ("fn", "abs", (inside,))
 
     def set(self) -> Tree:
-        r"""``\{1, 2\}``, or ``\{\mid x > 3\}``, which is its condition."""
+        r"""Parse ``\{1, 2\}``, or ``\{\mid x > 3\}``, which becomes its condition."""
         if self.accept("\\}"):
             return ("set", ())
         is_condition = self.accept("mid")
@@ -425,22 +425,22 @@ class Parser:
         if not is_condition:
             return ("set", _items(tree))
         if tree[0] not in ("rel", "list", "label", "pmod"):
-            raise Unreadable("a set by a condition that is none")
+            raise Unreadable("a set whose condition is not a relation")
         return tree
 
     def group(self, opener: str) -> Tree:
-        """A tuple or an interval; brackets around one value only group."""
+        """Parse a tuple or an interval. Brackets around a single value only group."""
         if opener == "(" and self.accept(")"):
             raise Unreadable("empty brackets")
         tree, closer = self.inside(")", "]")
         return tree if tree[0] != "list" and opener + closer in ("()", "[]") else ("group", opener, closer, _items(tree))
 
     def money(self, sign: str) -> Tree:
-        r"""``\$5``."""
+        r"""Parse ``\$5``."""
         return ("unit", self.power(), ((_CURRENCIES[sign], 1),))
 
     def accent(self, name: str) -> Tree:
-        r"""``\overline{AB}``, ``\angle ABC``: a name of letters and digits in their order, or an expression."""
+        r"""Parse ``\overline{AB}`` or ``\angle ABC``: a name of letters and digits, or an expression."""
         is_figure, is_braced = name in ("angle", "triangle"), self.sees("{")
         start = end = self.at + is_braced
         while (is_figure or is_braced) and self.tokens[end][0] in ("sym", "num"):
@@ -451,14 +451,14 @@ class Parser:
         return ("sym", name) if is_figure and self.sees("=") else ("fn", name, (self.argument(),))
 
     def root(self) -> Tree:
-        r"""``\sqrt[3]{x}``."""
+        r"""Parse ``\sqrt[3]{x}``."""
         index: Tree = ("num", 2)
         if self.accept("["):
             index, _ = self.inside("]")
         return ("fn", "root", (self.argument(), index))
 
     def function(self, name: str) -> Tree:
-        r"""``\sin^2 3x``, ``\log_2 (x + 1)``, ``\gcd(12, 18)``."""
+        r"""Parse ``\sin^2 3x``, ``\log_2 (x + 1)``, ``\gcd(12, 18)``."""
         base = exponent = None
         for _ in range(2):
             if self.accept("_"):
@@ -473,13 +473,13 @@ class Parser:
             arguments += (base,)
         if exponent == ("num", -1):
             if f"arc{name}" not in FUNCTIONS:  # \\ln^{-1} has no usual meaning
-                raise Unreadable(f"the inverse of \\{name}, or one over it")
+                raise Unreadable(f"\\{name}^{{-1}} is ambiguous")
             return ("fn", "arc" + name, arguments)
         tree = ("fn", name, arguments)
         return tree if exponent is None else ("pow", tree, exponent)
 
     def _arguments(self) -> tuple[Tree, ...]:
-        r"""A bracket, a group in braces, or the product that follows: it ends at ``+ - = , /`` and at another function."""
+        r"""Parse a bracket, a group in braces, or a product, which ends at ``+ - = , /`` and at another function."""
         if self.accept("("):
             return self.entries(")")
         if self.tokens[self.at] in (("op", "{"), ("op", "[")):
@@ -493,9 +493,9 @@ class Parser:
         raise TooBig(f"a product of more than {MAX_FACTORS} factors")
 
     def written_out(self, name: str) -> Tree:
-        r"""``\sum_{k=1}^{4} k`` as the sum of its terms, where the ends are integers and the terms few."""
+        r"""Expand ``\sum_{k=1}^{4} k`` to its terms, for integer limits and few terms."""
         if not self.accept("_"):
-            raise Unreadable(f"\\{name} without its ends")
+            raise Unreadable(f"\\{name} without limits")
         start = self.argument()
         if (
             not self.accept("^")
@@ -503,11 +503,11 @@ class Parser:
             or start[1] != ("=",)
             or (start[2][0][0] != "sym" and start[2][0] != ("const", "i"))
         ):
-            raise Unreadable(f"the ends of \\{name} are not read")
+            raise Unreadable(f"the limits of \\{name} are not supported")
         (symbol, first), last = start[2], self.argument()
         body = self.product()
         if not all(end[0] == "num" and isinstance(end[1], int) for end in (first, last)):
-            raise Unreadable(f"the ends of \\{name} are no numbers")
+            raise Unreadable(f"the limits of \\{name} are not integers")
         steps = last[1] - first[1]
         if not 0 <= steps < MAX_SUM or steps * size(body) > MAX_TOKENS:
             raise TooBig(f"a sum of more than {MAX_SUM} terms or {MAX_TOKENS} symbols")
@@ -523,7 +523,7 @@ class Parser:
         return determinant(rows) if name == "vmatrix" else ("matrix", rows)
 
     def cases(self) -> Tree:
-        """The equations of a system, one per row: each of them holds."""
+        """Parse a system of equations, one per row, joined by "and"."""
         rows = []
         while not self.accept("end cases"):
             rows.append(self.relation())
@@ -546,7 +546,7 @@ class Parser:
         return tuple(rows)
 
 
-#: What each sign or command builds that may begin a factor.
+#: Builders of the signs and commands that can start a factor.
 _BUILDERS: dict[str, Callable[[Parser], Tree]] = {
     "frac": lambda parser: ("div", parser.argument(), parser.argument()),
     "binom": lambda parser: ("fn", "binom", (parser.argument(), parser.argument())),
@@ -587,16 +587,16 @@ def _items(tree: Tree) -> tuple[Tree, ...]:
 
 
 def negative(tree: Tree) -> Tree:
-    """Minus a tree, as a number where it is one."""
+    """Return minus a tree. Minus a number is a number."""
     return ("num", -tree[1]) if tree[0] == "num" else ("neg", tree)
 
 
 def _is_application(name: str, marks: tuple[Token, ...], inside: tuple[Token, ...]) -> bool:
-    """Whether ``name(inside)`` before an equals sign is a function at a place. ``k(k+1)`` is a product.
+    """Return whether ``name(inside)`` before an equals sign is a function application. ``k(k+1)`` is a product.
 
-    Primes and an exponent of -1 mark a function, and so do ``f``, words, and a relation such as in ``P(X = 2)``.
-    Capitals and other names with an index apply to anything but a sum, other letters to one letter, and those that are
-    no usual unknowns also to a number: ``a(1)``.
+    Primes, an exponent of -1, ``f``, words, and relations such as in ``P(X = 2)`` mark a function. Capitals and names with
+    an index apply to anything except a sum. Other letters apply to one letter, and letters that are unusual as unknowns
+    also to a number: ``a(1)``.
     """
     if any(mark == ("op", "'") for mark in marks):
         return True
@@ -616,10 +616,10 @@ def _is_application(name: str, marks: tuple[Token, ...], inside: tuple[Token, ..
 
 
 def determinant(rows: tuple[tuple[Tree, ...], ...]) -> Tree:
-    """The determinant written out along the first row (at most 4 rows)."""
+    """Expand the determinant along the first row (at most 4 rows)."""
     if len(rows) != len(rows[0]) or len(rows) > 4:
         raise Unreadable("a determinant that is not square, or has more than 4 rows")
-    # An entry of the last row is written (n - 1)! times. The parts share their memory, but whoever reads them does not.
+    # An entry of the last row occurs (n - 1)! times. The copies share memory, but later steps visit each of them.
     if factorial(len(rows) - 1) * size(rows) > MAX_TOKENS:
         raise TooBig(f"a determinant of more than {MAX_TOKENS} symbols")
     if len(rows) == 1:
@@ -632,22 +632,22 @@ def determinant(rows: tuple[tuple[Tree, ...], ...]) -> Tree:
 
 
 def substitute(tree: Tree, symbol: Tree, value: Tree) -> Tree:
-    """The tree with every ``symbol`` replaced by a number, also where it is an index."""
+    """Return the tree with every ``symbol`` replaced by a number, also in subscripts."""
     if tree == symbol:
         return value
     if tree[:1] == ("sym",) and symbol[1] in tree[1].partition("_")[2]:
         base, _, index = tree[1].partition("_")
         if index != symbol[1]:
-            raise Unreadable("an index that is computed")
+            raise Unreadable("a computed subscript")
         return ("sym", f"{base}_{value[1]}")
     return each(tree, lambda part: substitute(part, symbol, value))
 
 
 def parse(text: str) -> Tree:
-    """The tree of a normalised answer. Raises Unreadable (TooBig is one), and nothing else."""
+    """Return the tree of a normalised answer. Raises only Unreadable and its subclass TooBig."""
     if len(text) > MAX_CHARACTERS:
         raise TooBig(f"more than {MAX_CHARACTERS} characters")
     tokens = tokenize(text)
     if not tokens:
-        raise Unreadable("there is nothing to read")
+        raise Unreadable("it is empty")
     return Parser(tokens).whole()

@@ -1,6 +1,6 @@
-r"""Cutting an answer into tokens: numbers, letters, commands, words, and one-character operators.
+r"""Split an answer into tokens: numbers, letters, commands, words, and one-character operators.
 
-The tokens are a tuple that nothing changes later. Arguments without braces are split here, as TeX reads them:
+The tokens are an immutable tuple. Arguments without braces are split here, as in TeX:
 ``\frac43`` is ``\frac`` ``4`` ``3``.
 """
 
@@ -46,7 +46,7 @@ _SPLIT_AT = re.compile(r"(,|;|\band/or\b|\band\b|\bor\b)")
 
 
 def number(digits: str) -> int | Fraction:
-    """The exact value of ``12`` or ``0.5``."""
+    """Return the exact value of ``12`` or ``0.5``."""
     if "." not in digits:
         return int(digits)
     value = Fraction(digits)
@@ -54,7 +54,7 @@ def number(digits: str) -> int | Fraction:
 
 
 def _with_period(whole: str, fixed: str, period: str) -> Tree:
-    """The exact value of ``0.1\\overline{6}``."""
+    """Return the exact value of ``0.1\\overline{6}``."""
     scale, nines = 10 ** len(fixed), 10 ** len(period) - 1
     return ("num", int(whole or 0) + Fraction(int(fixed or 0), scale) + Fraction(int(period), scale * nines))
 
@@ -73,13 +73,13 @@ def _scientific(match: re.Match) -> Tree:
 
 
 def _mixed(match: re.Match) -> Tree | None:
-    """``3\\frac{1}{2}`` or ``3 1/2``, where the fraction is proper."""
+    """Return the value of ``3\\frac{1}{2}`` or ``3 1/2`` if the fraction is proper, else None."""
     whole, above, below = (int(part) for part in match.groups() if part)
     return ("num", whole + Fraction(above, below)) if 0 < above < below else None
 
 
 def _in_base(match: re.Match) -> Tree | None:
-    """``152A_{11}``: digits with the base as an index."""
+    """Return digits and base of ``152A_{11}``."""
     digits, base = match[1], _BASES.get(match[4]) or int(match[4])
     digits = digits.rstrip("0").rstrip(".") if "." in digits else digits.lstrip("0") or "0"
     return ("based", digits, base) if base > 1 else None
@@ -87,12 +87,12 @@ def _in_base(match: re.Match) -> Tree | None:
 
 _FORMS = ((_REPEATING, _repeating), (_DOTS, _dotted), (_SCIENTIFIC, _scientific), (_BASED, _in_base), (_MIXED, _mixed))
 
-#: What follows the first digits of such a number.
+#: Characters that can follow the first digits of such a number.
 _FORM_STARTS = frozenset(". _\\eABCDEFGHIJKLMNOPQRSTUVWXYZ")
 
 
 def group_end(text: str, start: int) -> int:
-    """The index of the brace that closes the one at ``start``."""
+    """Return the index of the brace that closes the one at ``start``."""
     depth = 0
     for index in range(start, len(text)):
         if text[index] == "{":
@@ -105,7 +105,7 @@ def group_end(text: str, start: int) -> int:
 
 
 def _letters(run: str, previous: Token, following: str) -> list[Token]:
-    """Letters without a backslash: a function, a unit or a word, else a product of one-letter symbols."""
+    """Return the tokens of letters without a backslash: a function, unit or word, else one symbol per letter."""
     if len(run) == 1:
         return [("sym", run)]
     after_value = previous[0] in ("num", "value") or previous[1] in ("}", ")")
@@ -124,7 +124,7 @@ def _letters(run: str, previous: Token, following: str) -> list[Token]:
 
 
 def _text_tokens(content: str, previous: Token, following: str) -> list[Token]:
-    r"""What ``\text{content}`` stands for: words, or mathematics in disguise."""
+    r"""Return the tokens of ``\text{content}``: words, or mathematics written as text."""
     bare = content.strip().strip("():;").strip().removesuffix(".")
     after_value = previous[0] in ("num", "value") or previous[1] in ("}", ")", "%", "\\%", "circ", "pi")
     if len(bare) == 1 and bare.isalpha():
@@ -154,7 +154,7 @@ def _text_tokens(content: str, previous: Token, following: str) -> list[Token]:
 
 
 class _Tokenizer:
-    """One pass over a text. ``needed`` counts the arguments without braces that commands still expect, per group."""
+    """One pass over a text. ``needed`` counts, per group, the arguments that commands still expect."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -171,7 +171,7 @@ class _Tokenizer:
         return tuple(self.tokens)
 
     def _step(self, match: re.Match) -> int:
-        """Append the tokens of one match and return where the next begins."""
+        """Append the tokens of one match and return the start of the next."""
         digits, letters, command, escaped, other = match.groups()
         start, position, text = match.start(match.lastindex), match.end(), self.text
         if digits is not None or (other == "." and text.startswith("\\", position)):
@@ -217,7 +217,7 @@ class _Tokenizer:
         self.tokens.append(("op", sign))
 
     def _number(self, start: int, position: int, digits: str | None) -> int:
-        """A number: one digit where a command expects an argument, else in one of the forms of ``_FORMS``, else plain."""
+        """Append a number: one digit if a command expects an argument, else a form of ``_FORMS``, else a plain number."""
         text, following = self.text, self.text[position : position + 1]
         if self.needed[-1] and digits and digits[0] != ".":
             self.tokens.append(("value", ("num", int(digits[0]))))
@@ -233,12 +233,12 @@ class _Tokenizer:
                 self.tokens.append(("value", tree))
                 return match.end()
         if digits is None:
-            raise Unreadable("a dot that begins no number")
+            raise Unreadable("a dot without digits")
         self.tokens.append(("num", number(digits)))
         return position
 
     def _base_digit(self, digits: str | None, position: int) -> str | None:
-        r"""``\log_28`` is ``\log_2 8``, as TeX prints it; ``\log_10 5`` and ``\log_10x`` are meant as base ten."""
+        r"""Return the base of a log without braces: 2 for ``\log_28``, as in TeX, but 10 for ``\log_10 5``."""
         if digits and len(digits) > 1 and self.tokens[-2:] == [("op", "log"), ("op", "_")] and "." not in digits:
             if not self.text[position : position + 1].strip(" ") and position < len(self.text) or digits == "10":
                 return None
@@ -247,5 +247,5 @@ class _Tokenizer:
 
 
 def tokenize(text: str) -> tuple[Token, ...]:
-    """The tokens of ``text``. Raises TooBig over MAX_TOKENS and Unreadable on an unclosed group."""
+    """Return the tokens of ``text``. Raises TooBig above MAX_TOKENS and Unreadable for an unclosed group."""
     return _Tokenizer(text).run()

@@ -1,6 +1,6 @@
-"""The verdict: on two bare answers tier by tier, on whole responses, and as a reward function for TRL.
+"""Verdicts on two bare answers and on whole responses, and a reward function for TRL.
 
-The tiers, cheapest first: identity, plain numbers, words and times, parsed answers.
+The tiers, cheapest first, are identity, plain numbers, words and times, and parsed answers.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .parser import parse
 from .tokens import SETS_IN_WORDS
 from .trees import Tree, each, letters, subtrees
 
-#: Characters of the question, from its end, in which an echo is looked for.
+#: Number of characters at the end of the question in which we search for an echo.
 MAX_QUESTION = 4_000
 
 _PLAIN = re.compile(r"(-?)(?:([0-9]+)|([0-9]*\.[0-9]+)|\\frac\{(-?[0-9]+)\}\{([0-9]+)\}|([0-9]+)/([0-9]+))")
@@ -30,7 +30,7 @@ _CLOSERS = re.compile(r"\\\}|[)\]]")
 
 
 class Judgement(NamedTuple):
-    """The ``decision``, the ``tier`` that decided, ``why`` in words, and the ``work`` it took."""
+    """The ``decision``, the ``tier`` that decided, the reason ``why``, and the ``work`` in units."""
 
     decision: Outcome
     tier: str
@@ -39,7 +39,7 @@ class Judgement(NamedTuple):
 
     @property
     def equal(self) -> bool:
-        """Whether the answer is rewarded: proven equal, or in agreement at several points."""
+        """Whether the answer is rewarded: proven equal, or agreeing at several points."""
         return self.decision <= AGREE
 
     @property
@@ -49,7 +49,16 @@ class Judgement(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """``correct``; the boxed ``answer`` (None: no answer); the ``reason`` in words; its ``tier``, ``work``, ``outcome``."""
+    """The verdict on a response.
+
+    Attributes:
+        correct: whether the response is rewarded.
+        answer: the content of the last box, None if there is no answer.
+        reason: the reason for the verdict.
+        tier: the tier that decided.
+        work: units of work, see ``limits``.
+        outcome: ``proven equal``, ``agree``, ``undecided`` or ``proven different``.
+    """
 
     correct: bool
     answer: str | None
@@ -63,7 +72,7 @@ class Verdict(NamedTuple):
 
 
 def plain_number(text: str) -> int | Fraction | None:
-    """The value of a plain integer, decimal or fraction of integers; None for anything else."""
+    """Return the value of a plain integer, decimal or fraction of integers, None for anything else."""
     match = _PLAIN.fullmatch(text)
     if match is None:
         return None
@@ -80,10 +89,10 @@ def plain_number(text: str) -> int | Fraction | None:
 
 
 def judge(predicted: str, truth: str) -> Judgement:
-    """Judge a bare answer against a bare ground truth. Never raises on text, whatever it is."""
+    """Judge a bare answer against a bare ground truth. Never raises on text."""
     try:
         return _judge(predicted, truth)
-    except Exception as error:  # a fault of ours on text that nobody foresaw: a training run must not end here
+    except Exception as error:  # a bug of the verifier must not end a training run
         return Judgement(UNDECIDED, "unreadable", f"the comparison failed: {type(error).__name__}: {error}")
 
 
@@ -97,9 +106,9 @@ def _judge(predicted: str, truth: str) -> Judgement:
         )
     left, right = normalize(predicted), normalize(truth)
     if not left or not right:
-        return Judgement(DIFFERENT, "identity", "there is nothing to compare")
+        return Judgement(DIFFERENT, "identity", "one of the answers is empty")
     if left == right:
-        return Judgement(EQUAL, "identity", "the same but for spelling")
+        return Judgement(EQUAL, "identity", "the same after normalisation")
     if max(len(left), len(right)) > 2 * MAX_CHARACTERS:
         return Judgement(UNDECIDED, "identity", f"longer than {MAX_CHARACTERS} characters")
     a, b = plain_number(left), plain_number(right)
@@ -111,12 +120,12 @@ def _judge(predicted: str, truth: str) -> Judgement:
 
 
 def _judge_words(left: str, right: str) -> Judgement | None:
-    """The verdict where an answer is a choice, a time of day or words; None where both are mathematics."""
+    """Judge choices, times of day and words. Return None if both answers are mathematics."""
     letter = choice(right)
     if letter and (found := chosen(left) or _named_letter(left)):
         equal = found == letter
         return Judgement(EQUAL if equal else DIFFERENT, "text", f"the choice {'is' if equal else 'is not'} {letter}")
-    if (found := chosen(left)) and not choice(left) and found not in right:  # (D) 0 is no 0, though D times 0 is
+    if (found := chosen(left)) and not choice(left) and found not in right:  # (D) 0 is not 0, although D times 0 is
         return Judgement(DIFFERENT, "text", f"the choice {found} with its value is not {plain_text(right)}")
     times = clock_time(left), clock_time(right)
     pairs = zip((left, right), times, strict=True)
@@ -127,7 +136,7 @@ def _judge_words(left: str, right: str) -> Judgement | None:
             "text",
             "the same time" if equal else f"{plain_text(left)} is not the time {plain_text(right)}",
         )
-    if left.isalpha() or right.isalpha():  # \text{AB}, which is no product then, for AB
+    if left.isalpha() or right.isalpha():  # \text{AB} for AB, which is then not a product
         contents = {match[1].strip() if (match := TEXT.fullmatch(text)) else text for text in (left, right)}
         if len(contents) == 1:
             return Judgement(EQUAL, "text", "the same letters")
@@ -143,7 +152,7 @@ def _judge_words(left: str, right: str) -> Judgement | None:
 
 
 def _named_letter(text: str) -> str:
-    """The value of an answer such as ``x = A`` where it is one letter, else a text that is no letter."""
+    """Return the value of an answer such as ``x = A`` if it is one letter, else a text that is not a letter."""
     try:
         marked = take_marks(readings(text)[0])
     except (Unreadable, RecursionError):
@@ -154,9 +163,9 @@ def _named_letter(text: str) -> str:
 
 
 def readings(text: str) -> list[Tree]:
-    """The trees of a normalised answer: ``1,234`` outside brackets is a number, and then, second, a list.
+    """Return the trees of a normalised answer. ``1,234`` outside brackets gives two: a number, then a list.
 
-    Raises Unreadable where there is none.
+    Raises Unreadable if the answer cannot be parsed.
     """
     joined = _join_thousands(text) if "," in text else text
     trees = [parse(joined)]
@@ -205,12 +214,12 @@ def _numbers_differ(left: str, right: str, a: int | Fraction, b: int | Fraction)
 
 
 def answers_match(predicted: str, ground_truth: str) -> bool:
-    """Whether a bare answer (no box around it) equals a bare ground truth. Never raises on text."""
+    """Return whether a bare answer (without a box) equals a bare ground truth. Never raises on text."""
     return judge(predicted, ground_truth).decision <= AGREE
 
 
 def readable(ground_truth: str) -> str | None:
-    """None where a ground truth can be compared beyond identical text, else the reason in words."""
+    """Return None if the ground truth can be parsed, else the reason why it can only be compared as text."""
     try:
         text = normalize(ground_truth) if len(ground_truth) <= MAX_CHARACTERS else ""
         if not text:
@@ -223,7 +232,7 @@ def readable(ground_truth: str) -> str | None:
 
 
 def expressions_equal(lhs: str, rhs: str) -> bool:
-    """Exact equality of two LaTeX expressions, with no conventions: 30% is 3/10, a unit counts. Never raises."""
+    """Return whether two LaTeX expressions are equal without conventions: 30% is 3/10, a unit counts. Never raises."""
     if max(len(lhs), len(rhs)) > MAX_CHARACTERS:
         return False
     try:
@@ -239,23 +248,23 @@ _RUN = re.compile(r"(?:\\(?!\w*text)[A-Za-z]+|[0-9.]+|[-+*/^=!|(){}\[\],<>%]|(?<
 
 
 def is_echo(answer: str, question: str) -> bool:
-    """Whether the answer is a computation left undone that stands in the question.
+    """Return whether the answer is an unevaluated computation copied from the question.
 
-    Expression trees are compared, with brackets, names and neutral terms stripped: ``(2+3)``, ``x = 2+3`` and
-    ``1 \\cdot (2+3)`` all echo ``2+3``, but ``x+1`` does not echo ``x+10``.
+    Compares expression trees without brackets, names and neutral terms: ``(2+3)``, ``x = 2+3`` and ``1 \\cdot (2+3)`` all
+    echo ``2+3``, but ``x+1`` does not echo ``x+10``.
     """
     try:
-        # One result in a chain is enough: ``4+7=11`` and ``11=4+7`` are worked out.
+        # One result in a chain is enough: ``4+7=11`` and ``11=4+7`` are evaluated.
         values = [stripped(value) for value in take_marks(readings(normalize(answer))[0]).values]
         if not all(map(is_undone, values)):
             return False
         return any(part in values for tree in formulas(question[-MAX_QUESTION:]) for part in subtrees(tree))
-    except Exception:  # what cannot be read is no copy of a formula
+    except Exception:  # an answer that cannot be read is not a copy of a formula
         return False
 
 
 def formulas(question: str) -> Iterator[Tree]:
-    """The stripped trees of all formulas in a question, with or without dollars around them."""
+    """Yield the stripped trees of all formulas in a question, with or without dollars."""
     pieces = [next(filter(None, match.groups())) for match in _FORMULA.finditer(question)]
     pieces += [run for run in _RUN.findall(_FORMULA.sub(" # ", question)) if any(c in run for c in "0123456789\\^+=")]
     for piece in pieces:
@@ -264,7 +273,7 @@ def formulas(question: str) -> Iterator[Tree]:
 
 
 def stripped(tree: Tree) -> Tree:
-    """A tree with nested sums and products flattened, without units and neutral terms."""
+    """Return the tree with nested sums and products flattened, without units and neutral terms."""
     kind = tree[0]
     if kind in ("unit", "label", "pmod", "pct"):
         return stripped(tree[1]) if kind != "pct" else ("pct", stripped(tree[1]))
@@ -289,7 +298,7 @@ def stripped(tree: Tree) -> Tree:
 
 
 def is_undone(tree: Tree) -> bool:
-    r"""Whether a stripped tree is a computation, not a result such as ``\frac12``, ``3\sqrt2`` or ``2\pi``."""
+    r"""Return whether a stripped tree is a computation, not a result such as ``\frac12``, ``3\sqrt2`` or ``2\pi``."""
     kind = tree[0]
     if kind in ("num", "sym", "const", "text", "based"):
         return False
@@ -321,22 +330,22 @@ def verify(response: str, ground_truth: str, question: str | None = None) -> Ver
     """Judge a whole response by the last box in it. Never raises on text.
 
     Args:
-        response: what the model wrote.
+        response: the text of the response.
         ground_truth: the bare answer, without a box.
-        question: the text of the problem, where it is known: an expression copied from it is then no answer, even
-            where it equals the answer ("Compute $2 + 3$" is not answered by ``\\boxed{2 + 3}``).
+        question: the text of the problem. If given, an expression copied from it is not an answer, even if it equals the
+            answer (``\\boxed{2 + 3}`` does not answer "Compute $2 + 3$").
     """
     box = find_box(response)
     if box.answer is None:
         return Verdict(False, None, f"no answer: {box.problem}")
     judgement = judge(box.answer, ground_truth)
     if question and judgement.equal and judgement.tier != "identity" and is_echo(box.answer, question):
-        return Verdict(False, box.answer, "the box repeats an expression of the question unanswered", "echo")
+        return Verdict(False, box.answer, "the box only repeats an expression of the question", "echo")
     return Verdict(judgement.equal, box.answer, judgement.why, judgement.tier, judgement.work, judgement.outcome)
 
 
 def completion_text(completion) -> str:
-    """The text of a plain completion, or of the last message of a chat completion."""
+    """Return the text of a plain completion, or of the last message of a chat completion."""
     if isinstance(completion, str):
         return completion
     message = completion[-1] if isinstance(completion, list) and completion else completion
@@ -347,21 +356,24 @@ def completion_text(completion) -> str:
 
 
 def make_boxed_reward(value: float = 1.0, name: str = "boxed_reward", unreadable: float | None = 0.0, verdict_on=verify):
-    """A TRL reward function that returns ``value`` for a correct box and 0.0 for anything else.
+    """Return a TRL reward function that gives ``value`` for a correct box and 0.0 for anything else.
 
-    TRL names its metrics after the function (``rewards/boxed_reward/mean``), so the name stays whatever the value.
-    Tulu 3 used 10.0 (open-instruct, ``verification_reward``); under group scaling the advantages are the same.
-    ``unreadable`` is the reward of an incorrect response where the ground truth can only be compared as text. With
-    None, TRL leaves these rows out of the loss. ``verdict_on`` takes what :func:`verify` takes; a run keeps its verdicts.
+    Args:
+        value: the reward of a correct response. Tulu 3 used 10.0 (open-instruct, ``verification_reward``). With group
+            scaling the advantages are the same.
+        name: the function's name. TRL uses it in its metrics (``rewards/boxed_reward/mean``).
+        unreadable: the reward of an incorrect response if the ground truth can only be compared as text. With None, TRL
+            leaves these rows out of the loss.
+        verdict_on: the function that judges, with the arguments of :func:`verify`. Runs pass a cached one.
     """
 
     def reward(completions, ground_truth, **columns) -> list[float | None]:
-        """``value`` where the last box equals the ground truth, 0.0 where not, None where there is no ground truth.
+        """Return ``value`` if the last box equals the ground truth, 0.0 if not, None for rows without a ground truth.
 
         Args:
-            completions: texts, or chat messages, one per ground truth.
-            ground_truth: bare answers; None or an empty one marks a row that has none.
-            **columns: the other columns of the data set; ``problem``, where there is one, serves to reject echoes.
+            completions: texts or chat messages, one per ground truth.
+            ground_truth: bare answers. None or an empty text marks a row without one.
+            **columns: the other columns of the data set. ``problem``, if present, is used to reject echoes.
         """
         problems = columns.get("problem") or [None] * len(completions)
         return [

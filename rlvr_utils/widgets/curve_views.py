@@ -1,4 +1,4 @@
-"""Rewards over the steps: live while a training runs (notebook 04), and projected from the first part (notebook 05)."""
+"""Reward curves: live during training (notebook 04), and projections from the first part of a run (notebook 05)."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from ..runs import SAMPLES_DRAWN, Run
 from ..stats import PROJECTIONS, t_interval
 from .frame import Output, interactive_or_static, slider, somebody_is_there
 
-WINDOW = 10  # steps around each point of the mean and of its interval
-FRAMES = 24  # pictures of a replay
+WINDOW = 10  # steps per point of the mean and its interval
+FRAMES = 24  # frames per replay
 
 
 class LiveReward:
-    """A plot of the reward that is redrawn while the training runs: pass it to ``train(..., live=...)``.
+    """A plot of the reward that is redrawn during training. Pass it to ``train(..., live=...)``.
 
-    The last picture stays in the notebook, as its static twin.
+    The last frame stays in the notebook as the static twin.
     """
 
     def __init__(self, max_steps: int):
@@ -30,10 +30,10 @@ class LiveReward:
         self.handle = None
 
     def __call__(self, rows: list[dict]) -> None:
-        """Draw the metrics so far: one dict per step with ``step``, ``reward``, ``completions/mean_length``."""
-        from IPython.display import HTML, display  # only a notebook needs it
+        """Draw the metrics so far. ``rows`` has one dict per step with ``step``, ``reward``, ``completions/mean_length``."""
+        from IPython.display import HTML, display  # only needed in a notebook
 
-        # A step has no reward if it reuses older samples, if no response could be judged, or in a supervised stage.
+        # A step has no reward if it reuses older samples, if no response was judged, or in a supervised stage.
         rows = [row for row in rows if finite(row.get("reward"))]
         if not rows:
             return
@@ -43,13 +43,13 @@ class LiveReward:
             f"{last['reward']:.2f} now, {rows[0]['reward']:.2f} at the start."
         )
         caption = (
-            f"Reward of each step, its mean over the {WINDOW} steps around it with a 95 % interval (left axis), and "
-            "response length (right axis)."
+            f"Left axis: reward of each step, and the mean of {WINDOW} steps with a 95 % interval. "
+            "Right axis: response length."
         )
         if drawn := [row[SAMPLES_DRAWN] for row in rows if finite(row.get(SAMPLES_DRAWN))]:
             caption += (
                 f" Dynamic sampling drew {sum(drawn):,.0f} samples so far, {sum(drawn) / len(drawn):.0f} per generation, so "
-                "compare this run with others by samples."
+                "compare this run with others by number of samples."
             )
         html = HTML(figure_html(self.draw(rows), alt, caption))
         if self.handle is None:
@@ -58,24 +58,25 @@ class LiveReward:
             self.handle.update(html)
 
     def replay(self, rows: list[dict], seconds: float = 10.0) -> None:
-        """Draw a finished run step by step, as it was trained. ``rows`` as for a call.
+        """Redraw a finished run step by step.
 
         Args:
-            seconds: duration of the replay. Where nobody watches, as under papermill, only the last picture is drawn.
+            rows: as in ``__call__``.
+            seconds: the total duration. Outside a live notebook, only the last frame is drawn.
         """
         for frame in range(1 if somebody_is_there() else FRAMES, FRAMES + 1):
             self(rows[: max(1, len(rows) * frame // FRAMES)])
             time.sleep(seconds / FRAMES if frame < FRAMES else 0)
 
     def draw(self, rows: list[dict]) -> str:
-        """The figure as base64 PNG."""
+        """Return the figure as a base64 PNG."""
         figure, axes = plt.subplots(figsize=(6.4, 3.4))
         steps = [row["step"] for row in rows]
         rewards = [row["reward"] for row in rows]
         axes.plot(steps, rewards, "o", color=PALETTE[0], markersize=3, alpha=0.5, label="reward of each step")
         windows = [slice(first, first + WINDOW) for first in range(len(rows) - WINDOW + 1)]
         if windows:
-            # At the middle of its window: a mean drawn at the window's end would trail the rise by half a window.
+            # Plot each mean at the middle of its window. At the end of the window it would lag by half a window.
             middles = [float(np.mean(steps[window])) for window in windows]
             means = [t_interval(rewards[window]) for window in windows]
             axes.plot(middles, [m.mean for m in means], "-", color=PALETTE[0], label=f"mean of {WINDOW} steps, 95 %")
@@ -97,7 +98,7 @@ class LiveReward:
 
 
 def draw_projection(run: Run, fraction: float) -> Output:
-    """Each family of curves, fitted to the first ``fraction`` of the run's rewards and drawn to its end."""
+    """Draw each family of curves, fitted to the first ``fraction`` of the run's rewards, up to the end of the run."""
     projections = [fit_projection(run, fraction, kind) for kind in PROJECTIONS]
     steps, seen, realised = projections[0].steps, projections[0].seen, projections[0].realised
     figure, axes = plt.subplots(figsize=(6.4, 4.2))
@@ -111,19 +112,19 @@ def draw_projection(run: Run, fraction: float) -> Output:
         ylim=(0, 1),
     )
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
-    ends = "; ".join(f"{p.kind} {p.end[0]:.2f} ({p.end[1]:.2f} to {p.end[2]:.2f})" for p in projections)
+    ends = ", ".join(f"{p.kind} {p.end[0]:.2f} ({p.end[1]:.2f} to {p.end[2]:.2f})" for p in projections)
     return figure_bundle(
         figure,
         dpi=90,
         alt=f"Rewards of one run and three projections of its end from the first {seen} steps: {ends}. "
         f"It ended at {realised:.2f}.",
-        caption=f"The fits have seen only what is left of the dotted line. Projected for the last {END_WINDOW} steps: "
-        f"{ends}. The run ended at {realised:.2f}. Bands: 95 %, from resampling the fitted steps. They hold the noise "
-        "of the fit, not the chance that we chose the wrong family of curves.",
+        caption=f"The fits use only the rewards left of the dotted line. Projected for the last {END_WINDOW} steps: "
+        f"{ends}. The run ended at {realised:.2f}. Bands: 95 %, from resampling the fitted steps. They include the noise "
+        "of the fit, but not the risk of choosing the wrong family of curves.",
     )
 
 
 def projection_explorer(run: Run, fraction: float = 0.25) -> None:
-    """Show three projections of ``run`` from its first ``fraction``; in a live notebook the cut-off can be moved."""
+    """Show three projections of ``run`` from its first ``fraction``, with a slider in a live notebook."""
     controls = {"fraction": slider("fitted part", fraction, 0.1, 0.9, 0.05)}
     interactive_or_static("projection", partial(draw_projection, run), controls)

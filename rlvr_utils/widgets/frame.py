@@ -1,4 +1,4 @@
-"""Controls above an output that is drawn anew when one moves, or the output alone where nobody can move them."""
+"""Controls above an output that is redrawn on every change, or the output alone outside a live notebook."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from ipywidgets import Widget
 
-#: A notebook output, as ``plots.figure_bundle`` and :func:`table` make it: data by MIME type.
+#: A notebook output: data by MIME type, as returned by ``plots.figure_bundle`` and :func:`table`.
 Output = dict[str, str]
 
 VIEW = "application/vnd.jupyter.widget-view+json"
-#: Gives the handle of each slider of a view the slider's label as its name, for those who hear the page: ipywidgets leaves
-#: it without one. The view is in the page only after the output, hence the repeated look.
+#: Sets each slider's label as the accessible name of its handle, because ipywidgets sets none and screen readers need it.
+#: The view is added to the page after this output, so the script retries.
 NAME_HANDLES = """
 let looks = 0;
 const timer = setInterval(() => {
@@ -27,12 +27,12 @@ const timer = setInterval(() => {
 
 
 def token_name(token: str) -> str:
-    """A token as HTML: escaped, with its spaces and line breaks to be seen."""
+    """Return a token as escaped HTML with visible spaces and line breaks."""
     return html.escape(token.replace(" ", "\u2423").replace("\n", "\u21b5"))
 
 
 class Control(NamedTuple):
-    """A control before it is a widget: the name of its class in ipywidgets, and its options, the first value among them."""
+    """The description of a control: the name of its ipywidgets class and its options, including the initial value."""
 
     kind: str
     options: dict
@@ -42,7 +42,7 @@ class Control(NamedTuple):
         return self.options["value"]
 
     def make(self) -> Widget:
-        import ipywidgets  # where nobody can move it, it need not be there
+        import ipywidgets  # optional: only a live notebook needs it
 
         return getattr(ipywidgets, self.kind)(**self.options)
 
@@ -53,25 +53,25 @@ def _control(kind: str, label: str, value: object, width: str = "20em", **option
 
 
 def slider(label: str, value: float, low: float, high: float, step: float) -> Control:
-    """A number from ``low`` to ``high``; the output follows when the slider is let go."""
+    """Return a slider from ``low`` to ``high``. The output updates when the slider is released."""
     return _control("FloatSlider", label, value, min=low, max=high, step=step, continuous_update=False, readout_format=".2f")
 
 
 def picker(label: str, value: object, options: Sequence, stepwise: bool = False) -> Control:
-    """One of ``options`` (values, or pairs of a name and a value), from a list or, ``stepwise``, on a slider."""
+    """Return a dropdown, or a slider if ``stepwise``, of ``options``: values, or pairs of a name and a value."""
     if stepwise:
         return _control("SelectionSlider", label, value, options=list(options), continuous_update=False)
     return _control("Dropdown", label, value, options=list(options))
 
 
 def textbox(label: str, value: str, rows: int = 1) -> Control:
-    """Text of any kind; the output follows while it is typed."""
+    """Return a text field. The output updates while you type."""
     kind, options = ("Textarea", {"rows": rows}) if rows > 1 else ("Text", {})
     return _control(kind, label, value, "95%", **options)
 
 
 def somebody_is_there() -> bool:
-    """Whether this cell was run by a person at a notebook: papermill and nbconvert cannot be asked for input."""
+    """Return whether this cell runs in a live notebook. Under papermill and nbconvert, ``allow_stdin`` is false."""
     from IPython import get_ipython
 
     kernel = getattr(get_ipython(), "kernel", None)
@@ -81,16 +81,16 @@ def somebody_is_there() -> bool:
 def interactive_or_static(
     name: str, draw: Callable[..., Output], controls: dict[str, Control], button: str | None = None
 ) -> None:
-    """Display ``draw(**values)`` below its controls, or, where nobody can move them, for their first values alone.
+    """Display ``draw(**values)`` below its controls, or without controls outside a live notebook.
 
-    Without a person no widget is made at all, so that an executed notebook holds a plain figure or table and no state
-    of a widget that no kernel answers for. With one, the plain output travels along, for viewers without widgets.
+    Outside a live notebook no widget is created, so that an executed notebook contains a plain figure or table and no
+    widget state without a kernel. In a live notebook the plain output is included for viewers without widgets.
 
     Args:
-        name: marks the view in the page, as the class ``rlvr-NAME``.
-        draw: a pure function of the controls' values by name; a ValueError is shown as its sentence.
-        controls: by the names of ``draw``'s arguments.
-        button: draw only when this button is pressed, for what takes more than a moment.
+        name: the view's HTML class is ``rlvr-NAME``.
+        draw: a pure function of the controls' values by name. The message of a ValueError is shown in place of the output.
+        controls: controls by the names of ``draw``'s arguments.
+        button: if given, redraw only when this button is pressed, for slow views.
     """
     from IPython.display import display
 
@@ -106,9 +106,9 @@ def interactive_or_static(
 def controlled(
     name: str, draw: Callable[..., Output], controls: dict[str, Control], button: str | None, first: str
 ) -> Widget:
-    """The view as one widget whose last child is the output, at the start ``first``.
+    """Return the view as one widget. Its last child is the output, initially the HTML ``first``.
 
-    ipywidgets' own ``interactive`` would draw the start a second time, and show a ValueError as a traceback.
+    ipywidgets' own ``interactive`` would draw the initial values twice and show a ValueError as a traceback.
     """
     from ipywidgets import HTML, Box, Button, VBox
 
@@ -135,7 +135,7 @@ def controlled(
 
 
 class Markup(NamedTuple):
-    """HTML that was made from escaped parts, and the plain ``text`` beside it."""
+    """HTML made from escaped parts, and its plain ``text``."""
 
     html: str
     text: str
@@ -145,17 +145,18 @@ class Markup(NamedTuple):
 
 
 def as_written(text_of: str) -> Markup:
-    """Text as somebody wrote it, with its spaces and dollars: escaped, and never set as a formula."""
+    """Return escaped text that keeps its spaces and dollars and is not rendered as a formula."""
     return Markup(f'<code style="white-space:pre-wrap;background:none">{html.escape(text_of)}</code>', text_of)
 
 
 def table(headline: str, header: Sequence[str], rows: Sequence[Sequence[str | Markup]], note: str = "") -> Output:
-    """A table as output; every text but :class:`Markup` is escaped here.
+    """Return a table as output. All text except :class:`Markup` is escaped.
 
     Args:
-        headline: a sentence above it, also its caption for those who hear it.
-        header: column names; rows: as many cells each.
-        note: a sentence below it.
+        headline: a sentence above the table, its HTML caption.
+        header: column names.
+        rows: one sequence per row, one cell per column.
+        note: a sentence below the table.
     """
 
     def cell(value: str | Markup) -> str:

@@ -1,4 +1,4 @@
-"""Notebook 02: the advantages of a group whose rewards can be dragged, and the clip surface."""
+"""Views of notebook 02: the advantages of a group with adjustable rewards, and the clip surface."""
 
 from __future__ import annotations
 
@@ -15,40 +15,40 @@ from ..plots import PALETTE, figure_bundle
 from .frame import Output, interactive_or_static, picker, slider
 
 RATIOS = np.linspace(0.02, 2.5, 125)
-ADVANTAGES = np.linspace(-2, 2, 80)  # an even number: no row of advantage 0, which is silent anyway
+ADVANTAGES = np.linspace(-2, 2, 80)  # an even number of rows leaves out advantage 0, where the gradient is 0
 
 
 def two_groups(rewards: Sequence[float], neighbour: Sequence[float], scale: str) -> tuple[list[float], list[float]]:
-    """The advantages of a group and of another group in the same batch, as many responses each."""
+    """Return the advantages of a group and of a second group of the same size in the same batch."""
     both = torch.tensor([*rewards, *neighbour], dtype=torch.float64)
     values = group_advantages(both, len(rewards), scale).tolist()
     return values[: len(rewards)], values[len(rewards) :]
 
 
 def told(rewards: Sequence[float], values: Sequence[float]) -> str:
-    """One sentence on what a group teaches."""
+    """Return a caption that describes the learning signal of a group."""
     if max(rewards) == min(rewards):
-        return f"All rewards are {rewards[0]:g}: nobody is above the mean, so this group teaches nothing."
+        return f"All rewards are {rewards[0]:g}: no response is above the mean, so this group gives no learning signal."
     mean = sum(rewards) / len(rewards)
     return (
-        f"The mean reward is {mean:.2f}. The best response gets {max(values):+.2f} and the worst {min(values):+.2f}; "
-        f"the bars sum to zero."
+        f"The mean reward is {mean:.2f}. The best response gets {max(values):+.2f} and the worst {min(values):+.2f}. "
+        f"The bars sum to zero."
     )
 
 
 def bars(axes: Axes, rewards: Sequence[float], values: Sequence[float], title: str) -> None:
-    """One bar per response, labelled with its reward; those below zero are hatched."""
+    """Draw one bar per response, labelled with its reward. Bars below zero are hatched."""
     places = range(1, len(values) + 1)
     colours = [PALETTE[0] if value > 0 else PALETTE[1] for value in values]
     drawn = axes.bar(places, values, color=colours, hatch=["" if value > 0 else "//" for value in values])
     axes.bar_label(drawn, [f"{reward:g}" for reward in rewards], fontsize=9, padding=2)
     axes.axhline(0, color="black", linewidth=0.8)
     axes.margins(y=0.2)
-    axes.set(xlabel="response (at its bar: the reward)", xticks=places, title=title)
+    axes.set(xlabel="response no. (at its bar: the reward)", xticks=places, title=title)
 
 
 def draw_advantages(scale: str, neighbour: int, **rewards: float) -> Output:
-    """Both groups side by side; ``neighbour`` responses of the other group are right."""
+    """Draw both groups side by side. ``neighbour`` is the number of correct responses in the other group."""
     own = list(rewards.values())
     other = [1.0] * neighbour + [0.0] * (len(own) - neighbour)
     values = two_groups(own, other, scale)
@@ -59,14 +59,14 @@ def draw_advantages(scale: str, neighbour: int, **rewards: float) -> Output:
     listed = ", ".join(f"{value:+.2f}" for value in values[0])
     return figure_bundle(
         figure,
-        alt=f"Advantages of a group, response by response: {listed}; beside it another group.",
+        alt=f"Advantages of a group, response by response: {listed}. Next to it is another group.",
         caption=told(own, values[0]) + f" Scaling: {scale}.",
         dpi=90,
     )
 
 
 def advantage_explorer(rewards: Sequence[float]) -> None:
-    """Show the advantages of a group; in a live notebook the rewards, the scaling and a second group can be changed."""
+    """Show the advantages of a group, with controls for the rewards, the scaling and a second group."""
     controls = {f"reward_{i}": slider(f"reward {i}", float(reward), 0, 1, 0.25) for i, reward in enumerate(rewards, 1)}
     counts = range(len(rewards) + 1)
     interactive_or_static(
@@ -74,43 +74,43 @@ def advantage_explorer(rewards: Sequence[float]) -> None:
         draw_advantages,
         controls
         | {
-            "neighbour": picker("right, other group", len(rewards) // 2, counts, stepwise=True),
+            "neighbour": picker("correct, other group", len(rewards) // 2, counts, stepwise=True),
             "scale": picker("scale", "group", SCALES),
         },
     )
 
 
-# --- the clip: how hard a token is pushed, by its ratio and its advantage ---
+# --- the clip: the gradient on a token by its ratio and its advantage ---
 
 
 def objective(ratios: np.ndarray, advantages: np.ndarray, epsilon: float, epsilon_high: float) -> np.ndarray:
-    """``min(ratio A, clip(ratio) A)`` for every pair, shape (len(advantages), len(ratios))."""
+    """Return ``min(ratio A, clip(ratio) A)`` for every pair, shape (len(advantages), len(ratios))."""
     terms = clipped_term(torch.tensor(ratios)[None], torch.tensor(advantages)[:, None], epsilon, epsilon_high)
     return -terms.numpy()
 
 
 def push(ratios: np.ndarray, advantages: np.ndarray, epsilon: float, epsilon_high: float) -> np.ndarray:
-    """The objective's slope in log p for every pair, same shape: above 0 the token becomes likelier, 0 is silence."""
+    """Return the objective's slope in log p for every pair, same shape. Above 0 the token becomes more likely."""
     logs = torch.tensor(ratios).log().expand(len(advantages), -1).clone().requires_grad_()
     terms = clipped_term(logs.exp(), torch.tensor(advantages)[:, None], epsilon, epsilon_high)
     return -torch.autograd.grad(terms.sum(), logs)[0].numpy()
 
 
 def surface(axes: Axes, slopes: np.ndarray) -> None:
-    """The push as colours and labelled lines; hatched where there is none."""
+    """Draw the push as colours and labelled contours, hatched where it is 0."""
     limit = np.abs(slopes).max()
     axes.pcolormesh(RATIOS, ADVANTAGES, slopes, cmap="PuOr_r", vmin=-limit, vmax=limit, shading="auto", rasterized=True)
     axes.contourf(RATIOS, ADVANTAGES, slopes == 0, levels=[0.5, 1.5], colors="none", hatches=["//"])
-    pushed = np.ma.masked_equal(slopes, 0)  # or the lines would pile up along the edge of the clip
+    pushed = np.ma.masked_equal(slopes, 0)  # otherwise all contours run along the edge of the clip
     lines = axes.contour(RATIOS, ADVANTAGES, pushed, levels=[-4, -2, -1, -0.5, 0.5, 1, 2, 4], colors="black", linewidths=0.7)
     axes.clabel(lines, fmt=lambda value: f"{value:+g}", fontsize=8)
     axes.axvline(1, color="black", linewidth=0.8, linestyle=":")
-    axes.set(xlabel="ratio: how much likelier than when sampled", ylabel="advantage", title="push on log p (hatched: none)")
+    axes.set(xlabel="importance ratio", ylabel="advantage", title="push on log p (hatched: none)")
     axes.grid(visible=False)
 
 
 def draw_clip(epsilon: float, epsilon_high: float, advantage: float) -> Output:
-    """The surface, and the objective along one advantage of it."""
+    """Draw the surface, and the objective along one advantage."""
     slopes = push(RATIOS, ADVANTAGES, epsilon, epsilon_high)
     cut = objective(RATIOS, np.array([advantage]), epsilon, epsilon_high)[0]
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6))
@@ -125,16 +125,17 @@ def draw_clip(epsilon: float, epsilon_high: float, advantage: float) -> Output:
     return figure_bundle(
         figure,
         dpi=90,
-        alt=f"Left: push on a token by ratio and advantage, none for good tokens above {1 + epsilon_high:.2f} and bad "
-        f"ones below {1 - epsilon:.2f}. Right: the objective along advantage {advantage:+.2f}.",
-        caption=f"Silent on {(slopes == 0).mean():.0%} of this surface: right responses that are already more than "
-        f"{1 + epsilon_high:.2f} times as likely, wrong ones already below {1 - epsilon:.2f}. A wrong response that "
-        "grew likelier (bottom right) is pushed down the harder, the likelier it is.",
+        alt=f"Left: push on a token by ratio and advantage. There is none for positive advantages above ratio "
+        f"{1 + epsilon_high:.2f} and negative ones below {1 - epsilon:.2f}. Right: the objective along advantage "
+        f"{advantage:+.2f}.",
+        caption=f"Hatched: no gradient. These are correct responses above ratio {1 + epsilon_high:.2f} and wrong ones "
+        f"below {1 - epsilon:.2f}. A wrong response that became more likely (bottom right) keeps its gradient, which "
+        "grows with the ratio.",
     )
 
 
 def clip_explorer(epsilon: float = 0.2, epsilon_high: float = 0.28, advantage: float = 1.0) -> None:
-    """Show the clip surface; in a live notebook the clip range and the advantage of the cut can be moved."""
+    """Show the clip surface, with sliders for the clip range and the advantage."""
     interactive_or_static(
         "clip",
         draw_clip,

@@ -1,4 +1,4 @@
-"""What a model needs and says: LoRA's memory (notebook 03), and your own problem, to both models (notebook 04)."""
+"""Views of a model: LoRA's memory (notebook 03), and answers of two models to your own problem (notebook 04)."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ COLOURS = (
 )
 HATCHES = ("", "//", "..", "xx", "\\", "oo", "--", "**", "++", "", "||")
 RANKS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-#: What may get an adapter; None is full fine-tuning.
+#: The layers that can get an adapter. None is full fine-tuning.
 TARGETS: dict[str, tuple[str, ...] | None] = {
     "q and v": ALL_LINEAR[0:3:2],
     "attention": ALL_LINEAR[:4],
@@ -48,7 +48,7 @@ TARGETS: dict[str, tuple[str, ...] | None] = {
 
 
 def memory_bars(axes: Axes, bars: Sequence[tuple[str, dict, memory.Machine]], title: str) -> None:
-    """One stacked bar for each (label, bytes by part, GPU), and a diamond at the GPU's memory."""
+    """Draw one stacked bar per (label, bytes by part, GPU), and a diamond at the GPU's memory."""
     left = [0.0] * len(bars)
     for part, colour, hatch in zip(memory.PARTS, COLOURS, HATCHES, strict=True):
         widths = [parts.get(part, 0) / memory.GIB for _, parts, _ in bars]
@@ -71,7 +71,7 @@ def memory_bars(axes: Axes, bars: Sequence[tuple[str, dict, memory.Machine]], ti
 
 
 def with_adapter(p: Profile, rank: int, targets: str) -> Profile:
-    """The profile with this rank on these :data:`TARGETS`; alpha is left alone, as notebook 03 advises."""
+    """Return the profile with this rank on these :data:`TARGETS`. Alpha is unchanged, as notebook 03 recommends."""
     layers = TARGETS[targets]
     if layers is None:
         return replace(p, adapter="none")
@@ -79,14 +79,14 @@ def with_adapter(p: Profile, rank: int, targets: str) -> Profile:
 
 
 def trained_numbers(p: Profile, config: PretrainedConfig) -> tuple[int, float]:
-    """(numbers that are trained, their share of the model)."""
+    """Return (number of trained parameters, their share of the model)."""
     whole = memory.parameter_count(config)
     count = whole if p.adapter == "none" else lora_parameter_count(config, p.lora_rank, p.lora_targets)
     return count, count / whole
 
 
 def draw_adapter(p: Profile, config: PretrainedConfig, rank: int, targets: str, gpu: memory.Machine) -> Output:
-    """The three phases of the run on one GPU, and what would make it fit."""
+    """Draw the memory of the run's three phases on one GPU, with a plan to make it fit in the caption."""
     p = with_adapter(p, rank, targets)
     needed, plan = memory.estimate(p, config, gpu=gpu.memory), memory.plan(p, gpu.memory, config)
     count, share = trained_numbers(p, config)
@@ -100,15 +100,15 @@ def draw_adapter(p: Profile, config: PretrainedConfig, rank: int, targets: str, 
     return figure_bundle(
         figure,
         dpi=90,
-        alt=f"Stacked bars of the memory of each phase in GiB: {sizes}; the GPU has {room:.1f}.",
-        caption=f"Trained: {name}, {count:,} parameters, {share:.3%} of the model. As it is, the run needs "
-        f"{needed.peak / memory.GIB:.1f} GiB. On a GPU with {room:.1f} it {plan}. "
-        "Estimated at the length limits, not run.",
+        alt=f"Stacked bars of the memory of each phase in GiB: {sizes}. The GPU has {room:.1f}.",
+        caption=f"Trained: {name}, {count:,} parameters, {share:.3%} of the model. The run needs "
+        f"{needed.peak / memory.GIB:.1f} GiB. On a GPU with {room:.1f} GiB it {plan}. "
+        "These are estimates at the length limits, not measurements.",
     )
 
 
 def lora_explorer(p: Profile, config: PretrainedConfig) -> None:
-    """Show what profile ``p`` trains and takes; in a live notebook rank, targets and GPU can be changed."""
+    """Show the trained parameters and the memory of profile ``p``, with controls for rank, targets and GPU."""
     interactive_or_static(
         "lora",
         partial(draw_adapter, p, config),
@@ -122,13 +122,13 @@ def lora_explorer(p: Profile, config: PretrainedConfig) -> None:
 
 # --- the playground: your own problem, with the probability of every token ---
 
-#: Behind the tokens: the less likely, the darker. Opaque, so that black text is readable on a dark page as well.
+#: Background of unlikely tokens. It is opaque, so that black text stays readable in the dark theme.
 SHADE = (0, 114, 178)
 
 
 @dataclass(frozen=True)
 class Answer:
-    """One model's answer: its ``text``, the ``tokens`` as they read, and the ``probabilities`` that it gave them."""
+    """One model's answer: its ``text``, the decoded ``tokens`` and their ``probabilities``."""
 
     text: str
     tokens: list[str]
@@ -136,25 +136,25 @@ class Answer:
 
 
 def problem_prompt(problem: str, tokenizer: PreTrainedTokenizerBase, p: Profile) -> str | list[dict[str, str]]:
-    """The prompt of one typed problem.
+    """Return the prompt of one typed problem.
 
     Raises:
-        ValueError: nothing was typed, or more tokens than the run allows.
+        ValueError: the problem is empty, or the prompt exceeds ``p.max_prompt_length``.
     """
     problem = problem.strip()
     if not problem:
-        raise ValueError("There is no problem yet: type one, such as What is 3 + 4?")
+        raise ValueError("The problem is empty. Type one, such as: What is 3 + 4?")
     prompt = build_prompt(problem, exemplars(p.dataset, p.shots), has_chat_template(tokenizer))
     length = len(encode_prompts(tokenizer, [prompt])[0])
     if length > p.max_prompt_length:
         raise ValueError(
-            f"The prompt would have {length} tokens, and this run allows {p.max_prompt_length}: shorten the problem."
+            f"The prompt has {length} tokens, but max_prompt_length is {p.max_prompt_length}. Shorten the problem."
         )
     return prompt
 
 
 def token_probabilities(model: PreTrainedModel, prompt_ids: list[int], ids: list[int]) -> list[float]:
-    """The probability that ``model`` gives each of ``ids`` after ``prompt_ids`` and those before it, at T = 1."""
+    """Return the probability of each of ``ids`` given ``prompt_ids`` and the preceding ids, at temperature 1."""
     whole = torch.tensor([prompt_ids + ids], device=model.device)
     with torch.no_grad():
         logits = model(input_ids=whole).logits[:, len(prompt_ids) - 1 : -1].float()
@@ -164,7 +164,7 @@ def token_probabilities(model: PreTrainedModel, prompt_ids: list[int], ids: list
 def ask(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompt: str | list, p: Profile, temperature: float, seed: int
 ) -> Answer:
-    """One response (temperature 0: the likeliest token each time) with the probabilities of what was sampled."""
+    """Sample one response and return it with the probabilities of its tokens. Temperature 0 is greedy decoding."""
     how = Sampling.of(p, temperature=temperature, seed=seed)
     response: Response = sample_responses(model, tokenizer, [prompt], how)[0][0]
     ids = [token for token, sampled in zip(response.ids, response.sampled, strict=True) if sampled]
@@ -176,7 +176,7 @@ def ask(
 
 
 def shaded(answer: Answer) -> Markup:
-    """The tokens of an answer, each on a shade, over its probability in percent; escaped, whatever they are."""
+    """Return the escaped tokens of an answer, each with its probability in percent as a shade and a number."""
     boxes = []
     for token, p in zip(answer.tokens, answer.probabilities, strict=True):
         name = token_name(token)
@@ -194,7 +194,7 @@ def shaded(answer: Answer) -> Markup:
 
 
 def verdict_on(answer: Answer, problem: str, truth: str) -> str:
-    """What the verifier says, or that there is nothing to hold the answer against."""
+    """Return the reward and the verifier's reason, or a note if there is no ground truth."""
     if not truth.strip():
         return "no ground truth given"
     verdict = verify(answer.text, truth, question=problem)
@@ -210,7 +210,7 @@ def draw_answers(
     temperature: float,
     seed: int,
 ) -> Output:
-    """One row per model: its answer, token by token, and the verdict."""
+    """Return a table with one row per model: its answer, the verdict, and the tokens with probabilities."""
     prompt = problem_prompt(problem, tokenizer, p)
     answers = {name: ask(model, tokenizer, prompt, p, temperature, seed) for name, model in models.items()}
     rows = [
@@ -221,19 +221,20 @@ def draw_answers(
         problem.strip(),
         ("model", "answer", "verifier", "token by token"),
         rows,
-        "Below each token: the percentage that the model gave it after all before it, at temperature 1. The "
-        "darker, the less likely. Temperature 0 takes the likeliest token each time.",
+        "Below each token: its probability in percent given the tokens before it, at temperature 1. Darker tokens are "
+        "less likely. Temperature 0 is greedy decoding: it always takes the most likely token.",
     )
 
 
 def playground(
     models: Mapping[str, PreTrainedModel], tokenizer: PreTrainedTokenizerBase, p: Profile, problem: str, truth: str = ""
 ) -> None:
-    """Show what each model answers to ``problem``; in a live notebook any problem can be typed and asked.
+    """Show each model's answer to ``problem``, with a text field for your own problem in a live notebook.
 
     Args:
-        models: by the name to show; p: the profile of their run, for prompt and length limits.
-        truth: the ground truth; empty: no verdict.
+        models: models by display name.
+        p: the profile of their run, for the prompt and the length limits.
+        truth: the ground truth. If empty, there is no verdict.
     """
     interactive_or_static(
         "playground",
@@ -244,5 +245,5 @@ def playground(
             "temperature": slider("temperature", 1.0, 0, 1.5, 0.25),
             "seed": picker("seed", 0, range(10)),
         },
-        button="Ask both models",
+        button="Sample from both models",
     )

@@ -1,4 +1,4 @@
-"""Reading: how the verifier's tiers decide on a response (notebook 01), and the responses of a run (notebook 05)."""
+"""Views of texts: the verifier's tiers on a response (notebook 01), and the responses of a run (notebook 05)."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from ..verifier.normalize import normalize
 from ..verifier.verdict import plain_number, readings
 from .frame import Markup, Output, as_written, interactive_or_static, picker, table, textbox
 
-#: Each tier's name and the question that it asks, cheapest first.
+#: Each tier's name and question, cheapest first.
 TIERS = (
     ("box", "Is there an answer in the last box?"),
-    ("spelling", "Is it the same text, up to spelling?"),
+    ("spelling", "Are the texts equal after normalizing the spelling?"),
     ("plain number", "Are both plain numbers? Then compare exactly."),
     ("words", "Is it a choice, a time of day, or words?"),
-    ("tree", "Read both into trees: do structures and rational values agree?"),
+    ("tree", "Parse both into trees. Do the structures and rational values agree?"),
     ("exact algebra", "Do both have the same normal form?"),
-    ("enclosures", "Do balls with a proven radius separate the values at some point, or agree at all of them?"),
+    ("enclosures", "Do proven error bounds separate the values at a sampled point, or overlap at all points?"),
 )
 _DECIDED_AT = {"extraction": 0, "identity": 1, "text": 3, "structure": 4, "unreadable": 4, "symbolic": 5, "numerical": 6}
 LONGEST = 120
 
 
 class Tier(NamedTuple):
-    """What one tier does with a pair: what it sees on both sides, and how it ends."""
+    """One tier's view of both sides, and its outcome."""
 
     name: str
     asks: str
@@ -41,10 +41,10 @@ class Tier(NamedTuple):
 
 
 def tiers(response: str, truth: str) -> list[Tier]:
-    """The way of one response through the tiers, as ``verify`` goes it; never raises on text."""
+    """Return what each tier does with a response, in the order of ``verify``. Never raises on text."""
     verdict = verify(response, truth)
     numbers = verdict.tier == "number" and None not in map(_number, (verdict.answer, truth))
-    # A number that is not plain ("x = 5", "30%") had to be read into a tree first.
+    # A number that is not plain ("x = 5", "30%") was parsed into a tree first.
     last = _DECIDED_AT.get(verdict.tier, 2 if numbers else 4)
     rows = []
     for place, (name, asks) in enumerate(TIERS):
@@ -61,7 +61,7 @@ def _number(text_of: str):
 
 
 def _seen(tier: str, response: str, answer: str | None, truth: str) -> tuple[str, str]:
-    """What a tier compares, as two texts."""
+    """Return the two texts that a tier compares."""
     if tier == "box" or answer is None:
         return (answer or "no answer"), truth
     if max(len(answer), len(truth)) > MAX_CHARACTERS:
@@ -70,7 +70,7 @@ def _seen(tier: str, response: str, answer: str | None, truth: str) -> tuple[str
         "spelling": normalize,
         "plain number": _as_number,
         "tree": _as_tree,
-        "words": lambda side: words(normalize(side)) if is_words(normalize(side)) else "no words",
+        "words": lambda side: words(normalize(side)) if is_words(normalize(side)) else "not words",
     }.get(tier)
     return (look(answer), look(truth)) if look else ("the tree above", "the tree above")
 
@@ -88,14 +88,14 @@ def _as_tree(side: str) -> str:
 
 
 def shortened(text_of: str, longest: int = LONGEST) -> str:
-    """At most ``longest`` characters of a text, and how many there were."""
+    """Return a text truncated to ``longest`` characters, with its full length."""
     return text_of if len(text_of) <= longest else f"{text_of[:longest]} ... ({len(text_of):,} characters)"
 
 
 def draw_tiers(response: str, truth: str) -> Output:
-    """The verdict with its reason, and a table of the tiers."""
+    """Return a table of the tiers, with the verdict and its reason as headline."""
     if not truth.strip():
-        raise ValueError("There is no ground truth to compare with: type one, such as 14 or \\frac{1}{2}.")
+        raise ValueError("The ground truth is empty. Type one, such as 14 or \\frac{1}{2}.")
     verdict = verify(response, truth)
     headline = f"Reward {int(verdict.correct)}: {shortened(verdict.reason)}"
     note = f"Outcome: {verdict.outcome}. Units of work: {verdict.work:,}." if verdict.answer else ""
@@ -103,7 +103,7 @@ def draw_tiers(response: str, truth: str) -> Output:
         (row.name, row.asks, as_written(row.answer), as_written(row.truth), _marked(row.outcome))
         for row in tiers(response, truth)
     ]
-    return table(headline, ("tier", "asks", "sees in the answer", "sees in the ground truth", "outcome"), rows, note)
+    return table(headline, ("tier", "question", "answer as compared", "ground truth as compared", "outcome"), rows, note)
 
 
 def _marked(outcome: str) -> str | Markup:
@@ -111,13 +111,13 @@ def _marked(outcome: str) -> str | Markup:
 
 
 def verifier_explorer(response: str, truth: str) -> None:
-    """Show how the tiers decide on ``response``; in a live notebook both texts can be typed over."""
+    """Show how the tiers judge ``response``, with text fields for both texts in a live notebook."""
     interactive_or_static(
         "verifier", draw_tiers, {"response": textbox("response", response, rows=3), "truth": textbox("ground truth", truth)}
     )
 
 
-# --- the base model's responses beside the trained one's ---
+# --- responses of the base model and of the trained model ---
 
 ANY = "any"
 PER_PAGE = 5
@@ -125,15 +125,15 @@ REWARDS = {ANY: None, "1": True, "0": False}
 
 
 def side_by_side(frame: pd.DataFrame, step: int) -> pd.DataFrame:
-    """One row per problem and sample of the evaluation at ``step``, with the base model's response beside it.
+    """Return one row per problem and sample of the evaluation at ``step``, joined with the base model's response.
 
     Args:
-        frame: responses of one run with ``step, problem_id, sample, response, ground_truth, correct, category, subject``
-            (``analysis.classified`` makes them).
+        frame: responses of one run with ``step, problem_id, sample, response, ground_truth, correct, category, subject``,
+            as returned by ``analysis.classified``.
 
     Returns:
-        The rows of ``step``; ``response_before``, ``category_before`` and ``correct_before`` are those of the first
-        evaluation. A sample that only one of the two has is left out.
+        The rows of ``step``. ``response_before``, ``category_before`` and ``correct_before`` come from the first
+        evaluation. Samples that only one of the two evaluations has are left out.
     """
     key = ["problem_id", "sample"]
     first = frame[frame["step"] == frame["step"].min()][[*key, "response", "category", "correct"]]
@@ -141,7 +141,7 @@ def side_by_side(frame: pd.DataFrame, step: int) -> pd.DataFrame:
 
 
 def matching(pairs: pd.DataFrame, reward: str, verdict: str, subject: str) -> pd.DataFrame:
-    """The pairs whose response at the later step has this reward, verdict and subject; ``"any"`` lets all through."""
+    """Return the pairs whose later response has this reward, verdict and subject. ``"any"`` matches all."""
     keep = pd.Series(True, index=pairs.index)
     if REWARDS[reward] is not None:
         keep &= pairs["correct"] == REWARDS[reward]
@@ -154,7 +154,7 @@ def matching(pairs: pd.DataFrame, reward: str, verdict: str, subject: str) -> pd
 def draw_responses(
     frame: pd.DataFrame, questions: dict[str, str], step: int, reward: str, verdict: str, subject: str, page: int
 ) -> Output:
-    """One page of the matching pairs as a table; a page beyond the end is the last one."""
+    """Return one page of the matching pairs as a table. A page number past the end gives the last page."""
     pairs = side_by_side(frame, step)
     found = matching(pairs, reward, verdict, subject)
     pages = max(1, -(-len(found) // PER_PAGE))
@@ -171,21 +171,21 @@ def draw_responses(
         for row in shown.itertuples()
     ]
     share = len(found) / len(pairs) if len(pairs) else 0
-    headline = f"{len(found):,} of {len(pairs):,} responses at step {step} ({share:.1%}); page {page} of {pages}"
+    headline = f"{len(found):,} of {len(pairs):,} responses at step {step} ({share:.1%}), page {page} of {pages}"
     return table(
         headline,
         ("problem", "base model", "reward", f"at step {step}", "reward"),
         rows,
-        "" if rows else "Nothing matches: set one of the filters back to any.",
+        "" if rows else "No responses match these filters. Set one of them back to any.",
     )
 
 
 def response_browser(frame: pd.DataFrame, problems: Sequence[dict], verdict: str = ANY) -> None:
-    """Show responses of one run, the last evaluation first; in a live notebook they can be filtered and paged through."""
+    """Show responses of one run's last evaluation, with filters and pages in a live notebook."""
     questions = {row["id"]: row["problem"] for row in problems}
     steps = sorted(set(frame["step"]))[1:]
     if not steps:
-        raise ValueError("this run has been evaluated only once: there is nothing yet to put beside the base model")
+        raise ValueError("This run has only one evaluation. Train until the next evaluation to compare with the base model.")
 
     kinds = sorted(set(frame["category"]) | {verdict} - {ANY})
     subjects = sorted(set(frame["subject"].dropna())) if "subject" in frame else []

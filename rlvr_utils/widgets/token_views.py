@@ -1,4 +1,4 @@
-"""Token by token: what one optimizer step did to a response, and why (notebook 07)."""
+"""View of notebook 07: the effect of one optimizer step on each token of a response."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..grpo.variants import GSPO_RANGE
 from ..profiles import Profile
 from .frame import Markup, Output, interactive_or_static, picker, table, token_name
 
-#: Name -> TRL's settings of the loss.
+#: Name -> the loss's arguments in TRL.
 LOSSES = {
     "dapo": {"loss_type": "dapo"},
     "grpo": {"loss_type": "grpo"},
@@ -22,24 +22,26 @@ LOSSES = {
     "gspo": {"loss_type": "grpo", "importance_sampling_level": "sequence", **GSPO_RANGE},
     "cispo": {"loss_type": "cispo", "epsilon_high": 5.0},
 }
-#: Which update of the samples is looked at: the one that was taken, where every ratio is 1, or one more on the same samples.
+#: The update to show: the one that was taken, with all ratios 1, or a second one on the same samples.
 UPDATES = {"the update that was taken": "before", "a second update on the same samples": "after"}
-UP, DOWN = (0, 158, 115), (213, 94, 0)  # backgrounds that black text stays readable on
+UP, DOWN = (0, 158, 115), (213, 94, 0)  # backgrounds on which black text is readable
 
 
 def padded(rows: Sequence[Mapping], name: str) -> torch.Tensor:
-    """``(B, T)`` values of one name, 0 in the padding."""
+    """Return the values of one column, shape (B, T), 0 in the padding."""
     longest = max(len(row["ids"]) for row in rows)
     return torch.tensor([[*row[name], *[0.0] * (longest - len(row["ids"]))] for row in rows])
 
 
 def token_pushes(rows: Sequence[Mapping], loss: str, update: str, p: Profile) -> list[list[float]]:
-    """Minus the derivative of the loss by each token's log-probability: above 0 the step makes the token more likely.
+    """Return minus the derivative of the loss with respect to each token's log-probability.
+
+    A token with a positive value becomes more likely.
 
     Args:
-        rows: of one step, as ``Run.tokens`` gives them; averages go over all of them.
+        rows: all responses of one step, from ``Run.tokens``. The loss averages over all of them.
         loss: a key of :data:`LOSSES`.
-        update: ``"before"`` or ``"after"``: the policy that the derivative is taken at.
+        update: ``"before"`` or ``"after"``, the policy at which to take the derivative.
 
     Returns:
         One list per row, as long as its ``ids``.
@@ -57,7 +59,7 @@ def token_pushes(rows: Sequence[Mapping], loss: str, update: str, p: Profile) ->
 
 
 def contributions(rows: Sequence[Mapping], loss: str, update: str, p: Profile) -> list[list[float]]:
-    """How much each token's own logit is pushed: ``push * (1 - probability)``. A token that was certain cannot be pushed."""
+    """Return the push on each token's own logit, ``push * (1 - probability)``. It is 0 for a token of probability 1."""
     pushes = token_pushes(rows, loss, update, p)
     return [
         [push * (1 - math.exp(logp)) for push, logp in zip(row_pushes, row[update], strict=True)]
@@ -66,12 +68,12 @@ def contributions(rows: Sequence[Mapping], loss: str, update: str, p: Profile) -
 
 
 def sampled_logps(rows: Sequence[Mapping]) -> torch.Tensor:
-    """``(B, T)`` log-probabilities of the policy that sampled: that of the step, unless it had been updated since."""
+    """Return the sampling policy's log-probabilities, shape (B, T): ``old`` if recorded, else ``before``."""
     return padded(rows, "old" if "old" in rows[0] else "before")
 
 
 def token_boxes(tokens: Sequence[str], row: Mapping, ratios: Sequence[float], pushes: Sequence[float]) -> Markup:
-    """Each token over its probability before and after, its ratio and its contribution, everything escaped."""
+    """Return the escaped tokens, each with its probability before and after, its ratio and its contribution."""
     largest = max(map(abs, pushes), default=0) or 1.0
     boxes, spelled = [], []
     for token, before, after, ratio, push in zip(tokens, row["before"], row["after"], ratios, pushes, strict=True):
@@ -90,7 +92,7 @@ def token_boxes(tokens: Sequence[str], row: Mapping, ratios: Sequence[float], pu
 
 
 def percent(logp: float) -> str:
-    """A probability in percent from its logarithm."""
+    """Return a log-probability as a percentage."""
     return f"{100 * math.exp(logp):.0f}" if math.exp(logp) < 0.995 else ">99"
 
 
@@ -104,15 +106,15 @@ def draw_tokens(
     loss: str,
     update: str,
 ) -> Output:
-    """One response of one step, token by token.
+    """Return a table with the tokens of one response.
 
     Raises:
-        ValueError: there is no such group or response at this step.
+        ValueError: this step has no such group or response.
     """
     rows = steps[step]
     members = [i for i, row in enumerate(rows) if row["group"] == group - 1]
     if response > len(members):
-        raise ValueError(f"Step {step} has {len(members)} recorded responses in group {group}: choose another one.")
+        raise ValueError(f"Step {step} has {len(members)} recorded responses in group {group}. Choose another response.")
     i = members[response - 1]
     row, at = rows[i], UPDATES[update]
     ratios = (padded(rows, at) - sampled_logps(rows)).exp()[i, : len(row["ids"])].tolist()
@@ -120,12 +122,12 @@ def draw_tokens(
     others = ", ".join(f"{rows[j]['advantage']:+.2f}" for j in members)
     return table(
         f"Step {step}, group {group}, response {response} of {len(members)}: advantage {row['advantage']:+.2f} "
-        f"(the group's: {others})",
+        f"(advantages of the group: {others})",
         (row["prompt"].rpartition("Question: ")[2].removesuffix("\nAnswer:").strip(),),
         [(boxes,)],
         "Below each token: its probability in percent before and after the step, its importance ratio, and its contribution "
-        f"to the gradient in thousandths under {loss}. \u25b2 green: the update makes it more likely. \u25bc orange: less "
-        "likely. \u00b7: no effect.",
+        f"to the gradient in thousandths under {loss}. \u25b2 green: the update makes it more likely. \u25bc orange: it "
+        "becomes less likely. \u00b7: no effect.",
     )
 
 
@@ -137,10 +139,11 @@ def token_inspector(
     group: int = 1,
     response: int = 1,
 ) -> None:
-    """Show one response of one step; in a live notebook step, group, response, loss and update can be chosen.
+    """Show one response of one step, with controls for step, group, response, loss and update in a live notebook.
 
     Args:
-        steps: ``Run.tokens``. p: the run's profile, whose loss, clip range and length limit are used.
+        steps: ``Run.tokens``.
+        p: the run's profile, for its loss, clip range and length limit.
     """
     most = max(sum(row["group"] == 0 for row in rows) for rows in steps.values())
     groups = 1 + max(row["group"] for rows in steps.values() for row in rows)

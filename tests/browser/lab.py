@@ -1,4 +1,4 @@
-"""A JupyterLab on a copy of the course, and a headless Chromium that runs notebooks in it and moves their views."""
+"""A JupyterLab on a copy of the course, and a headless Chromium that runs notebooks and moves their controls."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from selenium.webdriver.support.ui import Select
 
 REPO = Path(__file__).resolve().parents[2]
 SCREENSHOTS = REPO / "runs" / "browser"
-#: Not in the copy: what a fresh clone does not have either.
+#: Not in the copy, because a new clone does not have them either.
 LEFT_OUT = (".git", ".venv", "runs", "work", "build", "dist", "__pycache__", ".*_cache", ".hypothesis", "*.egg-info")
-#: Every cell in the page, whether it is in sight or not.
+#: Render every cell in the page, also outside the viewport.
 SETTINGS = {"notebook-extension/tracker": '{"windowingMode": "none"}'}
-#: What the page knows about the open notebook.
+#: State of the open notebook.
 STATE = """
 const panel = window.jupyterapp.shell.currentWidget;
 const cells = [...panel.content.model.cells].filter(cell => cell.type === 'code' && cell.sharedModel.getSource().trim());
@@ -38,7 +38,7 @@ return {status: panel.sessionContext.session?.kernel?.status, all: cells.length,
         errors: outputs.filter(out => out.output_type === 'error').map(out => out.ename + ': ' + out.evalue),
         warnings: outputs.filter(out => out.name === 'stderr').map(out => out.text)};
 """
-#: Links of the document in front to files below the server's root, by path.
+#: Links of the active document to files below the server's root, by path.
 LINKS = """
 const links = window.jupyterapp.shell.currentWidget.node.querySelectorAll('a[href*="/files/"]');
 const path = link => decodeURIComponent(new URL(link.href).pathname).split('/files/')[1];
@@ -52,7 +52,7 @@ RUN_ALL = "window.jupyterapp.commands.execute('notebook:run-all-cells')"
 
 
 def missing() -> str:
-    """What has to be installed first, or nothing."""
+    """Return what must be installed first, or an empty text."""
     absent = [name for name in ("chromium", "chromedriver") if shutil.which(name) is None]
     return f"no {' and no '.join(absent)} here: on Debian, apt-get install chromium chromium-driver" if absent else ""
 
@@ -102,7 +102,7 @@ def server(folder: Path, prepare: Callable[[Path], None]) -> Iterator[tuple[str,
 
 
 def await_answer(url: str, process: subprocess.Popen, log: Path, timeout: float = 180) -> None:
-    """Wait until the server answers; raises RuntimeError with its log where it does not."""
+    """Wait until the server answers. Raises RuntimeError with its log if it does not."""
     end = time.monotonic() + timeout
     while time.monotonic() < end and process.poll() is None:
         try:
@@ -114,7 +114,7 @@ def await_answer(url: str, process: subprocess.Popen, log: Path, timeout: float 
 
 
 def chromium() -> webdriver.Chrome:
-    """A headless Chromium that keeps its console."""
+    """Start a headless Chromium that keeps its console log."""
     options = webdriver.ChromeOptions()
     options.binary_location = shutil.which("chromium")
     for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1300,1000"):
@@ -126,7 +126,7 @@ def chromium() -> webdriver.Chrome:
 
 
 def wait_for(condition, what: str, timeout: float = 120):
-    """The first true value of ``condition()``; raises AssertionError that names ``what`` was waited for."""
+    """Return the first true value of ``condition()``. Raises AssertionError with ``what`` after a timeout."""
     end = time.monotonic() + timeout
     while time.monotonic() < end:
         if value := condition():
@@ -136,7 +136,7 @@ def wait_for(condition, what: str, timeout: float = 120):
 
 
 def follow_links(driver: webdriver.Chrome) -> set[str]:
-    """Click every link of the document in front that leads to a file; return the paths that were opened."""
+    """Click every link to a file in the active document and return the opened paths."""
     here, links = driver.execute_script(IN_FRONT), driver.execute_script(LINKS)
     for path, link in links.items():
         driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", link)
@@ -162,12 +162,12 @@ class Notebook:
         return self.driver.execute_script(STATE)
 
     def is_done(self) -> bool:
-        """Whether every cell ran, or one failed."""
+        """Return whether all cells ran, or one failed."""
         state = self.driver.execute_script(STATE)
         return bool(state["errors"]) or state["run"] == state["all"] and state["status"] == "idle"
 
     def view(self, name: str) -> View:
-        """The view called ``name`` in the page."""
+        """Return the view ``name`` of the page."""
         return View(
             self.driver,
             wait_for(
@@ -176,26 +176,26 @@ class Notebook:
         )
 
     def errors(self) -> list[str]:
-        """What the page or the console complains about."""
+        """Return the errors of the page and the console."""
         shown = ".jp-RenderedText[data-mime-type$='error'], .jp-Dialog-header, .jupyter-widgets-error-widget"
         page = [element.text[:300] for element in self.driver.find_elements(By.CSS_SELECTOR, shown)]
         return page + [entry["message"] for entry in self.driver.get_log("browser") if entry["level"] == "SEVERE"]
 
 
 class View:
-    """One view: its controls by their labels, and what it shows."""
+    """One view, with its controls by label and its output."""
 
     def __init__(self, driver: webdriver.Chrome, element: WebElement):
         self.driver, self.element = driver, element
 
     @property
     def page(self) -> str:
-        """The HTML of what it shows."""
+        """The HTML of its output."""
         output = self.element.find_elements(By.CSS_SELECTOR, ".widget-html-content")[-1]
         return output.get_attribute("innerHTML")
 
     def control(self, label: str, selector: str) -> WebElement:
-        """The part of the control with this label that ``selector`` finds."""
+        """Return the element matching ``selector`` in the control with this label."""
         named = f".//*[contains(@class, 'widget-label')][normalize-space(.) = '{label}']"
         around = "ancestor::*[contains(@class, 'widget-inline-hbox')][1]"
         found = self.element.find_element(By.XPATH, f"{named}/{around}").find_element(By.CSS_SELECTOR, selector)
@@ -203,12 +203,12 @@ class View:
         return found
 
     def handle_names(self) -> list[str | None]:
-        """What a screen reader calls each slider's handle; None for a handle without a name."""
+        """Return the accessible name of each slider's handle, None for a handle without a name."""
         handles = self.element.find_elements(By.CSS_SELECTOR, ".noUi-handle")
         return [handle.get_attribute("aria-label") for handle in handles]
 
     def drag(self, label: str, steps: int) -> None:
-        """Move a slider by so many steps, to the right where ``steps`` is positive."""
+        """Move a slider by ``steps``, to the right if positive."""
         key = Keys.ARROW_RIGHT if steps > 0 else Keys.ARROW_LEFT
         self.control(label, ".noUi-handle").send_keys(key * abs(steps))
 
@@ -217,7 +217,7 @@ class View:
         Select(self.control(label, "select")).select_by_visible_text(option)
 
     def type(self, label: str, text: str) -> None:
-        """Replace what stands in a text field."""
+        """Replace the content of a text field."""
         self.control(label, "textarea, input").send_keys(Keys.CONTROL, "a", Keys.NULL, text)
 
     def press(self) -> None:
@@ -227,11 +227,11 @@ class View:
         button.click()
 
     def becomes(self, before: str, pattern: str) -> None:
-        """Wait until the view no longer shows ``before`` but something that holds ``pattern``."""
+        """Wait until the output differs from ``before`` and matches ``pattern``."""
         wait_for(lambda: self.page != before and re.search(pattern, self.page), f"{pattern!r} in the view", 180)
 
     def screenshot(self, name: str) -> None:
-        """Keep a picture of the view."""
+        """Save a screenshot of the view."""
         self.driver.execute_script("arguments[0].scrollIntoView({block: 'start'})", self.element)
         time.sleep(0.5)
         self.element.screenshot(str(SCREENSHOTS / f"{name}.png"))

@@ -1,4 +1,4 @@
-"""The notebooks in a real JupyterLab: they run, their views move, and neither page nor console shows an error.
+"""The notebooks in a real JupyterLab: they run, controls work, and neither page nor console has errors.
 
 Run by ``make test-browser`` and, by its file name, not by ``make test``: it needs Debian's chromium and chromium-driver
 and takes some ten minutes. Screenshots are kept in runs/browser/; look at them.
@@ -33,7 +33,7 @@ from lab import (
 OPEN = "window.jupyterapp.commands.execute('docmanager:open', {path: arguments[0], factory: 'Markdown Preview'})"
 NOTEBOOKS = sorted((REPO / "notebooks").glob("*.ipynb"))
 
-#: Changes to the copies, so that a check of the page does not wait for a training that other tests look at.
+#: Changes to the copies that shorten the training, which other tests check.
 SHORTER = {
     "02_grpo_on_toy_tensors": [("own_trainer_seconds = 40", "own_trainer_seconds = 5")],
     "04_training_run": [
@@ -47,7 +47,7 @@ HOSTILE = '<img src="x" onerror="alert(1)">'
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory) -> Iterator[str]:
-    """The address of a JupyterLab on a copy of the course."""
+    """Start JupyterLab on a copy of the course and return its address."""
     if what := missing():
         pytest.fail(what, pytrace=False)
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
@@ -64,7 +64,7 @@ def shorten_all(course: Path) -> None:
 def shorten(path: Path, changes: list[tuple[str, str]]) -> None:
     text = path.read_text(encoding="utf-8")
     for old, new in changes:
-        assert text.count(old) == 1, f"{path.name} no longer says {old}"
+        assert text.count(old) == 1, f"{path.name} does not contain {old}"
         text = text.replace(old, new)
     path.write_text(text, encoding="utf-8")
 
@@ -77,7 +77,7 @@ def browser():
 
 
 def run(browser, address: str, name: str, minutes: float) -> Notebook:
-    """The notebook with every cell run and no complaint of any."""
+    """Run every cell of the notebook and check that there are no errors."""
     notebook = Notebook(browser, address, name)
     state = notebook.run_all(minutes * MINUTES)
     browser.save_screenshot(str(SCREENSHOTS / f"{name}.png"))
@@ -86,7 +86,7 @@ def run(browser, address: str, name: str, minutes: float) -> Notebook:
 
 
 def move(view: View, name: str, *moves: tuple[Callable[[], None], str]) -> None:
-    """Each move must change what the view shows into something that holds its pattern; a picture after each."""
+    """Each move must change the output so that it matches its pattern. Saves a screenshot after each."""
     view.screenshot(f"{name}-0")
     for number, (make, pattern) in enumerate(moves, 1):
         before = view.page
@@ -107,8 +107,8 @@ def test_the_lab_opens_on_notebook_00_without_a_question(lab, browser) -> None:
     browser.get(lab.format(path="/"))
     wait_for(lambda: browser.execute_script(READY), "the kernel of notebook 00", 300)
     assert browser.execute_script(PATH) == "work/00_start_here.ipynb"
-    assert browser.execute_script(STATE)["run"] == 0, "a copy without outputs"
-    time.sleep(5)  # JupyterLab asks about news a moment after it has started
+    assert browser.execute_script(STATE)["run"] == 0, "copies must have no outputs"
+    time.sleep(5)  # JupyterLab asks about news shortly after its start
     browser.save_screenshot(str(SCREENSHOTS / "lab.png"))
     assert browser.find_elements("css selector", ".jp-toast-button, .Toastify__toast, .jp-Dialog") == []
     assert linked(NOTEBOOKS[0]) == follow_links(browser)
@@ -164,7 +164,7 @@ def test_02_rewards_and_clip_can_be_dragged(lab, browser) -> None:
         "advantages",
         (lambda: view.choose("scale", "none"), "Scaling: none"),
         (lambda: view.choose("scale", "batch"), "Scaling: batch"),
-        (lambda: view.drag("right, other group", -3), "Scaling: batch"),
+        (lambda: view.drag("correct, other group", -3), "Scaling: batch"),
         (lambda: view.drag("reward 1", 2), "reward is"),
         (lambda: view.drag("reward 1", -4), "reward is|rewards are"),
     )
@@ -173,7 +173,7 @@ def test_02_rewards_and_clip_can_be_dragged(lab, browser) -> None:
         view,
         "clip",
         (lambda: view.drag("epsilon", 4), "below 0.60"),
-        (lambda: view.drag("epsilon_high", 5), r"above 1\.48"),
+        (lambda: view.drag("epsilon_high", 5), r"above (ratio )?1\.48"),
         (lambda: view.drag("advantage", -8), r"advantage -1\.00"),
     )
     assert notebook.errors() == []
@@ -188,7 +188,7 @@ def test_03_rank_targets_and_gpu_change_what_fits(lab, browser) -> None:
         view,
         "lora",
         (lambda: view.drag("rank", -2), "rank 8 on all linear layers"),
-        (lambda: view.choose("GPU", "24 GB (RTX 4090)"), r"On a GPU with 23\.6 it fits with"),
+        (lambda: view.choose("GPU", "24 GB (RTX 4090)"), r"On a GPU with 23\.6 GiB it fits with"),
         (lambda: view.choose("trained", "no LoRA: train everything"), "Trained: everything"),
     )
     assert notebook.errors() == []
@@ -208,7 +208,7 @@ def test_04_a_short_training_and_then_your_own_problem(lab, browser) -> None:
         "playground",
         (lambda: ask("Compute $17 + 4 \\cdot 6$."), "Compute .17 . 4"),
         (lambda: ask(HOSTILE), "&lt;img"),
-        (lambda: ask(" "), "There is no problem yet"),
+        (lambda: ask(" "), "The problem is empty"),
     )
     assert "<img" not in view.page
     assert notebook.errors() == []
