@@ -39,9 +39,6 @@ from transformers.utils import logging as hf_logging
 from .profiles import ALL_LINEAR, EVERY_LINEAR, MODELS_8B, SMOL_MODEL, Profile, resolve_model
 from .system.threads import watch_threads
 
-# PEFT and TRL still call gradient checkpointing by the name that transformers will drop: nothing a learner can change.
-warnings.filterwarnings("ignore", message=".*gradient_checkpointing.* is deprecated", category=FutureWarning)
-
 LLAMA_8B = LlamaConfig(
     vocab_size=128256,
     hidden_size=4096,
@@ -134,7 +131,7 @@ def from_files(name: str, **options) -> PreTrainedModel:
     """
     if folder := local_folder(name):
         read_generation(folder)
-    with silent_loading():  # of what transformers would report on tensors, the first is named below
+    with quiet_libraries():  # of what transformers would report on tensors, the first is named below
         model, found = _from_hub(
             AutoModelForCausalLM.from_pretrained, name, output_loading_info=True, ignore_mismatched_sizes=True, **options
         )
@@ -153,13 +150,18 @@ def from_files(name: str, **options) -> PreTrainedModel:
 
 
 @contextmanager
-def silent_loading() -> Iterator[None]:
-    """Inside, transformers reports errors only and shows no bar per model load; downloads have their own."""
+def quiet_libraries() -> Iterator[None]:
+    """Inside, transformers reports errors only and shows no bar per model load. Downloads have their own.
+
+    PEFT and TRL still call gradient checkpointing by the name that transformers will drop. No learner can change that.
+    """
     verbosity, bars = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
     hf_logging.set_verbosity_error()
     hf_logging.disable_progress_bar()
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*gradient_checkpointing.* is deprecated", category=FutureWarning)
+            yield
     finally:
         hf_logging.set_verbosity(verbosity)
         if bars:
@@ -397,6 +399,7 @@ def peft_targets(targets: Sequence[str]) -> str | list[str]:
     return EVERY_LINEAR if tuple(targets) == (EVERY_LINEAR,) else list(targets)
 
 
+@quiet_libraries()
 def attach_lora(model: PreTrainedModel, profile: Profile) -> PeftModel:
     """The model with a fresh LoRA: A random, B zero, so that its outputs are those of the base model.
 
@@ -537,6 +540,7 @@ def lora_parameter_count(config: PretrainedConfig, rank: int, targets: Sequence[
     return config.num_hidden_layers * sum(rank * sum(shapes[name]) for name in set(targets))
 
 
+@quiet_libraries()
 def counted_lora_parameters(config: PretrainedConfig, rank: int, targets: Sequence[str] = ALL_LINEAR) -> int:
     """The same by code: PEFT attaches the LoRA to an empty model of this shape, and its numbers are counted."""
     lora = LoraConfig(r=rank, lora_alpha=rank, target_modules=peft_targets(targets), task_type="CAUSAL_LM")
@@ -585,6 +589,7 @@ def save_adapter(model: PeftModel, folder: str | Path, base: str) -> Path:
     return Path(folder)
 
 
+@quiet_libraries()
 def load_adapter(model: PreTrainedModel, folder: str | Path, trainable: bool = False) -> PeftModel:
     """``model`` with the adapter in ``folder`` attached.
 
@@ -654,8 +659,9 @@ def merge_adapter(model: PeftModel) -> PreTrainedModel:
     return model.unload()
 
 
-def export_merged(model: PeftModel, tokenizer: PreTrainedTokenizerBase, folder: str | Path) -> Path:
-    """Merge and save model and tokenizer as an ordinary model folder, for any program that reads such folders."""
-    merge_adapter(model).save_pretrained(str(folder))
+def export_merged(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: str | Path) -> Path:
+    """Save model, its adapter merged in, and tokenizer as an ordinary model folder, which any program reads."""
+    model = merge_adapter(model) if isinstance(model, PeftModel) else model
+    model.save_pretrained(str(folder))
     tokenizer.save_pretrained(str(folder))
     return Path(folder)

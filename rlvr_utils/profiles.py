@@ -16,6 +16,8 @@ from dataclasses import MISSING, Field, asdict, dataclass, field, fields, replac
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import yaml
+
 from . import REPO
 from .system.paths import expanded, local_or_name, local_path
 
@@ -220,8 +222,6 @@ class Profile:
 
     def to_yaml(self) -> str:
         """The same as YAML to read and to change, each field with what it means; :func:`read_config` reads it."""
-        import yaml
-
         meanings = {f.name: f.metadata["meaning"] for f in fields(self)}
         lines = {
             name: yaml.safe_dump({name: value}, default_flow_style=None if isinstance(value, list) else False)
@@ -335,7 +335,6 @@ PROFILES: dict[str, Profile] = {
         dataset="minimath",
         eval_dataset="minimath",
         eval_splits=("test", "ood"),
-        prompts_per_step=16,
         micro_batch=32,
         max_steps=40,
         learning_rate=4e-4,
@@ -356,8 +355,6 @@ PROFILES: dict[str, Profile] = {
         dataset="allenai/RLVR-MATH",
         eval_dataset="HuggingFaceH4/MATH-500",
         shots=4,
-        prompts_per_step=16,
-        group_size=8,
         micro_batch=8,
         max_steps=470,
         learning_rate=1e-5,
@@ -367,7 +364,6 @@ PROFILES: dict[str, Profile] = {
         max_completion_length=1024,
         eval_every=100,
         eval_batch=32,
-        eval_samples=4,
         save_every=20,
         dtype="bfloat16",
         gradient_checkpointing=True,
@@ -381,17 +377,13 @@ PROFILES: dict[str, Profile] = {
         eval_dataset="HuggingFaceH4/MATH-500",
         shots=4,
         prompts_per_step=8,
-        group_size=8,
         micro_batch=8,
         max_steps=500,
         learning_rate=2e-5,
-        lora_rank=16,
-        lora_alpha=32,
         max_prompt_length=2560,
         max_completion_length=512,
         eval_every=100,
         eval_batch=64,
-        save_every=25,
         dtype="bfloat16",
         gradient_checkpointing=True,
     ),
@@ -425,7 +417,8 @@ def get_profile(profile: str | Profile = "mini", **overrides: object) -> Profile
     if overrides.get("eval_dataset", base.eval_dataset) != base.eval_dataset:
         overrides.setdefault("eval_splits", ("test",))  # the other splits are those of the profile's own data set
     if {"prompts_per_step", "group_size"} & overrides.keys() and "micro_batch" not in overrides:
-        overrides["micro_batch"] = fitting_micro_batch(base, overrides)
+        size = math.prod(overrides.get(name, getattr(base, name)) for name in ("prompts_per_step", "group_size"))
+        overrides["micro_batch"] = largest_divisor(size, base.micro_batch)  # at most the profile's own
     return replace(base, **overrides)
 
 
@@ -485,8 +478,6 @@ def read_config(path: str | os.PathLike) -> dict:
     Raises:
         ValueError: no such file, or it does not hold ``name: value`` lines.
     """
-    import yaml
-
     try:
         settings = yaml.safe_load(expanded(path).read_text(encoding="utf-8")) or {}
     except OSError as error:
@@ -508,12 +499,6 @@ def read_config(path: str | os.PathLike) -> dict:
                 "true and false): it should hold lines like `max_steps: 50`."
             )
     return settings
-
-
-def fitting_micro_batch(base: Profile, overrides: dict) -> int:
-    """The largest micro-batch up to the profile's own that divides the new batch."""
-    batch = overrides.get("prompts_per_step", base.prompts_per_step) * overrides.get("group_size", base.group_size)
-    return largest_divisor(batch, base.micro_batch)
 
 
 def largest_divisor(number: int, limit: int) -> int:

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from rlvr_utils import stats
-from rlvr_utils.tracking import git_commit
+from rlvr_utils.runs.tracking import git_commit
 
 RESULT = Path(__file__).parent / "results" / "coverage.json"
 TRUTH, BY_PROBLEM, BY_CELL = 0.5, 0.15, 0.1  # the rate, and standard deviations over problems and over (seed, problem) pairs

@@ -29,8 +29,8 @@ from rlvr_utils.models import load_model, load_tokenizer
 from rlvr_utils.problems import check_steps, judge_response, load_problems
 from rlvr_utils.profiles import get_profile
 from rlvr_utils.runs import REFERENCE_RUNS, load_run
+from rlvr_utils.runs.tracking import git_commit
 from rlvr_utils.sampling import Sampling, prompts_for, sample_responses
-from rlvr_utils.tracking import git_commit
 from rlvr_utils.training import load_trained, train
 
 RESULT = REPO / "studies" / "results" / "faithfulness.json"

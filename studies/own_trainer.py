@@ -13,8 +13,9 @@ import argparse
 import json
 from collections.abc import Iterator
 
-from rlvr_utils import REPO, own_trainer
+from rlvr_utils import REPO
 from rlvr_utils.runs import REFERENCE_RUNS, load_run
+from rlvr_utils.training import own_trainer, train
 
 PROFILE = "mini"
 RESULT = REFERENCE_RUNS / "own_trainer.jsonl"
@@ -32,8 +33,6 @@ def trl_rows(seed: int) -> Iterator[dict]:
     if shipped.is_dir():
         run = load_run(shipped)
     else:
-        from rlvr_utils.training import train
-
         run = train(PROFILE, REPO / "runs" / "own_trainer" / f"trl-seed{seed}", seed=seed, wandb_mode="disabled")
     columns = {"step": "step", "reward": "reward", "completions/mean_length": "mean_tokens"}
     yield from run.metrics[list(columns)].dropna().rename(columns=columns).to_dict("records")

@@ -26,11 +26,11 @@ from transformers import set_seed
 
 from rlvr_utils.grpo import completion_logits
 from rlvr_utils.models import attach_lora, load_model, load_tokenizer
-from rlvr_utils.own_trainer import collate
 from rlvr_utils.problems import training_order, training_rows
 from rlvr_utils.profiles import Profile, get_profile
 from rlvr_utils.runs import REFERENCE_RUNS
 from rlvr_utils.sampling.rollouts import Response, Sampling, encode_prompts, prompts_for, sample_responses
+from rlvr_utils.training.own_trainer import collate
 from rlvr_utils.verifier import boxed_reward, last_boxed
 
 RESULT = REFERENCE_RUNS / "self_distillation.jsonl"

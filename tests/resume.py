@@ -29,8 +29,8 @@ from unittest.mock import patch
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from rlvr_utils import runs, training
-from rlvr_utils.runs import load_run
+from rlvr_utils import training
+from rlvr_utils.runs import disk, load_run
 
 sys.path.append(str(Path(__file__).resolve().parent.parent / "tools"))  # for whoever starts this file by itself
 from pretrain import HABIT, document_text, documents, train_tokenizer
@@ -120,8 +120,8 @@ def at_write(act: Callable[[Path, bytes], None]) -> None:
 
         return first_act
 
-    runs.append_to = watched(runs.append_to, lambda file: file)
-    runs.replace_file = watched(runs.replace_file, lambda file: file.with_name(file.name + ".part"))
+    disk.append_to = watched(disk.append_to, lambda file: file)
+    disk.replace_file = watched(disk.replace_file, lambda file: file.with_name(file.name + ".part"))
 
 
 def countdown(k: int, act: Callable) -> Callable:

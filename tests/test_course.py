@@ -284,8 +284,10 @@ def test_durations_are_formatted(seconds: float, words: str) -> None:
 
 # --- the course end to end --------------------------------------------------------------------------------------------
 
-#: Enough steps for a significant gain, but few, because this runs on every change.
-STEPS = 50
+#: Enough steps for a significant gain, but few, because this runs on every change. (In the included runs the mean reward is
+#: 0.14 to 0.18 over the first ten steps and 0.59 to 0.62 over steps 21 to 30.)
+STEPS = 30
+SETTINGS = {"max_steps": STEPS, "own_steps": 10, "own_trainer_seconds": 10}
 #: An address without a server, because the default path must work without a network.
 NOWHERE = "http://127.0.0.1:9"
 
@@ -304,7 +306,8 @@ def course(tmp_path_factory) -> tuple[Path, str]:
     solve_folder(folder / "notebooks")
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("WANDB_", "HF_"))}
     environment |= {"http_proxy": NOWHERE, "https_proxy": NOWHERE, "HTTP_PROXY": NOWHERE, "HTTPS_PROXY": NOWHERE}
-    command = [sys.executable, "-m", "rlvr_utils", "course", "--set", f"max_steps={STEPS}"]
+    settings = [word for name, value in SETTINGS.items() for word in ("--set", f"{name}={value}")]
+    command = [sys.executable, "-m", "rlvr_utils", "course", *settings]
     made = subprocess.run(
         command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=1500
     )

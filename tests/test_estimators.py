@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -36,29 +38,41 @@ def all_different(completions, **columns) -> list[float]:
 def trained(tiny, tmp_path, monkeypatch):
     """A function that trains with settings and returns (metrics without clocks, adapter weights)."""
     monkeypatch.setattr(rewards, "boxed_reward", all_different)
-    made = iter(range(9))
+    return lambda **settings: results(tmp_path / "run", tiny, **settings)
 
+
+def results(folder, tiny, **settings):
+    run = train("mini", folder, model=tiny, quiet=True, **TINY | settings)
+    return run.metrics.drop(columns=CLOCKS), load_file(run.path / "adapter" / "adapter_model.safetensors")
+
+
+@pytest.fixture(scope="module")
+def default(tiny, tmp_path_factory):
+    """The same without an estimator, trained once for each settings."""
+
+    @functools.cache
     def run(**settings):
-        run = train("mini", tmp_path / str(next(made)), model=tiny, quiet=True, **TINY | settings)
-        return run.metrics.drop(columns=CLOCKS), load_file(run.path / "adapter" / "adapter_model.safetensors")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(rewards, "boxed_reward", all_different)
+            return results(tmp_path_factory.mktemp("default") / "run", tiny, **settings)
 
     return run
 
 
 @pytest.mark.parametrize("shared_prefix", [True, False])
 @pytest.mark.parametrize("name", ["grpo", "clipped"])
-def test_an_estimator_equal_to_the_default_changes_no_bit(name: str, shared_prefix: bool, trained) -> None:
-    usual, ours = trained(shared_prefix=shared_prefix), trained(shared_prefix=shared_prefix, estimator=HERE + name)
+def test_an_estimator_equal_to_the_default_changes_no_bit(name: str, shared_prefix: bool, default, trained) -> None:
+    usual, ours = default(shared_prefix=shared_prefix), trained(shared_prefix=shared_prefix, estimator=HERE + name)
     assert usual[0].to_dict("records") == ours[0].to_dict("records")
     assert usual[1].keys() == ours[1].keys()
     assert all(torch.equal(weight, ours[1][key]) for key, weight in usual[1].items())
 
 
 @pytest.mark.parametrize("name", ["maxrl", "centred", "unclipped", "cispo", "gspo", "naive"])
-def test_another_estimator_changes_the_weights_where_it_should(name: str, trained) -> None:
+def test_another_estimator_changes_the_weights_where_it_should(name: str, default, trained) -> None:
     """Three updates on one generation: the first is on-policy, the others are where the losses differ."""
     settings = {"updates_per_generation": 3, "learning_rate": 0.1}
-    usual, ours = trained(**settings)[1], trained(**settings, estimator=HERE + name)[1]
+    usual, ours = default(**settings)[1], trained(**settings, estimator=HERE + name)[1]
     assert any(not torch.equal(weight, ours[key]) for key, weight in usual.items())
 
 
@@ -72,7 +86,7 @@ def test_a_file_is_read_anew_and_its_state_is_part_of_the_run(tmp_path, trained,
     file.write_text("def f(rewards):\n    return rewards * 2\n")
     assert own_estimator(name)(torch.ones(1, 2)).tolist() == [[2, 2]]
     with pytest.raises(ValueError, match=r"another state of the estimator .*mine\.py:f"):
-        train("mini", tmp_path / "0", model=tiny, quiet=True, **TINY | {"max_steps": 4}, estimator=name, extend=True)
+        train("mini", tmp_path / "run", model=tiny, quiet=True, **TINY | {"max_steps": 4}, estimator=name, extend=True)
 
 
 REFUSED = {

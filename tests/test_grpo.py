@@ -116,8 +116,7 @@ def test_the_end_token_counts_and_nothing_after_it():
     ids = torch.tensor([[5, 2, 2, 7], [5, 6, 7, 8], [2, 5, 5, 5], [5, 3, 2, 5]])
     mask = grpo.completion_mask(ids, eos_token_id=[2, 3])
     assert mask.tolist() == [[1, 1, 0, 0], [1, 1, 1, 1], [1, 0, 0, 0], [1, 1, 0, 0]]
-    assert grpo.drop_truncated(mask, ids, [2, 3])[1].tolist() == [0, 0, 0, 0]
-    assert grpo.drop_truncated(mask, ids, 2)[0].tolist() == [1, 1, 0, 0]
+    assert grpo.completion_mask(ids, eos_token_id=2)[3].tolist() == [1, 1, 1, 0]
 
 
 def test_high_entropy_mask_keeps_the_top_share():

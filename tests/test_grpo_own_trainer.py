@@ -7,10 +7,11 @@ import inspect
 import pytest
 import torch
 
-from rlvr_utils import REPO, own_trainer
+from rlvr_utils import REPO
 from rlvr_utils.models import attach_lora, load_model, load_tokenizer
 from rlvr_utils.profiles import get_profile
 from rlvr_utils.sampling.rollouts import Response
+from rlvr_utils.training import own_trainer
 
 SMALL = dict(prompts_per_step=2, group_size=4, micro_batch=8, max_completion_length=12, max_steps=2)
 needs_minillama = pytest.mark.skipif(

@@ -23,17 +23,22 @@ from rlvr_utils.training.trl_patches import PRIVATE, refuse_moved_names
 REPO = Path(__file__).resolve().parent.parent
 PACKAGE = REPO / "rlvr_utils"
 FLOORS = (
-    ("system", "verifier", "prompts", "stats", "profiles"),
+    ("system", "verifier", "stats", "profiles"),
     ("problems", "grpo"),
     ("models", "sampling", "memory"),
-    ("runs", "tracking", "diagnosis"),
-    ("training", "own_trainer", "preflight"),
+    ("runs", "diagnosis"),
+    ("training", "preflight"),
     ("analysis", "experiment", "plots", "widgets", "exercises", "course"),
     ("cli", "__main__"),
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS, 1) for room in rooms}
 #: Modules that must import quickly, without PyTorch.
-LIGHT = ("rlvr_utils.verifier", "rlvr_utils.prompts", "rlvr_utils.stats", "rlvr_utils.profiles", "rlvr_utils.problems")
+LIGHT = ("rlvr_utils.verifier", "rlvr_utils.stats", "rlvr_utils.profiles", "rlvr_utils.problems")
+
+
+@cache
+def tree(file: Path) -> ast.Module:
+    return ast.parse(file.read_text(encoding="utf-8"))
 
 
 @cache
@@ -41,7 +46,7 @@ def imports(file: Path) -> list[tuple[str, int]]:
     """Return (module, line) of all imports of a file, at any depth."""
     package = ["rlvr_utils", *file.relative_to(PACKAGE).parts[:-1]] if PACKAGE in file.parents else []
     found = []
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree(file)):
         if isinstance(node, ast.Import):
             found += [(alias.name, node.lineno) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -94,6 +99,11 @@ def test_there_are_no_circular_imports() -> None:
         raise AssertionError(" -> ".join(circle.args[1])) from None
 
 
+def test_grpo_on_a_page_does_not_use_the_trainer_of_the_runs() -> None:
+    used = {own(imported, modules()) or imported for imported, _ in imports(PACKAGE / "training" / "own_trainer.py")}
+    assert not any(name.startswith(("rlvr_utils.training", "trl")) for name in used)
+
+
 def test_light_modules_import_no_machine_learning() -> None:
     code = f"import sys, {', '.join(LIGHT)}; print(sorted({{'torch', 'transformers', 'trl', 'peft'}} & set(sys.modules)))"
     assert subprocess.check_output([sys.executable, "-c", code], text=True, cwd=REPO).strip() == "[]"
@@ -117,7 +127,7 @@ def test_imports_match_the_declared_dependencies() -> None:
 
 
 def test_private_names_of_libraries_are_listed_and_a_missing_one_raises(monkeypatch) -> None:
-    nodes = [node for file in modules().values() for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))]
+    nodes = [node for file in modules().values() for node in ast.walk(tree(file))]
     attributes = [node for node in nodes if isinstance(node, ast.Attribute)]
     ours = {node.name for node in nodes if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
     ours |= {node.attr for node in attributes if isinstance(node.ctx, ast.Store)}
@@ -143,19 +153,14 @@ def test_text_is_read_and_written_as_utf_8_on_every_system() -> None:
         text = name in ("read_text", "write_text") or name == "open" and of_a_file and not words & {"rb", "wb", "ab", "r+b"}
         return text and not named
 
-    calls = [
-        (name, node)
-        for name, file in modules().items()
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
-        if isinstance(node, ast.Call)
-    ]
+    calls = [(name, node) for name, file in modules().items() for node in ast.walk(tree(file)) if isinstance(node, ast.Call)]
     assert [f"{name}:{node.lineno}" for name, node in calls if names_none(node)] == []
 
 
 def test_platform_specific_code_is_in_one_module() -> None:
     marks = re.compile(r"\bfcntl\b|/proc/|sys\.platform|os\.name\b|getaffinity|register_at_fork|fsync\(|setsid|ctypes")
     found = {name for name, file in modules().items() if marks.search(file.read_text(encoding="utf-8"))}
-    assert found <= {"rlvr_utils.system.platforms", "rlvr_utils.memory.measure"}
+    assert found == {"rlvr_utils.system.platforms"}
 
 
 def test_contributing_shows_the_tested_floors() -> None:

@@ -16,8 +16,8 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTraine
 
 from rlvr_utils.models import load_tokenizer
 from rlvr_utils.problems import exemplars, load_problems
+from rlvr_utils.problems.prompts import STOP, build_prompt
 from rlvr_utils.profiles import get_profile
-from rlvr_utils.prompts import STOP, build_prompt
 from rlvr_utils.sampling.rollouts import encode_prompts, end_token_ids, finish_response
 
 #: Ids of Llama 3.1, and tokens of RLVR-MATH's prompts with four examples. ``longest``: of MATH's training problems.

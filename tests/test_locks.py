@@ -128,7 +128,7 @@ def test_evaluations_made_at_the_same_time_are_all_kept(tmp_path) -> None:
 def test_a_row_whose_writer_read_the_file_too_early_is_kept(tmp_path, monkeypatch) -> None:
     """Rows are appended: nothing that was read before is written back."""
     first, second = RunWriter(tmp_path), RunWriter(tmp_path)
-    monkeypatch.setattr("rlvr_utils.runs._read_jsonl", lambda file: [])
+    monkeypatch.setattr("rlvr_utils.runs.disk._read_jsonl", lambda file: [])
     first.log_evaluation(row(1), [])
     second.log_evaluation(row(1, shots=4), [])
     monkeypatch.undo()
@@ -160,7 +160,7 @@ def test_an_evaluation_bears_the_step_of_the_model_that_is_there(tmp_path, monke
     monkeypatch.setattr(run, "load_trained", lambda found: (None, None))
     monkeypatch.setattr(run, "evaluate_split", lambda model, tokenizer, p, writer, part, *rest: part.step)
     assert evaluate_run(tmp_path) == 200, "of a version that did not write it down"
-    (tmp_path / "adapter" / run.STEPS).write_text("100\n")
+    (tmp_path / "adapter" / run.STEPS_FILE).write_text("100\n")
     assert evaluate_run(tmp_path) == 100
 
 

@@ -10,12 +10,12 @@ import pandas as pd
 import pytest
 from resume import SETTINGS
 
-from rlvr_utils import analysis, own_trainer
+from rlvr_utils import analysis
 from rlvr_utils.problems import classify_response, exemplars, graded, judge_response, kept_verdict, load_problems
+from rlvr_utils.problems.prompts import build_prompt, question_in
 from rlvr_utils.profiles import get_profile
-from rlvr_utils.prompts import build_prompt, question_in
 from rlvr_utils.sampling.rollouts import Response
-from rlvr_utils.training import reward_function, train
+from rlvr_utils.training import own_trainer, reward_function, train
 from rlvr_utils.training.rewards import data_columns, train_rows
 from rlvr_utils.verifier import verdict
 from rlvr_utils.widgets import model_views

@@ -31,8 +31,8 @@ from rlvr_utils.preflight import (
 from rlvr_utils.problems import load_problems, unreadable_ground_truths
 from rlvr_utils.profiles import get_profile
 from rlvr_utils.runs import RunWriter, load_run
+from rlvr_utils.runs.tracking import api_key
 from rlvr_utils.sampling.rollouts import Response
-from rlvr_utils.tracking import api_key
 from rlvr_utils.training import train
 from rlvr_utils.training.rewards import try_reward
 
@@ -375,6 +375,7 @@ def test_what_only_vllms_first_call_takes_is_not_timed(tiny, monkeypatch) -> Non
 def on_a_gpu_with_vllm(monkeypatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(checks, "installed", lambda name: "0.30.0")
+    monkeypatch.setattr(checks, "use_vllm", lambda p: p.use_vllm == "auto")
 
 
 def test_a_vllm_server_has_to_answer(server, monkeypatch) -> None:

@@ -20,7 +20,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
 from rlvr_utils import REPO
 from rlvr_utils.problems import find_steps, load_problems
-from rlvr_utils.prompts import build_prompt
+from rlvr_utils.problems.prompts import build_prompt
 from rlvr_utils.system.platforms import take
 from rlvr_utils.verifier import last_boxed
 

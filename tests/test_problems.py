@@ -37,8 +37,8 @@ from rlvr_utils.problems import (
 )
 from rlvr_utils.problems import rows as problem_rows
 from rlvr_utils.problems import test_data_dir as data_dir
+from rlvr_utils.problems.prompts import RLVR_MATH_EXEMPLARS, build_prompt
 from rlvr_utils.profiles import get_profile
-from rlvr_utils.prompts import RLVR_MATH_EXEMPLARS, build_prompt
 from rlvr_utils.verifier import last_boxed, verify
 
 SIZES = {"train": 2000, "test": 500, "ood": 250}

@@ -24,7 +24,7 @@ def announced(monkeypatch):
         for name, value in (TOGETHER | {"MASTER_PORT": port} | variables).items():
             monkeypatch.setenv(name, value) if value else monkeypatch.delenv(name, raising=False)
 
-    monkeypatch.setattr(processes, "PATIENCE", 1.0)
+    monkeypatch.setattr(processes, "START_PATIENCE", 1.0)
     return announce
 
 

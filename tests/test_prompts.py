@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rlvr_utils.problems import EXEMPLAR_TEMPLATES, exemplars, load_problems, question_of, worked_example
-from rlvr_utils.prompts import RLVR_MATH_EXEMPLARS, STOP, build_prompt, cut_at_stop, refuse_long_prompts
+from rlvr_utils.problems.prompts import RLVR_MATH_EXEMPLARS, STOP, build_prompt, cut_at_stop, refuse_long_prompts
 from rlvr_utils.verifier import last_boxed
 
 

@@ -16,9 +16,9 @@ import torch
 from resume import SETTINGS, differences, odd_rewards
 from safetensors.torch import load_file, save_file
 
-from rlvr_utils import runs, training
+from rlvr_utils import training
 from rlvr_utils.diagnosis import Finding, RunStopped
-from rlvr_utils.runs import load_run
+from rlvr_utils.runs import disk, load_run
 from rlvr_utils.training import recovery, train
 from rlvr_utils.training.recovery import MARK, checkpoint_step, checkpoints, is_whole, mark_complete, newest_checkpoint
 
@@ -127,7 +127,7 @@ def test_a_full_disk_stops_in_one_sentence_and_the_run_goes_on_later(uninterrupt
 
 
 def test_no_room_for_the_metrics_names_what_is_kept(uninterrupted, tiny, tmp_path, monkeypatch):
-    folder, append = tmp_path / "run", runs.append_to
+    folder, append = tmp_path / "run", disk.append_to
 
     def full(file, data):
         if file.name == "metrics.jsonl" and b'"step":3' in data:
@@ -135,8 +135,8 @@ def test_no_room_for_the_metrics_names_what_is_kept(uninterrupted, tiny, tmp_pat
             raise OSError(28, "No space left on device", str(file))
         append(file, data)
 
-    with monkeypatch.context() as disk, pytest.raises(recovery.RunInterrupted, match="Everything up to step 2 is kept"):
-        disk.setattr(runs, "append_to", full)
+    with monkeypatch.context() as patch, pytest.raises(recovery.RunInterrupted, match="Everything up to step 2 is kept"):
+        patch.setattr(disk, "append_to", full)
         train("mini", folder, model=tiny, quiet=True, **SHORT)
     train("mini", folder, model=tiny, quiet=True, **SHORT)
     assert differences(uninterrupted, folder) == []

@@ -16,8 +16,8 @@ from pretrain import HABIT, document_text, documents, train_tokenizer
 from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
 
 from rlvr_utils.problems import exemplars, load_problems
+from rlvr_utils.problems.prompts import STOP, build_prompt
 from rlvr_utils.profiles import get_profile
-from rlvr_utils.prompts import STOP, build_prompt
 from rlvr_utils.sampling import decoding, rollouts
 from rlvr_utils.sampling.decoding import choose
 from rlvr_utils.sampling.rollouts import (
@@ -347,9 +347,10 @@ def test_an_impossible_token_is_never_chosen():
 def test_greedy_responses_are_those_of_generate(model, tokenizer, prompts, monkeypatch):
     """Ragged and repeated prompts, with and without a common beginning, rows that end at different times."""
     model, ids = model.double(), [p for p in encode_prompts(tokenizer, prompts) for _ in range(2)]
-    own = list(generate_ids(model, tokenizer, ids, 24, 0.0, batch_size=6))
+    greedy = Sampling(max_new_tokens=24, temperature=0.0, batch_size=6)
+    own = list(generate_ids(model, tokenizer, ids, greedy))
     monkeypatch.setattr(rollouts, "can_decode", lambda model: False)
-    assert own == list(generate_ids(model, tokenizer, ids, 24, 0.0, batch_size=6))
+    assert own == list(generate_ids(model, tokenizer, ids, greedy))
 
 
 @pytest.mark.parametrize("prompts", [PROMPTS, SHOWN])
@@ -365,7 +366,7 @@ def test_a_token_is_sampled_at_the_log_probability_that_the_model_gives_it(model
     monkeypatch.setattr(decoding, "choose", watched)
     model, ids = model.double(), [p for p in encode_prompts(tokenizer, prompts) for _ in range(2)]
     torch.manual_seed(3)
-    [responses] = generate_ids(model, tokenizer, ids, 20, 1.0)
+    [responses] = generate_ids(model, tokenizer, ids, Sampling(max_new_tokens=20))
     torch.manual_seed(3)
     for prompt, response, row in zip(ids, responses, torch.rand(len(ids), 20, dtype=torch.float64), strict=True):
         said = [token for token, own in zip(response.ids, response.sampled, strict=True) if own]

@@ -11,6 +11,7 @@ import pytest
 
 from rlvr_utils import runs
 from rlvr_utils.experiment import MANY
+from rlvr_utils.problems import ROLLOUT_COLUMNS
 from rlvr_utils.profiles import get_profile
 from rlvr_utils.runs import RunWriter, load_run
 from rlvr_utils.verifier import verify
@@ -56,7 +57,7 @@ def test_a_finished_run_reads_back(run_folder):
     assert run.metrics["step"].tolist() == [1, 2, 3, 4] and run.metrics["reward"].iloc[-1] == 1.0
     assert run.metrics["kl"].isna().all()
     assert run.evaluations["step"].tolist() == [0, 4]
-    assert set(runs.EVALUATION_COLUMNS) <= set(run.evaluations) and set(runs.ROLLOUT_COLUMNS) <= set(run.rollouts)
+    assert set(runs.EVALUATION_COLUMNS) <= set(run.evaluations) and set(ROLLOUT_COLUMNS) <= set(run.rollouts)
     assert run.rollouts.groupby("split").size().to_dict() == {"train": 12, "test": 24}
 
 
@@ -94,7 +95,7 @@ def test_an_empty_folder_is_a_run_that_has_not_started(tmp_path):
     run = load_run(tmp_path)
     assert run.config == {} and run.environment == {}
     assert run.metrics.empty and run.evaluations.empty and run.rollouts.empty
-    assert set(runs.ROLLOUT_COLUMNS) <= set(run.rollouts)
+    assert set(ROLLOUT_COLUMNS) <= set(run.rollouts)
     with pytest.raises(FileNotFoundError, match="no run in"):
         load_run(tmp_path / "nowhere")
 

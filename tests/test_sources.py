@@ -9,9 +9,9 @@ import sys
 
 import pytest
 
-from rlvr_utils import tracking, training
+from rlvr_utils import training
 from rlvr_utils.profiles import get_profile
-from rlvr_utils.runs import RunWriter
+from rlvr_utils.runs import RunWriter, tracking
 from rlvr_utils.training.continuing import hashed_sources, refuse_other_sources, reopen, reward_hash
 
 

@@ -43,9 +43,19 @@ pytestmark = pytest.mark.usefixtures("odd_reward")
 @pytest.fixture(scope="module", params=["lora", "none"])
 def staged(request, tiny, tmp_path_factory):
     """A run of four supervised steps and three of RL, with an adapter or without."""
+    return staged_run(request.param, tiny, tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def straight(tiny, tmp_path_factory):
+    """The same with an adapter, to compare with runs that were killed."""
+    return staged_run("lora", tiny, tmp_path_factory)
+
+
+def staged_run(adapter, tiny, tmp_path_factory):
     with odd_rewards():
         folder = tmp_path_factory.mktemp("staged") / "run"
-        return train("mini", folder, model=tiny, quiet=True, adapter=request.param, **SETTINGS)
+        return train("mini", folder, model=tiny, quiet=True, adapter=adapter, **SETTINGS)
 
 
 def test_the_stage_before_rl_has_negative_steps_and_both_its_ends_are_evaluated(staged):
@@ -98,14 +108,13 @@ def test_the_first_evaluation_of_rl_is_of_the_supervised_model(staged):
 
 
 @pytest.mark.parametrize("killed_at", [(2, True), (4, True), (1, False)], ids=["in SFT", "at its end", "in RL"])
-def test_killed_in_any_stage_it_ends_with_the_same_bits(killed_at, tiny, tmp_path, monkeypatch):
+def test_killed_in_any_stage_it_ends_with_the_same_bits(killed_at, straight, tiny, tmp_path, monkeypatch):
     step, in_sft = killed_at
 
     def die(self, args, state, control, **kwargs):
         if bool(self.before) == in_sft and state.global_step == step:
             raise RuntimeError("power cut")
 
-    straight = train("mini", tmp_path / "straight", model=tiny, quiet=True, **SETTINGS)
     with monkeypatch.context() as cut, pytest.raises(RuntimeError, match="power cut"):
         name = "on_train_end" if (step, in_sft) == (4, True) else "on_step_begin"
         cut.setattr(training.recording.Recorder, name, die, raising=False)

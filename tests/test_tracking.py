@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from resume import CLOCKS, SETTINGS, odd_rewards
 
-from rlvr_utils import tracking, training
+from rlvr_utils import training
 from rlvr_utils.analysis import wandb_metrics
 from rlvr_utils.analysis.frames import _records
-from rlvr_utils.runs import load_run
-from rlvr_utils.tracking import TrackedWriter, Tracker
+from rlvr_utils.runs import load_run, tracking
+from rlvr_utils.runs.tracking import TrackedWriter, Tracker
 from rlvr_utils.training import train
 
 SHORT = SETTINGS | {"max_steps": 4, "eval_every": 2, "wandb_mode": "offline"}

@@ -18,7 +18,7 @@ from transformers.utils import logging as hf_logging
 
 from rlvr_utils import training
 from rlvr_utils.memory import estimate
-from rlvr_utils.models import load_model, load_tokenizer
+from rlvr_utils.models import load_model, load_tokenizer, quiet_libraries
 from rlvr_utils.preflight import preflight
 from rlvr_utils.problems import training_order
 from rlvr_utils.profiles import PROFILES, get_profile
@@ -151,7 +151,7 @@ def test_evaluation_leaves_the_random_state_alone(tiny, tmp_path):
 
 def test_what_libraries_say_is_silenced_for_the_length_of_a_training_only():
     before, filters = hf_logging.get_verbosity(), list(warnings.filters)
-    with training.build.quiet_libraries():
+    with quiet_libraries():
         assert hf_logging.get_verbosity() == hf_logging.ERROR
     assert (hf_logging.get_verbosity(), warnings.filters) == (before, filters)
 

@@ -14,10 +14,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from rlvr_utils import tracking
 from rlvr_utils.profiles import get_profile
-from rlvr_utils.runs import load_run
-from rlvr_utils.tracking import start_wandb
+from rlvr_utils.runs import load_run, tracking
+from rlvr_utils.runs.tracking import start_wandb
 
 KEY = "0123456789abcdef" * 2 + "deadbeef"  # 40 characters, as W&B's keys have
 
@@ -70,7 +69,8 @@ def test_a_server_that_sends_a_byte_now_and_then_does_not_keep_us(monkeypatch):
         monkeypatch.setenv("WANDB_API_KEY", KEY)
         monkeypatch.setattr(tracking, "ANSWER_PATIENCE", 0.5)
         began = time.monotonic()
-        assert "does not answer" in tracking.obstacle(f"http://127.0.0.1:{listening.getsockname()[1]}")
+        monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{listening.getsockname()[1]}")
+        assert "does not answer" in tracking.obstacle()
         assert time.monotonic() - began < 10
         over.set()
 
@@ -209,7 +209,7 @@ def test_wandb_itself_starts_with_the_modes_that_people_write(monkeypatch, tmp_p
 
 def test_a_server_that_dies_during_a_training_changes_nothing_of_it(server, tmp_path) -> None:
     """It answers until the first step is made, and never again: neither the steps nor the end wait for it."""
-    from rlvr_utils.tracking import TrackedWriter
+    from rlvr_utils.runs.tracking import TrackedWriter
 
     answer: dict[str, object] = {"status": 200}
     server(lambda query: answer["status"])

@@ -15,7 +15,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl.generation import vllm_generation
 
-from rlvr_utils.sampling.rollouts import generate_ids
+from rlvr_utils.sampling.rollouts import Sampling, generate_ids
 from rlvr_utils.training import build
 
 
@@ -56,7 +56,8 @@ class LLM:
 
     def generate(self, prompts: list[dict], sampling_params=None, *, use_tqdm: bool = True, **options) -> list:
         ids = [prompt["prompt_token_ids"] for prompt in prompts for _ in range(sampling_params.n)]
-        (rows,) = generate_ids(self.model, self.tokenizer, ids, sampling_params.max_tokens, sampling_params.temperature)
+        how = Sampling(max_new_tokens=sampling_params.max_tokens, temperature=sampling_params.temperature)
+        (rows,) = generate_ids(self.model, self.tokenizer, ids, how)
         outputs = [
             self.output(prompt, row.ids, row.sampled, sampling_params.temperature or 1.0)
             for prompt, row in zip(ids, rows, strict=True)

@@ -28,7 +28,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from rlvr_utils import REPO
 from rlvr_utils.problems import load_problems
-from rlvr_utils.prompts import ANSWER, QUESTION
+from rlvr_utils.problems.prompts import ANSWER, QUESTION
 from rlvr_utils.system.paths import run_folder
 from rlvr_utils.system.platforms import take
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from rlvr_utils.problems import judge_response
-from rlvr_utils.prompts import question_in
+from rlvr_utils.problems.prompts import question_in
 from rlvr_utils.runs import Run, is_worked, load_run, newest_run, reference_runs
 from rlvr_utils.stats import t_interval
 from rlvr_utils.system.paths import run_folder

@@ -14,28 +14,6 @@ the same numbers.
 """
 
 from .advantages import group_advantages
-from .logprobs import completion_logits, completion_mask, drop_truncated, entropy, selected_logps
+from .logprobs import completion_logits, completion_mask, entropy, selected_logps
 from .loss import LOSS_TYPES, aggregate, grpo_loss, high_entropy_mask, kl_k3, kl_k3_expm1, off_policy_mask
 from .ratio import cispo_term, clip_fractions, clipped_term, importance_ratio, sapo_term, vespo_weight
-
-__all__ = [
-    "LOSS_TYPES",
-    "aggregate",
-    "cispo_term",
-    "clip_fractions",
-    "clipped_term",
-    "completion_logits",
-    "completion_mask",
-    "drop_truncated",
-    "entropy",
-    "group_advantages",
-    "grpo_loss",
-    "high_entropy_mask",
-    "importance_ratio",
-    "kl_k3",
-    "kl_k3_expm1",
-    "off_policy_mask",
-    "sapo_term",
-    "selected_logps",
-    "vespo_weight",
-]

@@ -86,20 +86,7 @@ def completion_mask(completion_ids: Tensor, eos_token_id: int | Collection[int])
 
     The end token itself counts: a policy that is never rewarded for stopping does not learn to stop.
     """
-    is_eos = torch.isin(completion_ids, _ids(eos_token_id, completion_ids))
+    ends = [eos_token_id] if isinstance(eos_token_id, int) else list(eos_token_id)
+    is_eos = torch.isin(completion_ids, torch.tensor(ends, device=completion_ids.device))
     ends_before = is_eos.cumsum(dim=1) - is_eos.long()
     return (ends_before == 0).long()
-
-
-def drop_truncated(mask: Tensor, completion_ids: Tensor, eos_token_id: int | Collection[int]) -> Tensor:
-    """The mask with responses that never reached an end token zeroed, ``(B, T)``: they teach nothing.
-
-    Source: overlong filtering, DAPO (arXiv 2503.14476) section 3.4; ``mask_truncated_completions`` in TRL.
-    """
-    is_eos = torch.isin(completion_ids, _ids(eos_token_id, completion_ids))
-    ended = (is_eos & mask.bool()).any(dim=1, keepdim=True)
-    return mask * ended.to(mask.dtype)
-
-
-def _ids(token_ids: int | Collection[int], like: Tensor) -> Tensor:
-    return torch.tensor([token_ids] if isinstance(token_ids, int) else list(token_ids), device=like.device)

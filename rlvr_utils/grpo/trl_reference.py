@@ -6,37 +6,27 @@ supplies both. This uses TRL's internals on purpose: the point is to compare wit
 
 from __future__ import annotations
 
+import dataclasses
 from collections import defaultdict
 from types import SimpleNamespace
 
 import torch
-from trl import GRPOTrainer
+from trl import GRPOConfig, GRPOTrainer
 
-CONFIG_DEFAULTS = dict(
-    use_bias_correction_kl=True,
-    delta=None,
-    steps_per_generation=1,
-    sapo_temperature_pos=1.0,
-    sapo_temperature_neg=1.05,
-    vespo_k_pos=2.0,
-    vespo_lambda_pos=3.0,
-    vespo_k_neg=3.0,
-    vespo_lambda_neg=2.0,
-)
-TRAINER_DEFAULTS = dict(
-    loss_type="dapo",
-    beta=0.0,
-    epsilon_low=0.2,
-    epsilon_high=0.2,
-    importance_sampling_level="token",
-    max_completion_length=None,
-    top_entropy_quantile=1.0,
-    off_policy_mask_threshold=None,
-    entropy_coef=0.0,
-    current_gradient_accumulation_steps=1,
-    use_vllm=False,
-    num_processes=1,
-)
+DEFAULTS = {field.name: field.default for field in dataclasses.fields(GRPOConfig)}
+#: What the loss reads from the trainer's configuration.
+OF_CONFIG = ("use_bias_correction_kl", "delta", "sapo_temperature_pos", "sapo_temperature_neg")
+OF_CONFIG += ("vespo_k_pos", "vespo_lambda_pos", "vespo_k_neg", "vespo_lambda_neg")
+CONFIG_DEFAULTS = {name: DEFAULTS[name] for name in OF_CONFIG} | {"steps_per_generation": 1}
+#: What it reads from the trainer itself: under the configuration's names, and what the trainer derives from it.
+OF_TRAINER = ("loss_type", "beta", "importance_sampling_level", "top_entropy_quantile", "off_policy_mask_threshold")
+TRAINER_DEFAULTS = {name: DEFAULTS[name] for name in (*OF_TRAINER, "entropy_coef", "use_vllm")} | {
+    "epsilon_low": DEFAULTS["epsilon"],
+    "epsilon_high": DEFAULTS["epsilon"],
+    "max_completion_length": None,
+    "current_gradient_accumulation_steps": 1,
+    "num_processes": 1,
+}
 
 
 def _trainer_stub(settings: dict, logps: torch.Tensor, entropies: torch.Tensor) -> SimpleNamespace:

@@ -8,16 +8,3 @@ and cost of the whole run. ``rlvr doctor`` does all of it from the command line.
 
 from .checks import Check, checkup, longest_prompt, machine_table, preflight
 from .trials import Timing, Trainability, count_evaluation_responses, time_steps, trainability
-
-__all__ = [
-    "Check",
-    "Timing",
-    "Trainability",
-    "checkup",
-    "count_evaluation_responses",
-    "longest_prompt",
-    "machine_table",
-    "preflight",
-    "time_steps",
-    "trainability",
-]

@@ -41,19 +41,15 @@ from ..models import (
 from ..problems import all_rows, overlap, overlap_sentence, unreadable_ground_truths
 from ..profiles import Profile, get_profile, resolve_model
 from ..runs import load_run
-from ..sampling.rollouts import encode_prompts, has_chat_template, prompts_for
+from ..runs.tracking import ANSWER_PATIENCE, PACKAGES, api_key, installed, obstacle, server, wandb_mode
+from ..sampling.rollouts import encode_prompts, has_chat_template, prompts_for, use_vllm
 from ..sampling.shared_prefix import refuse_unsuitable
 from ..system.paths import run_folder
-from ..tracking import api_key, installed, obstacle, server, wandb_mode
 
-#: Packages whose version decides whether a run works: their tested version is in requirements.lock.
-PACKAGES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "wandb")
 #: Beside checkpoints: what metrics, responses and W&B's files of a run take at most.
 RECORDS_GIB = 0.5
 #: Parameters up to which a CPU can train a model in a reasonable time, in bfloat16 too.
 SMALL = 10**9
-#: Seconds to wait for a host that does not answer.
-PATIENCE = 8.0
 
 
 @dataclass(frozen=True)
@@ -395,7 +391,7 @@ def hub_access(model: str, endpoint: str | None = None) -> str:
     url = f"{endpoint or constants.ENDPOINT}/api/models/{model}/auth-check"
     page = f"https://huggingface.co/{model}"
     try:
-        hf_raise_for_status(get_session().get(url, headers=build_hf_headers(), timeout=PATIENCE))
+        hf_raise_for_status(get_session().get(url, headers=build_hf_headers(), timeout=ANSWER_PATIENCE))
     except GatedRepoError as error:
         raise ValueError(gated(model, page, bool(get_token()))) from error
     except RepositoryNotFoundError as error:
@@ -435,7 +431,7 @@ def gated(model: str, page: str, has_token: bool) -> str:
 
 def check_vllm(p: Profile) -> str:
     """How responses will be sampled; a vLLM server has to answer."""
-    if p.use_vllm == "never" or not torch.cuda.is_available() or installed("vllm") is None:
+    if not use_vllm(p):
         cause = "there is no GPU for vLLM" if not torch.cuda.is_available() else "vLLM is not installed"
         return "responses are sampled by the model itself" + (f", since {cause}: slower." if p.use_vllm == "auto" else ".")
     if p.vllm_server is None:
@@ -463,7 +459,7 @@ def check_vllm(p: Profile) -> str:
 def served(address: str) -> tuple[str | None, int | None]:
     """(model, tokens that it reads) of a vLLM server; None where it does not say."""
     try:
-        first = requests.get(f"{address.rstrip('/')}/v1/models", timeout=PATIENCE).json()["data"][0]
+        first = requests.get(f"{address.rstrip('/')}/v1/models", timeout=ANSWER_PATIENCE).json()["data"][0]
     except (OSError, ValueError, LookupError, TypeError):
         return None, None
     return first.get("root") or first.get("id"), first.get("max_model_len")
@@ -494,7 +490,7 @@ def check_wandb(p: Profile) -> str:
 def answers(url: str) -> bool:
     """Whether a host answers at all, whatever it says."""
     try:
-        requests.get(url, timeout=PATIENCE)
+        requests.get(url, timeout=ANSWER_PATIENCE)
     except requests.RequestException:
         return False
     return True

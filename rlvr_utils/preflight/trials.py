@@ -21,13 +21,12 @@ import torch
 
 from ..diagnosis import LOGP_DIFFERENCE, RATIO
 from ..memory import GIB
-from ..models import load_model, load_tokenizer
+from ..models import load_model, load_tokenizer, quiet_libraries
 from ..problems import evaluation_rows, judge_response, training_rows
 from ..profiles import Profile, get_profile
 from ..runs import RunWriter, load_run
-from ..sampling.rollouts import Sampling, encode_prompts, evaluate, prompts_for, sample_responses, vllm_engine
+from ..sampling.rollouts import Sampling, encode_prompts, evaluate, prompts_for, sample_responses, use_vllm, vllm_engine
 from ..stats import Estimate, bootstrap_over_problems, pass_at_k, percent, wilson_interval
-from ..tracking import installed
 
 # --- is there anything to learn from? ---
 
@@ -251,14 +250,12 @@ def time_steps(
 
 def keeps_memory(p: Profile) -> bool:
     """Whether steps are timed in a process of their own: vLLM keeps its share of the GPU until its process ends."""
-    shared = p.use_vllm == "auto" and p.vllm_server is None and not p.reward.startswith("__main__:")
-    return shared and torch.cuda.is_available() and installed("vllm") is not None
+    return use_vllm(p) and p.vllm_server is None and not p.reward.startswith("__main__:")
 
 
 def time_here(p: Profile, steps: int, dollars_per_hour: float | None, responses: int | None) -> Timing:
     """:func:`time_steps` in this process."""
-    from ..training.build import quiet_libraries  # importing TRL takes seconds that other checks do not need
-    from ..training.processes import join_processes
+    from ..training.processes import join_processes  # importing TRL takes seconds that other checks do not need
 
     join_processes()  # the trainer would wait for announced processes in silence
     if torch.cuda.is_available():

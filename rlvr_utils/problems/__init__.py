@@ -25,31 +25,5 @@ from .loading import (
     training_order,
     training_rows,
 )
+from .prompts import build_prompt, cut_at_stop
 from .rows import RepairedData, math_row, question_of
-
-__all__ = [
-    "CATEGORIES",
-    "EXEMPLAR_TEMPLATES",
-    "MINIMATH",
-    "ROLLOUT_COLUMNS",
-    "RepairedData",
-    "all_rows",
-    "check_steps",
-    "classify_response",
-    "evaluation_rows",
-    "exemplars",
-    "find_steps",
-    "graded",
-    "judge_response",
-    "kept_verdict",
-    "load_problems",
-    "math_row",
-    "overlap",
-    "overlap_sentence",
-    "question_of",
-    "test_data_dir",
-    "training_order",
-    "training_rows",
-    "unreadable_ground_truths",
-    "worked_example",
-]

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from .. import REPO
 from ..profiles import Profile
-from ..prompts import RLVR_MATH_EXEMPLARS
 from ..system.paths import local_path
+from .prompts import RLVR_MATH_EXEMPLARS
 from .rows import checked_rows
 
 MINIMATH = REPO / "data" / "minimath"

@@ -13,8 +13,8 @@ from collections import Counter
 from collections.abc import Iterable
 from decimal import Decimal
 
-from ..prompts import ANSWER, QUESTION, RLVR_MATH_EXEMPLARS, build_prompt
 from ..verifier import last_boxed
+from .prompts import ANSWER, QUESTION, RLVR_MATH_EXEMPLARS, build_prompt
 
 PROBLEM = ("problem", "question")
 TRUTH = ("ground_truth", "answer")

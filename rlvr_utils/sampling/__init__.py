@@ -4,5 +4,3 @@
 """
 
 from .rollouts import Response, Sampling, encode_prompts, evaluate, has_chat_template, prompts_for, sample_responses
-
-__all__ = ["Response", "Sampling", "encode_prompts", "evaluate", "has_chat_template", "prompts_for", "sample_responses"]

@@ -1,14 +1,16 @@
 r"""Sample responses, end them by one rule, score them: the same code in training, evaluation and the notebooks.
 
 TRL passes no tokenizer to ``generate``, so ``stop_strings`` alone would do nothing there; :func:`rollout` is TRL's
-``rollout_func`` instead. What a base model writes after :data:`~rlvr_utils.prompts.STOP` is neither scored nor trained
-on, the end token put in its place is masked from the loss, and a response that ended this way does not count as cut off.
+``rollout_func`` instead. What a base model writes after :data:`~rlvr_utils.problems.prompts.STOP` is neither scored nor
+trained on, the end token put in its place is masked from the loss, and a response that ended this way does not count as cut
+off.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import importlib.util
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -20,8 +22,8 @@ from transformers.utils.logging import get_logger
 
 from ..models import vocabulary_size
 from ..problems import exemplars, graded
+from ..problems.prompts import STOP, build_prompt, cut_at_stop, refuse_long_prompts
 from ..profiles import Profile
-from ..prompts import STOP, build_prompt, cut_at_stop, refuse_long_prompts
 from .decoding import can_decode, decode, read_beginning, sampling_mode
 
 #: Another way of sampling than the model's own: prompt ids and temperature to one response a prompt.
@@ -131,20 +133,14 @@ def finish_response(ids: list[int], tokenizer: PreTrainedTokenizerBase, end_ids:
 
 
 def generate_ids(
-    model,
-    tokenizer: PreTrainedTokenizerBase,
-    prompt_ids: list[list[int]],
-    max_new_tokens: int,
-    temperature: float,
-    batch_size: int = 512,
+    model, tokenizer: PreTrainedTokenizerBase, prompt_ids: list[list[int]], how: Sampling
 ) -> Iterator[list[Response]]:
-    """One response to each prompt, ``batch_size`` at a time; what all prompts begin with is read once for all batches.
+    """One response to each prompt, ``how.batch_size`` at a time. What all prompts begin with is read once for all batches.
 
     Args:
         model: as :func:`~rlvr_utils.sampling.decoding.sampling_mode` gives it.
         prompt_ids: token ids, one list a prompt; equal ones in a batch are read once.
-        max_new_tokens: length limit in tokens.
-        temperature: sampling temperature; 0 means greedy.
+        how: length, temperature and batch size count. The prompts are repeated and the seed is set by the caller.
     """
     end_ids = end_token_ids(model, tokenizer) | {tokenizer.pad_token_id}
     if can_decode(model):
@@ -155,32 +151,31 @@ def generate_ids(
             "come from model.generate: the same distribution, more slowly."
         )
         sample = stock_loop(model, tokenizer, end_ids)
-    for start in range(0, len(prompt_ids), batch_size):
-        rows = sample(prompt_ids[start : start + batch_size], max_new_tokens=max_new_tokens, temperature=temperature)
+    for start in range(0, len(prompt_ids), how.batch_size):
+        rows = sample(prompt_ids[start : start + how.batch_size], how)
         yield [finish_response(row, tokenizer, end_ids) for row in rows]
 
 
 def own_loop(model, tokenizer, prompt_ids: list[list[int]], end_ids: set[int]) -> Callable[..., list[list[int]]]:
     """:func:`~rlvr_utils.sampling.decoding.decode` under the one stop rule."""
     stop, ends = StopAtNextQuestion(tokenizer, 0), torch.tensor(sorted(end_ids), device=model.device)
-    return functools.partial(
+    sample = functools.partial(
         decode,
         model,
         beginning=read_beginning(model, prompt_ids),
         pad=tokenizer.pad_token_id,
         ended=lambda new_ids: torch.isin(new_ids[:, -1], ends) | stop(new_ids, None),
     )
+    return lambda prompt_ids, how: sample(prompt_ids, max_new_tokens=how.max_new_tokens, temperature=how.temperature)
 
 
 def stock_loop(model, tokenizer, end_ids: set[int]) -> Callable[..., list[list[int]]]:
     """``model.generate`` under the one stop rule, for models that our loop does not know."""
 
-    def sample(prompt_ids: list[list[int]], max_new_tokens: int, temperature: float) -> list[list[int]]:
+    def sample(prompt_ids: list[list[int]], how: Sampling) -> list[list[int]]:
         batch = tokenizer.pad({"input_ids": prompt_ids}, padding_side="left", return_tensors="pt").to(model.device)
         length = batch["input_ids"].shape[1]
-        config = plain_sampling(
-            temperature, max_new_tokens=max_new_tokens, eos_token_id=sorted(end_ids), pad_token_id=tokenizer.pad_token_id
-        )
+        config = plain_sampling(how, eos_token_id=sorted(end_ids), pad_token_id=tokenizer.pad_token_id)
         with torch.no_grad(), only_generation_config(model, config):
             output = model.generate(
                 **batch,
@@ -192,11 +187,12 @@ def stock_loop(model, tokenizer, end_ids: set[int]) -> Callable[..., list[list[i
     return sample
 
 
-def plain_sampling(temperature: float, **options) -> GenerationConfig:
+def plain_sampling(how: Sampling, **options) -> GenerationConfig:
     """The model's own distribution over the temperature (0: the most likely token) and nothing else."""
-    if not temperature:
-        return GenerationConfig(do_sample=False, **options)
-    return GenerationConfig(do_sample=True, temperature=temperature, top_k=0, top_p=1.0, **options)
+    options |= {"max_new_tokens": how.max_new_tokens, "do_sample": bool(how.temperature)}
+    if how.temperature:
+        options |= {"temperature": how.temperature, "top_k": 0, "top_p": 1.0}
+    return GenerationConfig(**options)
 
 
 @contextlib.contextmanager
@@ -277,9 +273,7 @@ def sample_responses(
     order = sorted(range(len(ids)), key=lambda i: len(ids[i]))  # similar lengths together: little padding
     done: list[Response] = []
     with random_state(how.seed, model.device), sampling_mode(model) as base:
-        for batch in generate_ids(
-            base, tokenizer, [ids[i] for i in order], how.max_new_tokens, how.temperature, how.batch_size
-        ):
+        for batch in generate_ids(base, tokenizer, [ids[i] for i in order], how):
             done += batch
             if progress:
                 progress(len(done) / len(ids))
@@ -383,14 +377,9 @@ def rollout(prompts: list, trainer, batch_size: int = 512) -> dict[str, list]:
     if trainer.use_vllm:
         responses, logprobs = _vllm_responses(trainer, tokenizer, prompt_ids)
     else:
+        how = Sampling(max_new_tokens=trainer.max_completion_length, temperature=trainer.temperature, batch_size=batch_size)
         with sampling_mode(trainer.accelerator.unwrap_model(trainer.model)) as model:
-            responses = [
-                r
-                for batch in generate_ids(
-                    model, tokenizer, prompt_ids, trainer.max_completion_length, trainer.temperature, batch_size
-                )
-                for r in batch
-            ]
+            responses = [r for batch in generate_ids(model, tokenizer, prompt_ids, how) for r in batch]
         logprobs = None
     return {
         "prompt_ids": prompt_ids,
@@ -409,6 +398,11 @@ def _vllm_responses(trainer, tokenizer, prompt_ids: list[list[int]]) -> tuple[li
     responses = [finish_response(list(ids), tokenizer, end_ids) for ids in completion_ids]
     sampled = [[entry[0] for entry in row][: len(r.ids)] for row, r in zip(logprobs, responses, strict=True)]
     return responses, [row + [0.0] * (len(r.ids) - len(row)) for row, r in zip(sampled, responses, strict=True)]
+
+
+def use_vllm(p: Profile) -> bool:
+    """Whether rollouts go through vLLM: asked for, installed, and a GPU to run it on."""
+    return p.use_vllm == "auto" and torch.cuda.is_available() and importlib.util.find_spec("vllm") is not None
 
 
 def vllm_engine(trainer) -> Engine | None:

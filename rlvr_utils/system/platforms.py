@@ -30,7 +30,7 @@ except ImportError:  # Windows
 OWN = getattr(fcntl, "F_OFD_SETLK", None)
 TAKEN = (errno.EACCES, errno.EAGAIN)
 TRIES, PAUSE = 10, 0.1
-
+LOCK_PATIENCE = 60.0  # seconds
 
 #: The open files whose locks this process has taken.
 _taken: weakref.WeakSet[IO] = weakref.WeakSet()
@@ -84,13 +84,13 @@ def take(opened: IO) -> None:
 
 
 @contextlib.contextmanager
-def alone(file: Path, patience: float = 60.0) -> Iterator[None]:
-    """Hold the lock of ``file`` for a moment, waiting for others that do; after ``patience`` seconds goes on without it.
+def alone(file: Path) -> Iterator[None]:
+    """Hold the lock of ``file`` for a moment, waiting for others that do. After :data:`LOCK_PATIENCE` go on without it.
 
     Whoever held it that long is stopped or on a disk that hangs: a row is worth more than its order.
     """
     with file.open("ab") as opened:
-        until = time.monotonic() + patience
+        until = time.monotonic() + LOCK_PATIENCE
         while time.monotonic() < until:
             try:
                 take(opened)

@@ -6,16 +6,15 @@ first pass after a resume; evaluations draw their own random numbers, so that th
 
 Read in this order: ``run`` (a run from its first line to its last), ``continuing`` (what the folder holds already),
 ``rewards``, ``build`` (TRL's trainer and its settings), ``trl_patches`` and ``dynamic_sampling`` (where we reach into
-TRL), ``evaluation``,
-``recording`` (progress, also of a run that another process trains), ``recovery`` (checkpoints and failures). ``supervised``
-is SFT, before RL or in its place, ``processes`` is for several GPUs.
+TRL), ``evaluation``, ``recording`` (progress, also of a run that another process trains), ``recovery`` (checkpoints and
+failures). ``supervised`` is SFT, before RL or in its place, ``processes`` is for several GPUs. ``own_trainer`` is GRPO on a
+page: it uses nothing else of this room.
 """
 
 import os
 
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # rollout_func is marked experimental; our pin is tested
 
-from ..problems import training_rows
 from .build import build_trainer, grpo_config, training_dataset
 from .continuing import settings_of
 from .evaluation import Part, evaluate_all, evaluate_split
@@ -23,23 +22,3 @@ from .recording import watch_run
 from .recovery import is_going
 from .rewards import format_reward, random_reward, reward_function
 from .run import evaluate_run, export_run, load_trained, train
-
-__all__ = [
-    "Part",
-    "build_trainer",
-    "evaluate_all",
-    "evaluate_run",
-    "evaluate_split",
-    "export_run",
-    "format_reward",
-    "grpo_config",
-    "is_going",
-    "load_trained",
-    "random_reward",
-    "reward_function",
-    "settings_of",
-    "train",
-    "training_dataset",
-    "training_rows",
-    "watch_run",
-]

@@ -2,46 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import importlib.util
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from datasets import Dataset
 from transformers import PrinterCallback, set_seed
-from transformers.utils import logging as hf_logging
 from trl import GRPOConfig, GRPOTrainer
 
 from ..memory import vllm_utilization
-from ..models import check_adapter, lora_config, model_config, refuse_unknown_targets
+from ..models import check_adapter, lora_config, model_config, quiet_libraries, refuse_unknown_targets
 from ..problems import training_order, training_rows
+from ..problems.prompts import STOP
 from ..profiles import Profile
-from ..prompts import STOP
 from ..runs import RunWriter
-from ..sampling.rollouts import prompts_for, rollout
+from ..sampling.rollouts import prompts_for, rollout, use_vllm
 from .estimators import with_estimator
 from .evaluation import evaluate_interim
 from .processes import world_size
-from .recording import Recorder
+from .recording import Recorder, TokenRecorder
 from .rewards import recorded_reward, reward_function
-from .tokens import TokenRecorder
 from .trl_patches import SharedTrainer, StockTrainer, own_environment, same_precision, settle_vllm
-
-
-@contextlib.contextmanager
-def quiet_libraries() -> Iterator[None]:
-    """Keep to themselves what transformers and TRL say about their own settings: no learner can do anything about it."""
-    verbosity = hf_logging.get_verbosity()
-    hf_logging.set_verbosity_error()
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*gradient_checkpointing.* is deprecated", category=FutureWarning)
-            yield
-    finally:
-        hf_logging.set_verbosity(verbosity)
 
 
 def training_dataset(p: Profile, tokenizer, rows: list[dict] | None = None) -> Dataset:
@@ -150,11 +131,6 @@ def vllm_options(p: Profile) -> dict:
         "vllm_max_model_length": p.max_prompt_length + p.max_completion_length,
         "vllm_gpu_memory_utilization": vllm_utilization(p, model_config(p.model), total),
     }
-
-
-def use_vllm(p: Profile) -> bool:
-    """Whether rollouts go through vLLM: asked for, installed, and a GPU to run it on."""
-    return p.use_vllm == "auto" and torch.cuda.is_available() and importlib.util.find_spec("vllm") is not None
 
 
 @own_environment()

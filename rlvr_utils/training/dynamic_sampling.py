@@ -53,7 +53,9 @@ class DynamicSampling:
             rewards.append(self.rewards.view(-1, self.num_generations))
             varied.append(differ(rewards[-1]))
             drawn += n
-        self.log_draws(drawn, sum(int(part.sum()) for part in varied))
+        kept = sum(int(part.sum()) for part in varied)
+        for name, value in ((PROMPTS_DRAWN, drawn), (SAMPLES_DRAWN, drawn * self.num_generations), (GROUPS_KEPT, kept)):
+            self._metrics["train"][name].append(float(value))
         if not any(part.any() for part in varied[1:]):
             return draws[0]  # nothing to put in, so the step is the one that it would have been
         return self.join(draws, rewards, chosen(varied, groups))
@@ -74,11 +76,6 @@ class DynamicSampling:
             metrics.update(before)
             metrics["num_tokens"] = [self.state.num_input_tokens_seen]  # a sum over all draws
         return made
-
-    def log_draws(self, drawn: int, kept: int) -> None:
-        """Log what this generation drew."""
-        for name, value in ((PROMPTS_DRAWN, drawn), (SAMPLES_DRAWN, drawn * self.num_generations), (GROUPS_KEPT, kept)):
-            self._metrics["train"][name].append(float(value))
 
     def join(self, draws: list[dict], rewards: list[Tensor], groups: list[Tensor]) -> dict:
         """TRL's dictionary for the chosen groups of each draw, as if one generation had sampled them."""
@@ -116,15 +113,12 @@ def joined(draws: Sequence[dict], rows: Sequence[Tensor], pad_token: int) -> dic
         if value.ndim == 2:  # (N, tokens)
             longest = max(part.shape[1] for part in parts)
             fill = pad_token if name.endswith("_ids") else 0
-            parts = [pad(part, sides(name, longest - part.shape[1]), value=fill) for part in parts]
+            gaps = [longest - part.shape[1] for part in parts]  # on the left of prompts, on the right of responses
+            sides = [(gap, 0) if name.startswith("prompt") else (0, gap) for gap in gaps]
+            parts = [pad(part, side, value=fill) for part, side in zip(parts, sides, strict=True)]
         batch[name] = torch.cat(parts)
     used = {side: batch[f"{side}_mask"].any(0) for side in ("prompt", "completion")}
     return {
         name: value[:, used["prompt" if name.startswith("prompt") else "completion"]] if value.ndim == 2 else value
         for name, value in batch.items()
     }
-
-
-def sides(name: str, n: int) -> tuple[int, int]:
-    """Where ``n`` columns are padded: prompts on the left, responses on the right."""
-    return (n, 0) if name.startswith("prompt") else (0, n)

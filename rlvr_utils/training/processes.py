@@ -19,7 +19,7 @@ import torch.distributed as dist
 
 T = TypeVar("T")
 LAUNCHER = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")  # what a launcher sets
-PATIENCE = 300.0  # seconds that all processes have to start: the packages may come from a slow disk
+START_PATIENCE = 300.0  # seconds that all processes have to start: the packages may come from a slow disk
 
 
 def join_processes() -> None:
@@ -46,7 +46,7 @@ def company() -> Iterator[None]:
     """Wait until all processes have called this: PyTorch's own wait is silent, and half an hour long.
 
     Raises:
-        ValueError: they did not come within :data:`PATIENCE` seconds, or there is nothing to find them by.
+        ValueError: they did not come within :data:`START_PATIENCE` seconds, or there is nothing to find them by.
     """
     many = f"WORLD_SIZE={world_size()} announces {world_size()} processes that train together"
     alone = "To train in one process, unset WORLD_SIZE. For several, start with `accelerate launch` or `torchrun`"
@@ -56,15 +56,15 @@ def company() -> Iterator[None]:
     if rank() >= world_size():
         raise ValueError(f"{many}, so RANK={rank()} must be below that. {alone}, which set both.")
     where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
-    patient = f"{many}: waiting for the others at {where}, at most {PATIENCE:.0f} s."
-    waiting = threading.Timer(PATIENCE / 10, print, [patient], {"flush": True})
+    patient = f"{many}: waiting for the others at {where}, at most {START_PATIENCE:.0f} s."
+    waiting = threading.Timer(START_PATIENCE / 10, print, [patient], {"flush": True})
     waiting.daemon = True
     waiting.start()
     try:
-        store, *_ = next(dist.rendezvous("env://", timeout=timedelta(seconds=PATIENCE)))
+        store, *_ = next(dist.rendezvous("env://", timeout=timedelta(seconds=START_PATIENCE)))
     except (RuntimeError, ValueError, OSError) as error:
         raise ValueError(
-            f"{many}, and after {PATIENCE:.0f} s not all of them are at {where} (MASTER_ADDR:MASTER_PORT). "
+            f"{many}, and after {START_PATIENCE:.0f} s not all of them are at {where} (MASTER_ADDR:MASTER_PORT). "
             f"{alone}, and see what the other processes say."
         ) from error
     finally:

@@ -1,7 +1,7 @@
 """What a run tells while it goes: metrics, progress with the time left, what the guards see, marks on checkpoints.
 
 :class:`Recorder` tells it in the process that trains. :func:`watch_run` reads it from the run's files in another process, so
-that the laptop may be closed in between.
+that the laptop may be closed in between. :class:`TokenRecorder` records what a step did to its tokens.
 """
 
 from __future__ import annotations
@@ -19,12 +19,17 @@ from ..profiles import Profile
 from ..runs import PROMPTS_DRAWN, Run, RunWriter, load_run
 from ..stats import t_interval
 from ..system.paths import run_folder
-from .processes import first_decides, wait
+from .processes import first_decides, is_first, wait
 from .recovery import is_going, mark_complete
+from .rewards import is_recorded
 
 #: Seconds after which a line of progress is due, whatever the step.
 SILENCE = 60.0
-WINDOW = 10  # steps behind the reward that a watcher is told
+#: Groups per recorded step.
+RECORDED_GROUPS = 4
+#: What is taken from TRL's dictionary. ``tool_mask`` is 0 at end tokens that the policy did not sample.
+TENSORS = ("prompt_ids", "prompt_mask", "completion_ids", "completion_mask", "tool_mask", "advantages")
+OLD = "old_per_token_logps"  # only where the policy was updated since it sampled
 
 
 class Recorder(TrainerCallback):
@@ -141,20 +146,17 @@ def measured(rows: Sequence[Mapping], name: str, n: int = 10) -> list[float]:
     return [float(row[name]) for row in rows if finite(row.get(name))][-n:]
 
 
-def recent(rows: Sequence[Mapping], name: str, n: int = 10) -> float:
+def recent(rows: Sequence[Mapping], name: str) -> float:
     """The mean of :func:`measured`; nan where there is none."""
-    values = measured(rows, name, n)
+    values = measured(rows, name)
     return sum(values) / len(values) if values else float("nan")
 
 
 def level(rows: Sequence[Mapping]) -> str:
     """What the last steps were like: their reward and length, or else their loss."""
     if not measured(rows, "reward"):
-        return (
-            f"no reward, loss {recent(rows, 'loss'):.3f}"
-            if any("reward" in row for row in rows)
-            else (f"loss {recent(rows, 'loss'):.3f}")
-        )
+        missing = "no reward, " if any("reward" in row for row in rows) else ""
+        return f"{missing}loss {recent(rows, 'loss'):.3f}"
     length, drawn = recent(rows, "completions/mean_length"), recent(rows, PROMPTS_DRAWN)
     said = f"reward {recent(rows, 'reward'):.3f}" + (f"  {length:.1f} tokens" if finite(length) else "")
     return said + (f"  {drawn:.1f} problems drawn per step" if finite(drawn) else "")
@@ -191,6 +193,86 @@ def paced(say: Callable[[str], None], what: str) -> Callable[[float], None]:
             say(f"{what}: {share:.0%} done, about {clock((now - began) * (1 - share) / share)} left")
 
     return tell
+
+
+# --- what a step did to its tokens ---
+
+
+class TokenRecorder(TrainerCallback):
+    """Writes ``rollouts/tokens-STEP.jsonl.gz`` at the steps whose training responses are recorded, every tenth.
+
+    The file has the log-probability of each token before and after the step. Notebook 07 shows advantage, importance ratio
+    and gradient weight of each token from these numbers. They cost two forward passes over a few responses and some
+    kilobytes per recorded step, where an adapter per step would take a thousand times that.
+
+    Attributes:
+        trainer: set when it is built; its buffer holds the responses of the current step.
+    """
+
+    trainer = None
+
+    def __init__(self, p: Profile, writer: RunWriter):
+        self.p, self.writer, self.rows = p, writer, []
+
+    def on_pre_optimizer_step(self, args, state, control, **kwargs):
+        """The gradient is there, the weights are still those before the step."""
+        step = state.global_step + 1
+        self.rows = []
+        if is_first() and is_recorded(step, self.p.log_rollouts_every):
+            self.batch = first_groups(current_batch(self.trainer))
+            self.rows = token_rows(self.batch, self.trainer.processing_class, self.p.group_size)
+            self.add("before")
+
+    def on_step_end(self, args, state, control, **kwargs):
+        """The weights are those after the step."""
+        if self.rows:
+            self.add("after")
+            self.writer.log_tokens(state.global_step, self.rows)
+
+    @torch.no_grad()
+    def add(self, name: str) -> None:
+        """Put the current log-probability of every token into the rows."""
+        trainer, batch = self.trainer, self.batch
+        ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
+        mask = torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1)
+        logps_BT, *_ = trainer._get_per_token_logps_and_entropies(
+            trainer.model, ids, mask, batch["completion_ids"].shape[1], batch_size=self.p.group_size
+        )
+        for row, logps in zip(self.rows, logps_BT.tolist(), strict=True):
+            row[name] = [round(value, 5) for value in logps[: len(row["ids"])]]
+
+
+def current_batch(trainer) -> dict:
+    """TRL's dictionary of the micro-batch that was computed last."""
+    return trainer._buffered_inputs[(trainer._step - 1) % trainer.args.steps_per_generation]
+
+
+def first_groups(batch: dict) -> dict:
+    """The rows of the first :data:`RECORDED_GROUPS` distinct prompts, side by side."""
+    prompts = batch["prompt_ids"].tolist()
+    first = list(dict.fromkeys(map(tuple, prompts)))[:RECORDED_GROUPS]
+    rows = [i for prompt in first for i, other in enumerate(prompts) if tuple(other) == prompt]
+    return {name: batch[name][rows] for name in (*TENSORS, OLD) if name in batch}
+
+
+def token_rows(batch: dict, tokenizer, group_size: int) -> list[dict]:
+    """One row per response: ``prompt, group, ids, sampled, advantage``, and ``old`` where the policy has moved since."""
+    rows, groups = [], {}
+    for i, ids in enumerate(batch["completion_ids"]):
+        length = int(batch["completion_mask"][i].sum())
+        prompt = tokenizer.decode(batch["prompt_ids"][i][batch["prompt_mask"][i].bool()], skip_special_tokens=True)
+        ours = batch["tool_mask"][i, :length].tolist() if "tool_mask" in batch else [1] * length
+        row = {
+            "prompt": prompt,
+            "group": groups.setdefault(prompt, len(groups)),
+            "ids": ids[:length].tolist(),
+            "sampled": ours,
+            "advantage": round(float(batch["advantages"][i]), 5),
+        }
+        if OLD in batch:
+            row["old"] = [round(value, 5) for value in batch[OLD][i, :length].tolist()]
+        rows.append(row)
+    return rows
 
 
 # --- from another process ---
@@ -256,19 +338,12 @@ def progress_line(run: Run) -> str:
     if rows.empty:
         return f"{run.path.name}: no step yet, {len(run.evaluations)} evaluations made"
     step = int(rows["step"].iloc[-1])
-    rewards = measured(rows.to_dict("records"), "reward", WINDOW)
+    records = rows.to_dict("records")
+    rewards = measured(records, "reward")
     interval = t_interval(rewards) if len(rewards) > 1 else None
-    now = (
-        f"reward {interval.mean:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
-        if interval
-        else level(rows.to_dict("records"))
-    )
-    end = (
-        "finished"
-        if run.environment.get("finished")
-        else (f"about {clock(step_seconds(run) * (total - step))} left, evaluations apart")
-    )
-    return f"step {step}/{total}  {now}  {end}"
+    now = f"reward {interval.mean:.3f} [{interval.low:.3f}, {interval.high:.3f}]" if interval else level(records)
+    left = f"about {clock(step_seconds(run) * (total - step))} left, evaluations apart"
+    return f"step {step}/{total}  {now}  {'finished' if run.environment.get('finished') else left}"
 
 
 def step_seconds(run: Run) -> float:

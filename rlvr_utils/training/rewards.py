@@ -23,8 +23,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from ..problems import graded, kept_verdict, training_rows
+from ..problems.prompts import build_prompt
 from ..profiles import REWARDS, Profile
-from ..prompts import build_prompt
 from ..runs import RunWriter
 from ..system.paths import current_directory_last
 from ..verifier import completion_text, last_boxed, make_boxed_reward

@@ -1,13 +1,13 @@
 """A run in the order in which it happens, and then what a finished one is for.
 
-    refuse what cannot work            trl_patches, rewards, tracking
+    refuse what cannot work            trl_patches, rewards, runs.tracking
     look at what the folder holds      continuing, recovery
     load model and tokenizer           models, rewards
-    open the record                    tracking, runs
+    open the record                    runs
     supervised stage, if there is one  supervised
     build the trainer                  build (rewards, recording, trl_patches) or supervised
     evaluate, train, save, evaluate    evaluation, TRL with recording as its callback, recovery
-    close the record                   tracking
+    close the record                   runs.tracking
 
 No module on the right imports this one. With several processes, ``processes`` says who does what.
 """
@@ -30,11 +30,11 @@ from ..diagnosis import RunStopped
 from ..problems import evaluation_rows, overlap_sentence
 from ..profiles import Profile, get_profile
 from ..runs import Run, RunWriter, SilentWriter, load_run
+from ..runs.tracking import TrackedWriter, environment_record, start_wandb, wandb_mode
 from ..sampling.rollouts import check_evaluation, has_chat_template
 from ..system.paths import expanded, run_folder
-from ..tracking import TrackedWriter, environment_record, start_wandb, wandb_mode
 from . import recovery
-from .build import build_trainer, quiet_libraries
+from .build import build_trainer
 from .continuing import hashed_rows, hashed_sources, is_finished, refuse_other_sources, reopen
 from .estimators import try_estimator
 from .evaluation import Part, evaluate_all, evaluate_split
@@ -43,7 +43,7 @@ from .rewards import reward_function, try_reward
 from .supervised import SFT_FOLDER, after_sft, build_rejection_trainer, build_sft_stage, build_sft_trainer
 from .trl_patches import refuse_moved_names, release_vllm, sampler_of
 
-STEPS = "trained-steps.txt"
+STEPS_FILE = "trained-steps.txt"
 
 
 def train(
@@ -81,7 +81,7 @@ def train(
     folder = run_folder(output_dir or p.folder)
     join_processes()
     say = functools.partial(print, flush=True) if is_first() and not quiet else (lambda text: None)
-    with recovery.in_plain_words(folder), quiet_libraries():
+    with recovery.in_plain_words(folder), models.quiet_libraries():
         if first_decides(lambda: is_finished(folder, p, extend)):
             say(f"{folder.name} is finished already; delete its folder to train again.")
         else:
@@ -201,7 +201,7 @@ def save_trained(trainer: Trainer, p: Profile, folder: Path, step: int) -> None:
         models.save_adapter(model, part, p.model)
     else:
         model.save_pretrained(part)
-    (part / STEPS).write_text(f"{step}\n", encoding="utf-8")
+    (part / STEPS_FILE).write_text(f"{step}\n", encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)
     part.rename(folder)
 
@@ -248,11 +248,7 @@ def export_run(path: str | Path, folder: str | Path) -> Path:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f"{folder.name}.", suffix=".part", dir=folder.parent) as room:
             part = Path(room) / folder.name
-            if hasattr(model, "merge_and_unload"):
-                models.export_merged(model, tokenizer, part)
-            else:
-                model.save_pretrained(str(part))
-                tokenizer.save_pretrained(str(part))
+            models.export_merged(model, tokenizer, part)
             if folder.exists():
                 folder.rmdir()
             part.rename(folder)
@@ -314,5 +310,5 @@ def evaluate_run(
 
 def trained_steps(folder: Path, p: Profile) -> int:
     """The step that the model in ``folder`` was saved at: a run that is made longer keeps the model of its earlier end."""
-    file = folder / STEPS
+    file = folder / STEPS_FILE
     return int(file.read_text(encoding="utf-8")) if file.is_file() else p.max_steps

@@ -193,14 +193,10 @@ def regroup(micro_batches: list[dict], accumulation: int) -> list[dict]:
         prompts = torch.cat([part["prompt_ids"] for part in step])
         order = prompts.unique(dim=0, return_inverse=True)[1].argsort(stable=True)
         sizes = [len(part["prompt_ids"]) for part in step]
-        rows = {k: torch.cat([part[k] for part in step])[order].split(sizes) for k, v in step[0].items() if is_rows(v)}
-        regrouped += [part | {k: v[i] for k, v in rows.items()} for i, part in enumerate(step)]
+        tensors = [name for name, value in step[0].items() if torch.is_tensor(value) and value.ndim]  # one row per response
+        rows = {name: torch.cat([part[name] for part in step])[order].split(sizes) for name in tensors}
+        regrouped += [part | {name: parts[i] for name, parts in rows.items()} for i, part in enumerate(step)]
     return regrouped
-
-
-def is_rows(value) -> bool:
-    """Whether an entry of TRL's dictionary has a row a response."""
-    return torch.is_tensor(value) and value.ndim > 0
 
 
 # --- vLLM ---

@@ -33,18 +33,3 @@ from .verdict import (
     readable,
     verify,
 )
-
-__all__ = [
-    "CONVENTIONS",
-    "Verdict",
-    "answers_match",
-    "boxed_reward",
-    "completion_text",
-    "conventions_table",
-    "expressions_equal",
-    "judge",
-    "last_boxed",
-    "make_boxed_reward",
-    "readable",
-    "verify",
-]

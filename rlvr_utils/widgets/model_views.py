@@ -16,8 +16,8 @@ from ..grpo import selected_logps
 from ..models import lora_parameter_count
 from ..plots import PALETTE, figure_bundle
 from ..problems import exemplars
+from ..problems.prompts import build_prompt
 from ..profiles import ALL_LINEAR, Profile
-from ..prompts import build_prompt
 from ..sampling.rollouts import Response, Sampling, encode_prompts, has_chat_template, sample_responses
 from ..verifier import verify
 from .frame import Markup, Output, as_written, interactive_or_static, picker, slider, table, textbox, token_name

@@ -19,8 +19,8 @@ from trl.generation.vllm_client import VLLMClient
 
 from rlvr_utils import cli, models
 from rlvr_utils.preflight import checks
+from rlvr_utils.problems.prompts import STOP
 from rlvr_utils.profiles import get_profile
-from rlvr_utils.prompts import STOP
 from rlvr_utils.runs import RunWriter
 from rlvr_utils.sampling.rollouts import (
     encode_prompts,

@@ -11,8 +11,8 @@ from transformers import AutoModelForCausalLM
 
 from rlvr_utils import REPO, diagnosis, models
 from rlvr_utils.problems import load_problems
+from rlvr_utils.problems.prompts import STOP
 from rlvr_utils.profiles import get_profile
-from rlvr_utils.prompts import STOP
 from rlvr_utils.runs import RunWriter, load_run
 from rlvr_utils.sampling.rollouts import (
     Sampling,

@@ -26,16 +26,19 @@ import pandas as pd
 import requests
 import torch
 
-from . import REPO
-from .profiles import Profile
-from .runs import RunWriter, load_run
-from .system.threads import thread_record
+from .. import REPO
+from ..problems import ROLLOUT_COLUMNS
+from ..profiles import Profile
+from ..system.threads import thread_record
+from .disk import RunWriter, load_run
 
-PACKAGES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "wandb", "numpy", "vllm")
+#: Packages whose version decides whether a run works: their tested version is in requirements.lock.
+PACKAGES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "wandb")
 STEP = "train/global_step"  # in every row: what W&B draws its charts over, and what names a row that was sent twice
 FINISH_PATIENCE = 300.0  # seconds for the upload at the end: a network that is gone must not keep a rented GPU waiting
-TABLE_COLUMNS = ("problem_id", "sample", "prompt", "response", "ground_truth", "reward", "reason", "n_tokens")
-#: Seconds that the server has to answer before a run is recorded offline.
+#: The step is the table's, and the reason says whether the response is correct.
+TABLE_COLUMNS = tuple(name for name in ROLLOUT_COLUMNS if name not in ("step", "correct"))
+#: Seconds that a server has to answer. If W&B's does not, the run is recorded offline.
 ANSWER_PATIENCE = 8.0
 #: Seconds that ``wandb.init`` has after that. It tries again and again by itself, 90 seconds long by default.
 INIT_PATIENCE = 20.0
@@ -73,13 +76,13 @@ def server() -> str:
     return (os.environ.get("WANDB_BASE_URL") or "https://api.wandb.ai").rstrip("/")
 
 
-def obstacle(address: str | None = None) -> str | None:
+def obstacle() -> str | None:
     """Why nothing can be recorded online, as the start of a sentence; None where the server answers and takes the key.
 
     An answer that says neither yes nor no (another version of the server, a proxy's own certificate) is no obstacle:
     ``wandb.init`` decides then, in at most :data:`INIT_PATIENCE` seconds.
     """
-    address = address or server()
+    address = server()
     key = api_key(address)
     if key is None:
         return "there is no key"
@@ -326,7 +329,7 @@ def _table_cell(value: object) -> object:
 def environment_record() -> dict:
     """Versions, commit and hardware, without anything that names the machine or its owner."""
     return {
-        "versions": {"python": platform.python_version()} | {name: installed(name) for name in PACKAGES},
+        "versions": {"python": platform.python_version()} | {name: installed(name) for name in (*PACKAGES, "numpy", "vllm")},
         "commit": git_commit(),
         "cpu_count": os.cpu_count(),
         **thread_record(),

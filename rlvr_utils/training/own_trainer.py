@@ -1,7 +1,7 @@
 """GRPO on a page: sample, score, compare within the group, step. For understanding; runs use TRL's trainer.
 
-Model, LoRA, problems and their order, and learning rate are those of ``training.train`` for the same profile. Left
-out: checkpoints, evaluation, several GPUs, gradient accumulation, several updates on one generation, a KL term.
+Model, LoRA, problems and their order, and learning rate are those of ``training.train`` for the same profile. Left out:
+checkpoints, evaluation, several GPUs, gradient accumulation, several updates on one generation, a KL term.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import torch
 from torch.nn.utils import clip_grad_norm_
 from transformers import set_seed
 
-from .grpo import completion_logits, group_advantages, grpo_loss, selected_logps
-from .models import attach_lora, load_model, load_tokenizer
-from .problems import training_order, training_rows
-from .profiles import get_profile
-from .sampling.rollouts import Response, Sampling, encode_prompts, prompts_for, sample_responses
-from .verifier import boxed_reward
+from ..grpo import completion_logits, group_advantages, grpo_loss, selected_logps
+from ..models import attach_lora, load_model, load_tokenizer
+from ..problems import training_order, training_rows
+from ..profiles import get_profile
+from ..sampling.rollouts import Response, Sampling, encode_prompts, prompts_for, sample_responses
+from ..verifier import boxed_reward
 
 
 def train(profile: str = "mini", seconds: float | None = None, **overrides: object) -> Iterator[dict]:

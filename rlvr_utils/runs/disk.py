@@ -28,7 +28,7 @@ import re
 import shutil
 import warnings
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -36,13 +36,15 @@ from urllib.parse import quote, unquote
 
 import numpy as np
 import pandas as pd
+import yaml
 
-from rlvr_utils import REPO
-from rlvr_utils.problems import ROLLOUT_COLUMNS, find_steps
-from rlvr_utils.profiles import Profile, get_profile
-from rlvr_utils.stats import bootstrap_over_problems
-from rlvr_utils.system.paths import run_folder
-from rlvr_utils.system.platforms import alone, append_to, replace_file
+from .. import REPO
+from ..problems import ROLLOUT_COLUMNS, find_steps
+from ..profiles import Profile, get_profile
+from ..stats import bootstrap_over_problems
+from ..system.paths import run_folder
+from ..system.platforms import alone, append_to, replace_file
+from ..verifier import last_boxed
 
 REFERENCE_RUNS = REPO / "data" / "reference_runs"
 EVALUATION_KEY = ("step", "split", "shots", "decoding")
@@ -84,8 +86,6 @@ class Run:
         Raises:
             DamagedRun: the file cannot be read, or is no run's configuration.
         """
-        import yaml
-
         file = self.path / "config.yaml"
         try:
             config = (yaml.safe_load(file.read_text("utf-8")) or {}) if file.exists() else {}
@@ -150,7 +150,7 @@ class Run:
         return pd.concat(filled, ignore_index=True) if filled else frames[0]
 
     def tokens(self) -> dict[int, list[dict]]:
-        """Step -> rows of ``training.tokens``: what the step did to some of its tokens; empty for earlier versions' runs."""
+        """Step -> rows of ``training.recording``: what the step did to some of its tokens; empty for earlier versions' runs."""
         files = {int(file.name.split("-")[1].split(".")[0]): file for file in self.path.glob("rollouts/tokens-*.jsonl.gz")}
         return {step: _read_jsonl_gz(files[step]) for step in sorted(files)}
 
@@ -174,7 +174,7 @@ class Run:
 
 
 def load_run(path: str | Path) -> Run:
-    """The run in folder ``path`` (see :func:`.paths.run_folder`); raises FileNotFoundError where there is no such folder."""
+    """The run in folder ``path`` (see :func:`~rlvr_utils.system.paths.run_folder`); raises FileNotFoundError where there is no such folder."""
     path = run_folder(path)
     if not path.is_dir():
         raise FileNotFoundError(f"no run in {path}: train one with `rlvr train`, or name an existing folder")
@@ -202,22 +202,20 @@ def reference_runs(prefix: str = "mini-seed-", root: str | Path = REFERENCE_RUNS
     return sorted(file.parent for file in Path(root).glob(f"{prefix}*/config.yaml"))
 
 
-def summarise_evaluation(responses: Iterable[dict] | pd.DataFrame, n_resamples: int = 2000, seed: int = 0) -> dict:
+def summarise_evaluation(responses: Iterable[dict] | pd.DataFrame, n_resamples: int = 2000) -> dict:
     """One row of ``evaluations.jsonl`` from the responses of one evaluation (rows with ``ROLLOUT_COLUMNS``).
 
     ``accuracy`` counts boxed right answers only, with a 95 % bootstrap interval over problems;
     ``worked_rate`` is the share of responses with at least one ``$left = right$`` step. ``accuracy_if_boxed``
     is None without any box. Raises ValueError where there is no response.
     """
-    from rlvr_utils.verifier import last_boxed
-
     frame = pd.DataFrame(responses)
     if frame.empty:
         raise ValueError("no responses to summarise: the evaluation sampled nothing")
     correct = frame["correct"].astype(bool)
     boxed = frame["response"].map(last_boxed).notna()
     by_problem = correct.groupby(frame["problem_id"], sort=True)
-    accuracy = bootstrap_over_problems([group.to_numpy() for _, group in by_problem], n_resamples, seed=seed)
+    accuracy = bootstrap_over_problems([group.to_numpy() for _, group in by_problem], n_resamples)
     row = {key: frame[key].iloc[0] for key in EVALUATION_KEY if key in frame}
     row |= {
         "n_problems": by_problem.ngroups,
@@ -246,6 +244,9 @@ class RunWriter:
         self.path = Path(path)
         self.rollouts = self.path / "rollouts"
         self.rollouts.mkdir(parents=True, exist_ok=True)
+        self.metrics_file = self.path / "metrics.jsonl"
+        self.evaluations_file = self.path / "evaluations.jsonl"
+        self.train_file = self.rollouts / "train.jsonl.gz"
         self.restored = 0  # rollouts up to this step are on disk already
         if repair:
             with self.evaluating():
@@ -259,21 +260,7 @@ class RunWriter:
             _drop_half_line(file)
         _drop_half_member(self.train_file)
 
-    @property
-    def metrics_file(self) -> Path:
-        return self.path / "metrics.jsonl"
-
-    @property
-    def evaluations_file(self) -> Path:
-        return self.path / "evaluations.jsonl"
-
-    @property
-    def train_file(self) -> Path:
-        return self.rollouts / "train.jsonl.gz"
-
     def write_config(self, config: dict) -> None:
-        import yaml
-
         replace_file(self.path / "config.yaml", yaml.safe_dump(_plain(config), sort_keys=False).encode())
 
     def write_environment(self, environment: dict) -> None:
@@ -327,18 +314,14 @@ class RunWriter:
                 file.unlink()
 
 
-class SilentWriter(RunWriter):
-    """Writes nothing: for every process of a run but the first."""
+class SilentWriter:
+    """In the place of a :class:`RunWriter` in every process of a run but the first: no call does anything."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self.rollouts = self.path / "rollouts"
 
-    def _nothing(self, *arguments: object) -> None:
-        """The first process writes it."""
-
-    write_config = write_environment = write_sources = log_metrics = _nothing
-    log_train_rollouts = log_tokens = log_evaluation = cut_back = summarise = _nothing
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *arguments: None
 
 
 # --- reading ---
