@@ -178,7 +178,7 @@ def test_a_broken_run_is_skipped_and_named_and_breaks_no_other(tmp_path, damage)
         file.chmod(0)
         if os.access(file, os.R_OK):
             pytest.skip("this user may read everything")
-    with pytest.warns(UserWarning, match="broken is skipped: .*config.yaml"):
+    with pytest.warns(UserWarning, match="skipping broken: .*config.yaml"):
         assert runs.newest_run("mini", tmp_path) == tmp_path / "good"
 
 
@@ -320,5 +320,5 @@ def test_a_damaged_line_amid_metrics_is_an_error_and_half_a_surrogate_pair_is_wr
     assert load_run(run_folder).rollouts["response"].eq("half ?").sum() == 1
     lines = writer.metrics_file.read_text().splitlines()
     writer.metrics_file.write_text("\n".join([lines[0], lines[1][:9], *lines[2:]]) + "\n")
-    with pytest.raises(ValueError, match="metrics.jsonl is damaged: line 2 is no row"):
+    with pytest.raises(ValueError, match="metrics.jsonl is damaged: line 2 is not a JSON object"):
         _ = load_run(run_folder).metrics

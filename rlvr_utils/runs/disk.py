@@ -1,21 +1,21 @@
 """A run on disk: written as it goes, read while it is still going, cut back when it resumes.
 
-    config.yaml                        what was asked for
-    metrics.jsonl                      one row a training step, TRL's metric names (of some shipped runs: .gz). With
-                                       dynamic sampling: what the step drew, under the names of PROMPTS_DRAWN and so on
-    evaluations.jsonl                  one row an evaluation, the first before any training
+    config.yaml                        the configuration
+    metrics.jsonl                      one row per training step, TRL's metric names (compressed in some included runs). With
+                                       dynamic sampling also what the step drew: PROMPTS_DRAWN, SAMPLES_DRAWN, GROUPS_KEPT
+    evaluations.jsonl                  one row per evaluation, the first before any training
     rollouts/train.jsonl.gz            sampled training responses, every 10th step
     rollouts/tokens-STEP.jsonl.gz      log-probabilities of some of them before and after that step
     rollouts/eval-STEP-SPLIT-SHOTS-DECODING.jsonl.gz    every response of that evaluation
     environment.json                   versions, commit, hardware, seconds
-    sources.json                       hashes of the problems and of a reward of one's own
+    sources.json                       hashes of the problems and of the reader's own reward
     sft/                               checkpoints and adapter of a supervised stage before RL
 
 Steps of a supervised stage have negative numbers up to 0, so that RL starts at step 0 in every run.
 
-A reader never fails on a run that was killed: files that are missing become empty frames, and a last line or
-gzip member that was only half written is left out. To keep shipped runs small, an evaluation file holds each
-problem's prompt once, with its first response; ``load_run`` puts it back into every row.
+Reading never fails on a run that was killed. Missing files become empty frames, and a half-written last line or gzip
+member is left out. To keep included runs small, an evaluation file holds each problem's prompt once, with its first
+response. ``load_run`` restores it in every row.
 """
 
 from __future__ import annotations
@@ -70,21 +70,21 @@ _EVALUATION_FILE = re.compile(r"eval-(-?\d+)-(.+)-(\d+)-([^-]+)\.jsonl\.gz")  # 
 
 
 class DamagedRun(ValueError):
-    """A file of a run holds what no training wrote; the message names it."""
+    """A file of a run is damaged. The message names the file."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run's folder and what is in it. Each part is read when first asked for; load again to see more."""
+    """A run's folder and its content. Each part is read at its first use. Load the run again to see later steps."""
 
     path: Path
 
     @cached_property
     def config(self) -> dict:
-        """What the run was asked to do; empty where the file is missing.
+        """The run's configuration, empty if the file is missing.
 
         Raises:
-            DamagedRun: the file cannot be read, or is no run's configuration.
+            DamagedRun: the file cannot be read, or is not a configuration.
         """
         file = self.path / "config.yaml"
         try:
@@ -92,32 +92,32 @@ class Run:
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise DamagedRun(f"{file} is damaged and cannot be read. Delete that file.") from error
         if not isinstance(config, dict):
-            raise DamagedRun(f"{file} is damaged: it holds no settings. Delete that file.")
+            raise DamagedRun(f"{file} is damaged: it holds no configuration. Delete that file.")
         return config
 
     @cached_property
     def profile(self) -> Profile:
-        """The same as a Profile. A run of an earlier version lacks settings, which have the profile's values, or has others.
+        """The configuration as a Profile. Fields that a run of an older version lacks get the profile's values.
 
         Raises:
-            ValueError: a setting has a value that no run can have.
+            ValueError: a field has an invalid value.
         """
         return get_profile(**{name: value for name, value in self.config.items() if name in SETTINGS})
 
     @property
     def split(self) -> str:
-        """The split that accuracy is told of: the first of ``eval_splits``."""
+        """The split that accuracy refers to: the first of ``eval_splits``."""
         return self.profile.eval_splits[0]
 
     @cached_property
     def metrics(self) -> pd.DataFrame:
-        """One row a training step: ``step`` and TRL's metric names."""
+        """One row per training step: ``step`` and TRL's metric names."""
         file = self.path / "metrics.jsonl"
         return _frame(_read_jsonl(file) or _read_jsonl_gz(file.with_suffix(".jsonl.gz")), ("step",))
 
     @cached_property
     def samples(self) -> pd.Series:
-        """Responses sampled for training up to each step (the index, from 0 on): what a run costs, whatever its steps are.
+        """Responses sampled for training up to each step (the index, from 0 on). This is what a run costs.
 
         Steps with dynamic sampling differ in samples. Rejection sampling draws all of them before its first step.
         """
@@ -133,14 +133,14 @@ class Run:
 
     @cached_property
     def evaluations(self) -> pd.DataFrame:
-        """One row an evaluation, in the order of steps: the columns of ``EVALUATION_COLUMNS``."""
+        """One row per evaluation, in the order of steps, with the columns of ``EVALUATION_COLUMNS``."""
         frame = _frame(_read_jsonl(self.path / "evaluations.jsonl"), EVALUATION_COLUMNS)
-        frame = frame.drop_duplicates(list(EVALUATION_KEY), keep="last")  # an evaluation may be made again
+        frame = frame.drop_duplicates(list(EVALUATION_KEY), keep="last")  # an evaluation may be repeated
         return frame.sort_values("step", kind="stable", ignore_index=True)
 
     @cached_property
     def rollouts(self) -> pd.DataFrame:
-        """Every kept response: ``ROLLOUT_COLUMNS``, ``split`` (train, test, ood), ``shots``, ``decoding``."""
+        """All saved responses: ``ROLLOUT_COLUMNS``, ``split`` (train, test, ood), ``shots``, ``decoding``."""
         folder, frames = self.path / "rollouts", []
         train = _with_prompts(_frame(_read_jsonl_gz(folder / "train.jsonl.gz", appended=True), ROLLOUT_COLUMNS))
         frames.append(train.assign(split="train", shots=self.profile.shots, decoding="sampled"))
@@ -150,41 +150,49 @@ class Run:
         return pd.concat(filled, ignore_index=True) if filled else frames[0]
 
     def tokens(self) -> dict[int, list[dict]]:
-        """Step -> rows of ``training.recording``: what the step did to some of its tokens; empty for earlier versions' runs."""
+        """Step -> rows of ``training.recording``, its effect on some of its tokens. Empty for old runs."""
         files = {int(file.name.split("-")[1].split(".")[0]): file for file in self.path.glob("rollouts/tokens-*.jsonl.gz")}
         return {step: _read_jsonl_gz(files[step]) for step in sorted(files)}
 
     @cached_property
     def sources(self) -> dict:
-        """Hashes of the run's problems and of its reward's source; empty for runs of earlier versions."""
+        """Hashes of the run's problems and of its reward's source. Empty for runs of older versions."""
         return _read_json(self.path / "sources.json")
 
     @cached_property
     def environment(self) -> dict:
-        """Versions, commit, hardware and seconds; empty where the file is missing."""
+        """Versions, commit, hardware and seconds. Empty if the file is missing."""
         return _read_json(self.path / "environment.json")
 
     def responses(self, step: int, split: str | None = None, shots: int = 0, decoding: str = "sampled") -> pd.DataFrame:
-        """Every response of one evaluation (``split`` None: :attr:`split`); FileNotFoundError where it was not made."""
+        """All responses of one evaluation (``split`` None: :attr:`split`).
+
+        Raises:
+            FileNotFoundError: this evaluation was not made.
+        """
         file = self.path / "rollouts" / _evaluation_file(step, split or self.split, shots, decoding)
         if not file.exists():
-            made = ", ".join(f.name for f in sorted(file.parent.glob("eval-*"))) or "none at all"
-            raise FileNotFoundError(f"{self.path.name} has no {file.name}; it has {made}")
+            made = ", ".join(f.name for f in sorted(file.parent.glob("eval-*"))) or "none"
+            raise FileNotFoundError(f"{self.path.name} has no {file.name}. Its evaluations are: {made}.")
         return _read_evaluation_file(file)
 
 
 def load_run(path: str | Path) -> Run:
-    """The run in folder ``path`` (see :func:`~rlvr_utils.system.paths.run_folder`); raises FileNotFoundError where there is no such folder."""
+    """Return the run in folder ``path``, resolved as by :func:`~rlvr_utils.system.paths.run_folder`.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+    """
     path = run_folder(path)
     if not path.is_dir():
-        raise FileNotFoundError(f"no run in {path}: train one with `rlvr train`, or name an existing folder")
+        raise FileNotFoundError(f"no run in {path}. Train one with `rlvr train`, or name an existing folder.")
     return Run(path)
 
 
 def newest_run(profile: str = "mini", root: str | Path = REPO / "runs") -> Path | None:
-    """The folder under ``root`` of the run of ``profile`` written to last; None where there is none.
+    """The folder under ``root`` of the most recently written run of ``profile``, or None.
 
-    A folder that cannot be read is skipped, and a warning names it.
+    A folder that cannot be read is skipped with a warning.
     """
     runs = []
     for file in Path(root).glob("*/config.yaml"):
@@ -193,25 +201,28 @@ def newest_run(profile: str = "mini", root: str | Path = REPO / "runs") -> Path 
                 last_written = max(one.stat().st_mtime for one in file.parent.iterdir() if one.is_file())
                 runs.append((last_written, file.parent))
         except (ValueError, OSError) as error:
-            warnings.warn(f"{file.parent.name} is skipped: {error}", stacklevel=2)
+            warnings.warn(f"skipping {file.parent.name}: {error}", stacklevel=2)
     return max(runs)[1] if runs else None
 
 
 def reference_runs(prefix: str = "mini-seed-", root: str | Path = REFERENCE_RUNS) -> list[Path]:
-    """The folders of the shipped runs whose name starts with ``prefix``, in order; perhaps none."""
+    """The folders of the included runs whose names start with ``prefix``, in order. The list may be empty."""
     return sorted(file.parent for file in Path(root).glob(f"{prefix}*/config.yaml"))
 
 
 def summarise_evaluation(responses: Iterable[dict] | pd.DataFrame, n_resamples: int = 2000) -> dict:
     """One row of ``evaluations.jsonl`` from the responses of one evaluation (rows with ``ROLLOUT_COLUMNS``).
 
-    ``accuracy`` counts boxed right answers only, with a 95 % bootstrap interval over problems;
-    ``worked_rate`` is the share of responses with at least one ``$left = right$`` step. ``accuracy_if_boxed``
-    is None without any box. Raises ValueError where there is no response.
+    ``accuracy`` counts correct boxed answers only, with a 95 % bootstrap interval over problems. ``worked_rate`` is the share
+    of responses with at least one ``$left = right$`` step. ``accuracy_if_boxed`` is None without any box.
+
+    Raises:
+        ValueError: there is no response.
+
     """
     frame = pd.DataFrame(responses)
     if frame.empty:
-        raise ValueError("no responses to summarise: the evaluation sampled nothing")
+        raise ValueError("no responses to summarise: the evaluation has no samples")
     correct = frame["correct"].astype(bool)
     boxed = frame["response"].map(last_boxed).notna()
     by_problem = correct.groupby(frame["problem_id"], sort=True)
@@ -237,10 +248,10 @@ def is_worked(responses: pd.Series) -> pd.Series:
 
 
 class RunWriter:
-    """Writes a run into folder ``path``, each line as it comes; a killed run's tail is repaired first."""
+    """Writes a run into folder ``path``, line by line. First repairs what a killed run left."""
 
     def __init__(self, path: str | Path, repair: bool = True) -> None:
-        """``repair``: only for the one that trains there; what looks left over may be another's work in progress."""
+        """``repair``: only for the process that trains. For any other, half-written files may be work in progress."""
         self.path = Path(path)
         self.rollouts = self.path / "rollouts"
         self.rollouts.mkdir(parents=True, exist_ok=True)
@@ -253,7 +264,7 @@ class RunWriter:
                 self.repair()
 
     def repair(self) -> None:
-        """Take away what a killed process left half written."""
+        """Remove what a killed process left half written."""
         for part in (*self.path.glob("*.part"), *self.rollouts.glob("*.part")):
             part.unlink() if part.is_file() else shutil.rmtree(part)
         for file in (self.metrics_file, self.evaluations_file):
@@ -270,24 +281,24 @@ class RunWriter:
         replace_file(self.path / "sources.json", json.dumps(sources, indent=2).encode())
 
     def log_metrics(self, row: dict) -> None:
-        """Append one training step; on disk when this returns."""
+        """Append one training step. It is on disk when this returns."""
         append_to(self.metrics_file, _lines([row]))
 
     def log_train_rollouts(self, rows: list[dict]) -> None:
-        """Append training responses as one gzip member: a crash loses at most the member being written."""
+        """Append training responses as one gzip member, so that a crash loses at most this member."""
         new = [row for row in rows if row["step"] > self.restored]
         if new:
             append_to(self.train_file, _compress(_lines(new)))
 
     def log_tokens(self, step: int, rows: list[dict]) -> None:
-        """Write what one step did to its tokens; a resumed run writes the same file again."""
+        """Write one step's effect on its tokens. A resumed run overwrites the file."""
         replace_file(self.rollouts / f"tokens-{step}.jsonl.gz", _compress(_lines(rows)))
 
     def log_evaluation(self, row: dict, responses: list[dict]) -> None:
-        """Write an evaluation, responses first, then its ``row``, which replaces one with the same key for every reader."""
+        """Write an evaluation: its responses, then its ``row``. Readers use the last row with the same key."""
         missing = [key for key in EVALUATION_KEY if key not in row]
         if missing:
-            raise ValueError(f"an evaluation row needs {EVALUATION_KEY}; missing: {', '.join(missing)}")
+            raise ValueError(f"an evaluation row needs {EVALUATION_KEY}. Missing: {', '.join(missing)}")
         key = tuple(row[name] for name in EVALUATION_KEY)
         lines = _compress(_lines(_each_prompt_once(row["step"], responses)))
         with self.evaluating():
@@ -296,11 +307,11 @@ class RunWriter:
             append_to(self.evaluations_file, _lines([row]))
 
     def evaluating(self) -> contextlib.AbstractContextManager[None]:
-        """The time in which only this process changes evaluations: others may evaluate the same run."""
+        """A lock under which only this process changes evaluations. Several processes may evaluate one run."""
         return alone(self.rollouts / "lock")
 
     def cut_back(self, step: int) -> None:
-        """Drop everything after ``step``: what a run resumed from that step is about to write again."""
+        """Drop everything after ``step``, because a run that resumes there writes it again."""
         self.restored = step
         with self.evaluating():
             for file in (self.metrics_file, self.evaluations_file):
@@ -328,16 +339,16 @@ class SilentWriter:
 
 
 def _frame(rows: Iterable[dict], columns: Iterable[str]) -> pd.DataFrame:
-    """A frame that has ``columns`` first, whether or not there are rows."""
+    """A frame with ``columns`` first, even without rows."""
     frame = pd.DataFrame(list(rows))
     return frame.reindex(columns=[*columns, *(name for name in frame.columns if name not in columns)])
 
 
 def _rows(data: bytes, file: Path) -> list[dict]:
-    """The rows of json lines.
+    """Parse JSON lines.
 
     Raises:
-        ValueError: a line is no row; the sentence names it.
+        DamagedRun: a line is not a JSON object.
     """
     rows = []
     for number, line in enumerate(data.split(b"\n"), 1):
@@ -345,15 +356,15 @@ def _rows(data: bytes, file: Path) -> list[dict]:
             if line:
                 rows.append(dict(json.loads(line)))
         except (TypeError, ValueError) as error:
-            raise DamagedRun(f"{file} is damaged: line {number} is no row ({error}). {_RESTORE}") from error
+            raise DamagedRun(f"{file} is damaged: line {number} is not a JSON object ({error}). {_RESTORE}") from error
     return rows
 
 
 def _read_json(file: Path) -> dict:
-    """What a file of names and values holds; empty where there is no such file.
+    """Read a JSON object. Empty if there is no such file.
 
     Raises:
-        DamagedRun: it holds something else.
+        DamagedRun: the file holds something else.
     """
     if not file.exists():
         return {}
@@ -364,10 +375,10 @@ def _read_json(file: Path) -> dict:
 
 
 def _read_jsonl(file: Path) -> list[dict]:
-    """The rows of a file to which lines are appended: one that is not ended yet, or by a killed process, is left out.
+    """Read the rows of a file that grows by lines, without an unfinished last line.
 
     Raises:
-        DamagedRun: it holds something else than rows and the beginning of one.
+        DamagedRun: the file holds more than rows and the beginning of one.
     """
     if not file.exists():
         return []
@@ -382,10 +393,10 @@ def _read_jsonl(file: Path) -> list[dict]:
 
 
 def _read_jsonl_gz(file: Path, appended: bool = False) -> list[dict]:
-    """The rows of a compressed file; ``appended``: its last member may be unfinished, as a killed process leaves it.
+    """Read the rows of a compressed file. ``appended``: a killed process may have left the last member unfinished.
 
     Raises:
-        ValueError: it is damaged in any other way, or the text of a link.
+        DamagedRun: the file is damaged in any other way, or holds the text of a link.
     """
     if not file.exists():
         return []
@@ -396,10 +407,10 @@ def _read_jsonl_gz(file: Path, appended: bool = False) -> list[dict]:
 
 
 def _whole_members(file: Path) -> tuple[bytes, int]:
-    """The text of the gzip members that are complete, and how many bytes of the file they take.
+    """The text of the complete gzip members, and the number of bytes that they take.
 
     Raises:
-        ValueError: what follows them is not the beginning of another member.
+        DamagedRun: what follows them is not the beginning of another member.
     """
     raw = file.read_bytes()
     text, end = io.BytesIO(), 0
@@ -434,7 +445,7 @@ def _read_evaluation_file(file: Path) -> pd.DataFrame:
 
 
 def _with_prompts(frame: pd.DataFrame) -> pd.DataFrame:
-    """``frame`` with each problem's prompt, which is stored once, in every row of that problem."""
+    """``frame`` with each problem's prompt, which is stored once per problem, in every row."""
     prompts = frame.dropna(subset="prompt").drop_duplicates("problem_id").set_index("problem_id")["prompt"]
     return frame.assign(prompt=frame["problem_id"].map(prompts))
 
@@ -447,14 +458,14 @@ def _evaluation_order(file: Path) -> tuple[int, str, int, str]:
 
 
 def _evaluation_file(step: int, split: str, shots: int, decoding: str) -> str:
-    return f"eval-{int(step)}-{quote(split, safe='')}-{int(shots)}-{decoding}.jsonl.gz"  # no file system refuses it
+    return f"eval-{int(step)}-{quote(split, safe='')}-{int(shots)}-{decoding}.jsonl.gz"  # valid on every file system
 
 
 # --- writing ---
 
 
 def _each_prompt_once(step: int, responses: Iterable[dict]) -> Iterator[dict]:
-    """The rows in the order of ``ROLLOUT_COLUMNS``, their prompt null after each problem's first."""
+    """The rows in the order of ``ROLLOUT_COLUMNS``, with a prompt only in each problem's first row."""
     seen = set()
     for row in responses:
         prompt = row.get("prompt") if row["problem_id"] not in seen else None
@@ -464,7 +475,7 @@ def _each_prompt_once(step: int, responses: Iterable[dict]) -> Iterator[dict]:
 
 
 def _plain(value: object) -> object:
-    """``value`` in JSON's types: numpy and torch scalars as numbers, paths as text, NaN as null."""
+    """``value`` in JSON types: numpy and torch scalars become numbers, paths become text, NaN becomes null."""
     if isinstance(value, dict):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
