@@ -87,7 +87,7 @@ def test_an_evaluation_made_again_replaces_the_first(run_folder):
     row, responses = evaluation(4)
     RunWriter(run_folder).log_evaluation({**row, "accuracy": 0.75}, responses)
     assert load_run(run_folder).evaluations["accuracy"].tolist() == [0.5, 0.75]
-    with pytest.raises(ValueError, match="missing: shots, decoding"):
+    with pytest.raises(ValueError, match="Missing: shots, decoding"):
         RunWriter(run_folder).log_evaluation({"step": 4, "split": "test"}, responses)
 
 

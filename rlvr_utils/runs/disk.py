@@ -213,8 +213,8 @@ def reference_runs(prefix: str = "mini-seed-", root: str | Path = REFERENCE_RUNS
 def summarise_evaluation(responses: Iterable[dict] | pd.DataFrame, n_resamples: int = 2000) -> dict:
     """One row of ``evaluations.jsonl`` from the responses of one evaluation (rows with ``ROLLOUT_COLUMNS``).
 
-    ``accuracy`` counts correct boxed answers only, with a 95 % bootstrap interval over problems. ``worked_rate`` is the share
-    of responses with at least one ``$left = right$`` step. ``accuracy_if_boxed`` is None without any box.
+    ``accuracy`` counts correct boxed answers only, with a 95 % bootstrap interval over problems. ``worked_rate`` is the
+    share of responses with at least one ``$left = right$`` step. ``accuracy_if_boxed`` is None without any box.
 
     Raises:
         ValueError: there is no response.
