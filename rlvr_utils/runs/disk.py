@@ -150,7 +150,7 @@ class Run:
         return pd.concat(filled, ignore_index=True) if filled else frames[0]
 
     def tokens(self) -> dict[int, list[dict]]:
-        """Step -> rows of ``training.recording``: what the step did to some of its tokens; empty for earlier versions' runs."""
+        """Step -> rows of ``training.recording``: what the step did to some of its tokens. Empty for older runs."""
         files = {int(file.name.split("-")[1].split(".")[0]): file for file in self.path.glob("rollouts/tokens-*.jsonl.gz")}
         return {step: _read_jsonl_gz(files[step]) for step in sorted(files)}
 
@@ -174,7 +174,11 @@ class Run:
 
 
 def load_run(path: str | Path) -> Run:
-    """The run in folder ``path`` (see :func:`~rlvr_utils.system.paths.run_folder`); raises FileNotFoundError where there is no such folder."""
+    """The run in folder ``path``, as :func:`~rlvr_utils.system.paths.run_folder` finds it.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+    """
     path = run_folder(path)
     if not path.is_dir():
         raise FileNotFoundError(f"no run in {path}: train one with `rlvr train`, or name an existing folder")
