@@ -299,7 +299,7 @@ def test_the_progress_file_is_ignored_by_git() -> None:
     from rlvr_utils import REPO
 
     ignored = (REPO / ".gitignore").read_text().splitlines()
-    assert "runs/" in ignored
+    assert "/runs/" in ignored
     source = (REPO / "rlvr_utils" / "exercises" / "attempts.py").read_text()
     assert 'FILE = REPO / "runs" / "exercises.json"' in source
 
