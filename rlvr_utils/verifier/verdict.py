@@ -309,7 +309,7 @@ def is_undone(tree: Tree) -> bool:
     if kind == "div" and tree[1][0] == tree[2][0] == "num":
         below = tree[2][1]
         return (
-            below == 0 or Fraction(tree[1][1]) / below != tree[1][1] or False
+            below == 0 or Fraction(tree[1][1]) / below != tree[1][1]
             if isinstance(tree[1][1], Fraction)
             else (below == 0 or (Fraction(tree[1][1]) / below).denominator != below)
         )
