@@ -134,7 +134,6 @@ def vllm_options(p: Profile) -> dict:
 
 
 @own_environment()
-@quiet_libraries()
 def build_trainer(p: Profile, model, tokenizer, writer: RunWriter, live=None, say=print) -> GRPOTrainer:
     """TRL's trainer with our reward, our rollout (the one stop rule) and the callback that records the run."""
     set_seed(p.seed)
