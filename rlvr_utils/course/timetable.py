@@ -33,7 +33,7 @@ PARTS = (
         "00 Start here",
         "say what RLVR is and where it comes from, and measure what a base model (only pretrained) can do and usually does",
         30,
-        30,
+        40,
         "all sections",
     ),
     Part(
@@ -65,7 +65,7 @@ PARTS = (
         "04 Training run",
         "run GRPO with LoRA on TRL, watch it live, stop it and resume it",
         30,
-        420,
+        410,
         "all sections",
     ),
     Part(
@@ -73,7 +73,7 @@ PARTS = (
         "05 Results analysis",
         "say how much was learned, with intervals, and whether it is reasoning or format",
         45,
-        70,
+        55,
         "all sections",
     ),
     Part(
@@ -81,7 +81,7 @@ PARTS = (
         "06 Reward hacking",
         "watch a model exploit a grader, notice it without ground truth, and repair the grader",
         45,
-        120,
+        95,
         "all sections",
     ),
     Part(
@@ -89,7 +89,7 @@ PARTS = (
         "07 Inside the run",
         "inspect a gradient token by token, test whether the reasoning causes the answer, diagnose sick runs",
         45,
-        35,
+        25,
         "skip it",
     ),
     Part(
