@@ -141,10 +141,10 @@ def test_the_table_names_what_matters_of_a_machine() -> None:
 def test_a_package_out_of_range_is_named_with_the_command(monkeypatch) -> None:
     installed = checks.installed
     monkeypatch.setattr(checks, "installed", lambda name: "1.2.0" if name == "trl" else installed(name))
-    with pytest.raises(ValueError, match=r"trl 1.2.0 is outside of <1.17,>=1.16, .* `pip install 'trl<1.17,>=1.16'`"):
+    with pytest.raises(ValueError, match=r"trl 1.2.0 does not satisfy <1.17,>=1.16. Run `pip install 'trl<1.17,>=1.16'`"):
         checks.check_versions(get_profile("mini"))
     monkeypatch.setattr(checks, "installed", lambda name: None if name == "peft" else installed(name))
-    with pytest.raises(ValueError, match="peft is not installed: run `make venv`"):
+    with pytest.raises(ValueError, match="peft is not installed. Run `make venv`"):
         checks.check_versions(get_profile("mini"))
     monkeypatch.setattr(checks, "installed", lambda name: "99.0" if name == "peft" else installed(name))
     assert f"peft 99.0 (tested: {checks.locked()['peft']})" in checks.check_versions(get_profile("mini"))
@@ -153,8 +153,8 @@ def test_a_package_out_of_range_is_named_with_the_command(monkeypatch) -> None:
 @pytest.mark.parametrize(
     ("free", "sentence"),
     [
-        (24, r"24.0 GiB are free, and the run needs up to \d+.\d GiB during \w+. It fits with \w+=.*; or end what else"),
-        (8, "No setting makes it fit: take a smaller model or a larger machine"),
+        (24, r"24.0 GiB are free, and the run needs up to \d+.\d GiB during \w+. Set \w+=.*, or stop other programs"),
+        (8, "No configuration fits. Use a smaller model or a larger machine"),
     ],
 )
 def test_a_gpu_that_is_too_small_says_what_to_change(free: float, sentence: str, no_hub) -> None:
@@ -173,7 +173,7 @@ def test_the_settings_that_are_proposed_do_fit(no_hub) -> None:
 
 def test_without_a_gpu_the_8b_is_refused_with_a_size(monkeypatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(ValueError, match=r"llama-8b needs an NVIDIA GPU with about \d\d GiB free and PyTorch sees none"):
+    with pytest.raises(ValueError, match=r"llama-8b needs an NVIDIA GPU with about \d\d GiB free, but PyTorch finds none"):
         checks.check_machine(get_profile("llama-8b"))
 
 
@@ -182,9 +182,11 @@ def test_a_full_disk_is_told_in_numbers_where_the_run_will_be(monkeypatch, tiny,
         checks.shutil, "disk_usage", lambda folder: SimpleNamespace(free=(0.1 if folder == tmp_path else 100) * GIB)
     )
     p = get_profile("mini", model=tiny)
-    assert "Room enough" in checks.check_disk(p)
+    assert "Enough space" in checks.check_disk(p)
     (found,) = [check for check in checkup(p, folder=tmp_path / "new" / "run") if check.name == "disk"]
-    assert f"0.1 GiB are free under {tmp_path}, and profile mini needs 0.5: make room" in found.sentence and not found.ok
+    assert (
+        f"0.1 GiB are free under {tmp_path}, but profile mini needs 0.5. Free some space" in found.sentence and not found.ok
+    )
 
 
 def test_problems_without_ground_truth_or_column_are_named(tmp_path, tiny) -> None:
@@ -212,7 +214,7 @@ def test_ground_truths_that_the_verifier_cannot_read_are_counted(tmp_path, tiny)
 
 def test_a_folder_that_cannot_take_the_run_is_found(tiny, tmp_path, monkeypatch) -> None:
     p, folder = get_profile("mini", model=tiny, max_steps=50), tmp_path / "run"
-    assert checks.check_folder(p, folder) == "run can be written."
+    assert checks.check_folder(p, folder) == "run is writable."
     RunWriter(folder).write_config(p.to_dict())
     assert checks.check_folder(p, folder) == "run holds this run, to be continued."
     for other, said in (({"learning_rate": 1.0}, "learning_rate=0.001, not 1.0"), ({"max_steps": 90}, "to train 40 more")):
@@ -220,10 +222,10 @@ def test_a_folder_that_cannot_take_the_run_is_found(tiny, tmp_path, monkeypatch)
             checks.check_folder(replace(p, **other), folder)
     assert "holds this run" in checks.check_folder(replace(p, max_steps=90), folder, extend=True)
     (tmp_path / "file").write_text("")
-    with pytest.raises(ValueError, match="file is no folder that can be written"):
+    with pytest.raises(ValueError, match="file is not a writable folder"):
         checks.check_folder(p, tmp_path / "file" / "run")
     monkeypatch.setattr(checks.os, "access", lambda *_: False)  # a read-only checkout
-    with pytest.raises(ValueError, match="is no folder that can be written"):
+    with pytest.raises(ValueError, match="is not a writable folder"):
         checks.check_folder(p)
 
 
@@ -265,7 +267,7 @@ def test_no_network_is_one_sentence(no_hub) -> None:
 def test_wandb_needs_a_key_only_online_and_never_shows_it(server, no_keys, monkeypatch) -> None:
     assert checks.check_wandb(get_profile("mini", wandb_mode="disabled")).startswith("disabled: ")
     online = get_profile("mini", wandb_mode="online")
-    with pytest.raises(ValueError, match="there is no key: copy yours from https://wandb.ai/authorize into WANDB_API_KEY"):
+    with pytest.raises(ValueError, match="there is no key. Copy yours from https://wandb.ai/authorize into WANDB_API_KEY"):
         checks.check_wandb(online)
     monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
     for address, said in ((server(404), "answers."), (CLOSED, "does not answer: the run would be recorded offline")):
@@ -297,7 +299,7 @@ def test_the_share_of_mixed_groups_and_pass_at_k() -> None:
 def test_a_model_that_never_succeeds_is_not_worth_the_hour(tiny) -> None:
     found = trainability(get_profile("mini", model=tiny, **SMALL), 4, 2)
     assert list(found.right) == [0, 0, 0, 0] and not found.trainable
-    assert "no signal, so do not rent the hour; take easier problems" in str(found)
+    assert "no learning signal. Don't rent the GPU yet. Use easier problems" in str(found)
 
 
 def test_minillama_is_trainable_and_asking_disturbs_nobody() -> None:
@@ -324,7 +326,7 @@ def test_three_real_steps_are_projected_and_leave_nothing_behind(tiny, tmp_path,
         (sum(found.steps[1:]) / 2 * 4 + found.steps[0] + count_evaluation_responses(found.profile) * found.per_response)
         / 3600
     )
-    assert found.dollars == pytest.approx(2 * found.hours) and "at $2.00 an hour" in str(found)
+    assert found.dollars == pytest.approx(2 * found.hours) and "at $2.00 per hour" in str(found)
     with pytest.raises(ValueError, match="steps=0: at least one"):
         time_steps("mini", steps=0, model=tiny, **SMALL)
 
@@ -418,7 +420,7 @@ def test_a_gpu_without_bfloat16_is_named(monkeypatch) -> None:
     on_a_gpu_with_vllm(monkeypatch)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Tesla T4")
-    with pytest.raises(ValueError, match="Tesla T4 has no bfloat16"):
+    with pytest.raises(ValueError, match="Tesla T4 does not support bfloat16"):
         checks.check_machine(get_profile("llama-8b"))
 
 

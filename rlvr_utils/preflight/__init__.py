@@ -1,9 +1,9 @@
-"""Minute zero: can this run work, will it learn, and what will it cost?
+"""Checks before a run: can it work, will it learn, and what will it cost?
 
-``checkup`` looks at everything that can be known without loading the model, one sentence a check; ``preflight`` is what
-of that stands in the way. ``trainability`` samples the base model on training problems: where no group is mixed, GRPO
-has nothing to learn from, and the hour should not be rented. ``time_steps`` runs three real steps and projects hours
-and cost of the whole run. ``rlvr doctor`` does all of it from the command line.
+``checkup`` runs all checks that need no model weights and returns one sentence per check. ``preflight`` returns the
+sentences of the failed checks. ``trainability`` samples the base model on training problems. If no group contains both
+correct and wrong responses, GRPO has no learning signal, so don't rent the GPU yet. ``time_steps`` runs three training
+steps and projects hours and cost of the whole run. ``rlvr doctor`` does all of this from the command line.
 """
 
 from .checks import Check, checkup, longest_prompt, machine_table, preflight

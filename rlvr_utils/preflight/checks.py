@@ -1,7 +1,7 @@
-"""What can be known before the model is loaded: one check a function, one sentence a check.
+"""Checks that need no model weights: one function per check, one sentence per check.
 
-A check returns its sentence where all is well and raises ValueError with one that says what to do where it is not. None
-fails because there is no network: that is itself something to be told.
+A check that passes returns its sentence. A check that fails raises ValueError with the problem and its fix. A missing
+network is reported like any other problem.
 """
 
 from __future__ import annotations
@@ -46,15 +46,15 @@ from ..sampling.rollouts import encode_prompts, has_chat_template, prompts_for, 
 from ..sampling.shared_prefix import refuse_unsuitable
 from ..system.paths import run_folder
 
-#: Beside checkpoints: what metrics, responses and W&B's files of a run take at most.
+#: Upper bound for metrics, responses and W&B files of a run. Checkpoints come on top.
 RECORDS_GIB = 0.5
-#: Parameters up to which a CPU can train a model in a reasonable time, in bfloat16 too.
+#: Largest number of parameters that a CPU can train in a reasonable time, also in bfloat16.
 SMALL = 10**9
 
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at: its name, whether it is well, and one sentence."""
+    """The result of one check: its name, whether it passed, and one sentence."""
 
     name: str
     ok: bool
@@ -67,11 +67,11 @@ class Check:
 def checkup(
     profile: str | Profile = "mini", *, folder: str | Path | None = None, extend: bool = False, **overrides: object
 ) -> list[Check]:
-    """Everything that can be known about a run before its model is loaded, one sentence each.
+    """Run all checks that need no model weights.
 
     Args:
-        folder, extend: the ``output_dir`` and ``extend`` that ``train`` will be given; without a folder, the run that the
-            profile's own may hold is not compared.
+        folder, extend: the ``output_dir`` and ``extend`` of the later call to ``train``. Without ``folder``, a run in the
+            profile's default folder is not compared with this one.
     """
     p = get_profile(profile, **overrides)
     where = {
@@ -87,7 +87,7 @@ def attempt(name: str, check: Callable[[Profile], str], p: Profile) -> Check:
         return Check(name, True, check(p))
     except ValueError as error:
         return Check(name, False, str(error))
-    except Exception as error:  # models and data of strangers: whatever a check meets, the training would meet it too
+    except Exception as error:  # third-party models and data can raise anything, and would do so in training too
         reason = (str(error).strip().splitlines() or ["no reason given"])[0]
         return Check(
             name,
@@ -97,7 +97,7 @@ def attempt(name: str, check: Callable[[Profile], str], p: Profile) -> Check:
 
 
 def preflight(profile: str | Profile = "mini", **overrides: object) -> list[str]:
-    """What stands in the way of this run, one sentence each; empty where nothing does. Loads no weights."""
+    """The sentences of all failed checks, empty if all passed. Loads no weights."""
     return list(dict.fromkeys(check.sentence for check in checkup(profile, **overrides) if not check.ok))
 
 
@@ -105,7 +105,7 @@ def preflight(profile: str | Profile = "mini", **overrides: object) -> list[str]
 
 
 def check_versions(p: Profile) -> str:
-    """Every package is one that the code can use (pyproject.toml); others than the tested ones are named."""
+    """All package versions satisfy pyproject.toml. Versions other than the tested ones are listed."""
     from packaging.requirements import Requirement
 
     project = tomllib.loads((REPO / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -115,17 +115,15 @@ def check_versions(p: Profile) -> str:
     for need in map(Requirement, project["dependencies"] + optional):
         found = installed(need.name)
         if found is None and need.name != "vllm":
-            raise ValueError(f"{need.name} is not installed: run `make venv`, or `pip install '{need}'`.")
+            raise ValueError(f"{need.name} is not installed. Run `make venv` or `pip install '{need}'`.")
         if found is not None and not need.specifier.contains(found, prereleases=True):
-            raise ValueError(
-                f"{need.name} {found} is outside of {need.specifier}, which this code needs: `pip install '{need}'`."
-            )
+            raise ValueError(f"{need.name} {found} does not satisfy {need.specifier}. Run `pip install '{need}'`.")
     other = [
         f"{name} {installed(name)} (tested: {tested})"
         for name, tested in locked().items()
         if name in PACKAGES and installed(name).split("+")[0] != tested
     ]
-    said = "the tested ones" if not other else "usable; not the tested ones: " + ", ".join(other)
+    said = "the tested ones" if not other else "usable, but these versions are untested: " + ", ".join(other)
     return f"Python {platform.python_version()} and all packages are {said}."
 
 
@@ -139,7 +137,7 @@ def locked() -> dict[str, str]:
 
 
 def machine_table() -> list[tuple[str, str]]:
-    """What matters for a run on this machine, as (name, value in plain words)."""
+    """Versions and resources of this machine as (name, value) rows."""
     memory, disk = psutil.virtual_memory(), shutil.disk_usage(REPO)
     gpus = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
     names = ", ".join(f"{gpu.name} with {gib(gpu.total_memory)}" for gpu in gpus)
@@ -149,8 +147,8 @@ def machine_table() -> list[tuple[str, str]]:
         *((name, installed(name)) for name in (*PACKAGES, "papermill")),
         ("CPU cores", str(os.cpu_count())),
         ("memory", f"{gib(memory.available)} free of {gib(memory.total)}"),
-        ("disk", f"{gib(disk.free)} free where the course lies"),
-        ("GPU", names or "none that PyTorch sees; profile mini needs none"),
+        ("disk", f"{gib(disk.free)} free on the disk of the course"),
+        ("GPU", names or "none found by PyTorch (profile mini needs none)"),
     ]
 
 
@@ -159,37 +157,37 @@ def gib(size: float) -> str:
 
 
 def check_machine(p: Profile) -> str:
-    """The run fits the memory that is free now: of the GPU, or without one of the machine."""
+    """The run fits the free memory of the GPU, or of the machine if there is no GPU."""
     if torch.cuda.is_available():
         if p.dtype == "bfloat16" and not torch.cuda.is_bf16_supported(including_emulation=False):
             raise ValueError(
-                f"{torch.cuda.get_device_name()} has no bfloat16. Set dtype=float16 (with LoRA), or take a GPU of the "
-                "Ampere generation or newer (A100, A40, L40S, ...)."
+                f"{torch.cuda.get_device_name()} does not support bfloat16. Set dtype=float16 (with LoRA), or use a GPU of "
+                "the Ampere generation or newer (A100, A40, L40S, ...)."
             )
         free, total = torch.cuda.mem_get_info()
         return check_free_memory(p, f"{torch.cuda.get_device_name()} ({total / GIB:.0f} GiB)", free, gpu=True)
     if p.dtype == "float16":
-        raise ValueError("dtype=float16 needs an NVIDIA GPU, and PyTorch sees none. Set dtype=float32.")
+        raise ValueError("dtype=float16 needs an NVIDIA GPU, but PyTorch finds none. Set dtype=float32.")
     if shutil.which("nvidia-smi") and p.dtype == "bfloat16" and parameter_count(shape(p)) > SMALL:
         raise ValueError(
-            f"There is an NVIDIA driver, and PyTorch {torch.__version__} (made for CUDA {torch.version.cuda}) "
-            "sees no GPU: the driver is older than that (`nvidia-smi` names the newest CUDA it knows). Take a "
-            "machine with a newer driver, or a PyTorch made for an older CUDA."
+            f"An NVIDIA driver is installed, but PyTorch {torch.__version__} (built for CUDA {torch.version.cuda}) "
+            "finds no GPU. The driver is too old for this CUDA version (`nvidia-smi` prints the newest one it supports). "
+            "Use a machine with a newer driver, or a PyTorch built for an older CUDA."
         )
     if p.dtype == "bfloat16" and parameter_count(shape(p)) > SMALL:
         needed = estimate(p, shape(p), gpu=80 * GIB).peak / GIB
         raise ValueError(
-            f"Profile {p.profile} needs an NVIDIA GPU with about {needed:.0f} GiB free and PyTorch sees none; "
-            "profile mini runs on any laptop."
+            f"Profile {p.profile} needs an NVIDIA GPU with about {needed:.0f} GiB free, but PyTorch finds none. "
+            "Use such a machine, or profile mini, which runs on any laptop."
         )
     return check_free_memory(p, f"{os.cpu_count()} CPU cores", psutil.virtual_memory().available, gpu=False)
 
 
 def check_free_memory(p: Profile, machine: str, free: float, gpu: bool) -> str:
-    """Hold the estimate against ``free`` bytes, and say what to change where it does not fit."""
+    """Compare the estimate with ``free`` bytes. If it does not fit, suggest what to change."""
     prompt = longest_prompt(p)
     if p.use_vllm == "auto" and installed("vllm") is None:
-        p = replace(p, use_vllm="never")  # then the model itself samples
+        p = replace(p, use_vllm="never")  # then the trained model itself samples
     needed = estimate(p, shape(p), gpu=free if gpu else None, prompt_tokens=prompt)
     sentence = (
         f"{machine}: {free / GIB:.1f} GiB are free, and the run needs up to {needed.peak / GIB:.1f} GiB "
@@ -202,18 +200,18 @@ def check_free_memory(p: Profile, machine: str, free: float, gpu: bool) -> str:
     raise ValueError(
         sentence
         + (
-            f" It fits with {changes}; or end what else takes memory."
+            f" Set {changes}, or stop other programs that use memory."
             if fitting.fits
-            else " No setting makes it fit: take a smaller model or a larger machine."
+            else " No configuration fits. Use a smaller model or a larger machine."
         )
     )
 
 
 def check_disk(p: Profile, folder: str | Path | None = None) -> str:
-    """Room for the checkpoints where the run's folder is, and for the model's download where the hub's cache is."""
+    """Enough disk space for checkpoints in the run's folder and for the model's download in the hub's cache."""
     config = shape(p)
     count, size = trained(p, config)
-    checkpoints = 3 * 3 * count * size / GIB + RECORDS_GIB  # two and one being written: weights and AdamW's two moments
+    checkpoints = 3 * 3 * count * size / GIB + RECORDS_GIB  # three at once: weights and two moments
     download = 0.0 if local_folder(p.model) else parameter_count(config) * 2 / GIB
     run, cache = existing(run_folder(folder or p.folder)), existing(Path(constants.HF_HUB_CACHE))
     needs = {run: checkpoints}
@@ -222,12 +220,12 @@ def check_disk(p: Profile, folder: str | Path | None = None) -> str:
     for place, needed in needs.items():
         free = shutil.disk_usage(place).free / GIB
         if free < needed:
-            where = f"under {run}" if place == run else "where the hub's cache lies (HF_HOME)"
+            where = f"under {run}" if place == run else "in the hub's cache (HF_HOME)"
             raise ValueError(
-                f"{free:.1f} GiB are free {where}, and profile {p.profile} needs {needed:.1f}: make room, or "
-                "move it to a larger disk."
+                f"{free:.1f} GiB are free {where}, but profile {p.profile} needs {needed:.1f}. Free some space, or "
+                "move the folder to a larger disk."
             )
-    return f"Room enough for checkpoints ({checkpoints:.1f} GiB) and downloads ({download:.1f} GiB)."
+    return f"Enough space for checkpoints ({checkpoints:.1f} GiB) and downloads ({download:.1f} GiB)."
 
 
 def existing(folder: Path) -> Path:
@@ -236,15 +234,15 @@ def existing(folder: Path) -> Path:
 
 
 def check_folder(p: Profile, folder: str | Path | None = None, extend: bool = False) -> str:
-    """The run's folder can be written, and a folder that is named holds no other run."""
+    """The run's folder is writable. If it is given explicitly, it contains no other run."""
     from ..training.continuing import changed_settings  # importing TRL takes seconds that other checks do not need
 
     folder = folder and run_folder(folder)
     there = existing(folder or p.folder)
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        raise ValueError(f"{there} is no folder that can be written: change its rights, or name another output_dir.")
+        raise ValueError(f"{there} is not a writable folder. Change its permissions, or set another output_dir.")
     if not folder or not (folder / "config.yaml").is_file():
-        return f"{(folder or p.folder).name} can be written."
+        return f"{(folder or p.folder).name} is writable."
     run = load_run(folder)
     changed_settings(run, p, extend)
     return f"{run.path.name} holds this run, {'finished' if run.environment.get('finished') else 'to be continued'}."
@@ -259,14 +257,14 @@ def check_problems(p: Profile) -> str:
     counts = ", ".join(f"{len(tokens)} {name}" for name, tokens in lengths.items())
     longest = max(map(max, lengths.values()))
     return (
-        f"{counts} problems, each with its ground truth; {overlap_sentence(overlap(*all_rows(p)))}; "
+        f"{counts} problems, each with its ground truth, {overlap_sentence(overlap(*all_rows(p)))}, "
         f"the longest prompt has {longest} of {p.max_prompt_length} tokens."
         f"{solutions_sentence(p)}{unreadable_sentence(p)}"
     )
 
 
 def unreadable_sentence(p: Profile) -> str:
-    """How many ground truths the verifier cannot read, with an example; empty if it reads all of them."""
+    """How many ground truths the verifier cannot read, with an example. Empty if it reads all of them."""
     training, evaluation = all_rows(p)
     rows = [*training, *(row for split in evaluation.values() for row in split)]
     if not (found := unreadable_ground_truths(rows)):
@@ -282,7 +280,7 @@ def prompt_lengths(p: Profile) -> dict[str, list[int]]:
     """Tokens of every prompt of the run, by split.
 
     Raises:
-        ValueError: tokenizer or problems cannot be had, a row cannot be used, or a prompt is too long.
+        ValueError: the tokenizer or the problems cannot be loaded, a row is invalid, or a prompt is too long.
     """
     access(p.model)
     tokenizer = load_tokenizer(p)
@@ -295,10 +293,10 @@ def prompt_lengths(p: Profile) -> dict[str, list[int]]:
 
 
 def solutions_sentence(p: Profile) -> str:
-    """That supervised training has worked solutions to imitate; empty if the run has no such stage.
+    """Whether supervised training has worked solutions to imitate. Empty if the run has no such stage.
 
     Raises:
-        ValueError: one is missing, or longer than a response may be.
+        ValueError: a solution is missing, or longer than ``max_completion_length``.
     """
     if not p.sft_steps and p.method != "sft":
         return ""
@@ -310,20 +308,20 @@ def solutions_sentence(p: Profile) -> str:
 
 
 def check_reward(p: Profile) -> str:
-    """The reward can be called as TRL will call it."""
+    """The reward function accepts the call that TRL makes."""
     from ..training.rewards import try_reward  # importing TRL takes seconds that other checks do not need
 
     try:
         access(p.model)
         chat = has_chat_template(load_tokenizer(p))
-    except ValueError:  # told by the model's own check
+    except ValueError:  # reported by check_model
         chat = False
     try_reward(p, chat)
     return f"the reward {p.reward} works on two made-up responses."
 
 
 def longest_prompt(p: Profile) -> int:
-    """Tokens of the run's longest prompt; the profile's limit where that cannot be known yet."""
+    """Tokens of the run's longest prompt, or the profile's limit if the prompts cannot be loaded yet."""
     try:
         return max(map(max, prompt_lengths(p).values()))
     except ValueError:
@@ -331,7 +329,7 @@ def longest_prompt(p: Profile) -> int:
 
 
 def check_model(p: Profile) -> str:
-    """The model can be had (here, or from the hub with this account), is whole, and holds prompt and response."""
+    """The model is available (here, or on the hub with this account), complete, and its context is long enough."""
     where = access(p.model)
     config = model_config(p.model)
     model = empty_model(config)
@@ -342,14 +340,14 @@ def check_model(p: Profile) -> str:
     longest = p.max_prompt_length + p.max_completion_length
     if (getattr(config, "max_position_embeddings", None) or longest) < longest:
         raise ValueError(
-            f"{p.model} reads {config.max_position_embeddings} tokens; max_prompt_length + "
-            f"max_completion_length = {longest} is more. Lower one of them."
+            f"{p.model} has a context of {config.max_position_embeddings} tokens, but max_prompt_length + "
+            f"max_completion_length = {longest}. Lower one of them."
         )
-    return f"{p.model} is {where} and holds prompt and response."
+    return f"{p.model} is {where} and its context holds prompt and response."
 
 
 def check_layers(p: Profile) -> str:
-    """The layers that are to get an adapter are there, and where prompts are shared the model's attention can do it."""
+    """The layers for adapters exist, and the attention supports shared prompts if these are on."""
     model = empty_model(shape(p))
     experts = untrained_experts(model, p)
     if p.shared_prefix:
@@ -361,31 +359,31 @@ def check_layers(p: Profile) -> str:
 
 
 def shape(p: Profile) -> PretrainedConfig:
-    """The model's shape; the hub is asked only where it answers, since its own client tries again for a long time."""
+    """The model's shape. :func:`access` comes first because the hub's own client retries for a long time."""
     if p.model not in SHAPES:
         access(p.model)
     return model_config(p.model)
 
 
 def access(model: str) -> str:
-    """Where the model is to be had.
+    """Where the model is available.
 
     Raises:
-        ValueError: nowhere, from here and with this account.
+        ValueError: it is not available from this machine with this account.
     """
     refuse_missing_smol(model)
     return "on this disk" if local_folder(model) else hub_access(model)
 
 
 def hub_access(model: str, endpoint: str | None = None) -> str:
-    """Ask the hub whether this account may have the model.
+    """Check whether this account has access to the model on the hub.
 
     Raises:
-        ValueError: gated, unknown, or not to be asked; the sentence says what to click or to set.
+        ValueError: the model is gated or unknown, or the hub is unreachable. The message names the fix.
     """
     if model.count("/") != 1 or model.startswith((".", "/")):
         raise ValueError(
-            f"There is no folder {model!r}: give the path of a local folder with the model's files, or the "
+            f"There is no folder {model!r}. Give the path of a local folder with the model's files, or the "
             "model's name on the hub, as in 'owner/name'."
         )
     url = f"{endpoint or constants.ENDPOINT}/api/models/{model}/auth-check"
@@ -396,18 +394,18 @@ def hub_access(model: str, endpoint: str | None = None) -> str:
         raise ValueError(gated(model, page, bool(get_token()))) from error
     except RepositoryNotFoundError as error:
         raise ValueError(
-            f"The hub has no model {model!r}, or does not show it to you. Check the name on {page}; if it is "
+            f"The hub has no model {model!r}, or does not show it to you. Check the name on {page}. If it is "
             "private, set HF_TOKEN."
         ) from error
     except HfHubHTTPError as error:
         raise ValueError(
-            f"The hub refused the question for {model} ({error.response.status_code}). If HF_TOKEN is set, "
-            "make a new one on https://huggingface.co/settings/tokens; or try again later."
+            f"The hub rejected the request for {model} ({error.response.status_code}). If HF_TOKEN is set, "
+            "make a new one on https://huggingface.co/settings/tokens. Otherwise try again later."
         ) from error
-    except Exception as error:  # refused, no name server, a proxy, offline mode: all of them mean no hub
+    except Exception as error:  # connection, DNS, proxy, offline mode: in each case the hub is unreachable
         if constants.HF_HUB_OFFLINE:
             raise ValueError(
-                f"HF_HUB_OFFLINE is set, and {model} is not on this disk: unset it, and it is downloaded."
+                f"HF_HUB_OFFLINE is set, but {model} is not on this disk. Unset it to download the model."
             ) from error
         raise ValueError(
             f"The hub cannot be reached from here ({type(error).__name__}), and {model} is not on this disk. "
@@ -417,7 +415,7 @@ def hub_access(model: str, endpoint: str | None = None) -> str:
 
 
 def gated(model: str, page: str, has_token: bool) -> str:
-    """What to click for a gated model."""
+    """How to get access to a gated model."""
     steps = (
         f"is gated, and the account of your token has no access yet: log in, open {page}, accept the licence and wait "
         "for the approval"
@@ -430,34 +428,36 @@ def gated(model: str, page: str, has_token: bool) -> str:
 
 
 def check_vllm(p: Profile) -> str:
-    """How responses will be sampled; a vLLM server has to answer."""
+    """How responses will be sampled. A configured vLLM server must answer."""
     if not use_vllm(p):
         cause = "there is no GPU for vLLM" if not torch.cuda.is_available() else "vLLM is not installed"
-        return "responses are sampled by the model itself" + (f", since {cause}: slower." if p.use_vllm == "auto" else ".")
+        return "responses are sampled by the model itself" + (
+            f", because {cause}. This is slower." if p.use_vllm == "auto" else "."
+        )
     if p.vllm_server is None:
-        return f"vLLM {installed('vllm')} samples, in its share of this GPU."
+        return f"vLLM {installed('vllm')} samples the responses on this GPU."
     needed = p.max_prompt_length + p.max_completion_length
     if not answers(f"{p.vllm_server.rstrip('/')}/health"):
         raise ValueError(
-            f"No vLLM server answers on {p.vllm_server}: start one on another GPU with `trl vllm-serve --model "
+            f"No vLLM server answers on {p.vllm_server}. Start one on another GPU with `trl vllm-serve --model "
             f"{p.model} --dtype {p.dtype} --max_model_len {needed} --host 127.0.0.1`, or set vllm_server=None."
         )
     name, length = served(p.vllm_server)
     if length is not None and length < needed:
         raise ValueError(
-            f"The vLLM server on {p.vllm_server} reads {length} tokens, and max_prompt_length + "
-            f"max_completion_length = {needed}. Start it again with --max_model_len {needed}."
+            f"The vLLM server on {p.vllm_server} has a context of {length} tokens, but max_prompt_length + "
+            f"max_completion_length = {needed}. Restart it with --max_model_len {needed}."
         )
     if name not in (None, p.model, resolve_model(p.model)):
         raise ValueError(
-            f"The vLLM server on {p.vllm_server} serves {name}, and this run trains {p.model}. Start it again "
+            f"The vLLM server on {p.vllm_server} serves {name}, but this run trains {p.model}. Restart it "
             f"with --model {p.model}."
         )
     return f"the vLLM server on {p.vllm_server} answers, with {p.model if name is None else name}."
 
 
 def served(address: str) -> tuple[str | None, int | None]:
-    """(model, tokens that it reads) of a vLLM server; None where it does not say."""
+    """(model, context length in tokens) of a vLLM server. None if the server does not report it."""
     try:
         first = requests.get(f"{address.rstrip('/')}/v1/models", timeout=ANSWER_PATIENCE).json()["data"][0]
     except (OSError, ValueError, LookupError, TypeError):
@@ -469,26 +469,26 @@ def served(address: str) -> tuple[str | None, int | None]:
 
 
 def check_wandb(p: Profile) -> str:
-    """How the run will be recorded; a key is sent to W&B's server only, and never printed."""
+    """How the run will be recorded. The key is sent to W&B's server only and never printed."""
     mode = wandb_mode(p)
     if mode != "online":
         return f"{mode}: " + (
             "the run is recorded in its folder only."
             if mode == "disabled"
-            else "the run is recorded on this disk, and `wandb sync` sends it whenever you like."
+            else "the run is recorded on this disk. Run `wandb sync` to upload it later."
         )
     if api_key(server()) is None:
         raise ValueError(
-            "wandb_mode is online and there is no key: copy yours from https://wandb.ai/authorize into "
+            "wandb_mode is online, but there is no key. Copy yours from https://wandb.ai/authorize into "
             "WANDB_API_KEY, or set wandb_mode='offline'."
         )
     if reason := obstacle():
-        return f"online with a key, but {reason}: the run would be recorded offline, to be sent later."
+        return f"online with a key, but {reason}: the run would be recorded offline, for a later upload."
     return f"online with a key, and {server()} answers."
 
 
 def answers(url: str) -> bool:
-    """Whether a host answers at all, whatever it says."""
+    """Whether a host answers, with any status."""
     try:
         requests.get(url, timeout=ANSWER_PATIENCE)
     except requests.RequestException:

@@ -1,7 +1,7 @@
-"""What only the model itself can tell: is there anything to learn from, and what will the whole run cost?
+"""Trials that need the model: is there a learning signal, and what will the whole run cost?
 
-:func:`trainability` samples the base model on training problems and counts the mixed groups. :func:`time_steps` runs three
-real steps in a scratch folder and projects hours and price.
+:func:`trainability` samples the base model on training problems and counts the groups with mixed rewards.
+:func:`time_steps` runs three training steps in a scratch folder and projects hours and price.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ class Trainability:
     """What the base model does on a sample of training problems.
 
     Attributes:
-        right: right responses of each problem, out of ``k``.
-        k: responses to each problem.
-        prompts_per_step: of the profile, to say what the share of mixed groups means for a step.
-        dynamic_sampling: of the profile, to say what that costs.
+        right: correct responses per problem, out of ``k``.
+        k: responses per problem.
+        prompts_per_step: the profile's value, to convert the share of mixed groups into groups per step.
+        dynamic_sampling: the profile's value, to estimate its cost.
     """
 
     right: Sequence[int]
@@ -49,7 +49,7 @@ class Trainability:
 
     @property
     def mixed(self) -> int:
-        """Groups with right and wrong responses: only their advantages are not zero."""
+        """Groups with both correct and wrong responses. Only these have non-zero advantages."""
         return sum(0 < count < self.k for count in self.right)
 
     @property
@@ -59,12 +59,12 @@ class Trainability:
 
     @property
     def trainable(self) -> bool:
-        """Whether there is anything to learn from: at least one mixed group in the sample."""
+        """Whether there is a learning signal: at least one mixed group in the sample."""
         return self.mixed > 0
 
     @property
     def price_of_full_steps(self) -> str:
-        """What dynamic sampling costs with this share of mixed groups; empty where it is off."""
+        """The cost of dynamic sampling with this share of mixed groups. Empty if dynamic sampling is off."""
         if not self.dynamic_sampling:
             return ""
         most = self.prompts_per_step + self.dynamic_sampling
@@ -81,8 +81,8 @@ class Trainability:
     def __str__(self) -> str:
         once, best, signal = self.pass_at(1), self.pass_at(self.k), self.signal
         seen = (
-            f"On {len(self.right)} training problems the base model is right in {percent(once)} of its responses "
-            f"(pass@1) and at least once in {self.k} on {percent(best)} of the problems (pass@{self.k})."
+            f"On {len(self.right)} training problems {percent(once)} of the base model's responses are correct (pass@1), "
+            f"and {percent(best)} of the problems have at least one correct response in {self.k} (pass@{self.k})."
         )
         if self.trainable:
             groups = signal.mean * self.prompts_per_step
@@ -91,13 +91,13 @@ class Trainability:
                 f"about {groups:.1f} of the {self.prompts_per_step} in a step.{self.price_of_full_steps}"
             )
         advice = (
-            "the problems are solved already: take harder ones"
+            "The base model already solves these problems. Use harder ones"
             if once.mean > 0.5
-            else "take easier problems, exemplars in the prompt (shots), longer responses, or a model further on"
+            else "Use easier problems, few-shot examples (shots), longer responses, or a stronger model"
         )
         return (
-            f"{seen} No group is mixed (at most {signal.high:.0%} of all groups could be): no signal, so do not rent "
-            f"the hour; {advice}."
+            f"{seen} No group is mixed (at most {signal.high:.0%} of all groups could be), so there is no learning "
+            f"signal. Don't rent the GPU yet. {advice}."
         )
 
 
@@ -110,15 +110,15 @@ def trainability(
     tokenizer=None,
     **overrides: object,
 ) -> Trainability:
-    """Sample the base model ``k`` times on ``n_problems`` training problems, drawn and answered by the profile's seed.
+    """Sample the base model ``k`` times on ``n_problems`` training problems. The profile's seed fixes both draws.
 
     Args:
-        k: responses to each problem; None: the profile's group size, so that a group here is a group of the run.
-        model, tokenizer: the base model where it is loaded already.
+        k: responses per problem. None uses the profile's group size, so that a group here matches a group of the run.
+        model, tokenizer: the base model, if it is already loaded.
         overrides: any field of the profile.
 
     Raises:
-        ValueError: the model or the problems cannot be had.
+        ValueError: the model or the problems cannot be loaded.
     """
     p = get_profile(profile, **overrides)
     k = k or p.group_size
@@ -139,17 +139,17 @@ def trainability(
 
 @dataclass(frozen=True)
 class Timing:
-    """Measured seconds, and what follows from them for the whole run.
+    """Measured seconds, and the projection for the whole run.
 
     Attributes:
-        steps: seconds of each step that was run; the first includes what happens only once.
-        per_response: seconds a response takes in an evaluation.
+        steps: seconds per step. The first includes one-time work.
+        per_response: seconds per evaluation response.
         mean_tokens: mean response length while this was measured.
-        peak: bytes of the GPU's memory at most; None without one.
-        profile: of the run that is projected.
-        dollars_per_hour: the reader's price; None where none was given.
+        peak: peak GPU memory in bytes, None without a GPU.
+        profile: the profile of the projected run.
+        dollars_per_hour: price of the machine, None if not given.
         samplers: how far vLLM and the trained model were apart: mean difference of log-probabilities in nats per token, and
-            mean importance ratio; None where the model itself samples.
+            mean importance ratio. None if the model itself samples.
     """
 
     steps: tuple[float, ...]
@@ -183,12 +183,12 @@ class Timing:
 
     @property
     def dollars(self) -> float | None:
-        """Price of the whole run; None without a price an hour."""
+        """Price of the whole run, None without a price per hour."""
         return None if self.dollars_per_hour is None else self.hours * self.dollars_per_hour
 
     def __str__(self) -> str:
         p = self.profile
-        price = "" if self.dollars is None else f", ${self.dollars:.2f} at ${self.dollars_per_hour:.2f} an hour"
+        price = "" if self.dollars is None else f", ${self.dollars:.2f} at ${self.dollars_per_hour:.2f} per hour"
         peak = "" if self.peak is None else f" The GPU held {self.peak / GIB:.1f} GiB at most."
         samplers = (
             ""
@@ -202,7 +202,7 @@ class Timing:
             f"{len(self.steps)} steps took {', '.join(f'{s:.1f}' for s in self.steps)} s, so {p.max_steps} steps take "
             f"about {spell(self.training_hours)} and {count_evaluation_responses(p):,} evaluation responses "
             f"{spell(self.evaluation_hours)}: {spell(self.hours)} in all{price}. That holds for responses of "
-            f"{self.mean_tokens:.0f} tokens; if they grow in training, so does the time.{peak}{samplers}"
+            f"{self.mean_tokens:.0f} tokens. If responses grow during training, so does the time.{peak}{samplers}"
         )
 
 
@@ -215,7 +215,7 @@ def spell(hours: float) -> str:
 
 
 def count_evaluation_responses(p: Profile) -> int:
-    """Responses that all evaluations of a run sample: in full before and after, one a problem of one split between."""
+    """Responses that all evaluations of a run sample: in full before and after, one per problem of one split in between."""
     sizes = [len(evaluation_rows(p, split)) for split in p.eval_splits]
     between = (p.max_steps - 1) // p.eval_every
     return 2 * sum(sizes) * (p.eval_samples + 1) + between * sizes[0]
@@ -229,18 +229,18 @@ def time_steps(
     responses: int | None = None,
     **overrides: object,
 ) -> Timing:
-    """Run ``steps`` real training steps and one batch of an evaluation, and leave nothing behind.
+    """Run ``steps`` real training steps and one evaluation batch. Leaves no files.
 
     Args:
         dollars_per_hour: price of the machine, to project the cost.
-        responses: evaluation responses to time; None: one batch (``eval_batch``).
+        responses: evaluation responses to time. None uses one batch (``eval_batch``).
         overrides: any field of the profile.
 
     Raises:
-        ValueError: the model or the problems cannot be had, or ``steps`` is below 1.
+        ValueError: the model or the problems cannot be loaded, or ``steps`` is below 1.
     """
     if steps < 1:
-        raise ValueError(f"steps={steps}: at least one step has to be run to be timed.")
+        raise ValueError(f"steps={steps} is too small. Set steps to at least 1.")
     p = get_profile(profile, **overrides)
     if keeps_memory(p):
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
@@ -249,7 +249,7 @@ def time_steps(
 
 
 def keeps_memory(p: Profile) -> bool:
-    """Whether steps are timed in a process of their own: vLLM keeps its share of the GPU until its process ends."""
+    """Whether steps are timed in a separate process: vLLM keeps its share of GPU memory until its process ends."""
     return use_vllm(p) and p.vllm_server is None and not p.reward.startswith("__main__:")
 
 
@@ -257,7 +257,7 @@ def time_here(p: Profile, steps: int, dollars_per_hour: float | None, responses:
     """:func:`time_steps` in this process."""
     from ..training.processes import join_processes  # importing TRL takes seconds that other checks do not need
 
-    join_processes()  # the trainer would wait for announced processes in silence
+    join_processes()  # otherwise the trainer waits silently for the other processes
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     with quiet_libraries():
@@ -275,11 +275,11 @@ def time_here(p: Profile, steps: int, dollars_per_hour: float | None, responses:
 
 
 def time_evaluation(p: Profile, trainer, n: int) -> float:
-    """Seconds for each of ``n`` sampled evaluation responses, sampled and scored as in the run."""
+    """Seconds per evaluation response, from ``n`` responses that are sampled and scored as in the run."""
     model, tokenizer = trainer.accelerator.unwrap_model(trainer.model), trainer.processing_class
     engine = vllm_engine(trainer)
     if engine:
-        engine(encode_prompts(tokenizer, ["warm-up"]), 1.0)  # vLLM's first call takes what no later one does
+        engine(encode_prompts(tokenizer, ["warm-up"]), 1.0)  # vLLM's first call includes one-time work
     rows = evaluation_rows(p, p.eval_splits[0])[: max(1, n // p.eval_samples)]
     began = time.perf_counter()
     made = evaluate(model, tokenizer, rows, p, engine=engine)

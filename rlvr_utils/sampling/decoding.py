@@ -1,10 +1,12 @@
-"""One decoding loop: a prompt is read once for all its samples, exemplars once for the batch, finished rows leave.
+"""Our decoding loop: prefill each prompt once for all its samples, and drop finished rows from the batch.
 
-``model.generate`` reads a prompt again for each of its samples, copies the whole cache at every token and keeps every
-row until the longest has ended. The distribution is the same: the model's own logits over the temperature, nothing cut
-off. A row's randomness is its own row of uniform numbers, so a response depends neither on how many others share its
-batch nor on when they end. Left out: beams, sliding windows, models whose state is no plain key-value cache
-(:func:`can_decode`), and folding LoRA into the weights, which saves a tenth of the time and costs the exact policy.
+``model.generate`` repeats the prefill for every sample, copies the whole cache at every token and keeps every row until
+the longest has ended. This loop also computes the few-shot examples only once per batch. The distribution is the same:
+the model's logits divided by the temperature, without truncation (no top-k, no top-p). Each row has its own uniform
+random numbers, so a response depends neither on the batch size nor on when other rows end.
+
+Not supported: beams, sliding windows, and models whose state is not a plain key-value cache (:func:`can_decode`). LoRA is
+not merged into the weights. Merging would save a tenth of the time, but it changes the policy by rounding.
 """
 
 from __future__ import annotations
@@ -19,16 +21,16 @@ from peft import PeftModel
 from transformers import DynamicCache
 from transformers.cache_utils import Cache, DynamicLayer
 
-ROOM = 64  # tokens by which a cache grows at once
-WORTH_SHARING = 32  # tokens: a common beginning that is shorter is not worth a pass of its own
-KEPT_UNTIL = 7 / 8  # finished rows leave once no more than this share of the batch is alive: copying has its price
+ROOM = 64  # tokens by which the cache grows at a time
+WORTH_SHARING = 32  # tokens: for a shorter common prefix a separate forward pass costs more than it saves
+KEPT_UNTIL = 7 / 8  # drop finished rows when at most this share of rows is unfinished (copying costs time)
 
 #: Keys and values of one layer, ``(1, heads, length, size)`` each.
 Layer = tuple[torch.Tensor, torch.Tensor]
 
 
 class RoomyLayer(DynamicLayer):
-    """A cache layer that writes a new token in place where ``DynamicLayer`` copies everything there is."""
+    """A cache layer that writes new tokens in place, where ``DynamicLayer`` copies the whole cache."""
 
     slab: list[torch.Tensor] | None = None
 
@@ -53,7 +55,7 @@ class RoomyLayer(DynamicLayer):
 
 
 def can_decode(model) -> bool:
-    """Whether this loop knows the model: positions can be given, and all its state is a plain key-value cache."""
+    """Whether this loop supports the model: it accepts positions, and its only state is a plain key-value cache."""
     needed = {"position_ids", "past_key_values", "logits_to_keep"}
     return needed <= set(inspect.signature(model.forward).parameters) and all(
         type(layer) is DynamicLayer for layer in DynamicCache(config=model.config).layers
@@ -62,7 +64,7 @@ def can_decode(model) -> bool:
 
 @contextmanager
 def sampling_mode(model) -> Iterator:
-    """The model under its adapter wrapper (the adapter stays at work), in evaluation mode until the end of the block."""
+    """The model without PEFT's wrapper (its adapter stays active), in evaluation mode within the block."""
     training = model.training
     model.eval()
     try:
@@ -72,7 +74,7 @@ def sampling_mode(model) -> Iterator:
 
 
 def choose(logits: torch.Tensor, uniform: torch.Tensor, temperature: float) -> torch.Tensor:
-    """One token a row, by inversion: the first whose cumulated probability exceeds the row's uniform number.
+    """One token per row by inverse transform sampling: the first whose cumulative probability exceeds ``uniform``.
 
     Args:
         logits: ``(rows, vocabulary)``.
@@ -90,7 +92,7 @@ def choose(logits: torch.Tensor, uniform: torch.Tensor, temperature: float) -> t
 
 
 def common_beginning(prompt_ids: list[list[int]]) -> int:
-    """How many first tokens all prompts share, one at least left to each; 0 where it is not worth a pass."""
+    """Length of the common prefix of all prompts, leaving at least one token each. 0 if too short to pay off."""
     alike = (len(set(tokens)) == 1 for tokens in zip(*prompt_ids, strict=False))
     n = min(sum(takewhile(bool, alike)), min(map(len, prompt_ids)) - 1)
     return n if n >= WORTH_SHARING else 0
@@ -98,7 +100,7 @@ def common_beginning(prompt_ids: list[list[int]]) -> int:
 
 @torch.no_grad()
 def read_beginning(model, prompt_ids: list[list[int]]) -> list[Layer]:
-    """Keys and values of what all prompts begin with, exemplars say, a layer each; empty where it is not worth it."""
+    """Keys and values, per layer, of the common prefix (such as few-shot examples). Empty if it is too short."""
     n = common_beginning(prompt_ids)
     if not n:
         return []
@@ -109,7 +111,7 @@ def read_beginning(model, prompt_ids: list[list[int]]) -> list[Layer]:
 
 
 def read_prompts(model, prompt_ids: list[list[int]], beginning: list[Layer], pad: int) -> tuple:
-    """Read each distinct prompt once.
+    """Prefill each distinct prompt once.
 
     Returns:
         Next-token logits ``(rows, vocabulary)``, the cache of all rows and their attention mask ``(rows, length)``.
@@ -145,12 +147,12 @@ def decode(
     pad: int,
     ended: Callable[[torch.Tensor], torch.Tensor],
 ) -> list[list[int]]:
-    """New tokens for each prompt, up to where it ended or a little further (a finished row leaves with others).
+    """New tokens per prompt. A row may continue past its end, because finished rows are dropped in groups.
 
     Args:
-        model: as :func:`sampling_mode` gives it.
-        beginning: from :func:`read_beginning`, for these prompts and perhaps more.
-        ended: told the new tokens so far ``(rows, n)``, says which rows have ended with the last one ``(rows,)``.
+        model: from :func:`sampling_mode`.
+        beginning: from :func:`read_beginning`, for these prompts and possibly more.
+        ended: takes the new tokens so far ``(rows, n)``, returns which rows end with the last one ``(rows,)``.
     """
     logits, cache, mask = read_prompts(model, prompt_ids, beginning, pad)
     uniform = torch.rand(len(prompt_ids), max_new_tokens, dtype=torch.float64, device=model.device)

@@ -1,9 +1,8 @@
-r"""Sample responses, end them by one rule, score them: the same code in training, evaluation and the notebooks.
+r"""Sample responses, stop them and score them. Training, evaluation and notebooks share this code.
 
-TRL passes no tokenizer to ``generate``, so ``stop_strings`` alone would do nothing there; :func:`rollout` is TRL's
-``rollout_func`` instead. What a base model writes after :data:`~rlvr_utils.problems.prompts.STOP` is neither scored nor
-trained on, the end token put in its place is masked from the loss, and a response that ended this way does not count as cut
-off.
+TRL passes no tokenizer to ``generate``, so ``stop_strings`` would have no effect there. We pass :func:`rollout` as TRL's
+``rollout_func`` instead. Text after :data:`~rlvr_utils.problems.prompts.STOP` is neither scored nor trained on. An end
+token replaces it and is masked from the loss. A response that stops this way does not count as truncated.
 """
 
 from __future__ import annotations
@@ -26,9 +25,9 @@ from ..problems.prompts import STOP, build_prompt, cut_at_stop, refuse_long_prom
 from ..profiles import Profile
 from .decoding import can_decode, decode, read_beginning, sampling_mode
 
-#: Another way of sampling than the model's own: prompt ids and temperature to one response a prompt.
+#: A sampling engine other than the model itself: maps prompt ids and temperature to one response per prompt.
 Engine = Callable[[list[list[int]], float], "list[Response]"]
-#: How an evaluation may choose tokens: sampled at T = 1, or the most likely one each time.
+#: Decoding in evaluations: sampled at T = 1, or greedy (always the most likely token).
 DECODINGS = ("sampled", "greedy")
 
 
@@ -37,10 +36,10 @@ class Response:
     """One sampled response.
 
     Attributes:
-        text: what the model said, up to the stop.
-        ids: its token ids; the last one is the end token unless the response was cut off.
-        sampled: 1 for each id that the policy sampled, 0 for an end token put in for it (as long as ``ids``).
-        cut_off: whether it ran into the length limit.
+        text: the text up to the stop string.
+        ids: its token ids. The last one is the end token unless the response is truncated.
+        sampled: 1 per id that the policy sampled, 0 for an inserted end token (same length as ``ids``).
+        cut_off: whether the response is truncated at the length limit.
     """
 
     text: str
@@ -62,8 +61,8 @@ class Sampling:
         n_samples: responses per prompt.
         max_new_tokens: length limit in tokens.
         temperature: 0 takes the most likely token each time.
-        seed: makes the samples repeatable; None draws on the current random state.
-        batch_size: responses generated at once.
+        seed: makes the samples reproducible. None uses the current random state.
+        batch_size: responses generated at a time.
     """
 
     n_samples: int = 1
@@ -74,14 +73,14 @@ class Sampling:
 
     @classmethod
     def of(cls, p: Profile, **changes: object) -> Sampling:
-        """As the rollouts of profile ``p`` are drawn, with ``changes``."""
+        """The sampling configuration of profile ``p``, with ``changes``."""
         return cls(
             **{"max_new_tokens": p.max_completion_length, "temperature": p.temperature, "batch_size": p.eval_batch} | changes
         )
 
 
 class StopAtNextQuestion(StoppingCriteria):
-    """Ends a row as soon as it has begun to invent the next question.
+    """Stops a row as soon as it starts to invent the next question.
 
     Decoding every row at every token would be slow, so only rows whose last token holds the last character of the stop
     string are decoded, and only their tail.
@@ -101,7 +100,7 @@ class StopAtNextQuestion(StoppingCriteria):
         return done
 
 
-@functools.lru_cache(maxsize=4)  # 128,000 pieces of Llama 3 at every call would take longer than a token does
+@functools.lru_cache(maxsize=4)  # going through Llama 3's 128,000 tokens takes longer than one decoding step
 def may_end_stop(tokenizer: PreTrainedTokenizerBase) -> torch.BoolTensor:
     """Which tokens hold the last character of the stop string, ``(vocabulary,)``."""
     pieces = tokenizer.convert_ids_to_tokens(list(range(vocabulary_size(tokenizer))))
@@ -122,8 +121,8 @@ def finish_response(ids: list[int], tokenizer: PreTrainedTokenizerBase, end_ids:
     text = tokenizer.decode(kept, skip_special_tokens=True)
     if STOP in text:
         text = cut_at_stop(text)
-        # The last token kept may hold the end of the text and the line break: Llama 3 has ".\n\n" as one token. Texts are
-        # compared, not lengths: without its last byte a character is still one character, the replacement character.
+        # The last token may hold both the end of the text and the line break: Llama 3 has ".\n\n" as one token. We compare
+        # texts, not lengths, because a character without its last byte decodes to one replacement character.
         while kept and tokenizer.decode(kept[:-1], skip_special_tokens=True).startswith(text):
             kept = kept[:-1]
         return Response(text, kept + [tokenizer.eos_token_id], [1] * len(kept) + [0], cut_off=False)
@@ -135,12 +134,12 @@ def finish_response(ids: list[int], tokenizer: PreTrainedTokenizerBase, end_ids:
 def generate_ids(
     model, tokenizer: PreTrainedTokenizerBase, prompt_ids: list[list[int]], how: Sampling
 ) -> Iterator[list[Response]]:
-    """One response to each prompt, ``how.batch_size`` at a time. What all prompts begin with is read once for all batches.
+    """One response per prompt, ``how.batch_size`` at a time. The common prefix is prefilled once for all batches.
 
     Args:
-        model: as :func:`~rlvr_utils.sampling.decoding.sampling_mode` gives it.
-        prompt_ids: token ids, one list a prompt; equal ones in a batch are read once.
-        how: length, temperature and batch size count. The prompts are repeated and the seed is set by the caller.
+        model: from :func:`~rlvr_utils.sampling.decoding.sampling_mode`.
+        prompt_ids: token ids, one list per prompt. Equal prompts in a batch are prefilled once.
+        how: only length, temperature and batch size are used. The caller repeats the prompts and sets the seed.
     """
     end_ids = end_token_ids(model, tokenizer) | {tokenizer.pad_token_id}
     if can_decode(model):
@@ -148,7 +147,7 @@ def generate_ids(
     else:
         get_logger(__name__).warning_once(
             f"{type(model).__name__} keeps more than a plain key-value cache, so responses "
-            "come from model.generate: the same distribution, more slowly."
+            "come from model.generate (same distribution, but slower)."
         )
         sample = stock_loop(model, tokenizer, end_ids)
     for start in range(0, len(prompt_ids), how.batch_size):
@@ -157,7 +156,7 @@ def generate_ids(
 
 
 def own_loop(model, tokenizer, prompt_ids: list[list[int]], end_ids: set[int]) -> Callable[..., list[list[int]]]:
-    """:func:`~rlvr_utils.sampling.decoding.decode` under the one stop rule."""
+    """:func:`~rlvr_utils.sampling.decoding.decode` with our stop rule."""
     stop, ends = StopAtNextQuestion(tokenizer, 0), torch.tensor(sorted(end_ids), device=model.device)
     sample = functools.partial(
         decode,
@@ -170,7 +169,7 @@ def own_loop(model, tokenizer, prompt_ids: list[list[int]], end_ids: set[int]) -
 
 
 def stock_loop(model, tokenizer, end_ids: set[int]) -> Callable[..., list[list[int]]]:
-    """``model.generate`` under the one stop rule, for models that our loop does not know."""
+    """``model.generate`` with our stop rule, for models that our loop does not support."""
 
     def sample(prompt_ids: list[list[int]], how: Sampling) -> list[list[int]]:
         batch = tokenizer.pad({"input_ids": prompt_ids}, padding_side="left", return_tensors="pt").to(model.device)
@@ -188,7 +187,7 @@ def stock_loop(model, tokenizer, end_ids: set[int]) -> Callable[..., list[list[i
 
 
 def plain_sampling(how: Sampling, **options) -> GenerationConfig:
-    """The model's own distribution over the temperature (0: the most likely token) and nothing else."""
+    """The model's own distribution at the given temperature (0: greedy), without any other option."""
     options |= {"max_new_tokens": how.max_new_tokens, "do_sample": bool(how.temperature)}
     if how.temperature:
         options |= {"temperature": how.temperature, "top_k": 0, "top_p": 1.0}
@@ -197,10 +196,10 @@ def plain_sampling(how: Sampling, **options) -> GenerationConfig:
 
 @contextlib.contextmanager
 def only_generation_config(model, config: GenerationConfig) -> Iterator[None]:
-    """Make ``config`` the model's own as well: ``generate`` fills every field that is None from there.
+    """Temporarily make ``config`` the model's own, because ``generate`` fills every None field from there.
 
-    The author of a checkpoint may have put a repetition penalty, suppressed tokens, beams, ... into that file, each of which
-    changes the distribution that responses come from.
+    A checkpoint's generation_config may contain a repetition penalty, suppressed tokens or beams. Each of these would change
+    the distribution of the responses.
     """
     usual, model.generation_config = model.generation_config, config
     try:
@@ -212,10 +211,10 @@ def only_generation_config(model, config: GenerationConfig) -> Iterator[None]:
 def encode_prompts(tokenizer: PreTrainedTokenizerBase, prompts: list) -> list[list[int]]:
     """Token ids of plain prompts (with the begin token) or of chat messages (with the assistant's header).
 
-    Some tokenizers append their end token to every text. A response must not follow one, so it is taken off.
+    Some tokenizers append their end token to every text. A response must not follow an end token, so it is removed.
 
     Raises:
-        ValueError: the tokenizer's chat template does not take one user message, or nothing is left of what it says.
+        ValueError: the tokenizer's chat template does not accept a single user message, or drops its text.
     """
     chat = bool(prompts) and isinstance(prompts[0], list)
     culprit, cure = ("chat template", ", or remove it there to use plain prompts") if chat else ("tokenizer", "")
@@ -227,7 +226,7 @@ def encode_prompts(tokenizer: PreTrainedTokenizerBase, prompts: list) -> list[li
         else:
             special = set(tokenizer.all_special_ids)
             rows = [row[: len(row) - appended(row, special)] for row in tokenizer(prompts)["input_ids"]]
-    except Exception as error:  # a template is a program of its author: it may raise anything
+    except Exception as error:  # a chat template is third-party code and may raise anything
         raise ValueError(
             f"The model's {culprit} fails on {'a conversation of one user message' if chat else 'a prompt'}: "
             f"{error}. Repair it in the tokenizer's files{cure}."
@@ -235,14 +234,14 @@ def encode_prompts(tokenizer: PreTrainedTokenizerBase, prompts: list) -> list[li
     same = all(row == rows[0] for row in rows) and any(prompt != prompts[0] for prompt in prompts)
     if same or not all(rows):
         raise ValueError(
-            f"The model's {culprit} leaves out what the user says: its prompts are "
+            f"The model's {culprit} drops the user's text: its prompts are "
             f"{tokenizer.decode(rows[0])!r}. Repair it in the tokenizer's files{cure}."
         )
     return rows
 
 
 def appended(ids: list[int], special: set[int]) -> int:
-    """How many special tokens stand at the end of a text's token ids."""
+    """Number of special tokens at the end of a text's token ids."""
     return next((n for n, token in enumerate(reversed(ids)) if token not in special), 0)
 
 
@@ -255,22 +254,22 @@ def sample_responses(
     progress: Callable[[float], None] | None = None,
     engine: Engine | None = None,
 ) -> list[list[Response]]:
-    """``how.n_samples`` responses to each prompt; with a seed, the random state is left as it was.
+    """``how.n_samples`` responses per prompt. With a seed, the global RNG state is left unchanged.
 
     Args:
         prompts: plain texts, or lists of chat messages.
-        progress: called with the share done, 0 to 1.
-        engine: samples in the model's place, all at once: :func:`vllm_engine`. A server's random numbers are its own.
+        progress: called with the completed share, 0 to 1.
+        engine: samples instead of the model (:func:`vllm_engine`). The seed does not reach a vLLM server.
 
     Returns:
-        One list of :class:`Response` a prompt, in order.
+        One list of :class:`Response` per prompt, in order.
     """
     ids = [p for p in encode_prompts(tokenizer, prompts) for _ in range(how.n_samples)]
     if engine:
         with random_state(how.seed, model.device):
             responses = engine(ids, how.temperature)
         return [responses[i : i + how.n_samples] for i in range(0, len(responses), how.n_samples)]
-    order = sorted(range(len(ids)), key=lambda i: len(ids[i]))  # similar lengths together: little padding
+    order = sorted(range(len(ids)), key=lambda i: len(ids[i]))  # similar lengths together need little padding
     done: list[Response] = []
     with random_state(how.seed, model.device), sampling_mode(model) as base:
         for batch in generate_ids(base, tokenizer, [ids[i] for i in order], how):
@@ -283,9 +282,9 @@ def sample_responses(
 
 @contextlib.contextmanager
 def random_state(seed: int | None, device: torch.device) -> Iterator[None]:
-    """Inside, everything is drawn by ``seed``; afterwards every generator is where it was. None leaves all as it is.
+    """Seed all generators within the block and restore their states afterwards. None does nothing.
 
-    vLLM in this process draws on PyTorch's generators or, in its newer model runner, on NumPy's.
+    vLLM in this process uses PyTorch's generators or, in its newer model runner, NumPy's.
     """
     if seed is None:
         yield
@@ -301,15 +300,15 @@ def random_state(seed: int | None, device: torch.device) -> Iterator[None]:
 
 
 def has_chat_template(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether prompts are chat messages to this tokenizer, or plain text."""
+    """Whether prompts for this tokenizer are chat messages (True) or plain text."""
     return getattr(tokenizer, "chat_template", None) is not None
 
 
 def prompts_for(rows: list[dict], tokenizer: PreTrainedTokenizerBase, p: Profile) -> list:
-    """The prompts of problem rows, chat messages where the tokenizer has a chat template; too long ones are refused.
+    """The prompts of problem rows, as chat messages if the tokenizer has a chat template.
 
     Raises:
-        ValueError: names the prompts that are too long.
+        ValueError: some prompts are too long. The message names them.
     """
     pairs = exemplars(p.dataset, p.shots)
     prompts = [build_prompt(row["problem"], pairs, has_chat_template(tokenizer)) for row in rows]
@@ -331,10 +330,10 @@ def evaluate(
 ) -> list[dict]:
     """Every response of one evaluation in the run format: ``"sampled"`` at T = 1, or ``"greedy"`` once.
 
-    Prompts, limits, ``eval_samples`` and seed are the profile's. The step is 0, a run's writer puts in its own.
+    Prompts, limits, ``eval_samples`` and seed come from the profile. The step is 0. A run's writer replaces it.
 
     Raises:
-        ValueError: an unknown decoding, or a prompt that is too long.
+        ValueError: the decoding is unknown, or a prompt is too long.
     """
     check_evaluation(decoding, p.eval_samples)
     prompts = prompts_for(rows, tokenizer, p)
@@ -351,22 +350,22 @@ def evaluate(
 
 
 def check_evaluation(decoding: str, n_samples: int) -> None:
-    """Refuse an evaluation that would be recorded under a name that says something else.
+    """Check the evaluation's decoding and number of samples.
 
     Raises:
-        ValueError: an unknown decoding, or less than one sample.
+        ValueError: the decoding is unknown, or there is less than one sample.
     """
     if decoding not in DECODINGS:
-        raise ValueError(f"decoding={decoding!r}: choose one of {', '.join(DECODINGS)}.")
+        raise ValueError(f"decoding={decoding!r} is unknown. Choose one of {', '.join(DECODINGS)}.")
     if isinstance(n_samples, bool) or not isinstance(n_samples, int) or n_samples < 1:
-        raise ValueError(f"n_samples={n_samples!r}: it must be a whole number of at least 1.")
+        raise ValueError(f"n_samples={n_samples!r} is invalid. Set a whole number of at least 1.")
 
 
 def rollout(prompts: list, trainer, batch_size: int = 512) -> dict[str, list]:
-    """TRL's ``rollout_func``: one response to each prompt (TRL repeats a prompt for each of its samples).
+    """TRL's ``rollout_func``: one response per prompt (TRL repeats each prompt per sample).
 
     Args:
-        batch_size: responses generated at once; all the KV caches of a chunk are in memory together.
+        batch_size: responses generated at a time. Their KV caches are in memory together.
 
     Returns:
         ``prompt_ids``, ``completion_ids``, ``logprobs`` (only vLLM has them) and ``env_mask``: 0 on end tokens that the
@@ -391,7 +390,7 @@ def rollout(prompts: list, trainer, batch_size: int = 512) -> dict[str, list]:
 
 
 def _vllm_responses(trainer, tokenizer, prompt_ids: list[list[int]]) -> tuple[list[Response], list[list[float]]]:
-    """The same through TRL's vLLM; ``generation_kwargs={"stop": [STOP]}`` ends rows there, the text rule is ours."""
+    """The same through TRL's vLLM. ``generation_kwargs={"stop": [STOP]}`` stops rows, our rule then cuts the text."""
     group = trainer.num_generations if trainer.model.training else trainer.num_generations_eval
     _, completion_ids, logprobs, _ = trainer.vllm_generation.generate(prompts=prompt_ids, images=None, num_generations=group)
     end_ids = end_token_ids(trainer.accelerator.unwrap_model(trainer.model), tokenizer)
@@ -401,14 +400,14 @@ def _vllm_responses(trainer, tokenizer, prompt_ids: list[list[int]]) -> tuple[li
 
 
 def use_vllm(p: Profile) -> bool:
-    """Whether rollouts go through vLLM: asked for, installed, and a GPU to run it on."""
+    """Whether rollouts go through vLLM: it is enabled and installed, and there is a GPU."""
     return p.use_vllm == "auto" and torch.cuda.is_available() and importlib.util.find_spec("vllm") is not None
 
 
 def vllm_engine(trainer) -> Engine | None:
-    """For evaluations: the trainer's vLLM with the weights as they are now, or None where the model itself samples.
+    """For evaluations: the trainer's vLLM with the current weights, or None if the model itself samples.
 
-    A server is not asked by several processes, whose parts of an evaluation differ in length. Not run on a GPU yet.
+    Several processes do not use a server, because their parts of an evaluation differ in length. Not yet tested on a GPU.
     """
     if not getattr(trainer, "use_vllm", False) or trainer.vllm_mode == "server" and trainer.accelerator.num_processes > 1:
         return None

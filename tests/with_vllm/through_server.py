@@ -99,7 +99,7 @@ def test_doctor_reads_model_and_length_from_a_real_server(server, minillama, mon
     assert f"answers, with {minillama}" in checks.check_vllm(profile(minillama, vllm_server=server))
     with pytest.raises(ValueError, match=f"reads {LENGTH} tokens"):
         checks.check_vllm(profile(minillama, vllm_server=server, max_completion_length=81))
-    with pytest.raises(ValueError, match=f"serves {minillama}, and this run trains"):
+    with pytest.raises(ValueError, match=f"serves {minillama}, but this run trains"):
         checks.check_vllm(profile("data/minillama", vllm_server=server))
 
 
