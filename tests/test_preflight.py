@@ -250,7 +250,7 @@ def test_the_other_answers_of_a_hub(server, no_keys) -> None:
     assert "open to this account" in checks.hub_access("some/model", server(200))
     with pytest.raises(ValueError, match="The hub has no model 'some/modle'"):
         checks.hub_access("some/modle", server(404, X_Error_Code="RepoNotFound"))
-    with pytest.raises(ValueError, match=r"refused the question for some/model \(503\)"):
+    with pytest.raises(ValueError, match=r"rejected the request for some/model \(503\)"):
         checks.hub_access("some/model", server(503))
 
 
@@ -394,7 +394,7 @@ def test_a_vllm_server_has_to_answer(server, monkeypatch) -> None:
     ("model", "length", "message"),
     [
         ("meta-llama/Llama-3.1-8B", 3584, None),
-        ("meta-llama/Llama-3.1-8B", 3583, "reads 3583 tokens"),
+        ("meta-llama/Llama-3.1-8B", 3583, "has a context of 3583 tokens"),
         ("meta-llama/Llama-3.1-8B-Instruct", 8192, "serves meta-llama/Llama-3.1-8B-Instruct"),
     ],
 )
@@ -440,10 +440,10 @@ def test_a_small_model_may_be_bfloat16_without_a_gpu(monkeypatch) -> None:
 
 
 def test_how_responses_are_sampled_is_told(monkeypatch) -> None:
-    assert "there is no GPU for vLLM: slower" in checks.check_vllm(get_profile("llama-8b"))
+    assert "because there is no GPU for vLLM. This is slower" in checks.check_vllm(get_profile("llama-8b"))
     assert "slower" not in checks.check_vllm(get_profile("mini"))
     on_a_gpu_with_vllm(monkeypatch)
-    assert "in its share of this GPU" in checks.check_vllm(get_profile("llama-8b"))
+    assert "samples the responses on this GPU" in checks.check_vllm(get_profile("llama-8b"))
 
 
 def test_memory_is_not_set_aside_for_a_vllm_that_is_not_there(monkeypatch) -> None:

@@ -389,7 +389,7 @@ def test_a_run_that_is_ended_at_a_checkpoint_is_evaluated_in_full_there(tiny, tm
 @pytest.mark.parametrize(
     "settings, sentence",
     [
-        ({"decoding": "beam"}, "decoding='beam': choose one of sampled, greedy"),
+        ({"decoding": "beam"}, "decoding='beam' is unknown. Choose one of sampled, greedy"),
         ({"decoding": "Sampled"}, "decoding='Sampled'"),
         ({"n_samples": 1}, "with 4 samples per problem, and 1 would replace it"),
         ({"n_samples": 0}, "n_samples=0"),

@@ -1,4 +1,4 @@
-"""All of GRPO on tensors: no trainer, no tokenizer, nothing above PyTorch.
+"""GRPO on tensors, in plain PyTorch: no trainer and no tokenizer.
 
 Read in this order, which is also the order of a training step:
 
@@ -8,9 +8,9 @@ Read in this order, which is also the order of a training step:
 4. :mod:`.loss`        ``grpo_loss``: term, masks, KL, and how tokens and sequences are added up
 
 Shapes throughout: ``B`` responses (rows), ``T`` token positions (right-padded), ``V`` vocabulary entries,
-``N`` rewards, ``G`` responses a group. Log-probabilities and entropies are in nats. Every formula, keyword
-and default follows ``GRPOTrainer`` of TRL 1.16 (``trl/trainer/grpo_trainer.py``), and the tests hold both to
-the same numbers.
+``N`` rewards, ``G`` responses per group. Log-probabilities and entropies are in nats. Every formula, keyword
+and default follows ``GRPOTrainer`` of TRL 1.16 (``trl/trainer/grpo_trainer.py``), and the tests check that
+both give the same numbers.
 """
 
 from .advantages import group_advantages

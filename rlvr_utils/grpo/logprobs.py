@@ -11,16 +11,16 @@ from torch import Tensor
 def completion_logits(logits: Tensor, n_completion: int) -> Tensor:
     """The logits that predicted the last ``n_completion`` tokens: ``(B, L, V)`` -> ``(B, n_completion, V)``.
 
-    The logits at position t predict token t + 1, so the last row predicts a token nobody sampled and is
-    dropped.
+    The logits at position t predict token t + 1, so the last row predicts a token that was not
+    sampled and is dropped.
 
     Raises:
         ValueError: if there is no position before the first completion token.
     """
     if logits.dim() != 3 or not 0 < n_completion < logits.shape[1]:
         raise ValueError(
-            f"logits has shape {tuple(logits.shape)} and n_completion is {n_completion}; "
-            "give logits (B, L, V) of prompt and completion together, with 0 < n_completion < L."
+            f"logits has shape {tuple(logits.shape)} and n_completion is {n_completion}. "
+            "Give logits (B, L, V) of prompt and completion together, with 0 < n_completion < L."
         )
     return logits[:, -n_completion - 1 : -1]
 
@@ -34,7 +34,7 @@ def selected_logps(logits: Tensor, token_ids: Tensor, temperature: float = 1.0) 
     Args:
         logits: ``(B, T, V)``, already aligned (see :func:`completion_logits`).
         token_ids: ``(B, T)`` integers in ``[0, V)``; any valid id where padded.
-        temperature: what the samples were drawn with: the logits are divided by it.
+        temperature: the sampling temperature. The logits are divided by it.
 
     Raises:
         ValueError: shapes that do not fit, or a temperature that is not positive.
@@ -44,8 +44,8 @@ def selected_logps(logits: Tensor, token_ids: Tensor, temperature: float = 1.0) 
     _check_temperature(temperature)
     if logits.dim() != 3 or logits.shape[:2] != token_ids.shape:
         raise ValueError(
-            f"logits {tuple(logits.shape)} and token_ids {tuple(token_ids.shape)} do not fit; "
-            "give logits (B, T, V) and token_ids (B, T)."
+            f"logits {tuple(logits.shape)} and token_ids {tuple(token_ids.shape)} do not match. "
+            "Give logits (B, T, V) and token_ids (B, T)."
         )
     rows = zip(logits, token_ids, strict=True)
     return torch.stack([_row_logps(row / temperature, ids) for row, ids in rows])
@@ -78,7 +78,7 @@ def entropy(logits: Tensor, temperature: float = 1.0, chunk_size: int = 128) -> 
 
 def _check_temperature(temperature: float) -> None:
     if not temperature > 0:
-        raise ValueError(f"temperature is {temperature}; it must be positive.")
+        raise ValueError(f"temperature is {temperature}. Set it above 0.")
 
 
 def completion_mask(completion_ids: Tensor, eos_token_id: int | Collection[int]) -> Tensor:

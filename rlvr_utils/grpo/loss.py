@@ -8,7 +8,7 @@ from torch import Tensor
 from ..profiles import LOSS_TYPES
 from .ratio import cispo_term, clipped_term, importance_ratio, sapo_term, vespo_weight
 
-#: Those divided by the tokens of the whole optimiser step.
+#: Losses divided by the tokens of the whole optimiser step.
 TOKEN_COUNT_LOSSES = ("dapo", "cispo", "vespo")
 
 
@@ -48,8 +48,8 @@ def grpo_loss(
 
     Args:
         per_token_logps: ``(B, T)``, nats, with gradient; so are the other ``*_logps``, without.
-        advantages: ``(B,)``, one a response (or ``(B, T)``).
-        completion_mask: ``(B, T)``, 1 where a token counts. Whatever stands in the padding has no effect.
+        advantages: ``(B,)``, one per response (or ``(B, T)``).
+        completion_mask: ``(B, T)``, 1 where a token counts. Values in the padding have no effect.
         old_per_token_logps: of the policy that sampled; ``None``: of this very policy, so that every ratio
             is 1.
         ref_per_token_logps: of the reference; needed for ``beta`` above 0.
@@ -63,8 +63,8 @@ def grpo_loss(
     The rest is explained where it is used: :mod:`.ratio`, the masks below, :func:`aggregate`.
 
     Raises:
-        ValueError: shapes that do not fit, NaN or infinities at counted tokens, settings that lack what they
-            need.
+        ValueError: shapes that do not fit, NaN or infinities at counted tokens, or a missing input that an option
+            needs.
     """
     needs = {
         "ref_per_token_logps": (beta != 0, ref_per_token_logps),
@@ -137,8 +137,8 @@ def aggregate(
     steps_per_generation: int | None = None,
     num_processes: int = 1,
 ) -> Tensor:
-    """One number from per-token losses ``(B, T)`` (or ``(B, 1)``) and mask ``(B, T)``. No counted token
-    gives 0.
+    """Average per-token losses ``(B, T)`` (or ``(B, 1)``) with mask ``(B, T)`` to a scalar. Without counted
+    tokens it is 0.
 
     - grpo, sapo: mean over each response, then over responses (a token of a short response weighs more);
     - bnpo: mean over the tokens of this micro-batch;
@@ -186,8 +186,8 @@ def kl_k3(logps: Tensor, ref_logps: Tensor) -> Tensor:
 def kl_k3_expm1(logps: Tensor, ref_logps: Tensor) -> Tensor:
     """The same number with less rounding: ``expm1(d) - d``.
 
-    Early in training d is tiny and k3 is about d**2 / 2. ``exp(d)`` rounds to the nearest float beside 1
-    (1e-7 apart in float32), which is larger than the whole result once d is below about 3e-4; ``expm1``
+    Early in training d is tiny and k3 is about d**2 / 2. ``exp(d)`` rounds to the nearest float next to 1
+    (1e-7 apart in float32), which is larger than the whole result once d is below about 3e-4. ``expm1``
     never forms that 1. What is left is the rounding of ``expm1(d)`` itself, a relative error of about 1e-7 /
     d in place of 1e-7 / d**2.
     """
@@ -266,16 +266,16 @@ def checked_mask(mask: Tensor, per_token_logps: Tensor) -> Tensor:
     """The mask as 0/1 of the log-probabilities' type, ``(B, T)``."""
     if per_token_logps.dim() != 2 or not per_token_logps.is_floating_point() or 0 in per_token_logps.shape:
         raise ValueError(
-            f"per_token_logps is {per_token_logps.dtype} of shape {tuple(per_token_logps.shape)}; "
-            "give floats (B, T) with B and T above 0."
+            f"per_token_logps is {per_token_logps.dtype} of shape {tuple(per_token_logps.shape)}. "
+            "Give floats (B, T) with B and T above 0."
         )
     if mask.shape != per_token_logps.shape:
         raise ValueError(
-            f"completion_mask has shape {tuple(mask.shape)}, per_token_logps {tuple(per_token_logps.shape)}; "
-            "give both as (B, T)."
+            f"completion_mask has shape {tuple(mask.shape)}, per_token_logps {tuple(per_token_logps.shape)}. "
+            "Give both as (B, T)."
         )
     if not ((mask == 0) | (mask == 1)).all():
-        raise ValueError("completion_mask holds something else than 0 and 1; give 1 where a token counts.")
+        raise ValueError("completion_mask contains values other than 0 and 1. Set 1 where a token counts.")
     return mask.to(per_token_logps.dtype)
 
 
@@ -284,19 +284,19 @@ def checked_advantages(advantages: Tensor, mask: Tensor) -> Tensor:
     n_rows, n_tokens = mask.shape
     if tuple(advantages.shape) not in {(n_rows,), (n_rows, 1), (n_rows, n_tokens)}:
         raise ValueError(
-            f"advantages has shape {tuple(advantages.shape)}; give one per response, ({n_rows},), "
+            f"advantages has shape {tuple(advantages.shape)}. Give one per response, ({n_rows},), "
             f"or one per token, ({n_rows}, {n_tokens})."
         )
     if not advantages.isfinite().all():
-        raise ValueError("advantages holds NaN or infinity; group_advantages gives 0 for a missing reward.")
+        raise ValueError("advantages contains NaN or infinity. Use group_advantages, which gives 0 for a missing reward.")
     return advantages.unsqueeze(1) if advantages.dim() == 1 else advantages
 
 
 def counted(name: str, values: Tensor, mask: Tensor) -> Tensor:
-    """``(B, T)`` values with 0 where the mask is 0: nothing in the padding can reach the loss, not even NaN."""
+    """``(B, T)`` values with 0 where the mask is 0, so that padding never reaches the loss, not even NaN."""
     if values.shape != mask.shape:
-        raise ValueError(f"{name} has shape {tuple(values.shape)}; give the mask's, {tuple(mask.shape)}.")
+        raise ValueError(f"{name} has shape {tuple(values.shape)}. Give it the mask's shape, {tuple(mask.shape)}.")
     values = values.masked_fill(mask == 0, 0.0)
     if not values.isfinite().all():
-        raise ValueError(f"{name} holds NaN or infinity at a token that counts; look at its logits.")
+        raise ValueError(f"{name} contains NaN or infinity at a counted token. Check its logits.")
     return values

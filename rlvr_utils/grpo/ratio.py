@@ -1,4 +1,4 @@
-"""The ratio of the new policy to the one that sampled, and what each loss type makes of it.
+"""Importance ratios between the current and the sampling policy, and the policy term of each loss type.
 
 Every ``*_term`` returns something to *minimise*, before masks, KL and averaging. Shapes: ratio ``(B, T)`` at
 token level or ``(B, 1)`` at sequence level, advantages ``(B, 1)``, the rest ``(B, T)``; results broadcast.
@@ -29,7 +29,7 @@ def importance_ratio(logps: Tensor, old_logps: Tensor, mask: Tensor, level: str)
         return log_ratio.exp()
     if level == "sequence":
         return ((log_ratio * mask).sum(-1, keepdim=True) / mask.sum(-1, keepdim=True).clamp(min=1.0)).exp()
-    raise ValueError(f"importance_sampling_level is {level!r}; use 'token' or 'sequence'.")
+    raise ValueError(f"importance_sampling_level is {level!r}. Use 'token' or 'sequence'.")
 
 
 def clipped_term(
@@ -105,7 +105,7 @@ def vespo_weight(
 def clip_fractions(
     ratio: Tensor, advantages: Tensor, mask: Tensor, epsilon: float = 0.2, epsilon_high: float | None = None
 ) -> dict[str, float]:
-    """Share of counted tokens (or sequences, for a ``(B, 1)`` ratio) whose gradient the clip cut off.
+    """Share of counted tokens (or sequences, for a ``(B, 1)`` ratio) whose gradient is zero because of clipping.
 
     Keys as TRL logs them, without the ``clip_ratio/`` in front: ``low_mean`` (bad and already less likely),
     ``high_mean`` (good and already more likely), ``region_mean`` (either). Zero where no token counts.

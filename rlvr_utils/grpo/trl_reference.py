@@ -1,7 +1,7 @@
 """TRL's own GRPO loss on toy tensors: ``GRPOTrainer._compute_loss`` run without a model or a trainer.
 
-The method reads a few attributes of its trainer and asks it once for log-probabilities; a small stand-in
-supplies both. This uses TRL's internals on purpose: the point is to compare with the code that trains.
+The method reads a few attributes of its trainer and calls it once for log-probabilities. A small stub supplies
+both. This uses TRL's internals on purpose, to compare with the code that trains.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from trl import GRPOConfig, GRPOTrainer
 
 DEFAULTS = {field.name: field.default for field in dataclasses.fields(GRPOConfig)}
-#: What the loss reads from the trainer's configuration.
+#: Fields of the trainer's configuration that the loss reads.
 OF_CONFIG = ("use_bias_correction_kl", "delta", "sapo_temperature_pos", "sapo_temperature_neg")
 OF_CONFIG += ("vespo_k_pos", "vespo_lambda_pos", "vespo_k_neg", "vespo_lambda_neg")
 CONFIG_DEFAULTS = {name: DEFAULTS[name] for name in OF_CONFIG} | {"steps_per_generation": 1}
@@ -74,7 +74,7 @@ def trl_loss(
     config = {key: settings.pop(key, default) for key, default in CONFIG_DEFAULTS.items()}
     unknown = set(settings) - set(TRAINER_DEFAULTS)
     if unknown:
-        raise TypeError(f"no such setting of the stand-in: {sorted(unknown)}")
+        raise TypeError(f"the stub has no such option: {sorted(unknown)}")
     entropies = torch.ones_like(logps) if entropies is None else entropies
     stub = _trainer_stub({**TRAINER_DEFAULTS, **settings}, logps, entropies)
     stub.args = SimpleNamespace(**config)

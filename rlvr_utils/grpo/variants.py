@@ -1,7 +1,7 @@
-"""Advantages and losses to put in the place of GRPO's, each a few lines: what ``estimator="module:function"`` takes.
+"""Alternatives to GRPO's advantage and loss, a few lines each, for ``estimator="module:function"``.
 
 An advantage gets rewards ``(P, G)``, one row per prompt with the rewards of its group, and returns as many numbers. A loss
-gets log-probabilities ``(B, T)`` and returns a scalar to minimise. The first argument's name tells the two apart. Runs use
+gets log-probabilities ``(B, T)`` and returns a scalar to minimise. The first argument's name distinguishes the two. Runs use
 these through :mod:`rlvr_utils.training.estimators`, and the arms of the experiment name them.
 """
 
@@ -60,7 +60,7 @@ def naive(logps: Tensor, old_logps: Tensor, advantages: Tensor, mask: Tensor) ->
 
 
 def unclipped(logps: Tensor, old_logps: Tensor, advantages: Tensor, mask: Tensor) -> Tensor:
-    """Importance sampling alone: the ratio corrects for old samples, and nothing holds it near 1."""
+    """Importance sampling alone: the ratio corrects for old samples and is not clipped."""
     return grpo_loss(logps, advantages, mask, old_per_token_logps=old_logps, epsilon=NO_CLIP)
 
 

@@ -1,9 +1,8 @@
-"""Weights & Biases, all of it: whether it can be reached, what is sent to it, and the record of where a run was made.
+"""Weights & Biases: whether it is reachable, what is sent to it, and the record of a run's environment.
 
-What goes to W&B is what goes to disk: the same rows, on their way through :class:`TrackedWriter`. So a run is complete
-without W&B, and a W&B that is lost on the way takes nothing with it. ``doctor`` and ``train`` ask the server the same
-questions before a run starts, so that a server that is gone costs seconds. A key is sent to W&B's server and nowhere
-else. It is never printed or saved.
+:class:`TrackedWriter` sends W&B the same rows that it writes to disk. So a run is complete without W&B, and losing the
+connection loses no data. ``doctor`` and ``train`` both check the server before a run starts, so an unreachable server
+costs only seconds. A key is sent only to W&B's server. It is never printed or saved.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ from .disk import RunWriter, load_run
 
 #: Packages whose version decides whether a run works: their tested version is in requirements.lock.
 PACKAGES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "wandb")
-STEP = "train/global_step"  # in every row: what W&B draws its charts over, and what names a row that was sent twice
+STEP = "train/global_step"  # in every row: the x axis of W&B's charts, and the key of a row that is sent twice
 FINISH_PATIENCE = 300.0  # seconds for the upload at the end: a network that is gone must not keep a rented GPU waiting
 #: The step is the table's, and the reason says whether the response is correct.
 TABLE_COLUMNS = tuple(name for name in ROLLOUT_COLUMNS if name not in ("step", "correct"))
@@ -42,7 +41,7 @@ TABLE_COLUMNS = tuple(name for name in ROLLOUT_COLUMNS if name not in ("step", "
 ANSWER_PATIENCE = 8.0
 #: Seconds that ``wandb.init`` has after that. It tries again and again by itself, 90 seconds long by default.
 INIT_PATIENCE = 20.0
-#: What people write in WANDB_MODE, and what W&B calls it now.
+#: Accepted values of WANDB_MODE, and W&B's current names for them.
 MODES = {"online": "online", "run": "online", "offline": "offline", "dryrun": "offline", "disabled": "disabled"}
 YES, NO = ("1", "true", "yes", "on"), ("", "0", "false", "no", "off")
 
@@ -53,17 +52,19 @@ YES, NO = ("1", "true", "yes", "on"), ("", "0", "false", "no", "off")
 def wandb_mode(p: Profile) -> str:
     """``online``, ``offline`` or ``disabled``: the profile's, or for ``auto`` the environment's.
 
-    WANDB_DISABLED and WANDB_MODE decide over ``auto``. Without them ``auto`` is online where WANDB_API_KEY is set.
+    WANDB_DISABLED and WANDB_MODE override ``auto``. Without them ``auto`` is online if WANDB_API_KEY is set.
 
     Raises:
-        ValueError: one of the two holds something else. W&B itself would fail on it, whatever the profile says.
+        ValueError: one of the two has another value. W&B itself would fail on it, with any profile.
     """
     disabled = os.environ.get("WANDB_DISABLED", "").strip().lower()
     mode = os.environ.get("WANDB_MODE", "").strip().lower()
     if disabled not in YES + NO:
-        raise ValueError(f"WANDB_DISABLED={os.environ['WANDB_DISABLED']!r}: set it to true, or unset it.")
+        raise ValueError(f"WANDB_DISABLED={os.environ['WANDB_DISABLED']!r} is unknown. Set it to true, or unset it.")
     if mode and mode not in MODES:
-        raise ValueError(f"WANDB_MODE={os.environ['WANDB_MODE']!r}: set it to online, offline or disabled, or unset it.")
+        raise ValueError(
+            f"WANDB_MODE={os.environ['WANDB_MODE']!r} is unknown. Set it to online, offline or disabled, or unset it."
+        )
     if p.wandb_mode != "auto":
         return p.wandb_mode
     if disabled in YES:
@@ -77,10 +78,9 @@ def server() -> str:
 
 
 def obstacle() -> str | None:
-    """Why nothing can be recorded online, as the start of a sentence; None where the server answers and takes the key.
+    """Why the run cannot be recorded online, as a clause. None if the server answers and accepts the key.
 
-    An answer that says neither yes nor no (another version of the server, a proxy's own certificate) is no obstacle:
-    ``wandb.init`` decides then, in at most :data:`INIT_PATIENCE` seconds.
+    An unclear answer (another version of the server, a proxy's own certificate) is no obstacle. Then ``wandb.init`` decides, in at most :data:`INIT_PATIENCE` seconds.
     """
     address = server()
     key = api_key(address)
@@ -111,8 +111,8 @@ def asked(address: str, key: str) -> str | None:
         return f"{address} does not answer"
     with answer:
         if answer.status_code in (401, 403):
-            return f"{address} refuses the key ({answer.status_code})"
-        return f"{address} is out of order ({answer.status_code})" if answer.status_code >= 500 else None
+            return f"{address} rejects the key ({answer.status_code})"
+        return f"{address} has a server error ({answer.status_code})" if answer.status_code >= 500 else None
 
 
 def api_key(address: str) -> str | None:
@@ -130,14 +130,14 @@ def api_key(address: str) -> str | None:
 
 
 def start_wandb(p: Profile, folder: Path, say: Callable[[str], None] = print) -> Tracker:
-    """Start (or, with the id kept in the folder, go on with) the W&B run; nothing is recorded where it is disabled.
+    """Start (or, with the id kept in the folder, continue) the W&B run. Without W&B, it returns an empty tracker.
 
-    No account, prompt or network is needed offline. Where online does not work, recording goes on offline, and where W&B
-    does not start at all, without it. Both are said, and take at most ``ANSWER_PATIENCE + INIT_PATIENCE`` seconds plus the
-    start of W&B's own service. Nothing that W&B does stops a training.
+    Offline needs no account, prompt or network. If online fails, the run is recorded offline. If W&B does not start at all,
+    the run continues without it. Both are reported, and take at most ``ANSWER_PATIENCE + INIT_PATIENCE`` seconds plus the
+    start of W&B's own service. A failure of W&B never stops training.
 
     Raises:
-        ValueError: WANDB_MODE or WANDB_DISABLED holds a word that W&B does not know.
+        ValueError: WANDB_MODE or WANDB_DISABLED has a value that W&B does not know.
     """
     mode = wandb_mode(p)
     if mode == "disabled":
@@ -166,7 +166,7 @@ def wandb_mode_set(mode: str) -> Iterator[None]:
 
 
 def init_wandb(p: Profile, folder: Path, mode: str, say: Callable[[str], None]):
-    """The W&B run, or None where W&B does not start, which is said."""
+    """The W&B run, or None (with a message) if W&B does not start."""
     began = time.monotonic()
     try:
         with wandb_mode_set(mode):
@@ -192,7 +192,7 @@ def init_wandb(p: Profile, folder: Path, mode: str, say: Callable[[str], None]):
             run.define_metric(STEP, hidden=True)
             run.define_metric("*", step_metric=STEP)
             return run
-    except Exception as error:  # its text may hold the key, so only its name is told
+    except Exception as error:  # its text may contain the key, so we print only its name
         what = "recorded offline" if mode == "online" else "recorded in its folder only"
         took = time.monotonic() - began
         say(f"W&B did not start {mode}: it failed after {took:.0f} s ({type(error).__name__}). The run is {what}.")
@@ -201,7 +201,7 @@ def init_wandb(p: Profile, folder: Path, mode: str, say: Callable[[str], None]):
 
 
 def _forget_wandb() -> None:
-    """End W&B's service: it still holds the run that failed to start, and would refuse to start that id again."""
+    """End W&B's service: it still holds the failed run and would not start that id again."""
     try:
         import wandb
 
@@ -219,9 +219,9 @@ def run_id(folder: Path) -> str:
 
 
 class Tracker:
-    """A W&B run that may be lost at any moment; then the training goes on without it, saying so once.
+    """A W&B run that may be lost at any time. Training then continues without it, with one message.
 
-    W&B drops rows of negative steps without a word, so its own step counts from ``before`` steps before step 0.
+    W&B silently drops rows of negative steps, so its own step counts from ``before`` steps before step 0.
     """
 
     def __init__(self, run=None, folder: Path | None = None, say: Callable[[str], None] = print, before: int = 0) -> None:
@@ -247,7 +247,7 @@ class Tracker:
         self._attempt(lambda run: run.summary.update(values))
 
     def close(self) -> None:
-        """Finish the W&B run; where it was kept offline, say how to send it."""
+        """Finish the W&B run. If it was offline, print how to upload it."""
         offline = self.run is not None and self.run.settings.mode == "offline"
         self._attempt(lambda run: run.finish())
         if self.run is not None and offline:
@@ -259,11 +259,11 @@ class Tracker:
             return
         try:
             action(self.run)
-        except Exception as error:  # whatever became of W&B, it may not stop the training
+        except Exception as error:  # no failure of W&B may stop training
             self.run = None
             self.say(
-                f"W&B was lost ({type(error).__name__}); the run goes on without it, and all of it is in "
-                f"{self.folder}. What W&B has on disk can be sent with: {self._sync_command()}"
+                f"W&B was lost ({type(error).__name__}). The run continues without it and is complete in "
+                f"{self.folder}. To upload what W&B has on disk, run: {self._sync_command()}"
             )
 
     def _sync_command(self) -> str:
@@ -348,7 +348,7 @@ def installed(name: str) -> str | None:
 
 
 def git_commit() -> str | None:
-    """This repository's commit, with ``+`` where files differ from it; None without git, or inside of another repository."""
+    """This repository's commit, with ``+`` if tracked files differ from it. None without git, or inside another repository."""
     try:
         if Path(_git("rev-parse", "--show-toplevel")).resolve() != REPO.resolve():
             return None
@@ -358,7 +358,7 @@ def git_commit() -> str | None:
 
 
 def _git(*words: str) -> str:
-    """What git says in the repository, whatever the environment says of another one (as inside of a git hook)."""
+    """The output of git in this repository. GIT_* variables, which git hooks set, are ignored."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     said = subprocess.run(["git", *words], cwd=REPO, env=environment, capture_output=True, text=True, check=True)
     return said.stdout.strip()

@@ -1,15 +1,15 @@
 r"""Compute a shared prompt once: G responses to a prompt cost P + G·R tokens instead of G·(P + R).
 
-A micro-batch is a tree. At its root are the tokens that all prompts begin with (the exemplars of many-shot prompting),
-below it what each prompt adds, below that its responses. Here the whole tree goes through the network as *one* row, each
+A micro-batch is a tree. At its root are the tokens that all prompts begin with (few-shot examples), below
+it the rest of each prompt, below that its responses. Here the whole tree goes through the network as *one* row, each
 token once and no padding::
 
-    [ exemplars | rest of prompt 1 | rest of prompt 2 | … | response 1 | response 2 | … ]
+    [ few-shot examples | rest of prompt 1 | rest of prompt 2 | … | response 1 | response 2 | … ]
 
-Everything in a transformer but attention treats tokens one by one, so it needs to know nothing of this. Attention does:
-a token may look at its own branch, from the root to itself, and at nothing else. :func:`tree_attention` gathers the keys
-of each branch and calls PyTorch's attention. There is no cache and no second pass, so one backward reaches everything,
-and gradient checkpointing and data parallelism work as always.
+Only attention needs to change, because all other parts of a transformer treat each token separately. A token attends only
+to its own branch, from the root to itself. :func:`tree_attention` gathers the keys of each branch and calls PyTorch's
+attention. There is no cache and no second forward pass, so one backward pass is enough, and gradient checkpointing and
+data parallelism work as usual.
 
 The idea is that of Prefix Grouper (Liu et al. 2025, arXiv:2506.05433) with the root added; the code is ours.
 """
@@ -26,10 +26,10 @@ from transformers.cache_utils import DynamicLayer
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-ATTENTION = "shared_prefix"  # the name that a model knows our attention by
-ROOT_PAYS = 16  # a root of fewer tokens costs more, in one attention call a layer, than it saves
+ATTENTION = "shared_prefix"  # the name under which our attention is registered
+ROOT_PAYS = 16  # tokens: a shorter root costs more, by one attention call per layer, than it saves
 
-#: What would change the result and is not built: option of transformers' attention -> its name.
+#: Attention variants that are not supported: option of transformers' attention -> its name.
 UNKNOWN = {
     "sliding_window": "a sliding window",
     "softcap": "capped scores",
@@ -38,7 +38,7 @@ UNKNOWN = {
     "position_bias": "a bias by position",
     "indices": "sparse attention",
 }
-#: Log-probs of both ways may differ by this much on average, in nats: rounding, by the model's precision.
+#: Allowed mean difference of the log-probabilities in nats, by precision. It covers rounding.
 ROUNDING = {torch.float64: 1e-6, torch.float32: 1e-3}
 COARSE = 0.1  # in bfloat16 and float16
 PROBED = 20  # tokens that the rows of the comparison begin with: enough for a root
@@ -66,8 +66,8 @@ class Packed(NamedTuple):
     Attributes:
         input_ids: (1, T).
         position_ids: (1, T), counted along each branch from the root.
-        labels: (1, T) the token that each position predicts; -100 where nothing is asked.
-        tree: who attends to what.
+        labels: (1, T) the token that each position predicts, or -100 where none is needed.
+        tree: which tokens attend to which.
         places: (N, R) where the log-probability of each response token is computed.
         asked: (N, R) which of them are tokens and no padding.
     """
@@ -110,7 +110,7 @@ def distinct_prompts(prompt_ids: Tensor, prompt_mask: Tensor) -> tuple[Tensor, T
 
 
 def root_length(prompts: Tensor, lengths: Tensor) -> int:
-    """How many tokens all prompts begin with, short of the last token of any; 0 where a root would not pay."""
+    """Length of the common prefix, excluding the last token of each prompt. 0 if a root would not save time."""
     same = (prompts == prompts[0]).all(dim=0)[: int(lengths.min()) - 1]
     length = int(same.cumprod(0).sum())
     return length if len(prompts) > 1 and length >= ROOT_PAYS else 0
@@ -175,7 +175,7 @@ def tree_attention(
     tree: list[Branches] | None = None,
     **options,
 ) -> tuple[Tensor, None]:
-    """Attention for transformers' attention interface: along each branch of ``tree``, or as always where there is none.
+    """Attention for transformers' attention interface: along each branch of ``tree``, or standard attention without a tree.
 
     Args:
         query, key, value: (1, heads, T, size) of the packed row.
@@ -186,9 +186,9 @@ def tree_attention(
     Raises:
         ValueError: the layer's attention is of a kind that :data:`UNKNOWN` lists.
     """
-    if kind := unknown(options):  # without a tree too: PyTorch's attention leaves most of them out in silence
+    if kind := unknown(options):  # also without a tree, because PyTorch's attention silently ignores most of them
         raise ValueError(
-            f"This model's attention has {kind}, which the shared prefix does not know; set shared_prefix=False."
+            f"This model's attention has {kind}, which shared_prefix does not support. Set shared_prefix=False."
         )
     if tree is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
@@ -197,14 +197,15 @@ def tree_attention(
 
 
 def unknown(options: dict) -> str | None:
-    """What an attention is called with that would change the result."""
+    """The first unsupported option in an attention call, or None."""
     return next((kind for option, kind in UNKNOWN.items() if options.get(option) is not None), None)
 
 
 def along(branches: Branches, query: Tensor, key: Tensor, value: Tensor, scaling: float | None, dropout: float) -> Tensor:
     """Attention of some branches: (tokens, heads, size).
 
-    Query heads that share keys go as further queries of one head: keys, the bulk of what backward keeps, are not repeated.
+    Query heads that share keys become further queries of one head. This avoids repeating the keys, which take most of the
+    memory for the backward pass.
     """
     heads_of_key = query.shape[1] // key.shape[1]
     # (branches, length, key heads, of each, size)
@@ -232,10 +233,10 @@ AttentionMaskInterface.register(ATTENTION, sdpa_mask)
 
 
 def enable(model: PreTrainedModel) -> None:
-    """Let a model attend along trees; without one it works as before.
+    """Enable tree attention in a model. Without a tree it works as before.
 
     Raises:
-        ValueError: the model cannot, or gives other log-probabilities along a tree than row by row.
+        ValueError: the model does not support it, or gives other log-probabilities along a tree than row by row.
     """
     refuse_unsuitable(model)
     rows = [list(range(1, 20)) + rest for rest in ([1, 2, 3, 4, 5], [1, 2, 6, 7], [3, 4, 5])]
@@ -257,20 +258,20 @@ def enable(model: PreTrainedModel) -> None:
         model.set_attn_implementation(usual)
         raise ValueError(
             f"Along a shared prefix {type(model).__name__} gives other probabilities than row by row "
-            f"({apart:.2g} nats per token apart): something beside its attention links tokens. "
+            f"({apart:.2g} nats per token apart). Parts other than its attention mix tokens. "
             "Set shared_prefix=False."
         )
 
 
 def refuse_unsuitable(model: PreTrainedModel) -> None:
-    """Refuse what can be seen without weights; :func:`enable` also compares probabilities.
+    """Check what is visible without weights. :func:`enable` also compares probabilities.
 
     Raises:
-        ValueError: the model's code leaves no choice of attention, or a layer keeps more than keys and values.
+        ValueError: the model's attention cannot be replaced, or a layer keeps more than keys and values.
     """
     if not model._supports_attention_backend:
         raise ValueError(
-            f"{type(model).__name__} leaves no choice of attention, which the shared prefix needs; set shared_prefix=False."
+            f"{type(model).__name__} has a fixed attention, which shared_prefix cannot replace. Set shared_prefix=False."
         )
     kinds = {type(layer).__name__ for layer in DynamicCache(config=model.config).layers if type(layer) is not DynamicLayer}
     if kinds:
@@ -279,12 +280,12 @@ def refuse_unsuitable(model: PreTrainedModel) -> None:
         kind = seen_by_attention(model) if model.device.type == "meta" else None
     if kind:
         raise ValueError(
-            f"{type(model).__name__} has {kind}, which the shared prefix does not know; set shared_prefix=False."
+            f"{type(model).__name__} has {kind}, which shared_prefix does not support. Set shared_prefix=False."
         )
 
 
 def seen_by_attention(model: PreTrainedModel) -> str | None:
-    """What the attention of a model without numbers is called with, or without, that would change the result."""
+    """The first unsupported feature of a model's attention, found by a probe on the meta device, or None."""
     found = []
 
     def probe(module, query, key, value, attention_mask=None, tree=None, **options):
@@ -296,7 +297,7 @@ def seen_by_attention(model: PreTrainedModel) -> str | None:
     usual = model.config._attn_implementation
     ids = torch.zeros(1, 2, dtype=torch.long, device=model.device)
     model.set_attn_implementation("probe")
-    with contextlib.suppress(Exception):  # some layers, as those of experts, do not run without numbers
+    with contextlib.suppress(Exception):  # some layers, such as experts, do not run on the meta device
         model(input_ids=ids, position_ids=ids, attention_mask=torch.ones(1, 1, 1, 1, device=model.device), tree=[])
     model.set_attn_implementation(usual)
     return next(filter(None, found), None)
@@ -322,8 +323,8 @@ def branch_logps(model: PreTrainedModel, rows: list[list[int]]) -> list[Tensor]:
 
 
 def tree_inputs(packed: Packed) -> dict:
-    """What a model takes for a packed row."""
-    ready = torch.ones(1, 1, 1, 1, device=packed.input_ids.device)  # a mask of four dimensions: the model makes none
+    """The model's inputs for a packed row."""
+    ready = torch.ones(1, 1, 1, 1, device=packed.input_ids.device)  # a 4D mask keeps the model from building its own
     return {"input_ids": packed.input_ids, "position_ids": packed.position_ids, "attention_mask": ready, "tree": packed.tree}
 
 

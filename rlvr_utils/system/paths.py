@@ -1,4 +1,4 @@
-"""Every path that a learner gives, settled once at the door: ``~`` expanded, absolute, whatever the working directory."""
+"""Resolve paths given by the user: ``~`` is expanded, and the result does not depend on the working directory."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from .. import REPO
 def current_directory_last(add: bool = False) -> None:
     """Put the current directory at the end of ``sys.path``, where it is on it (``python -m``, PYTHONPATH).
 
-    A learner's own ``datasets.py`` there must not be taken for the library. ``add``: also where it is not on it, for a
-    reward of one's own.
+    Otherwise a file ``datasets.py`` in that directory would shadow the library. With ``add`` it is added if it is missing,
+    so that a custom reward can be imported.
     """
     here = os.getcwd()
     there = [path for path in sys.path if os.path.abspath(path) == here]
@@ -26,19 +26,19 @@ def expanded(path: str | os.PathLike) -> Path:
     """``path`` with ``~`` and ``~name`` expanded.
 
     Raises:
-        ValueError: nobody on this machine has that name.
+        ValueError: this machine has no user of that name.
     """
     try:
         return Path(path).expanduser()
     except RuntimeError as error:
-        raise ValueError(f"{path}: there is no such home directory. Write the path out, or begin it with ~/.") from error
+        raise ValueError(f"{path}: there is no such home directory. Use an absolute path, or start it with ~/.") from error
 
 
 def run_folder(path: str | os.PathLike) -> Path:
     """The absolute path of a run: a relative one is taken from the current directory, or from the repository.
 
     Notebooks work in ``notebooks/`` and commands anywhere, and both print ``runs/mini-seed0``. The current directory comes
-    first where it has such a path. A path that neither has yet belongs to the repository when we are inside of it.
+    first if the path exists there. A path that exists in neither is taken from the repository if we are inside it.
     """
     path, here = expanded(path), Path.cwd()
     bases = [base for base in (here, REPO) if (base / path).exists()]
@@ -47,10 +47,10 @@ def run_folder(path: str | os.PathLike) -> Path:
 
 
 def local_or_name(value: str, is_there: Callable[[Path], bool] = Path.exists) -> str:
-    """A setting that is a local path or a name on the hub: the path in full, from the repository's root where it lies there.
+    """Resolve a value that is a local path or a name on the hub. Paths inside the repository are relative to its root.
 
-    So a run goes on from another working directory, and its configuration stays true when the repository is moved. A
-    relative path is the repository's, else the current directory's, and what neither has is a name.
+    So a run can continue from another working directory, and its configuration stays valid when the repository is moved. A
+    relative path is looked up in the repository, then in the current directory. Anything else is a name.
     """
     path = expanded(value)
     if not path.is_absolute():
@@ -63,6 +63,6 @@ def local_or_name(value: str, is_there: Callable[[Path], bool] = Path.exists) ->
 
 
 def local_path(value: str) -> Path:
-    """The path behind such a setting."""
+    """The path of a value returned by :func:`local_or_name`."""
     path = expanded(value)
     return REPO / path if (REPO / path).exists() else path

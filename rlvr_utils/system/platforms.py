@@ -1,12 +1,11 @@
-"""What Linux has and other systems lack, and what happens there instead. No other module asks for the system.
+"""Differences between operating systems. No other module checks the system.
 
 * **Locks between processes** (one training per folder, one writer per file; a killed process leaves none behind). On Linux a
-  lock can be asked for without being taken, so that watching a run never gets in the way of starting it. On macOS a watcher
-  has to take it for an instant, and whoever wants it tries again for a second. Windows, and network disks without locks,
-  have none: nothing is claimed there, and nothing refused.
+  lock can be queried without being taken, so watching a run never blocks its start. On macOS a watcher takes the lock for
+  an instant, and other processes retry for a second. On Windows, and on network disks without locks, locking is skipped.
 * **Cores granted to this process**, as containers and batch systems limit them. Elsewhere: all of the machine.
 * **How long threads wait for a core.** Elsewhere it is estimated from what other programs use (:mod:`.threads`).
-* **Bringing a file to the disk** works everywhere, but on Windows only where it is open for writing.
+* **Flushing a file to disk** works everywhere, but on Windows only if it is open for writing.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
-#: Linux' locks that belong to an open file (as flock's do, not to a process) and that can be asked for.
+#: Linux' locks that belong to an open file (like flock's, not to a process) and that can be queried.
 OWN = getattr(fcntl, "F_OFD_SETLK", None)
 TAKEN = (errno.EACCES, errno.EAGAIN)
 TRIES, PAUSE = 10, 0.1
@@ -47,7 +46,7 @@ if hasattr(os, "register_at_fork"):  # not on Windows
 
 
 def is_held(file: Path) -> bool:
-    """Whether somebody holds the lock of ``file``; False where that cannot be known."""
+    """Whether another process holds the lock of ``file``. False if this cannot be determined."""
     try:
         with file.open("rb") as opened:
             if OWN is None:
@@ -60,10 +59,10 @@ def is_held(file: Path) -> bool:
 
 
 def take(opened: IO) -> None:
-    """Take the lock of an open file, which is given back when that file is closed.
+    """Take the lock of an open file. Closing the file releases it.
 
     Raises:
-        BlockingIOError: somebody holds it.
+        BlockingIOError: another process holds it.
     """
     for left in reversed(range(TRIES if OWN is None else 1)):
         try:
@@ -85,9 +84,9 @@ def take(opened: IO) -> None:
 
 @contextlib.contextmanager
 def alone(file: Path) -> Iterator[None]:
-    """Hold the lock of ``file`` for a moment, waiting for others that do. After :data:`LOCK_PATIENCE` go on without it.
+    """Hold the lock of ``file`` for a moment, waiting for others that do. After :data:`LOCK_PATIENCE` continue without it.
 
-    Whoever held it that long is stopped or on a disk that hangs: a row is worth more than its order.
+    A process that holds it that long is stopped or waits for a hanging disk. Writing the row matters more than its order.
     """
     with file.open("ab") as opened:
         until = time.monotonic() + LOCK_PATIENCE
@@ -116,7 +115,7 @@ def cores() -> list[int]:
 
 
 def thread_waits() -> list[float]:
-    """Seconds that each thread of this process has waited for a core, in containers too; empty where nobody counts them."""
+    """Seconds that each thread of this process has waited for a core, also in containers. Empty if the system does not count it."""
     waits = []
     for task in Path("/proc/self/task").glob("*/schedstat"):
         try:
@@ -130,7 +129,7 @@ def thread_waits() -> list[float]:
 
 
 def append_to(file: Path, data: bytes) -> None:
-    """Add ``data`` to a file; on the disk when this returns."""
+    """Append ``data`` to a file. It is on disk when this returns."""
     with file.open("ab") as out:
         out.write(data)
         out.flush()
@@ -138,7 +137,7 @@ def append_to(file: Path, data: bytes) -> None:
 
 
 def replace_file(file: Path, data: bytes) -> None:
-    """Write under a temporary name, then rename: a reader never sees a part."""
+    """Write under a temporary name, then rename, so that a reader never sees a partial file."""
     temporary = file.with_name(file.name + ".part")
     with temporary.open("wb") as out:
         out.write(data)
@@ -148,6 +147,6 @@ def replace_file(file: Path, data: bytes) -> None:
 
 
 def flush(file: Path) -> None:
-    """Bring a file that somebody else wrote to the disk."""
+    """Flush to disk a file that other code wrote."""
     with file.open("r+b") as opened:  # Windows flushes no file that is open for reading only
         os.fsync(opened.fileno())

@@ -65,7 +65,7 @@ class Threads:
         read: gives the :class:`Load` so far.
         clock: gives the time in seconds.
         apply: sets the number of threads.
-        say: is told once, in one sentence, when the number is lowered for the first time.
+        say: called with one sentence when the number is lowered for the first time.
     """
 
     def __init__(

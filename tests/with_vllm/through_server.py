@@ -97,7 +97,7 @@ def test_doctor_reads_model_and_length_from_a_real_server(server, minillama, mon
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(checks, "installed", lambda name: "0.30.0")
     assert f"answers, with {minillama}" in checks.check_vllm(profile(minillama, vllm_server=server))
-    with pytest.raises(ValueError, match=f"reads {LENGTH} tokens"):
+    with pytest.raises(ValueError, match=f"has a context of {LENGTH} tokens"):
         checks.check_vllm(profile(minillama, vllm_server=server, max_completion_length=81))
     with pytest.raises(ValueError, match=f"serves {minillama}, but this run trains"):
         checks.check_vllm(profile("data/minillama", vllm_server=server))
