@@ -30,7 +30,7 @@ LONG_RATE = {"lora": 2e-4, "none": 5e-5}
 #: The KL term's weight in notebook 04's runs, and their length, within which the default's drift appears.
 KL = {"beta": 0.04, "max_steps": 60, "eval_every": 60, "eval_problems": 100}
 #: Runs on graders that training can exploit: at three times the default's learning rate, which is stable here
-#: (``LR_GRID``), half of its batch and with small evaluations, so that 30 steps show what there is to see.
+#: (``LR_GRID``), half of its batch and with small evaluations, so that 30 steps show the effect.
 HACK = {
     "prompts_per_step": 8,
     "learning_rate": 3e-3,
@@ -39,7 +39,7 @@ HACK = {
     "eval_problems": 100,
     "eval_splits": ["test"],
 }
-#: A KL term that is strong enough to be seen in so few steps.
+#: A KL weight with a visible effect in so few steps.
 HACK_BETA = 0.3
 
 #: The smallest difference that we call a gap, declared before looking: the original work's 0.44 - 0.36.
@@ -110,7 +110,7 @@ def _hack(grader: str) -> dict:
     return HACK | {"reward": f"rlvr_utils.exercises.graders:{grader}_reward"}
 
 
-#: How stale the samples get before a step uses the last of them, and what each policy term makes of it.
+#: How stale the samples get before a step uses the last of them, and the policy terms that we compare on them.
 STALE, STALE_LOSSES = (4, 16, 32), ("naive", "unclipped", "clipped", "gspo", "cispo")
 
 

@@ -1,4 +1,4 @@
-"""Will it fit, what to change when it does not, and how long at least: for any profile, before any hour is paid for.
+"""Estimate whether a run fits in memory, what to change if not, and its minimum time, before you rent a GPU.
 
 :func:`estimate` counts the bytes of every part of a run by formula, in each of its phases, :func:`plan` makes a run
 fit a GPU, and :func:`least_seconds` bounds its time. The phases:
@@ -55,7 +55,7 @@ PARTS = (
 
 # TRL's tile of logits: this many tokens by this many entries of the vocabulary (kernels/chunked_logprob.py).
 TILE_TOKENS, TILE_VOCABULARY = 4096, 32768
-# Not derived but assumed, and never measured here: what CUDA takes for itself, and the allocator's loss.
+# Assumed, not measured here: CUDA's own memory and the allocator's fragmentation.
 CUDA_CONTEXT, FRAGMENTATION = 0.6 * GIB, 0.05
 # vLLM's own working memory beside weights and KV cache: assumed, like the two above.
 VLLM_WORKSPACE = 1.5 * GIB
@@ -88,7 +88,7 @@ class MemoryEstimate:
 
     @property
     def peak_phase(self) -> str:
-        """The phase that needs most."""
+        """The phase that needs the most memory."""
         return max(self.phases, key=self.total)
 
     @property
@@ -99,7 +99,7 @@ class MemoryEstimate:
 
 @dataclass(frozen=True)
 class Workload:
-    """What one phase has to hold: ``rows`` responses of ``prompt`` + ``completion`` tokens each.
+    """The load of one phase: ``rows`` responses of ``prompt`` + ``completion`` tokens each.
 
     ``prompts``: how many prompts are computed, each once for all its responses; None: one with every response.
     """
@@ -139,9 +139,9 @@ def estimate(
     """What a run of profile ``p`` needs.
 
     Args:
-        config: the model's shape; None: that of the profile's model.
-        gpu: bytes of the GPU's memory, of which vLLM takes its share; None: a CPU, where there is no vLLM.
-        prompt_tokens, completion_tokens: lengths to reckon with; None: the profile's limits, which is the worst case.
+        config: the model's shape. None uses the profile's model.
+        gpu: bytes of the GPU's memory, of which vLLM takes its share. None means a CPU without vLLM.
+        prompt_tokens, completion_tokens: lengths to assume. None uses the profile's limits, the worst case.
 
     Raises:
         ValueError: the model's shape cannot be had.
@@ -163,7 +163,7 @@ def estimate(
 
 
 def supervised_phase(p: Profile, config: PretrainedConfig, lengths: tuple[int, int], on_gpu: bool) -> dict[str, dict]:
-    """The phase of a run that learns from worked solutions, one per problem; empty for other runs."""
+    """The phase of a run that learns from worked solutions, one per problem. Empty for other runs."""
     if not p.sft_steps and p.method != "sft":
         return {}
     rows = solutions_at_once(p)
@@ -171,17 +171,17 @@ def supervised_phase(p: Profile, config: PretrainedConfig, lengths: tuple[int, i
 
 
 def with_overhead(parts: dict[str, float], gpu: float | None) -> dict[str, float]:
-    """The parts in order, with the assumed overhead of a GPU added; vLLM's share includes its own."""
+    """The parts in order, plus the assumed overhead of a GPU. vLLM's share includes its own."""
     if gpu is not None:
         parts["overhead"] = CUDA_CONTEXT + FRAGMENTATION * (sum(parts.values()) - parts.get("vLLM", 0))
     return {name: parts[name] for name in PARTS if parts.get(name)}
 
 
-# --- what stays all the time ---
+# --- memory that is held in every phase ---
 
 
 def parameter_count(config: PretrainedConfig) -> int:
-    """Numbers in a model of this shape, counted on an empty one."""
+    """Number of parameters in a model of this shape, counted on an empty one."""
     return _parameter_count(type(config), config.to_json_string(use_diff=False))
 
 
@@ -218,12 +218,12 @@ def resident_bytes(p: Profile, config: PretrainedConfig) -> dict[str, float]:
 
 
 def kv_bytes_per_token(p: Profile, config: PretrainedConfig) -> int:
-    """One key and one value vector a layer: grouped-query attention keeps only the key/value heads."""
+    """One key and one value vector per layer: grouped-query attention keeps only the key/value heads."""
     return 2 * linear_shapes(config)["k_proj"][1] * config.num_hidden_layers * DTYPE_BYTES[p.dtype]
 
 
 def vllm_utilization(p: Profile, config: PretrainedConfig, gpu: float) -> float:
-    """The share of the GPU to give vLLM (``vllm_gpu_memory_utilization``), in steps of 0.05.
+    """vLLM's share of the GPU (``vllm_gpu_memory_utilization``), in steps of 0.05.
 
     At least 0.4, or more where that does not hold vLLM's own copy of the weights and one group of responses. On 80 GB the
     8B has then room for about 118,000 tokens in its KV cache; at TRL's 0.3, for half as many.
@@ -354,7 +354,7 @@ def full_logits_bytes(config: PretrainedConfig, load: Workload) -> float:
     return 3.0 * load.tokens * config.vocab_size * FLOAT32
 
 
-# --- what fits on which GPU, and what to change when it does not ---
+# --- which GPU fits, and what to change if none does ---
 
 
 @dataclass(frozen=True)
@@ -387,7 +387,7 @@ class Plan:
     """Whether a run fits a GPU, and how.
 
     Attributes:
-        changes: fields of the profile to override so that it fits; empty where it fits as it is.
+        changes: fields of the profile to override so that it fits. Empty if it already fits.
         estimate: with these changes.
         fits: False where no change is enough.
     """
@@ -399,7 +399,7 @@ class Plan:
     def __str__(self) -> str:
         needs = f"{self.estimate.peak / GIB:.1f} GiB during {self.estimate.peak_phase}"
         if not self.fits:
-            return f"does not fit: still {needs}; take a smaller model or a larger GPU"
+            return f"does not fit: still {needs}. Use a smaller model or a larger GPU"
         if not self.changes:
             return f"fits: {needs}"
         return f"fits with {', '.join(f'{k}={v!r}' for k, v in self.changes.items())}: {needs}"
@@ -428,7 +428,7 @@ def _relieve(p: Profile, gpu: float, config: PretrainedConfig, changes: dict[str
 
 
 def next_change(p: Profile, phase: str) -> dict[str, object]:
-    """The next most harmless change that relieves ``phase``; empty where nothing is left.
+    """The next most harmless change that reduces ``phase``. Empty if there is none.
 
     Sampling or back-propagating fewer rows at a time and gradient checkpointing cost time and change no result.
     """
@@ -453,7 +453,7 @@ def least_seconds(
     prompt_tokens: int | None = None,
     completion_tokens: int | None = None,
 ) -> dict[str, float]:
-    """The least seconds that one step can take on ``machine``: ``{"rollout": ..., "update": ...}``.
+    """A lower bound in seconds for one step on ``machine``: ``{"rollout": ..., "update": ...}``.
 
     A lower bound, not a forecast: it takes the data sheet at its word (the "roofline" of Williams et al. 2009), and no
     real run reaches that. Prompts and updates are bound by arithmetic: 2 operations a weight and token forward, 2
@@ -473,5 +473,5 @@ def least_seconds(
 
 
 def hours(p: Profile, seconds_per_step: float) -> float:
-    """Hours of the whole run's training steps, evaluations not counted."""
+    """Hours of all training steps, without evaluations."""
     return p.max_steps * seconds_per_step / 3600

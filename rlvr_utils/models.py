@@ -1,6 +1,6 @@
-"""Load a model, look at its files, attach LoRA, count what is trained, and take the adapter wherever it is needed.
+"""Load a model, check its files, attach LoRA, count trainable parameters, and save, load or merge the adapter.
 
-LoRA (Hu et al. 2021, arXiv:2106.09685, eq. 3) leaves a weight ``W`` as it is and learns a low-rank change beside it:
+LoRA (Hu et al. 2021, arXiv:2106.09685, eq. 3) freezes a weight ``W`` and learns a low-rank update:
 ``W x + (alpha / r) B A x`` with ``A`` (r, in) random and ``B`` (out, r) zero at the start.
 """
 
@@ -81,7 +81,7 @@ SHAPES: dict[str, PretrainedConfig] = {
 
 #: Where transformers looks for weights, in its order: whole, or an index that names the files of their parts.
 WEIGHTS = (SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME, WEIGHTS_NAME, WEIGHTS_INDEX_NAME)
-SEARCHED = 4 * 2**30  # bytes of weights up to which every number is looked at before the model is loaded
+SEARCHED = 4 * 2**30  # bytes: up to this size, every weight is checked before the model is loaded
 AGAIN = "Download or copy it again."
 
 
@@ -89,17 +89,17 @@ AGAIN = "Download or copy it again."
 
 
 def load_tokenizer(profile: Profile) -> PreTrainedTokenizerBase:
-    """The profile's tokenizer, padding on the left as generation needs; pads with the end token if it has no other.
+    """The profile's tokenizer, with left padding for generation. It pads with the end token if it has no pad token.
 
     Raises:
-        ValueError: it cannot be had, or has no end token.
+        ValueError: it cannot be loaded, or has no end token.
     """
     tokenizer = _from_hub(
         AutoTokenizer.from_pretrained, profile.model, padding_side="left", clean_up_tokenization_spaces=False
     )  # Llama 3.1 sets it, and BPE decodes exactly only without
     if tokenizer.eos_token_id is None:
         raise ValueError(
-            f"The tokenizer of {profile.model} has no end token, so no response could ever end. Name one as "
+            f"The tokenizer of {profile.model} has no end token, so no response could ever end. Set "
             "eos_token in its tokenizer_config.json."
         )
     if tokenizer.pad_token is None:
@@ -108,10 +108,10 @@ def load_tokenizer(profile: Profile) -> PreTrainedTokenizerBase:
 
 
 def load_model(profile: Profile) -> PreTrainedModel:
-    """The profile's base model in its dtype, on the GPU where there is one. Never runs code from the hub.
+    """The profile's base model in its dtype, on the GPU if there is one. Never runs code from the hub.
 
     Raises:
-        ValueError: it cannot be had, some of its weights are missing (transformers would make random ones), or some are
+        ValueError: it cannot be loaded, some of its weights are missing (transformers would make random ones), or some are
             NaN or infinite.
     """
     model = from_files(profile.model, dtype=getattr(torch, profile.dtype))
@@ -124,10 +124,10 @@ def load_model(profile: Profile) -> PreTrainedModel:
 
 
 def from_files(name: str, **options) -> PreTrainedModel:
-    """transformers' model, in full; with ``device_map="meta"`` from its files but without their numbers, in no time.
+    """Load a transformers model. With ``device_map="meta"`` it has shapes only, without the numbers.
 
     Raises:
-        ValueError: it cannot be had, or tensors are missing or of another shape (transformers would make random ones).
+        ValueError: it cannot be loaded, or tensors are missing or of another shape (transformers would make random ones).
     """
     if folder := local_folder(name):
         read_generation(folder)
@@ -143,7 +143,7 @@ def from_files(name: str, **options) -> PreTrainedModel:
         )
     if missing := sorted(found["missing_keys"]):
         raise ValueError(
-            f"{len(missing)} tensors of {name} are not in its files, the first is {missing[0]}: download or "
+            f"{len(missing)} tensors of {name} are not in its files, the first is {missing[0]}. Download or "
             "copy it again, or take weights and config.json from one model."
         )
     return model
@@ -153,7 +153,7 @@ def from_files(name: str, **options) -> PreTrainedModel:
 def quiet_libraries() -> Iterator[None]:
     """Inside, transformers reports errors only and shows no bar per model load. Downloads have their own.
 
-    PEFT and TRL still call gradient checkpointing by the name that transformers will drop. No learner can change that.
+    PEFT and TRL still call gradient checkpointing by the name that transformers will drop. Users cannot change that.
     """
     verbosity, bars = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
     hf_logging.set_verbosity_error()
@@ -174,22 +174,22 @@ def model_config(name: str) -> PretrainedConfig:
 
 
 def empty_model(config: PretrainedConfig) -> PreTrainedModel:
-    """The model without its numbers (PyTorch's meta device): any size, no memory, good for counting."""
+    """The model without its numbers (PyTorch's meta device): any size without memory, for counting."""
     try:
         with torch.device("meta"):
             return AutoModelForCausalLM.from_config(config)
     except ValueError as error:
         raise ValueError(
-            f"Models of type {config.model_type!r} do not continue a text, as far as transformers knows: take "
+            f"Models of type {config.model_type!r} are not causal language models in transformers. Use "
             "a causal language model."
         ) from error
 
 
 def refuse_missing_smol(name: str) -> None:
-    """Check that profile ``smol``'s model was made. The hub has none of that name, so it need not be asked.
+    """Check that profile ``smol``'s model was made. The hub has no model of that name.
 
     Raises:
-        ValueError: it was not; the sentence says how to make it.
+        ValueError: it does not exist. The message says how to make it.
     """
     if name == SMOL_MODEL and not Path(resolve_model(name)).is_dir():
         raise ValueError(
@@ -199,10 +199,12 @@ def refuse_missing_smol(name: str) -> None:
 
 
 def _from_hub(load, name: str, **options):
-    """Call ``load`` and turn its many ways to fail into one sentence that says what to do."""
+    """Call ``load`` and turn its various errors into one message that says what to do."""
     refuse_missing_smol(name)
     try:
-        return load(resolve_model(name), trust_remote_code=False, **options)  # without it transformers asks, and may run it
+        return load(
+            resolve_model(name), trust_remote_code=False, **options
+        )  # otherwise transformers may prompt for it and run remote code
     except (torch.OutOfMemoryError, MemoryError):
         raise
     except Exception as error:  # safetensors, tokenizers, the hub and transformers each have errors of their own
@@ -210,10 +212,10 @@ def _from_hub(load, name: str, **options):
 
 
 def check_vocabulary(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, name: str) -> None:
-    """Refuse a tokenizer whose tokens have no row in the model's embedding, and end tokens that are no token ids.
+    """Check that all token ids have a row in the model's embedding, and that end tokens are valid token ids.
 
     Raises:
-        ValueError: the tokenizer is of another model, or ``generation_config.json`` names no ids.
+        ValueError: the tokenizer belongs to another model, or ``generation_config.json`` names no ids.
     """
     rows, largest = model.get_input_embeddings().num_embeddings, vocabulary_size(tokenizer)
     if largest > rows:
@@ -235,11 +237,11 @@ def vocabulary_size(tokenizer: PreTrainedTokenizerBase) -> int:
     return 1 + max(tokenizer.get_vocab().values())
 
 
-# --- a model's files, looked at without loading the model ---
+# --- checks of a model's files, without loading the model ---
 
 
 def local_folder(name: str) -> Path | None:
-    """Where the files of a model are on this disk: a local folder or the hub's cache; None where they are not."""
+    """Where the files of a model are on this disk: a local folder or the hub's cache. None if they are not on this disk."""
     if Path(resolve_model(name)).is_dir():
         return Path(resolve_model(name))
     if name.count("/") != 1:
@@ -252,7 +254,7 @@ def check_weights(folder: Path) -> dict[str, tuple[int, ...]]:
     """The shape of every tensor in the files of ``folder`` that transformers would load.
 
     Raises:
-        ValueError: weights are missing, cut short or damaged, or some are NaN or infinite.
+        ValueError: weights are missing, truncated or damaged, or some are NaN or infinite.
     """
     first = next((name for name in WEIGHTS if (folder / name).is_file()), None)
     if first is None:
@@ -274,14 +276,14 @@ def check_weights(folder: Path) -> dict[str, tuple[int, ...]]:
 
 
 def check_file(file: Path, search: bool = True) -> dict[str, tuple[int, ...]]:
-    """The shapes of the tensors in one file, each of whose numbers is finite (looked at if ``search``).
+    """The shapes of the tensors in one file, checked for NaN and infinity if ``search``.
 
     Raises:
-        ValueError: it is cut short or damaged, or holds NaN or infinite weights.
+        ValueError: it is truncated or damaged, or contains NaN or infinite weights.
     """
     with file.open("rb") as opened:
         if opened.read(7) == b"version":
-            raise ValueError(f"{file} is a pointer of Git LFS, not the weights: run `git lfs pull` in its repository.")
+            raise ValueError(f"{file} is a pointer of Git LFS, not the weights. Run `git lfs pull` in its repository.")
     try:
         weights = load_state_dict(file)
         shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
@@ -294,10 +296,10 @@ def check_file(file: Path, search: bool = True) -> dict[str, tuple[int, ...]]:
 
 
 def refuse_infinite(weights: Mapping[str, torch.Tensor], where: str) -> None:
-    """Refuse weights with which a model can compute nothing.
+    """Check that all weights are finite.
 
     Raises:
-        ValueError: names the first tensor that holds a NaN or an infinity.
+        ValueError: a tensor contains NaN or infinity. The message names the first one.
     """
     for name, weight in weights.items():
         if weight.is_floating_point() and weight.element_size() > 1 and weight.numel():  # smallest and largest: no copies
@@ -323,17 +325,17 @@ def read_json(file: Path) -> dict:
 
 
 def read_generation(folder: Path) -> dict:
-    """What ``generation_config.json`` holds; empty without that file.
+    """The content of ``generation_config.json``, empty without that file.
 
     Raises:
-        ValueError: it is no JSON object. transformers passes over what is no JSON, and with it over the end tokens.
+        ValueError: it is no JSON object. transformers silently ignores invalid JSON, and with it the end tokens.
     """
     file = folder / "generation_config.json"
     return read_json(file) if file.is_file() else {}
 
 
 def explain_adapter(folder: Path) -> str:
-    """A sentence where somebody gave an adapter for a model; else nothing."""
+    """A sentence if ``folder`` holds an adapter and not a model, else an empty string."""
     if not (folder / "adapter_config.json").is_file():
         return ""
     return (
@@ -350,12 +352,12 @@ def loading_advice(error: Exception, name: str) -> str:
     if folder.is_dir():
         return folder_advice(error, folder)
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE") and local_folder(name) is None:
-        return "HF_HUB_OFFLINE is set, and the model is not in the hub's cache: unset it, or give a local folder."
+        return "HF_HUB_OFFLINE is set, but the model is not in the hub's cache. Unset it, or give a local folder."
     if re.search(r"gated repo|\b40[13] Client Error|\b40[13] Forbidden|\b401 Unauthorized", text):
         ungated = ", or set model='NousResearch/Meta-Llama-3.1-8B', an ungated copy" if "Llama-3.1-8B" in name else ""
         return (
             f"Open https://huggingface.co/{name} and accept its licence, then set HF_TOKEN to a token of that account "
-            f"(a wrong or expired one is refused as none is){ungated}."
+            f"(an invalid or expired token is rejected too){ungated}."
         )
     if "trust_remote_code" in text:
         return "It brings code of its own, which is never run here: take a model that transformers knows."
@@ -395,7 +397,7 @@ def lora_config(profile: Profile) -> LoraConfig | None:
 
 
 def peft_targets(targets: Sequence[str]) -> str | list[str]:
-    """The targets as PEFT takes them: names, or one word for every linear layer but the output's."""
+    """The targets in PEFT's format: names, or one word for every linear layer except the output layer."""
     return EVERY_LINEAR if tuple(targets) == (EVERY_LINEAR,) else list(targets)
 
 
@@ -408,7 +410,7 @@ def attach_lora(model: PreTrainedModel, profile: Profile) -> PeftModel:
     """
     config = lora_config(profile)
     if config is None:
-        raise ValueError("adapter='none' trains the whole model, so there is no LoRA to attach; set adapter='lora'.")
+        raise ValueError("adapter='none' trains the whole model, so there is no LoRA to attach. Set adapter='lora'.")
     refuse_unknown_targets(model, profile)
     return check_adapter(get_peft_model(model, config), profile)
 
@@ -433,17 +435,17 @@ def targeted(layers: Sequence[str], target: str) -> list[str]:
 
 
 def refuse_unknown_targets(model: torch.nn.Module, profile: Profile) -> None:
-    """PEFT only complains when *no* target matches: others that are missing would be left out silently.
+    """Check that every target exists. PEFT raises only if *no* target matches and silently skips missing ones.
 
     Raises:
-        ValueError: names the targets that the model does not have, and those that it has.
+        ValueError: some targets do not exist. The message lists them and the valid ones.
     """
     layers = linear_layers(model) if profile.adapter == "lora" else []
     missing = [target for target in profile.lora_targets if not targeted(layers, target)]
     if profile.adapter == "lora" and missing:
         there = sorted({name.rsplit(".", 1)[-1] for name in layers})
         raise ValueError(
-            f"The model has no linear layer, beside its output, called {', '.join(missing)}. Set lora_targets "
+            f"The model has no linear layer, except its output, called {', '.join(missing)}. Set lora_targets "
             f"to {EVERY_LINEAR}, or to some of its own: {', '.join(there)}."
         )
 
@@ -482,7 +484,7 @@ def check_adapter(model: PeftModel, profile: Profile) -> PeftModel:
     if lost:
         raise ValueError(
             f"{len(lost)} of {len(asked)} layers that lora_targets asks for got no adapter, the first is "
-            f"{lost[0]}: leave its name out of lora_targets."
+            f"{lost[0]}. Remove its name from lora_targets."
         )
     beyond = sorted({name.partition(".lora_A.")[0] for name in trains if ".lora_A." in name} - asked)
     if beyond:
@@ -498,7 +500,7 @@ def check_adapter(model: PeftModel, profile: Profile) -> PeftModel:
 
 
 def count_parameters(model: torch.nn.Module) -> dict[str, int]:
-    """``{"total": ..., "trainable": ...}``; tied weights count once."""
+    """``{"total": ..., "trainable": ...}``. Tied weights count once."""
     return {
         "total": sum(p.numel() for p in model.parameters()),
         "trainable": sum(p.numel() for p in model.parameters() if p.requires_grad),
@@ -536,7 +538,7 @@ def lora_parameter_count(config: PretrainedConfig, rank: int, targets: Sequence[
     shapes = linear_shapes(config)
     unknown = sorted(set(targets) - set(shapes))
     if unknown:
-        raise ValueError(f"There is no linear layer {unknown[0]!r} in a block; choose from {', '.join(shapes)}.")
+        raise ValueError(f"There is no linear layer {unknown[0]!r} in a block. Choose from {', '.join(shapes)}.")
     return config.num_hidden_layers * sum(rank * sum(shapes[name]) for name in set(targets))
 
 
@@ -599,8 +601,8 @@ def load_adapter(model: PreTrainedModel, folder: str | Path, trainable: bool = F
     folder = Path(folder)
     if not (folder / "adapter_model.safetensors").is_file():
         raise ValueError(
-            f"There is no adapter in {folder}: it should hold adapter_config.json and "
-            "adapter_model.safetensors, as save_adapter writes them."
+            f"There is no adapter in {folder}: adapter_config.json or "
+            "adapter_model.safetensors is missing. Give a folder written by save_adapter."
         )
     try:
         return PeftModel.from_pretrained(model, str(folder), is_trainable=trainable)
@@ -640,7 +642,7 @@ def merged_weight(layer: LoraLayer) -> torch.Tensor:
 
 
 def merge_adapter(model: PeftModel) -> PreTrainedModel:
-    """A plain model with ``W + (alpha / r) B A`` in place of ``W``: nothing of PEFT is left, nothing slows it down.
+    """A plain model with ``W + (alpha / r) B A`` in place of ``W``, without PEFT layers and their overhead.
 
     Takes the place of ``model``, whose base weights it changes to those of :func:`merged_weights`. PEFT's own merge rounds
     the change to bfloat16 before it adds it, so it gives a slightly different model than the one that was sampled from.
@@ -650,7 +652,7 @@ def merge_adapter(model: PeftModel) -> PreTrainedModel:
     """
     if not all(weight.isfinite().all() for name, weight in model.named_parameters() if model.prefix in name):
         raise ValueError(
-            "The adapter holds NaN or infinite numbers, so it was not merged; go back to an earlier "
+            "The adapter holds NaN or infinite numbers, so it was not merged. Go back to an earlier "
             "checkpoint and lower the learning rate."
         )
     for layer in model.modules():

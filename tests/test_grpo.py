@@ -62,7 +62,7 @@ def test_advantages_sum_to_zero_and_ignore_shift_and_size(groups, shift, factor)
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (([1.0, 0, 0], 2), "make no whole groups of 2"),
+        (([1.0, 0, 0], 2), "cannot be split into groups of 2"),
         (([1.0, 0], 1), "compared with its group"),
         (([], 2), "one a response"),
         ((torch.zeros(2, 2), 2), "one a response"),
@@ -100,12 +100,12 @@ def test_entropy_of_a_masked_vocabulary_is_finite():
 
 @pytest.mark.parametrize("temperature", [0.0, -1.0, math.nan])
 def test_temperature_must_be_positive(temperature):
-    with pytest.raises(ValueError, match="must be positive"):
+    with pytest.raises(ValueError, match="Set it above 0"):
         grpo.selected_logps(torch.zeros(1, 1, 2), torch.zeros(1, 1, dtype=torch.long), temperature)
 
 
 def test_logits_and_ids_must_fit():
-    with pytest.raises(ValueError, match="do not fit"):
+    with pytest.raises(ValueError, match="do not match"):
         grpo.selected_logps(torch.zeros(1, 3, 2), torch.zeros(1, 2, dtype=torch.long))
 
 
@@ -334,9 +334,9 @@ NAN = torch.full((2, 3), math.nan)
         (dict(old_per_token_logps=torch.zeros(2, 4)), "old_per_token_logps has shape"),
         (dict(per_token_logps=torch.zeros(2, 0), completion_mask=torch.zeros(2, 0)), "B and T above 0"),
         (dict(per_token_logps=torch.zeros(3)), "B and T above 0"),
-        (dict(per_token_logps=torch.zeros(2, 3, dtype=torch.long)), "give floats"),
+        (dict(per_token_logps=torch.zeros(2, 3, dtype=torch.long)), "Give floats"),
         (dict(completion_mask=torch.ones(3, 2)), "completion_mask has shape"),
-        (dict(completion_mask=torch.full((2, 3), 0.5)), "something else than 0 and 1"),
+        (dict(completion_mask=torch.full((2, 3), 0.5)), "values other than 0 and 1"),
         (dict(advantages=torch.ones(3)), "advantages has shape"),
         (dict(advantages=torch.tensor([math.nan, 1.0])), "advantages holds NaN"),
     ],

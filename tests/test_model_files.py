@@ -396,7 +396,7 @@ def test_the_advice_is_about_the_cause(error: Exception, said: str) -> None:
 def test_offline_mode_says_what_to_unset(monkeypatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # it read the variable when it was imported
-    with pytest.raises(ValueError, match=r"HF_HUB_OFFLINE is set, .*(: unset|Unset) it"):
+    with pytest.raises(ValueError, match="HF_HUB_OFFLINE is set, .*Unset it"):
         load_tokenizer(get_profile("mini", model="some/model"))
-    with pytest.raises(ValueError, match=r"HF_HUB_OFFLINE is set, .*(: unset|Unset) it"):
+    with pytest.raises(ValueError, match="HF_HUB_OFFLINE is set, .*Unset it"):
         checks.hub_access("some/model")

@@ -420,7 +420,7 @@ def test_tokens_that_are_linked_beside_the_attention_are_found_when_it_is_switch
     mlp = model.model.layers[0].mlp
     forward = mlp.forward
     mlp.forward = lambda hidden: forward(hidden).cumsum(1)
-    with pytest.raises(ValueError, match="something beside its attention links tokens. Set shared_prefix=False"):
+    with pytest.raises(ValueError, match="Parts other than its attention mix tokens. Set shared_prefix=False"):
         shared_prefix.enable(model)
     mlp.forward = forward
     state = torch.get_rng_state()

@@ -1,4 +1,4 @@
-"""What happened in a run, and how sure we are: from saved responses to rates with intervals.
+"""Analyse runs with uncertainty: from saved responses to rates with intervals.
 
 ``evaluation_responses`` makes one long frame of the responses of some runs. Most other functions take such frames.
 """

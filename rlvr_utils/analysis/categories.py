@@ -1,4 +1,4 @@
-"""What went wrong in a wrong response, and how often."""
+"""Categories of wrong responses and their rates."""
 
 from __future__ import annotations
 

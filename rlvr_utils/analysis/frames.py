@@ -98,11 +98,11 @@ def endpoints(frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
         ValueError: no run has been evaluated twice.
     """
     if frame.empty:
-        raise ValueError("no evaluation yet: wait for the run's first one, or read an included run")
+        raise ValueError("no evaluation yet. Wait for the run's first one, or read an included run.")
     steps = frame.groupby("run")["step"].agg(["min", "max"])
     steps = steps[steps["min"] < steps["max"]]
     if steps.empty:
-        raise ValueError("no run has been evaluated twice yet, so there is no after. Wait for its next evaluation.")
+        raise ValueError("no run has been evaluated twice yet. Wait for its next evaluation.")
     frame = frame[frame["run"].isin(steps.index)]
     runs_of_problem = frame.groupby("problem_id")["run"].nunique()
     frame = frame[frame["problem_id"].map(runs_of_problem) == len(steps)]
@@ -114,7 +114,7 @@ def stages(frame: pd.DataFrame) -> dict[str, tuple[pd.DataFrame, pd.DataFrame]]:
     """(before, after) of each training stage, in order: SFT if the runs had one, then RL.
 
     Steps of a supervised stage are negative and RL starts at step 0, so the evaluation at step 0 is the end of SFT. A run
-    that ended within SFT has no RL stage. Frames as from :func:`endpoints`, which raises where there is no stage at all.
+    that ended within SFT has no RL stage. Frames as from :func:`endpoints`, which raises if there is no stage at all.
     """
     parts = {"SFT": frame[frame["step"] <= 0], "RL": frame[frame["step"] >= 0]}
     return {name: endpoints(part) for name, part in parts.items() if part.groupby("run")["step"].nunique().gt(1).any()}
@@ -170,7 +170,7 @@ def training_curve(runs: Sequence[Run], metric: str = "reward", window: int = 10
     return pd.DataFrame(rows, columns=["step", "mean", "low", "high"])
 
 
-# --- W&B's offline files, for a run of which nothing else is left: no account, no network, no sync ---
+# --- W&B's offline files, for a run whose other files are lost. Needs no account, network or sync ---
 
 # A run-ID.wandb file is a LevelDB log: a file header of 7 bytes, then blocks of 32 KiB that hold pieces of records, each
 # piece with a header of its checksum (4 bytes), length (2) and kind (1: whole, 2: first, 3: middle, 4: last).
@@ -191,7 +191,7 @@ def wandb_metrics(folder: str | Path) -> pd.DataFrame:
             step = history.get("train/global_step")
             if step is not None:
                 metrics = {name.removeprefix("train/"): v for name, v in history.items() if name.startswith("train/")}
-                if len(metrics) > 1:  # evaluations and tables come with nothing but the step
+                if len(metrics) > 1:  # rows of evaluations and tables contain only the step here
                     rows[int(step)] = rows.get(int(step), {}) | metrics
     columns = [{"step": step} | rows[step] for step in sorted(rows)]
     return pd.DataFrame(columns).drop(columns="global_step", errors="ignore")

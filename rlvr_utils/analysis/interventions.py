@@ -29,7 +29,7 @@ OPERATION = re.compile(r"\(?(-?\d+)\)?\s*(\+|-|\\cdot|/|\\bmod|\^)\s*\(?(-?\d+)\
 OPERATORS = {"+": operator.add, "-": operator.sub, "\\cdot": operator.mul, "\\bmod": operator.mod, "^": operator.pow}
 LARGEST_POWER = 6
 UNBOXED = re.compile(r"The answer is \$([^$]{1,200})\$")
-#: What the false result may differ by. Small differences look like ordinary slips.
+#: Allowed differences between the false and the true result. Small differences look like ordinary slips.
 SHIFTS = (1, -1, 2, -2, 3, -3, 4, -4, 5, -5, 6, -6, 8, -8, 9, -9, 10, -10, 12, -12)
 #: The beginning of an answer: after it, there is no room for reasoning.
 FORCED = r"The answer is $\boxed{"
@@ -57,7 +57,7 @@ class Corruption:
 
 
 def compute(lhs: str) -> int | None:
-    """The result of one operation on whole numbers; None for anything else, and where it is no whole number."""
+    """The result of one operation on whole numbers; None for anything else, or if the result is not whole."""
     match = OPERATION.fullmatch(lhs.strip())
     if match is None:
         return None
@@ -92,7 +92,7 @@ def consequences(row: dict, steps: Sequence[tuple[str, str]], step: int, false: 
         if old is None or new is None:
             return None
         if new != old:
-            # A remainder that becomes 0, or no longer is, makes Euclid's algorithm shorter or longer.
+            # A remainder that becomes 0, or stops being 0, makes Euclid's algorithm shorter or longer.
             if old in known or results.count(old) != 1 or 0 in (old, new):
                 return None
             changes[old] = new
@@ -100,7 +100,7 @@ def consequences(row: dict, steps: Sequence[tuple[str, str]], step: int, false: 
 
 
 def corrupt(row: dict, response: str, step: int, false: int) -> Corruption | None:
-    """The response up to ``step``, with ``false`` as its result; None where the consequence for the answer is not clear.
+    """The response up to ``step``, with ``false`` as its result; None if the effect on the answer is unclear.
 
     Args:
         row: the problem.
@@ -198,7 +198,7 @@ def continue_texts(model, tokenizer, rows: Sequence[dict], texts: Sequence[str],
 
 
 def intervene(model, tokenizer, cases: Sequence[tuple[dict, str, Corruption]], p: Profile) -> dict[str, list[str | None]]:
-    """Condition -> the outcome for each case, None where a case lacks the condition.
+    """Condition -> the outcome for each case, None if a case lacks the condition.
 
     Args:
         cases: problem, correct response to it, and that response with a false step.

@@ -1,4 +1,4 @@
-"""Testing projections: fit the first part of a finished run, then compare with its end."""
+"""Test projections: fit the first part of a finished run, then compare with its end."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .frames import evaluations_of
 
 #: The end of a run is the mean reward of this many last steps.
 END_WINDOW = 10
-#: The fewest rewards that a curve can be fitted to.
+#: The minimum number of rewards for fitting a curve.
 FEWEST_STEPS = 5
 
 
@@ -46,7 +46,7 @@ def fit_projection(run: Run, fraction: float, kind: str = "sigmoid", metric: str
     rewards = run.metrics.dropna(subset=metric) if metric in run.metrics else run.metrics[:0]
     if len(rewards) < FEWEST_STEPS:
         raise ValueError(
-            f"{run.path.name} has {len(rewards)} training steps with a reward, and a projection needs {FEWEST_STEPS}. "
+            f"{run.path.name} has {len(rewards)} training steps with a reward, but a projection needs {FEWEST_STEPS}. "
             "Train it longer, or project another run."
         )
     steps, values = rewards["step"].to_numpy(float), rewards[metric].to_numpy(float)

@@ -1,4 +1,4 @@
-"""Before against after: rates with intervals over problems and seeds, groups, pass@k, votes."""
+"""Compare before and after training: rates with intervals over problems and seeds, groups, pass@k, votes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ N_RESAMPLES = 2000
 
 
 class RateChange(NamedTuple):
-    """A rate before and after, and its change, each ``(mean, low, high)``; the change is paired."""
+    """A rate before and after, and its change, each ``(mean, low, high)``. The change is paired."""
 
     before: Estimate
     after: Estimate
@@ -59,12 +59,12 @@ def gap(first: pd.DataFrame, second: pd.DataFrame, value: str = "correct") -> Es
 
 
 def _tables(frame: pd.DataFrame, value: str, given: str | None) -> tuple[np.ndarray, np.ndarray]:
-    """Mean of ``value * given`` and of ``given`` in each cell (run, problem); their ratio is the rate."""
+    """Mean of ``value * given`` and of ``given`` in each cell (run, problem). Their ratio is the rate."""
     counted = frame[given].astype(float) if given else pd.Series(1.0, index=frame.index)
     cells = frame[["run", "problem_id"]].assign(value=frame[value].astype(float) * counted, given=counted)
     table = cells.pivot_table(index="run", columns="problem_id", values=["value", "given"], aggfunc="mean")
     if table.isna().any(axis=None):
-        raise ValueError("not every run answered every problem: take frames from `endpoints`")
+        raise ValueError("not every run answered every problem. Use frames from `endpoints`.")
     return table["value"].to_numpy(), table["given"].to_numpy()
 
 

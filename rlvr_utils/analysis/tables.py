@@ -19,7 +19,7 @@ def points(change: Estimate, digits: int = 0) -> str:
 
 
 def verdict(change: Estimate, margin: float = 0.0) -> str:
-    """What the whole interval of ``change`` allows to say, also against a ``margin`` that was declared before.
+    """The conclusion that the interval of ``change`` supports, also against a ``margin`` declared in advance.
 
     Without a margin: "higher", "lower" or "no significant change". With one, an equivalence claim becomes possible:
     "no difference of 8 points" needs the *whole* interval within the margin, which a merely insignificant change lacks.
@@ -42,7 +42,7 @@ def verdict(change: Estimate, margin: float = 0.0) -> str:
 
 
 def lora_sentence(full_minus_lora: Estimate | None, smallest_gap: float) -> str | None:
-    """Is LoRA the reason for a gap? The README's sentence; an equivalence claim needs the whole interval."""
+    """Is LoRA the reason for a gap? The README's sentence. An equivalence claim needs the whole interval."""
     if full_minus_lora is None:
         return None
     said = f"Full fine-tuning minus LoRA: {points(full_minus_lora)} points"

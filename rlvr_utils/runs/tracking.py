@@ -348,7 +348,7 @@ def installed(name: str) -> str | None:
 
 
 def git_commit() -> str | None:
-    """This repository's commit, with ``+`` if tracked files differ from it. None without git, or inside another repository."""
+    """This repository's commit, with ``+`` if tracked files differ. None without git, or inside another repository."""
     try:
         if Path(_git("rev-parse", "--show-toplevel")).resolve() != REPO.resolve():
             return None

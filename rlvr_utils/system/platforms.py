@@ -115,7 +115,7 @@ def cores() -> list[int]:
 
 
 def thread_waits() -> list[float]:
-    """Seconds that each thread of this process has waited for a core, also in containers. Empty if the system does not count it."""
+    """Seconds that each thread of this process has waited for a core, also in containers. Empty if not available."""
     waits = []
     for task in Path("/proc/self/task").glob("*/schedstat"):
         try:
