@@ -289,7 +289,7 @@ def check_file(file: Path, search: bool = True) -> dict[str, tuple[int, ...]]:
         shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
     except Exception as error:  # safetensors, zip files and pickles each have errors of their own
         why = textwrap.shorten(str(error) or type(error).__name__, 120)
-        raise ValueError(f"{file} ({file.stat().st_size:,} bytes) is damaged or cut short ({why}). {AGAIN}") from error
+        raise ValueError(f"{file} ({file.stat().st_size:,} bytes) is damaged or truncated ({why}). {AGAIN}") from error
     if search:
         refuse_infinite(weights, str(file))
     return shapes

@@ -326,7 +326,7 @@ def test_a_plan_prefers_what_changes_no_result() -> None:
 def test_a_plan_that_cannot_be_says_so() -> None:
     found = plan(get_profile("llama-8b"), 12 * GIB)
     assert not found.fits
-    assert "take a smaller model or a larger GPU" in str(found)
+    assert "Use a smaller model or a larger GPU" in str(found)
 
 
 def test_a_plan_that_fits_as_it_is() -> None:

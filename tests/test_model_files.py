@@ -159,16 +159,16 @@ def token_id(folder: Path) -> None:
 
 #: What may be wrong with a model's folder, and what is said.
 FAULTS = {
-    "cut short": (shorten(4000), r"\(4,000 bytes\) is damaged or cut short"),
-    "cut in its header": (shorten(100), "is damaged or cut short"),
-    "a few bytes": (shorten(5), "is damaged or cut short"),
-    "empty weights": (shorten(0), "is damaged or cut short"),
-    "random bytes": (write("model.safetensors", bytes(range(256)) * 20), "is damaged or cut short"),
-    "a header of no object": (write("model.safetensors", (2).to_bytes(8, "little") + b"[]"), "is damaged or cut short"),
-    "overlapping tensors": (overlapping, "is damaged or cut short"),
-    "an unknown type": (header(b'"F32"', b'"X32"'), "is damaged or cut short"),
-    "a pickle cut short": (into_pickle(3000), "pytorch_model.bin .* is damaged or cut short"),
-    "an empty pickle": (into_pickle(0), "pytorch_model.bin .* is damaged or cut short"),
+    "cut short": (shorten(4000), r"\(4,000 bytes\) is damaged or truncated"),
+    "cut in its header": (shorten(100), "is damaged or truncated"),
+    "a few bytes": (shorten(5), "is damaged or truncated"),
+    "empty weights": (shorten(0), "is damaged or truncated"),
+    "random bytes": (write("model.safetensors", bytes(range(256)) * 20), "is damaged or truncated"),
+    "a header of no object": (write("model.safetensors", (2).to_bytes(8, "little") + b"[]"), "is damaged or truncated"),
+    "overlapping tensors": (overlapping, "is damaged or truncated"),
+    "an unknown type": (header(b'"F32"', b'"X32"'), "is damaged or truncated"),
+    "a pickle cut short": (into_pickle(3000), "pytorch_model.bin .* is damaged or truncated"),
+    "an empty pickle": (into_pickle(0), "pytorch_model.bin .* is damaged or truncated"),
     "only arguments": (only_arguments, "has no weights"),
     "an index of a list": (
         lambda folder: [

@@ -198,7 +198,7 @@ def test_an_exported_model_is_an_ordinary_folder(folder: Path, tmp_path: Path) -
 
 
 def test_mistakes_are_explained(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="no linear layer, beside its output, called q_proj, .* to some of its own: 0"):
+    with pytest.raises(ValueError, match="no linear layer, except its output, called q_proj, .* to some of its own: 0"):
         attach_lora(torch.nn.Sequential(torch.nn.Linear(2, 2)), profile())
     with pytest.raises(ValueError, match="no linear layer 'lm_head' in a block"):
         lora_parameter_count(TINY, 4, ("lm_head",))

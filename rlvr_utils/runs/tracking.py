@@ -80,7 +80,8 @@ def server() -> str:
 def obstacle() -> str | None:
     """Why the run cannot be recorded online, as a clause. None if the server answers and accepts the key.
 
-    An unclear answer (another version of the server, a proxy's own certificate) is no obstacle. Then ``wandb.init`` decides, in at most :data:`INIT_PATIENCE` seconds.
+    An unclear answer (another version of the server, a proxy's own certificate) is no obstacle. Then ``wandb.init``
+    decides, in at most :data:`INIT_PATIENCE` seconds.
     """
     address = server()
     key = api_key(address)
