@@ -1,4 +1,4 @@
-"""What a run is: one frozen dataclass with a few named profiles, every field documented.
+"""The configuration of a run: one frozen dataclass with a few named profiles, every field documented.
 
 ``get_profile("mini")`` runs on a laptop in minutes, ``get_profile("smol")`` on a laptop over lunch, and
 ``get_profile("llama-8b")`` on a rented GPU. Any field can be overridden. The batch is given as *prompts per step x samples
@@ -33,7 +33,7 @@ OWN_ESTIMATOR = re.compile(r"(\w+(\.\w+)*|.+\.py):[^\W\d]\w*")
 
 
 class Range(NamedTuple):
-    """Which numbers a setting may have: from ``low`` to ``high``, or ``above`` low. Never NaN, never infinite.
+    """The valid range of a number: from ``low`` to ``high``, or ``above`` low. Never NaN, never infinite.
 
     The upper ends are far beyond what anybody trains with: behind them numbers overflow in 32 bits, and runs never end.
     """
@@ -52,7 +52,7 @@ class Range(NamedTuple):
 
 
 def names_a_function_in_a_file(path: Path) -> bool:
-    """Whether this is ``file.py:function`` with a file that is there."""
+    """Whether this is ``file.py:function`` with an existing file."""
     file = path.name.rpartition(":")[0]
     return bool(file) and path.with_name(file).is_file()
 
@@ -82,7 +82,7 @@ def explained(
 
 @dataclass(frozen=True)
 class Profile:
-    """Everything that decides a run. Keys of ``config.yaml`` and keywords of ``train`` are these fields."""
+    """The configuration of a run. Keys of ``config.yaml`` and keywords of ``train`` are these fields."""
 
     profile: str = explained("which of PROFILES this started from")
     seed: int = explained("data order, LoRA initialisation and sampling", allowed=Range(0, 2**32 - 1))
@@ -213,7 +213,7 @@ class Profile:
 
     @property
     def folder(self) -> Path:
-        """Where its run goes, unless ``train`` is given an ``output_dir``."""
+        """The run's default folder, if ``train`` gets no ``output_dir``."""
         return REPO / "runs" / f"{self.profile}-seed{self.seed}"
 
     def to_dict(self) -> dict:
@@ -221,7 +221,7 @@ class Profile:
         return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
 
     def to_yaml(self) -> str:
-        """The same as YAML to read and to change, each field with what it means; :func:`read_config` reads it."""
+        """The same as YAML to read and to change, each field with its meaning. :func:`read_config` reads it."""
         meanings = {f.name: f.metadata["meaning"] for f in fields(self)}
         lines = {
             name: yaml.safe_dump({name: value}, default_flow_style=None if isinstance(value, list) else False)
@@ -231,7 +231,7 @@ class Profile:
 
 
 def check_profile(p: Profile) -> None:
-    """Refuse impossible combinations in a learner's words.
+    """Check combinations of fields.
 
     Raises:
         ValueError: the first problem found, and what to change.
@@ -243,7 +243,7 @@ def check_profile(p: Profile) -> None:
 
 
 def check_value(f: Field, value: object) -> None:
-    """Refuse a value that a field cannot have."""
+    """Check the value of a single field."""
     allowed = f.metadata["allowed"]
     if allowed is None or value in allowed or value is None and f.type.endswith("None"):
         return
@@ -258,7 +258,7 @@ def check_value(f: Field, value: object) -> None:
 
 
 def check_sizes(p: Profile) -> None:
-    """Groups, micro-batches and problems have to go into each other."""
+    """Check that the sizes of groups, micro-batches and problems are divisible."""
     if p.batch_size % p.micro_batch:
         raise ValueError(
             f"micro_batch={p.micro_batch} does not divide the {p.batch_size} responses of a step "
@@ -286,7 +286,7 @@ def check_sizes(p: Profile) -> None:
 
 
 def check_learning(p: Profile) -> None:
-    """Reject what would train nothing."""
+    """Reject configurations that would not train anything."""
     if p.dtype == "float16" and p.adapter == "none":
         raise ValueError(
             "dtype='float16' with adapter='none' would keep gradients in float16, where loss scaling fails. "
@@ -389,7 +389,7 @@ PROFILES: dict[str, Profile] = {
     ),
 }
 
-#: Starting points for ``model`` in the 8B world: gated, ungated, and Tulu 3's own.
+#: Starting points for ``model`` for 8B runs: gated, ungated, and Tulu 3's own.
 MODELS_8B = {
     "meta-llama/Llama-3.1-8B": "the base model (gated: accept Meta's licence on its page, then set HF_TOKEN)",
     "NousResearch/Meta-Llama-3.1-8B": "an ungated copy of the same weights; Meta's licence applies all the same",
@@ -399,7 +399,7 @@ MODELS_8B = {
 
 
 def get_profile(profile: str | Profile = "mini", **overrides: object) -> Profile:
-    """A profile, by its name or as it is, with any field overridden.
+    """Return a profile, given by name or as an object, with any field overridden.
 
     Raises:
         ValueError: an unknown profile or field (the sentence names the nearest one), or an impossible combination.
@@ -462,7 +462,7 @@ def to_words(value: object) -> tuple[str, ...]:
     return tuple(value.replace(",", " ").split()) if isinstance(value, str) else tuple(map(os.fspath, value))
 
 
-#: By the type of a field: what converts a value to it, and what to say where that cannot be done.
+#: By the type of a field: how to convert a value, and the text of the error if that fails.
 CONVERTERS = {
     "int": (to_int, "a whole number"),
     "float": (to_float, "a number"),
@@ -473,7 +473,7 @@ CONVERTERS = {
 
 
 def read_config(path: str | os.PathLike) -> dict:
-    """The settings in a YAML file, as keywords for :func:`get_profile` or ``train``; ``rlvr profile`` writes such a file.
+    """The configuration in a YAML file, as keywords for :func:`get_profile` or ``train``. ``rlvr profile`` writes one.
 
     Raises:
         ValueError: no such file, or it does not hold ``name: value`` lines.
