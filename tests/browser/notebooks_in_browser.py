@@ -150,7 +150,7 @@ def test_01_the_verifier_answers_what_is_typed(lab, browser) -> None:
         (lambda: view.type("response", r"I say $\boxed{0.5}$."), "Reward 0.*decides: proven different"),
         (lambda: view.type("ground truth", r"\frac{1}{2}"), "Reward 1.*decides: proven equal"),
         (lambda: view.type("response", rf"\boxed{{{HOSTILE}}}"), "&lt;img"),
-        (lambda: view.type("ground truth", " "), "There is no ground truth"),
+        (lambda: view.type("ground truth", " "), "The ground truth is empty"),
     )
     assert "<img" not in view.page
     assert notebook.errors() == []
