@@ -152,7 +152,7 @@ def test_a_run_that_died_counts_as_far_as_it_got(tmp_path):
     before, after = analysis.endpoints(analysis.evaluation_responses([died]))
     assert after["step"].unique() == [30]
     started = made_up_run(tmp_path / "started", evaluated=(0,))
-    with pytest.raises(ValueError, match="no after"):
+    with pytest.raises(ValueError, match="evaluated twice yet"):
         analysis.endpoints(analysis.evaluation_responses([started]))
     empty = analysis.evaluation_responses([load_run(tmp_path)])
     with pytest.raises(ValueError, match="no evaluation yet"):

@@ -217,7 +217,10 @@ def test_a_constant_reward_ends_at_the_limit_and_the_rules_say_so(tiny, tmp_path
     run = load_run(tmp_path)
     assert run.metrics[PROMPTS_DRAWN].tolist() == [16 + FURTHER] * 10 and not run.metrics[GROUPS_KEPT].any()
     [used_up] = [finding for finding in diagnose(run) if finding.name == "draws used up"]
-    assert used_up.severity == "warn" and "dynamic_sampling=6 was too low to fill them: 22.0 problems" in used_up.seen
+    assert (
+        used_up.severity == "warn"
+        and "dynamic_sampling=6 was too low to fill 100% of the last 10 generations: 22.0 problems" in used_up.seen
+    )
 
 
 def test_the_rules_judge_what_is_trained_on(monkeypatch):

@@ -64,8 +64,8 @@ def test_advantages_sum_to_zero_and_ignore_shift_and_size(groups, shift, factor)
     [
         (([1.0, 0, 0], 2), "cannot be split into groups of 2"),
         (([1.0, 0], 1), "compared with its group"),
-        (([], 2), "one a response"),
-        ((torch.zeros(2, 2), 2), "one a response"),
+        (([], 2), "one reward per response"),
+        ((torch.zeros(2, 2), 2), "one reward per response"),
         (([math.inf, 0.0], 2), "infinite"),
         (([1.0, 0], 2, "std"), "group, batch, none"),
     ],
@@ -329,8 +329,8 @@ NAN = torch.full((2, 3), math.nan)
         (dict(gradient_accumulation_steps=2), "give num_items_in_batch"),
         (dict(gradient_accumulation_steps=0), "use 1 or more"),
         (dict(importance_sampling_level="word"), "'token' or 'sequence'"),
-        (dict(per_token_logps=NAN), "per_token_logps holds NaN"),
-        (dict(old_per_token_logps=-NAN), "old_per_token_logps holds NaN"),
+        (dict(per_token_logps=NAN), "per_token_logps contains NaN"),
+        (dict(old_per_token_logps=-NAN), "old_per_token_logps contains NaN"),
         (dict(old_per_token_logps=torch.zeros(2, 4)), "old_per_token_logps has shape"),
         (dict(per_token_logps=torch.zeros(2, 0), completion_mask=torch.zeros(2, 0)), "B and T above 0"),
         (dict(per_token_logps=torch.zeros(3)), "B and T above 0"),
@@ -338,7 +338,7 @@ NAN = torch.full((2, 3), math.nan)
         (dict(completion_mask=torch.ones(3, 2)), "completion_mask has shape"),
         (dict(completion_mask=torch.full((2, 3), 0.5)), "values other than 0 and 1"),
         (dict(advantages=torch.ones(3)), "advantages has shape"),
-        (dict(advantages=torch.tensor([math.nan, 1.0])), "advantages holds NaN"),
+        (dict(advantages=torch.tensor([math.nan, 1.0])), "advantages contains NaN"),
     ],
 )
 def test_bad_input_is_refused(changes, message):

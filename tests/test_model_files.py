@@ -204,7 +204,7 @@ FAULTS = {
     "another width": (edit("config.json", hidden_size=32), "are not those of its config.json"),
     "another architecture": (edit("config.json", model_type="gpt2", architectures=None), "tensors of .* are not in its"),
     "no such architecture": (edit("config.json", model_type="nonesuch", architectures=None), "cannot read them"),
-    "an encoder": (edit("config.json", model_type="t5", architectures=None), "take a causal language model"),
+    "an encoder": (edit("config.json", model_type="t5", architectures=None), "Use a causal language model"),
     "a null": (
         lambda folder: (folder / "config.json").write_text(
             (folder / "config.json")

@@ -33,7 +33,7 @@ def test_the_number_of_exemplars_is_a_parameter_with_limits(dataset, most):
         assert len(pairs) == shots
         assert build_prompt("p", pairs).count("Question: ") == shots + 1
     for shots in (-1, most + 1):
-        with pytest.raises(ValueError, match=f"shots={shots}: there are {most} exemplars .* choose 0 to {most}"):
+        with pytest.raises(ValueError, match=f"shots={shots} .* has {most} few-shot examples. Choose 0 to {most}"):
             exemplars(dataset, shots)
 
 

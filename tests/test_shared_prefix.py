@@ -410,7 +410,7 @@ def test_what_it_cannot_do_is_refused():
     shared_prefix.refuse_unsuitable(plain)
     assert plain.config._attn_implementation == usual
     closed = SimpleNamespace(_supports_attention_backend=False)
-    with pytest.raises(ValueError, match="no choice of attention"):
+    with pytest.raises(ValueError, match="fixed attention"):
         shared_prefix.enable(closed)
 
 

@@ -191,7 +191,7 @@ def test_a_mode_that_nobody_knows_is_refused_before_anything_is_loaded(name, val
     from rlvr_utils.training import train
 
     monkeypatch.setenv(name, value)
-    with pytest.raises(ValueError, match=f"{name}='{value}': set it to .*, or unset it"):
+    with pytest.raises(ValueError, match=f"{name}='{value}' is unknown. Set it to .*, or unset it"):
         train("mini", tmp_path / "run", model="nowhere/at-all")
     assert not (tmp_path / "run").exists()
 
