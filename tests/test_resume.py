@@ -117,7 +117,7 @@ def test_a_full_disk_stops_in_one_sentence_and_the_run_goes_on_later(uninterrupt
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, hard))
     try:
-        with pytest.raises(OSError, match="full.*No checkpoint was made yet.*start the same call again"):
+        with pytest.raises(OSError, match="full.*No checkpoint has been saved yet.*start the same call again"):
             train("mini", folder, model=tiny, quiet=True, **SHORT)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -322,4 +322,4 @@ def test_what_cannot_be_built_fails_before_it_costs_an_evaluation(tiny, tmp_path
 
 def test_a_gpu_without_room_is_told_what_to_lower(tmp_path):
     sentence = recovery.explanation(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB"), tmp_path)
-    assert "Lower eval_batch" in sentence and "No checkpoint was made yet." in sentence
+    assert "Lower eval_batch" in sentence and "No checkpoint has been saved yet." in sentence

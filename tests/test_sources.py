@@ -56,7 +56,7 @@ def test_the_overlap_of_training_and_evaluation_problems_is_recorded(begun):
 @pytest.mark.parametrize(
     "name, what",
     [
-        ("train.jsonl", "training problems \(20 rows then, 5 rows now\)"),
+        ("train.jsonl", r"training problems \(20 rows then, 5 rows now\)"),
         ("test.jsonl", r"evaluation problems \(test\) \(8 rows then, 5 rows now\)"),
         ("rewards_of_mine.py", "reward rewards_of_mine:plain"),
     ],
