@@ -256,7 +256,7 @@ def first_groups(batch: dict) -> dict:
 
 
 def token_rows(batch: dict, tokenizer, group_size: int) -> list[dict]:
-    """One row per response: ``prompt, group, ids, sampled, advantage``, and ``old`` if the policy was updated after sampling."""
+    """One row per response: ``prompt, group, ids, sampled, advantage``, and ``old`` if the policy was updated since."""
     rows, groups = [], {}
     for i, ids in enumerate(batch["completion_ids"]):
         length = int(batch["completion_mask"][i].sum())

@@ -147,7 +147,7 @@ def explanation(error: Exception, folder: Path) -> str | None:
         return f"{error.filename} cannot be read or written ({error.strerror}). Fix this or set another output_dir. {again}"
     if type(error).__name__ == "OutOfMemoryError":
         return (
-            "The GPU's memory ran out. Lower eval_batch if this happened while sampling or evaluating, else lower micro_batch. "
+            "The GPU's memory ran out. Lower eval_batch if this happened while sampling or evaluating, else micro_batch. "
             f"Both may change during a run. `rlvr doctor` prints values that fit. {again}"
         )
     if isinstance(error, DamagedRun):
