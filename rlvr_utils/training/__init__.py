@@ -13,7 +13,7 @@ of this package.
 
 import os
 
-os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # rollout_func is marked experimental; our pin is tested
+os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # rollout_func is experimental, but we test the pinned version
 
 from .build import build_trainer, grpo_config, training_dataset
 from .continuing import settings_of

@@ -130,7 +130,7 @@ def hashed_sources(p: Profile) -> dict:
     Rows are hashed as loaded, after the limits ``train_subset`` and ``eval_problems``.
 
     Raises:
-        ValueError: a row cannot be used; see :func:`rlvr_utils.problems.all_rows`.
+        ValueError: a row cannot be used. See :func:`rlvr_utils.problems.all_rows`.
     """
     training, evaluation = all_rows(p)
     parts = {"training problems": hashed_rows(training)}

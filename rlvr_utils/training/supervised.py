@@ -79,9 +79,10 @@ def own_right_answers(model, tokenizer, p: Profile, writer: RunWriter | None = N
 
 
 def imitated(rewards: Sequence[float | None], group_size: int) -> list[int]:
-    """The indices of the responses to train on: reward above 0 and not below the group's mean.
+    """The responses to train on (indices): reward above 0 and not below the group's mean.
 
-    An incorrect answer has reward 0. The mean is GRPO's baseline. In a group of correct answers, all rewards equal the mean, so all responses are kept.
+    An incorrect answer has reward 0. The mean is GRPO's baseline. In a group of correct answers, all rewards equal the
+    mean, so all responses are kept.
     """
     kept = []
     for start in range(0, len(rewards), group_size):
@@ -140,7 +141,7 @@ def build_rejection_trainer(p: Profile, model, tokenizer, writer: RunWriter, liv
     data = own_right_answers(model, tokenizer, p, writer)
     samples = p.max_steps * p.batch_size
     say(
-        f"{len(data):,} of {samples:,} samples of the base model are correct. {p.max_steps} steps with batch size {p.batch_size} "
+        f"{len(data):,} of {samples:,} samples of the base model are correct. {p.max_steps} steps of {p.batch_size} "
         f"are {samples / len(data):.1f} epochs over them."
     )
     recorder = Recorder(p, writer, len(training_rows(p)), live, say)
