@@ -137,7 +137,7 @@ def test_a_batch_that_cannot_be_shared_is_refused(monkeypatch):
 @pytest.mark.parametrize("name, value", [("ACCELERATE_USE_FSDP", "true"), ("ACCELERATE_DEEPSPEED_ZERO_STAGE", "3")])
 def test_divided_weights_are_refused(monkeypatch, name, value):
     monkeypatch.setenv(name, value)
-    with pytest.raises(ValueError, match="launch with configs/accelerate-ddp.yaml"):
+    with pytest.raises(ValueError, match="Launch with configs/accelerate-ddp.yaml"):
         join_processes()
 
 

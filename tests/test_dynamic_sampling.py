@@ -303,5 +303,5 @@ def test_it_is_refused_where_there_are_no_groups(method):
 def test_it_is_refused_in_several_processes(tiny, tmp_path, monkeypatch):
     p = get_profile("mini", model=tiny, dynamic_sampling=4)
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(ValueError, match="dynamic_sampling=4 works in one process, and there are 2"):
+    with pytest.raises(ValueError, match="dynamic_sampling=4 needs a single process, but there are 2"):
         build_trainer(p, None, None, RunWriter(tmp_path))

@@ -90,13 +90,13 @@ def test_a_file_is_read_anew_and_its_state_is_part_of_the_run(tmp_path, trained,
 
 
 REFUSED = {
-    "def f(x): return x": "its first parameter is 'x'. Begin like def my_advantage",
-    "def f(rewards): return rewards / 0": "gave NaN or infinity",
-    "def f(rewards): return rewards.mean(1)": r"gave \(3,\) for rewards \(3, 4\): return the same shape",
-    "def f(rewards): return [0.0]": "gave list for rewards",
+    "def f(x): return x": "first parameter is 'x'. Define it as def my_advantage",
+    "def f(rewards): return rewards / 0": "returned NaN or infinity",
+    "def f(rewards): return rewards.mean(1)": r"returned \(3,\) for rewards \(3, 4\). Return the same shape",
+    "def f(rewards): return [0.0]": "returned list for rewards",
     "def f(rewards): raise KeyError('gone')": r"failed in mine\.py, line 1: KeyError",
     "def f(logps, old_logps, advantages, mask): return logps.detach().mean()": "with gradient through logps",
-    "def f(logps, old_logps, advantages, mask): return logps": "return a finite scalar",
+    "def f(logps, old_logps, advantages, mask): return logps": "Return a finite scalar",
     "def f(logps): return logps.mean()": "failed",
     "import no_such_module": "ModuleNotFoundError",
     "g = 1": "Give file.py:function or module:function",
@@ -119,7 +119,7 @@ def test_settings_that_contradict_an_estimator_are_refused() -> None:
     ):
         with pytest.raises(ValueError, match=sentence):
             get_profile("mini", **settings)
-    with pytest.raises(ValueError, match="put the KL term into it"):
+    with pytest.raises(ValueError, match="Add the KL term to your loss"):
         try_estimator(get_profile("mini", estimator=HERE + "clipped", beta=0.1))
     try_estimator(get_profile("mini", estimator=HERE + "grpo", beta=0.1))
 

@@ -147,7 +147,7 @@ def test_a_plot_that_fails_is_said_once_and_ends_nothing(folder):
         recorder.record(SimpleNamespace(global_step=step), logs("off-policy", step))
     watch_run(folder, live, say=said.append)
     assert [line for line in said if "live plot" in line] == [
-        "The live plot failed (ZeroDivisionError: no axes) and is left out from here on; the training goes on."
+        "The live plot failed (ZeroDivisionError: no axes) and is disabled. The training continues."
     ] * 2
     assert len(load_run(folder).metrics) == 60
 
@@ -157,7 +157,7 @@ def test_progress_of_a_single_reward_has_no_interval(kind, tmp_path):
     writer = RunWriter(tmp_path / "run")
     writer.write_config({"max_steps": 9})
     writer.log_metrics({"step": 1, "seconds": 1.0, "reward": 0.25, "completions/mean_length": 8.0})
-    assert progress_line(load_run(writer.path)) == "step 1/9  reward 0.250  8.0 tokens  about 0:08 left, evaluations apart"
+    assert progress_line(load_run(writer.path)) == "step 1/9  reward 0.250  8.0 tokens  about 0:08 left without evaluations"
 
 
 @pytest.mark.parametrize("settings", [{"updates_per_generation": 2}, {"method": "rejection"}, {}])

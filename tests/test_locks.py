@@ -166,5 +166,5 @@ def test_an_evaluation_bears_the_step_of_the_model_that_is_there(tmp_path, monke
 
 def test_a_run_that_is_training_is_not_evaluated(tmp_path) -> None:
     RunWriter(tmp_path).write_config({"profile": "mini"})
-    with only_one(tmp_path), pytest.raises(ValueError, match="evaluate the run when it has ended"):
+    with only_one(tmp_path), pytest.raises(ValueError, match="Wait until it ends, then evaluate the run"):
         evaluate_run(tmp_path)

@@ -265,7 +265,7 @@ def test_a_folder_that_holds_a_run_has_that_runs_settings(tmp_path, finished: bo
     RunWriter(folder).write_environment({"finished": finished})
     (folder / "checkpoints" / "checkpoint-100").mkdir(parents=True)
     assert of() == of(**evening) == own
-    assert "run holds a run, and its settings count: max_steps=100, eval_problems=200, eval_samples=2." in said
+    assert "run holds a run. Using its configuration: max_steps=100, eval_problems=200, eval_samples=2." in said
     assert of(micro_batch=4) == get_profile("llama-8b", micro_batch=4, **evening), "memory may change"
     for options, sentence in (
         ({"max_steps": 470}, "100 steps, not 470: set max_steps=100 for .* to train 370 more"),

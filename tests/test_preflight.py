@@ -466,8 +466,8 @@ def test_a_reward_that_cannot_work_is_refused_at_minute_zero(tiny, no_keys, monk
     monkeypatch.syspath_prepend(str(tmp_path))
     assert preflight("mini", model=tiny, reward="my_rewards:good") == []
     for name, said in (
-        ("narrow", "takes completions by name, and is called with all"),
-        ("short", "gave a list of 1 for 2"),
+        ("narrow", "accepts completions by name, but is called with all"),
+        ("short", "returned 1 values for 2"),
         ("nowhere", "no attribute"),
     ):
         with pytest.raises(ValueError, match=said):

@@ -117,7 +117,7 @@ def test_a_full_disk_stops_in_one_sentence_and_the_run_goes_on_later(uninterrupt
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, hard))
     try:
-        with pytest.raises(OSError, match="full.*No checkpoint was made yet.*start the same call again"):
+        with pytest.raises(OSError, match="full.*No checkpoint has been saved yet.*start the same call again"):
             train("mini", folder, model=tiny, quiet=True, **SHORT)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -263,7 +263,7 @@ def interrupted(folder: Path, tiny: str, step: int, monkeypatch, **overrides) ->
 
 
 def test_a_finished_run_becomes_longer_only_where_that_is_said(whole, tiny, tmp_path):
-    with pytest.raises(ValueError, match="ended after 4 steps, not 8: set max_steps=4 .* extend=True .* to train 4 more"):
+    with pytest.raises(ValueError, match="ended after 4 steps, not 8. Set max_steps=4 .* extend=True .* to train 4 more"):
         train("mini", whole, model=tiny, quiet=True, **SHORT | {"max_steps": 8})
     assert load_run(whole).environment["finished"]
     longer = train("mini", whole, model=tiny, quiet=True, extend=True, **SHORT | {"max_steps": 8})
@@ -275,10 +275,10 @@ def test_a_finished_run_becomes_longer_only_where_that_is_said(whole, tiny, tmp_
 
 def test_a_run_may_end_at_its_newest_checkpoint(tiny, tmp_path, monkeypatch, capsys):
     folder = interrupted(tmp_path / "run", tiny, 7, monkeypatch)
-    with pytest.raises(ValueError, match="has made 6 steps: ask for max_steps=6"):
+    with pytest.raises(ValueError, match="holds a run with 6 completed steps. Set max_steps=6"):
         train("mini", folder, model=tiny, quiet=True, **SETTINGS | {"max_steps": 4})
     ended = train("mini", folder, model=tiny, **SETTINGS | {"max_steps": 6})
-    assert "max_steps is 6 from here on; it was 12." in capsys.readouterr().out
+    assert "max_steps is now 6 (was 12)." in capsys.readouterr().out
     short = train("mini", tmp_path / "short", model=tiny, quiet=True, **SETTINGS | {"max_steps": 6})
     assert same(ended.path, short.path) and ended.environment["finished"]
     assert ended.evaluations["step"].max() == 6 and ended.metrics["step"].max() == 6
@@ -295,7 +295,7 @@ def test_memory_may_be_saved_on_a_run_that_has_begun(tiny, tmp_path, monkeypatch
 
 def test_without_its_checkpoints_a_finished_run_is_left_alone(whole, tiny):
     shutil.rmtree(whole / "checkpoints")
-    with pytest.raises(ValueError, match="has made 4 steps"):
+    with pytest.raises(ValueError, match="holds a run with 4 completed steps"):
         train("mini", whole, model=tiny, quiet=True, extend=True, **SHORT | {"max_steps": 8})
     assert load_run(whole).environment["finished"]
 
@@ -322,4 +322,4 @@ def test_what_cannot_be_built_fails_before_it_costs_an_evaluation(tiny, tmp_path
 
 def test_a_gpu_without_room_is_told_what_to_lower(tmp_path):
     sentence = recovery.explanation(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB"), tmp_path)
-    assert "Lower eval_batch" in sentence and "No checkpoint was made yet." in sentence
+    assert "Lower eval_batch" in sentence and "No checkpoint has been saved yet." in sentence

@@ -107,18 +107,18 @@ def test_an_async_reward_works_while_another_loop_runs_as_in_a_notebook(own):
 @pytest.mark.parametrize(
     "given, said",
     [
-        ([1.0, math.nan, 0.0], r"gave nan for response 2 of 3 \('Hard to say.'\)"),
-        ([1.0, 0.0, -math.inf], "gave -inf for response 3 of 3"),
-        ([0, "1", 0], "gave '1' for response 2"),
+        ([1.0, math.nan, 0.0], r"returned nan for response 2 of 3 \('Hard to say.'\)"),
+        ([1.0, 0.0, -math.inf], "returned -inf for response 3 of 3"),
+        ([0, "1", 0], "returned '1' for response 2"),
         (np.array([np.nan, 1, 1]), "nan.* for response 1"),
         (torch.tensor([1.0, torch.inf, 1]), "inf.* for response 2"),
-        ([1.0, 2.0], "gave a list of 2 for 3 responses"),
-        ([], "gave a list of 0 for 3"),
+        ([1.0, 2.0], "returned 2 values for 3 responses"),
+        ([], "returned 0 values for 3"),
         (None, "failed.*NoneType"),
         (0.5, "failed.*float"),
-        ([[1], 0, 0], "gave .1. for response 1"),
+        ([[1], 0, 0], "returned .1. for response 1"),
         ([10**400, 0, 0], "for response 1"),
-        ([1e39, 0, 0], "gave 1e.39 for response 1.*below 1e.15"),
+        ([1e39, 0, 0], "returned 1e.39 for response 1.*below 1e.15"),
     ],
 )
 def test_what_is_no_reward_is_named_with_reward_and_step(own, given, said):
@@ -151,21 +151,18 @@ def test_none_and_numbers_of_all_kinds_are_rewards(own):
     [
         (
             lambda completions, ground_truth: [0.0] * len(completions),
-            "takes completions, ground_truth by name, and is called "
-            "with all columns: completions, prompts, .*Let it begin like `def f.prompts, completions, ..columns.`",
+            "accepts completions, ground_truth by name, but is called "
+            "with all columns: completions, prompts, .*Define it as `def f.prompts, completions, ..columns.`",
         ),
         (
             lambda texts, **columns: [0.0, 0.0],
-            "asks for texts, and there is no such column: there are completions, prompts, ",
+            "has the parameter texts, but there is no such column. Use some of completions, prompts, ",
         ),
-        (lambda completions, rubric, **columns: [0.0, 0.0], "asks for rubric, and there is no such column"),
-        (
-            lambda completions, **columns: [1 / 0],
-            "failed in test_rewards.py, line .*ZeroDivisionError.*It should begin like",
-        ),
-        (lambda completions, **columns: [math.nan, 0], "gave nan for response 1"),
+        (lambda completions, rubric, **columns: [0.0, 0.0], "has the parameter rubric, but there is no such column"),
+        (lambda completions, **columns: [1 / 0], "failed in test_rewards.py, line .*ZeroDivisionError.*Define it as"),
+        (lambda completions, **columns: [math.nan, 0], "returned nan for response 1"),
         (lambda completions, **columns: json.loads("{\n"), "JSONDecodeError: Expecting property name"),
-        ("no function", "is no function but str"),
+        ("no function", "is not a function but str"),
     ],
 )
 def test_a_reward_that_cannot_work_is_refused_at_minute_zero(own, tiny, tmp_path, function, said):
@@ -193,7 +190,9 @@ def test_a_module_that_fails_while_it_is_imported_is_one_sentence(tmp_path, monk
 def test_a_file_that_is_called_like_a_library_is_told_to_be_renamed(tmp_path, monkeypatch):
     (tmp_path / "datasets.py").write_text("def f(prompts, completions, **columns): return [0.0] * len(completions)")
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ValueError, match="datasets is a library here .*: rename your datasets.py. Give module:function"):
+    with pytest.raises(
+        ValueError, match="datasets is the name of a library .*. Rename your datasets.py. Give module:function"
+    ):
         reward_function(get_profile("mini", reward="datasets:f"))
 
 

@@ -56,8 +56,8 @@ def test_the_overlap_of_training_and_evaluation_problems_is_recorded(begun):
 @pytest.mark.parametrize(
     "name, what",
     [
-        ("train.jsonl", "training problems: 20 rows then, 5 rows now"),
-        ("test.jsonl", r"evaluation problems \(test\): 8 rows then, 5 rows now"),
+        ("train.jsonl", r"training problems \(20 rows then, 5 rows now\)"),
+        ("test.jsonl", r"evaluation problems \(test\) \(8 rows then, 5 rows now\)"),
         ("rewards_of_mine.py", "reward rewards_of_mine:plain"),
     ],
 )
@@ -68,7 +68,7 @@ def test_a_run_does_not_go_on_with_an_edited_file(begun, name, what):
         (folder.parent / name).write_text((folder.parent / name).read_text() + "# edited\n")
     else:
         problems(folder.parent / name, range(30, 35))
-    with pytest.raises(ValueError, match=f"{what}.*put the old file back to go on, or give another output_dir"):
+    with pytest.raises(ValueError, match=f"{what}.*Restore the old file to resume that run, or set another output_dir"):
         reopen(folder, p, hashed_sources(p), False, print)
 
 

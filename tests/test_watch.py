@@ -50,7 +50,7 @@ def test_it_follows_a_run_to_its_end(run: RunWriter, monkeypatch) -> None:
     monkeypatch.setattr("time.sleep", a_step_is_made)
     found = watch_run(run.path, drawn.append, say=lines.append)
     assert found.environment["finished"] and len(found.metrics) == 20
-    assert lines[0] == "step 12/20  reward 0.500 [0.425, 0.575]  about 0:16 left, evaluations apart"
+    assert lines[0] == "step 12/20  reward 0.500 [0.425, 0.575]  about 0:16 left without evaluations"
     assert lines[-1].startswith("step 20/20") and lines[-1].endswith("finished")
     assert len(lines) == 9 and [len(rows) for rows in drawn] == list(range(12, 21))
 
@@ -78,7 +78,7 @@ def test_a_run_without_a_step_says_so(tmp_path: Path) -> None:
     RunWriter(tmp_path / "run").write_config({"max_steps": 20})
     lines: list[str] = []
     watch_run(tmp_path / "run", say=lines.append)
-    assert lines[0] == "run: no step yet, 0 evaluations made"
+    assert lines[0] == "run: no step yet, 0 evaluations so far"
 
 
 def test_a_replay_draws_a_finished_run_from_its_beginning_to_its_end(monkeypatch) -> None:

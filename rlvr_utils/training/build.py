@@ -1,4 +1,4 @@
-"""Build TRL's ``GRPOTrainer`` for a profile: data in its order, every setting, our rollout and reward."""
+"""Build TRL's ``GRPOTrainer`` for a profile: ordered data, all hyperparameters, our rollout function and our reward."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def training_dataset(p: Profile, tokenizer, rows: list[dict] | None = None) -> D
     return Dataset.from_dict(
         {
             "prompt": [prompts[i] for i in order],
-            "problem": [rows[i]["problem"] for i in order],  # an echo of it is no answer
+            "problem": [rows[i]["problem"] for i in order],  # a response that repeats it is not an answer
             "ground_truth": [rows[i]["ground_truth"] for i in order],
             "problem_id": [rows[i]["id"] for i in order],
         }
@@ -42,7 +42,7 @@ def training_dataset(p: Profile, tokenizer, rows: list[dict] | None = None) -> D
 
 @quiet_libraries()
 def grpo_config(p: Profile, checkpoints: Path) -> GRPOConfig:
-    """Every TRL value of this profile; batch arithmetic is derived, never given."""
+    """TRL's configuration for this profile. Batch sizes and accumulation steps are derived from the profile."""
     options = common_arguments(p, checkpoints)
     return GRPOConfig(
         steps_per_generation=options["gradient_accumulation_steps"] * p.updates_per_generation,
@@ -61,7 +61,7 @@ def grpo_config(p: Profile, checkpoints: Path) -> GRPOConfig:
 
 
 def common_arguments(p: Profile, checkpoints: Path) -> dict:
-    """What GRPO and its supervised rival share: batch, learning rate, precision, checkpoints."""
+    """The arguments that GRPO and SFT share: batch, learning rate, precision, checkpoints."""
     cuda = torch.cuda.is_available()
     return {
         "output_dir": str(checkpoints),
@@ -89,34 +89,34 @@ def common_arguments(p: Profile, checkpoints: Path) -> dict:
 
 
 def micro_batch_here(p: Profile) -> int:
-    """Responses per forward/backward pass of each process: a step's batch is shared by all of them."""
+    """Responses per forward/backward pass and process. The processes share the batch of a step."""
     return min(p.micro_batch, max(1, p.batch_size // world_size()))
 
 
 def accumulation_here(p: Profile) -> int:
-    """Forward/backward passes per optimizer step that fall to each process.
+    """Forward/backward passes per optimizer step and process.
 
     Raises:
-        ValueError: the batch cannot be shared evenly.
+        ValueError: the batch cannot be divided evenly among the processes.
     """
     at_once = micro_batch_here(p) * world_size()
     if p.batch_size % at_once:
         raise ValueError(
             f"{world_size()} processes with micro_batch={micro_batch_here(p)} do not divide the {p.batch_size} "
-            f"responses of a step ({p.prompts_per_step} prompts x {p.group_size} samples); choose another "
-            "micro_batch or another number of processes."
+            f"responses per step ({p.prompts_per_step} prompts x {p.group_size} samples). Set another "
+            "micro_batch or use another number of processes."
         )
     return p.batch_size // at_once
 
 
 def vllm_options(p: Profile) -> dict:
-    """TRL's vLLM settings: the one stop rule, room for prompt and response, and the memory that the estimator allots."""
+    """TRL's vLLM options: our stop string, the context length, and the share of GPU memory from our memory estimate."""
     if not use_vllm(p):
         return {}
-    # TRL weighs responses by the ratio of trainer's to vLLM's probability. Its default multiplies the ratio over the whole
-    # response and drops those above 3: in bfloat16 one token's log-probabilities differ by 0.037 on average (SmolLM2-135M,
-    # 64 tokens: products from 0.35 to 1.47), and over 1,024 tokens that noise alone drops many. So: token by token, and cut
-    # off at 2, as in truncated importance sampling (Yao et al. 2025), instead of dropped.
+    # TRL weights responses by the importance ratio of the trainer's to vLLM's probability. By default it multiplies the
+    # ratios over the whole response and drops responses above 3. In bfloat16, the log-probabilities of a token differ by
+    # 0.037 on average (SmolLM2-135M, 64 tokens: products from 0.35 to 1.47). Over 1,024 tokens, this noise alone would drop
+    # many responses. We use one ratio per token, truncated at 2, as in truncated importance sampling (Yao et al. 2025).
     common = {
         "use_vllm": True,
         "generation_kwargs": {"stop": [STOP]},
@@ -135,12 +135,12 @@ def vllm_options(p: Profile) -> dict:
 
 @own_environment()
 def build_trainer(p: Profile, model, tokenizer, writer: RunWriter, live=None, say=print) -> GRPOTrainer:
-    """TRL's trainer with our reward, our rollout (the one stop rule) and the callback that records the run."""
+    """TRL's trainer with our reward, our rollout function (with our stop string) and the callbacks that record the run."""
     set_seed(p.seed)
     if p.dynamic_sampling and world_size() > 1:
         raise ValueError(
-            f"dynamic_sampling={p.dynamic_sampling} works in one process, and there are {world_size()}: a group may be "
-            "divided among them. Set dynamic_sampling=0, or start one process."
+            f"dynamic_sampling={p.dynamic_sampling} needs a single process, but there are {world_size()}, which may "
+            "split a group. Set dynamic_sampling=0 or start one process."
         )
     rows = training_rows(p)
     refuse_unknown_targets(model, p)
@@ -163,7 +163,7 @@ def build_trainer(p: Profile, model, tokenizer, writer: RunWriter, live=None, sa
 
 
 def prepared(trainer, recorder: Recorder, p: Profile, writer: RunWriter, say):
-    """The last steps of building a trainer: what it trains is what the profile says, and its recorder can evaluate."""
+    """The last steps of building a trainer: check the adapter against the profile, and connect the interim evaluation."""
     check_adapter(trainer.accelerator.unwrap_model(trainer.model), p)
     trainer.remove_callback(PrinterCallback)
     recorder.evaluate = lambda step: evaluate_interim(trainer, p, writer, step, say)

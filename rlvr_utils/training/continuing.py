@@ -1,7 +1,7 @@
-"""What a folder already holds, and whether a training may go on there: with the settings, problems and reward it began with.
+"""Check whether a run in a folder can be resumed: configuration, problems and reward must be those that it started with.
 
-Some settings may change (memory, speed and records: ``may_change`` in :class:`~rlvr_utils.profiles.Profile`). Problems and
-rewards are compared by hashes.
+Some fields may change (memory, speed and logging: ``may_change`` in :class:`~rlvr_utils.profiles.Profile`). Problems and
+rewards are compared by their hashes.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from .rewards import own_reward
 
 
 def is_finished(folder: Path, p: Profile, extend: bool = False) -> bool:
-    """Whether ``folder`` holds this very run, finished.
+    """Whether ``folder`` holds a finished run with this configuration.
 
-    With a constant learning rate a run may end at its newest checkpoint, and with ``extend`` become longer. Only ``extend``
+    With a constant learning rate, a run may end at its newest checkpoint, and ``extend`` may make it longer. Only ``extend``
     changes a finished run.
 
     Raises:
-        ValueError: it holds a run with other settings, or of another number of steps.
+        ValueError: the folder holds a run with another configuration, or with another number of steps.
     """
     if not (folder / "config.yaml").is_file():
         return False
@@ -41,24 +41,24 @@ def is_finished(folder: Path, p: Profile, extend: bool = False) -> bool:
 
 
 def reopen(folder: Path, p: Profile, now: dict, extend: bool, say: Callable[[str], None]) -> None:
-    """Let a run that has begun go on, and say which settings change; ``now`` are its :func:`hashed_sources`.
+    """Prepare an existing run for resuming, and print which fields change. ``now`` are its :func:`hashed_sources`.
 
     Raises:
-        ValueError: its problems or its reward are not those that it was begun with.
+        ValueError: the problems or the reward have changed since the run started.
     """
     if not (folder / "config.yaml").is_file():
         return
     refuse_other_sources(folder, now)
     for name, (old, new) in changed_settings(load_run(folder), p, extend).items():
-        say(f"{name} is {new!r} from here on; it was {old!r}.")
-    (folder / "environment.json").unlink(missing_ok=True)  # it is not finished any more
+        say(f"{name} is now {new!r} (was {old!r}).")
+    (folder / "environment.json").unlink(missing_ok=True)  # the run is no longer finished
 
 
 def changed_settings(run: Run, p: Profile, extend: bool) -> dict[str, tuple]:
-    """(old value, new value) of each setting in which ``p`` differs from a run that has begun, all of which may be changed.
+    """(old value, new value) of each field in which ``p`` differs from an existing run.
 
     Raises:
-        ValueError: one may not.
+        ValueError: a field differs that must not change during a run.
     """
     before, now, changed = run.profile.to_dict(), p.to_dict(), {}
     for f in fields(p):
@@ -67,7 +67,7 @@ def changed_settings(run: Run, p: Profile, extend: bool) -> dict[str, tuple]:
             continue
         if not (f.metadata["may_change"] or f.name == "max_steps" and p.lr_schedule == "constant"):
             raise ValueError(
-                f"{run.path} holds a run with {f.name}={old!r}, not {new!r}. Give another output_dir, or delete that folder."
+                f"{run.path} holds a run with {f.name}={old!r}, not {new!r}. Set another output_dir or delete that folder."
             )
         changed[f.name] = old, new
     if "max_steps" in changed:
@@ -76,37 +76,37 @@ def changed_settings(run: Run, p: Profile, extend: bool) -> dict[str, tuple]:
 
 
 def refuse_other_length(run: Run, steps: int, extend: bool) -> None:
-    """Let a run become longer only where that is said in so many words, since somebody may pay for these steps.
+    """Check the number of steps. A run becomes longer only with ``extend``, because additional steps may cost money.
 
     Raises:
-        ValueError: it would become longer unasked, or shorter than it can.
+        ValueError: the run would become longer without ``extend``, or shorter than its newest checkpoint.
     """
     was, finished = run.profile.max_steps, bool(run.environment.get("finished"))
     there = checkpoint_step(next(iter(checkpoints(run.path)), None))
     if steps < there or finished and (steps < was or not there):
         there = was if finished else there
         raise ValueError(
-            f"{run.path} holds a run that has made {there} steps: ask for max_steps={there}, or for more with "
-            "extend while its checkpoints are there; or give another output_dir."
+            f"{run.path} holds a run with {there} completed steps. Set max_steps={there}, set more steps with "
+            "extend=True (needs its checkpoints), or set another output_dir."
         )
     if steps > was and not extend:
-        state = "ended" if finished else "was begun to end"
+        state = "ended" if finished else "was started to end"
         raise ValueError(
-            f"{run.path} holds a run that {state} after {was} steps, not {steps}: set max_steps={was} for just "
-            f"that run, or say extend=True (`rlvr train --extend`) to train {steps - was} more."
+            f"{run.path} holds a run that {state} after {was} steps, not {steps}. Set max_steps={was} to keep "
+            f"that length, or set extend=True (`rlvr train --extend`) to train {steps - was} more steps."
         )
 
 
 def settings_of(
     folder: str | Path, profile: str = "mini", *, extend: bool = False, say: Callable[[str], None] = print, **changes: object
 ) -> Profile:
-    """The settings for a folder: those of the run that it holds, else those of the profile with ``changes``.
+    """The configuration for a folder: that of the run in it, or else that of the profile with ``changes``.
 
-    So a notebook that is opened beside a run shows that run, whatever it was started with. Of ``changes``, only what may be
-    changed on a run that has begun counts (:func:`changed_settings`).
+    A notebook can therefore show an existing run, whatever configuration that run was started with. For an existing run,
+    ``changes`` may only contain fields that may change (:func:`changed_settings`).
 
     Raises:
-        ValueError: the folder holds a run with other settings than ``changes`` names, or of another profile.
+        ValueError: the folder holds a run of another profile, or with other values than those in ``changes``.
     """
     asked, folder = get_profile(profile, **changes), run_folder(folder)
     if not (folder / "config.yaml").is_file():
@@ -117,7 +117,7 @@ def settings_of(
     changed_settings(run, settings, extend)
     apart = {k: v for k, v in settings.to_dict().items() if v != asked.to_dict()[k]}
     if apart:
-        say(f"{folder.name} holds a run, and its settings count: {', '.join(f'{k}={v!r}' for k, v in apart.items())}.")
+        say(f"{folder.name} holds a run. Using its configuration: {', '.join(f'{k}={v!r}' for k, v in apart.items())}.")
     return settings
 
 
@@ -125,12 +125,12 @@ def settings_of(
 
 
 def hashed_sources(p: Profile) -> dict:
-    """Problems and hash of each part of the data, the reward's hash, and how many evaluation problems are training problems.
+    """Number of rows and hash per part of the data, hash of the reward, and the overlap of training and evaluation problems.
 
-    Rows count as they were loaded, cut to ``train_subset`` and ``eval_problems``.
+    Rows are hashed as loaded, after the limits ``train_subset`` and ``eval_problems``.
 
     Raises:
-        ValueError: a row cannot be used; see :func:`rlvr_utils.problems.all_rows`.
+        ValueError: a row cannot be used. See :func:`rlvr_utils.problems.all_rows`.
     """
     training, evaluation = all_rows(p)
     parts = {"training problems": hashed_rows(training)}
@@ -141,22 +141,22 @@ def hashed_sources(p: Profile) -> dict:
 
 
 def hashed_rows(rows: list[dict]) -> dict:
-    """How many rows there are, and their SHA-256."""
+    """The number of rows and their SHA-256."""
     text = json.dumps(rows, sort_keys=True, default=str)
     return {"rows": len(rows), "sha256": hashlib.sha256(text.encode()).hexdigest()}
 
 
 def reward_hash(name: str) -> str | None:
-    """The SHA-256 of the source of a reward of the reader's own; None for the course's own, which its commit records.
+    """The SHA-256 of the source of a custom reward. None for built-in rewards, which the recorded commit identifies.
 
-    That is the module that names it and the modules in the same folder that this one imports. In a notebook or script it is
-    the function and those of its functions that it calls. None too where there is no source to read.
+    For a module, the hash covers the module and the modules that it imports from its own folder. For a notebook or script,
+    it covers the function and the functions of that notebook that it calls. None if the source cannot be read.
     """
     return None if name in REWARDS else source_hash(own_reward(name), name.partition(":")[0])
 
 
 def source_hash(function: Callable, module: str | None = None) -> str | None:
-    """The SHA-256 of the source of a function of the reader's own, found in ``module`` (default: where it was defined)."""
+    """The SHA-256 of the source of a custom function in ``module`` (default: the module that defines it)."""
     module = sys.modules[module or function.__module__]
     try:
         parts = sources_of_function(function) if module.__name__ == "__main__" else sources_of_module(module)
@@ -166,7 +166,7 @@ def source_hash(function: Callable, module: str | None = None) -> str | None:
 
 
 def sources_of_module(module: ModuleType) -> list[str]:
-    """The source of a module and of what it imports from its own folder, in the order of their files."""
+    """The source of a module and of the modules that it imports from its own folder, sorted by path."""
     folder, found, left = Path(module.__file__).resolve().parent, {}, [module]
     while left:
         file = Path(getattr(one := left.pop(), "__file__", None) or "").resolve()
@@ -189,7 +189,7 @@ def sources_of_function(function: Callable) -> list[str]:
         one = one.func if isinstance(one, functools.partial) else getattr(one, "__func__", one)
         code = getattr(one, "__code__", None)
         if code is None and getattr(type(one), "__module__", "") == "__main__":
-            one = type(one)  # an object that can be called
+            one = type(one)  # a callable object
         if one in found or code is None and not inspect.isclass(one):
             continue
         found[one] = inspect.getsource(one)
@@ -204,23 +204,23 @@ def sources_of_function(function: Callable) -> list[str]:
 
 
 def names_in(code: CodeType) -> set[str]:
-    """The global names that a function uses, in its comprehensions and inner functions too."""
+    """The global names that a function uses, including its comprehensions and inner functions."""
     return set(code.co_names).union(*(names_in(inner) for inner in code.co_consts if isinstance(inner, CodeType)))
 
 
 def refuse_other_sources(folder: Path, now: dict) -> None:
-    """Compare with what the run in ``folder`` was begun with; a run of an earlier version holds no record.
+    """Compare hashes with those recorded when the run in ``folder`` started. Runs of older versions have no hashes.
 
     Raises:
-        ValueError: other problems, or another reward; the sentence names them.
+        ValueError: the problems or the reward have changed. The message names the part that differs.
     """
     before = load_run(folder).sources
     for name, part in now.items():
         old = before.get(name, {}).get("sha256")
         if name == "overlap" or None in (old, part["sha256"]) or old == part["sha256"]:
             continue
-        rows = f": {before[name]['rows']} rows then, {part['rows']} rows now" if "rows" in part else ""
+        rows = f" ({before[name]['rows']} rows then, {part['rows']} rows now)" if "rows" in part else ""
         raise ValueError(
-            f"The run in {folder} was begun with another state of the {name}{rows}. One run must not mix two: "
-            "put the old file back to go on, or give another output_dir to begin a new run."
+            f"The run in {folder} was started with another version of the {name}{rows}. "
+            "Restore the old file to resume that run, or set another output_dir to start a new run."
         )

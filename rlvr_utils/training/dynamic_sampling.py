@@ -1,16 +1,15 @@
 """Dynamic sampling: further problems in place of groups whose rewards are all equal (DAPO, arXiv:2503.14476).
 
-The advantages of such a group are 0, so it adds nothing to the gradient. DAPO draws further prompts until a step has as many
-groups with different rewards as it should have. We do the same up to a limit, ``dynamic_sampling`` further problems per
-step. What is still missing then is filled up with groups of equal rewards, so that a step always has the same size.
+These are zero-advantage groups, which add nothing to the gradient. DAPO draws further prompts until a step has its full
+number of groups with different rewards. We do the same up to a limit of ``dynamic_sampling`` further problems per step. If
+groups are still missing at that limit, zero-advantage groups fill the batch, so that every step has the same size.
 
-The further problems follow in the training order. How many were drawn before is read from the log of the trainer's state,
-which every checkpoint holds. A resumed run therefore goes on at the same problem.
+The further problems come next in the training order. Their position is computed from the log in the trainer's state, which
+is part of every checkpoint. A resumed run therefore continues at the same problem.
 
-TRL's metrics (reward, lengths, share of equal groups) are those of the first draw, which is what a step without dynamic
-sampling would have logged. The mean reward of the kept groups would say nothing about the policy, since they are selected
-by their rewards. What a step drew is logged under :data:`~rlvr_utils.runs.PROMPTS_DRAWN`, ``SAMPLES_DRAWN`` and
-``GROUPS_KEPT``.
+TRL's metrics (reward, lengths, share of equal groups) are those of the first draw. A step without dynamic sampling would log
+the same values. The mean reward of the kept groups would not measure the policy, because they are selected by their
+rewards. The draws of a step are logged as :data:`~rlvr_utils.runs.PROMPTS_DRAWN`, ``SAMPLES_DRAWN`` and ``GROUPS_KEPT``.
 """
 
 from __future__ import annotations
@@ -24,14 +23,14 @@ from torch.nn.functional import pad
 from ..grpo import group_advantages
 from ..runs import GROUPS_KEPT, PROMPTS_DRAWN, SAMPLES_DRAWN
 
-#: The column that tells a reward function which draw of the step it judges: 0 is the first.
+#: The column with the index of the draw within the step, 0 for the first. Reward functions receive it.
 DRAW = "draw_number"
 
 
 class DynamicSampling:
-    """Put before a trainer class: with ``further_prompts`` above 0 a generation replaces groups of equal rewards."""
+    """Mixin for a trainer class: with ``further_prompts`` above 0, a generation replaces zero-advantage groups."""
 
-    further_prompts = 0  # that a generation may draw at most
+    further_prompts = 0  # the maximum per generation
     rewards: Tensor  # (N,) of the latest draw
 
     def _calculate_rewards(self, *args):
@@ -57,14 +56,14 @@ class DynamicSampling:
         for name, value in ((PROMPTS_DRAWN, drawn), (SAMPLES_DRAWN, drawn * self.num_generations), (GROUPS_KEPT, kept)):
             self._metrics["train"][name].append(float(value))
         if not any(part.any() for part in varied[1:]):
-            return draws[0]  # nothing to put in, so the step is the one that it would have been
+            return draws[0]  # no replacements, so the first draw is the batch
         return self.join(draws, rewards, chosen(varied, groups))
 
     def draw(self, skip: int, n: int, number: int) -> dict:
-        """Sample and score the next ``n`` problems of the training order after ``skip`` of this generation.
+        """Sample and score the next ``n`` problems of the training order, after the first ``skip`` of this generation.
 
         Returns:
-            TRL's dictionary, ``n * num_generations`` rows. The metrics of a draw after the first are left out.
+            TRL's dictionary with ``n * num_generations`` rows. Only the first draw is logged in TRL's metrics.
         """
         first = skip + int(sum(row.get(PROMPTS_DRAWN, 0) for row in self.state.log_history))
         rows = [self.train_dataset[i] | {DRAW: number} for i in range(first, first + n) for _ in range(self.num_generations)]
@@ -78,11 +77,11 @@ class DynamicSampling:
         return made
 
     def join(self, draws: list[dict], rewards: list[Tensor], groups: list[Tensor]) -> dict:
-        """TRL's dictionary for the chosen groups of each draw, as if one generation had sampled them."""
+        """TRL's dictionary for the chosen groups of all draws, in the form of a single generation."""
         size = self.num_generations
         rows = [(part[:, None] * size + torch.arange(size, device=part.device)).flatten() for part in groups]
         batch = joined(draws, rows, self.processing_class.pad_token_id)
-        if self.scale_rewards == "batch":  # the only scale that depends on the other groups
+        if self.scale_rewards == "batch":  # the only scaling that depends on the other groups
             kept = torch.cat([part[index] for part, index in zip(rewards, groups, strict=True)])
             batch["advantages"] = group_advantages(kept.flatten(), size, "batch")
         batch["num_items_in_batch"] = (batch["completion_mask"] * batch["tool_mask"]).sum()
@@ -90,13 +89,13 @@ class DynamicSampling:
 
 
 def differ(rewards: Tensor) -> Tensor:
-    """Which groups have two different rewards: ``(groups, G)`` to ``(groups,)``. A missing reward (NaN) does not count."""
+    """Which groups have different rewards: ``(groups, G)`` to ``(groups,)``. Missing rewards (NaN) are ignored."""
     inf = float("inf")
     return rewards.nan_to_num(-inf).amax(1) > rewards.nan_to_num(inf).amin(1)
 
 
 def chosen(varied: Sequence[Tensor], groups: int) -> list[Tensor]:
-    """Which groups of each draw are trained on: all of different rewards, and of the first draw as many others as lack."""
+    """The groups of each draw to train on: all with different rewards, then others from the first draw to fill the batch."""
     found = [part.nonzero()[:, 0] for part in varied]
     lacking = groups - sum(map(len, found))
     others = (~varied[0]).nonzero()[:, 0][:lacking]
@@ -104,7 +103,7 @@ def chosen(varied: Sequence[Tensor], groups: int) -> list[Tensor]:
 
 
 def joined(draws: Sequence[dict], rows: Sequence[Tensor], pad_token: int) -> dict[str, Tensor]:
-    """The chosen rows of several of TRL's dictionaries as one, padded to its longest prompt and response as TRL does."""
+    """Join the chosen rows of several TRL dictionaries, padded to the longest prompt and response as in TRL."""
     batch = {}
     for name, value in draws[0].items():
         if not torch.is_tensor(value) or not value.ndim:
@@ -113,7 +112,7 @@ def joined(draws: Sequence[dict], rows: Sequence[Tensor], pad_token: int) -> dic
         if value.ndim == 2:  # (N, tokens)
             longest = max(part.shape[1] for part in parts)
             fill = pad_token if name.endswith("_ids") else 0
-            gaps = [longest - part.shape[1] for part in parts]  # on the left of prompts, on the right of responses
+            gaps = [longest - part.shape[1] for part in parts]  # prompts are padded on the left, responses on the right
             sides = [(gap, 0) if name.startswith("prompt") else (0, gap) for gap in gaps]
             parts = [pad(part, side, value=fill) for part, side in zip(parts, sides, strict=True)]
         batch[name] = torch.cat(parts)

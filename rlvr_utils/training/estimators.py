@@ -1,4 +1,4 @@
-"""An advantage or a loss of the reader's own inside TRL's trainer: ``estimator="my_file.py:my_function"``.
+"""A custom advantage or loss function inside TRL's trainer: ``estimator="my_file.py:my_function"``.
 
     def my_advantage(rewards):                              # (P, G): one row per prompt, its group's rewards
         return rewards - rewards.mean(dim=1, keepdim=True)  # (P, G)
@@ -7,10 +7,10 @@
         ratio = (logps - old_logps).exp()
         return -(ratio * advantages * mask).sum() / mask.sum()  # a scalar, to be minimised
 
-The name of the first parameter says which of the two it is. A missing reward is NaN, and its response gets advantage 0
-whatever the function returns. ``old_logps`` are those of the policy that sampled. A loss sees one micro-batch, and the
-trainer divides it by the number of micro-batches of a step. Everything else of the run is untouched: sampling, reward,
-optimizer, evaluation. Metrics such as ``clip_ratio/*`` are still those of the profile's own loss.
+The name of the first parameter determines which of the two it is. A missing reward is NaN, and its response always gets
+advantage 0. ``old_logps`` are the log-probabilities of the policy that sampled the responses. A loss is computed per
+micro-batch, and the trainer divides it by the number of micro-batches per step. Sampling, reward, optimizer and evaluation
+are unchanged. Metrics such as ``clip_ratio/*`` are still those of the profile's ``loss_type``.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ FORMS = {ADVANTAGE: "def my_advantage(rewards)", LOSS: "def my_loss(logps, old_l
 
 
 def own_estimator(name: str) -> Callable:
-    """The function behind ``file.py:function`` or ``module:function``; a file is read anew at each call.
+    """Import the function ``file.py:function`` or ``module:function``. A file is read again at each call.
 
     Raises:
         ValueError: there is no such function, or its first parameter is neither ``rewards`` nor ``logps``.
@@ -45,7 +45,7 @@ def own_estimator(name: str) -> Callable:
     try:
         module = module_of_file(local_path(where)) if where.endswith(".py") else importlib.import_module(where)
         found = getattr(module, function)
-    except Exception as error:  # the reader's module may fail in any way while it is imported
+    except Exception as error:  # importing a custom module may raise any error
         raise ValueError(
             f"estimator={name!r}: {named(error)}. Give file.py:function or module:function. "
             "A function defined in this notebook is __main__:function."
@@ -55,10 +55,10 @@ def own_estimator(name: str) -> Callable:
 
 
 def module_of_file(path: Path):
-    """A Python file as a module of its own, entered in ``sys.modules`` so that its source can be found again.
+    """Import a Python file as a module, and register it in ``sys.modules`` so that ``inspect`` finds its source.
 
     Raises:
-        FileNotFoundError: there is no such file. Whatever the file raises.
+        FileNotFoundError: the file does not exist. Errors from the file itself pass through.
     """
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
@@ -69,69 +69,69 @@ def module_of_file(path: Path):
 
 
 def kind_of(function: Callable, name: str) -> str:
-    """ "advantage" or "loss", by the name of the first parameter.
+    """Return "advantage" or "loss", by the name of the first parameter.
 
     Raises:
-        ValueError: it is neither.
+        ValueError: the first parameter is neither ``rewards`` nor ``logps``.
     """
     first = next(iter(inspect.signature(function).parameters), None) if callable(function) else None
     kinds = {"rewards": ADVANTAGE, "logps": LOSS}
     if first not in kinds:
-        raise ValueError(f"estimator={name!r}: its first parameter is {first!r}. Begin like {' or '.join(FORMS.values())}.")
+        raise ValueError(f"estimator={name!r}: first parameter is {first!r}. Define it as {' or '.join(FORMS.values())}.")
     return kinds[first]
 
 
 def try_estimator(p: Profile) -> None:
-    """Call the estimator once on made-up numbers, so that one that cannot work is refused at minute zero.
+    """Call the estimator once on made-up numbers, so that a broken one raises before the training starts.
 
     Raises:
-        ValueError: it fails, or returns another shape, NaN, or a loss without gradient, or settings contradict it.
+        ValueError: the function fails, returns another shape, NaN, or a loss without gradient, or is used with ``beta`` > 0.
     """
     function = own_estimator(p.estimator)
     numbers = torch.linspace(-1.0, -0.1, 8).view(2, 4)
     if kind_of(function, p.estimator) == ADVANTAGE:
-        # Mixed, all wrong, all right: the last two are where a division by 0 shows.
+        # Mixed, all incorrect, all correct: the last two reveal a division by 0.
         own_advantages(function, p.estimator, torch.tensor([[0.0, 1.0, 0.0, 1.0], [0.0] * 4, [1.0] * 4]))
         return
     if p.beta:
-        raise ValueError(f"beta={p.beta} has no effect on a loss of your own: put the KL term into it, and set beta=0.")
+        raise ValueError(f"beta={p.beta} has no effect on a custom loss. Add the KL term to your loss and set beta=0.")
     logps = numbers.clone().requires_grad_()
     own_loss(function, p.estimator, logps, numbers, torch.tensor([[1.0], [-1.0]]), torch.ones(2, 4))
 
 
 def own_advantages(function: Callable, name: str, rewards: torch.Tensor) -> torch.Tensor:
-    """The advantages of groups ``rewards`` (P, G), flat, (P * G,), 0 where a reward is missing.
+    """The advantages (P * G,) of groups with ``rewards`` (P, G), 0 where a reward is missing.
 
     Raises:
-        RewardFailed: the function raised, or gave another shape, NaN or infinity.
+        RewardFailed: the function raised an error, or returned another shape, NaN or infinity.
     """
     given = called(function, name, rewards.clone())
     if not torch.is_tensor(given) or given.shape != rewards.shape:
         shape = tuple(given.shape) if torch.is_tensor(given) else type(given).__name__
-        raise RewardFailed(f"estimator {name!r} gave {shape} for rewards {tuple(rewards.shape)}: return the same shape.")
+        raise RewardFailed(f"estimator {name!r} returned {shape} for rewards {tuple(rewards.shape)}. Return the same shape.")
     given = given.to(rewards).masked_fill(rewards.isnan(), 0.0)
     if not given.isfinite().all():
-        raise RewardFailed(f"estimator {name!r} gave NaN or infinity: add 1e-4 to what you divide by.")
+        raise RewardFailed(f"estimator {name!r} returned NaN or infinity. Add 1e-4 to the denominator.")
     return given.detach().flatten()
 
 
 def own_loss(function: Callable, name: str, logps, old_logps, advantages, mask) -> torch.Tensor:
-    """The function's loss, a finite scalar with gradient.
+    """The loss from the custom function, a finite scalar with gradient.
 
     Raises:
-        RewardFailed: it raised, or gave something else.
+        RewardFailed: the function raised an error, or returned something else.
     """
     loss = called(function, name, logps, old_logps, advantages, mask)
     if not torch.is_tensor(loss) or loss.ndim or not loss.requires_grad or not loss.isfinite():
         raise RewardFailed(
-            f"estimator {name!r} gave {' '.join(repr(loss).split())[:80]}: "
-            "return a finite scalar tensor, with gradient through logps."
+            f"estimator {name!r} returned {' '.join(repr(loss).split())[:80]}. "
+            "Return a finite scalar tensor with a gradient through logps."
         )
     return loss
 
 
 def called(function: Callable, name: str, *tensors: torch.Tensor) -> object:
-    """What the function returns; RewardFailed, with file and line, where it raises."""
+    """Call the function. If it raises, raise RewardFailed with file and line."""
     try:
         return function(*tensors)
     except (Exception, SystemExit) as error:
@@ -139,7 +139,7 @@ def called(function: Callable, name: str, *tensors: torch.Tensor) -> object:
 
 
 def with_estimator(trainer_class: type, p: Profile) -> type:
-    """``trainer_class`` with the profile's estimator in place; the class itself where it has none."""
+    """``trainer_class`` with the profile's estimator, or the class itself if the profile has none."""
     if p.estimator is None:
         return trainer_class
     function = own_estimator(p.estimator)
@@ -148,8 +148,10 @@ def with_estimator(trainer_class: type, p: Profile) -> type:
 
 
 class OwnAdvantage:
-    """Put before a trainer class that keeps the ``rewards`` of all processes (``DynamicSampling``): the advantages are those
-    of the reader's function."""
+    """Mixin that takes the advantages from a custom function.
+
+    The trainer class must keep the ``rewards`` of all processes, as ``DynamicSampling`` does.
+    """
 
     own: tuple[Callable, str]
 
@@ -162,9 +164,9 @@ class OwnAdvantage:
 
 
 class OwnLoss:
-    """Put before a trainer class: the loss is the reader's function.
+    """Mixin that takes the loss from a custom function.
 
-    TRL's own loss is computed too, for its metrics, and dropped. It calls for the log-probabilities exactly once.
+    TRL's own loss is also computed for its metrics, and discarded. It computes the log-probabilities exactly once.
     """
 
     own: tuple[Callable, str]
@@ -175,7 +177,7 @@ class OwnLoss:
         return found
 
     def _compute_loss(self, model, inputs):
-        # Not through NoBackwardForZeros: a loss of one's own may have a gradient where the advantage is 0.
+        # Bypass NoBackwardForZeros: a custom loss may have a gradient where the advantage is 0.
         GRPOTrainer._compute_loss(self, model, inputs)
         logps, mask = self.own_logps, inputs["completion_mask"]
         old = inputs.get("old_per_token_logps")

@@ -1,4 +1,4 @@
-"""Evaluations before, during and after a run: every response kept, the training's random state left alone."""
+"""Evaluations before, during and after a run. They save every response and leave the training's RNG state unchanged."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .recording import paced
 
 
 class Part(NamedTuple):
-    """One part of the evaluation at a step: one split, decoded in one way."""
+    """One part of the evaluation at a step: one split with one decoding."""
 
     step: int
     split: str
@@ -28,37 +28,37 @@ class Part(NamedTuple):
 
 
 def evaluate_all(trainer: Trainer, p: Profile, writer: RunWriter, step: int, say) -> None:
-    """The full evaluation, before and after training: every split, sampled at T = 1 and greedy; made parts are kept."""
+    """The full evaluation, before and after training: every split, sampled at T = 1 and greedy. Skips finished parts."""
     evaluate_parts(trainer, p, writer, first_decides(lambda: missing_evaluations(writer.path, p, step)), say)
 
 
 def evaluate_interim(trainer: Trainer, p: Profile, writer: RunWriter, step: int, say) -> None:
-    """On the way: the first split, one sample per problem; the random state of the training is left as it was."""
+    """The evaluation during training: the first split with one sample per problem. Leaves the RNG state unchanged."""
     evaluate_parts(trainer, replace(p, eval_samples=1), writer, [Part(step, p.eval_splits[0], "sampled")], say)
 
 
 def missing_evaluations(folder: Path, p: Profile, step: int) -> list[Part]:
-    """Every part of the full evaluation at ``step`` that is not on disk yet, in order."""
+    """The parts of the full evaluation at ``step`` that are not on disk yet, in order."""
     rows = load_run(folder).evaluations
     rows = rows[(rows.step == step) & (rows.shots == p.shots)]
-    # An evaluation on the way has one sample per problem: it is a part of the full one, not the full one. Greedy decoding
-    # gives the same response every time, so it has one sample in the full one too.
+    # An evaluation during training has one sample per problem, so it does not replace the full one. Greedy decoding returns
+    # the same response every time, so the full evaluation needs one greedy sample only.
     wanted = {"sampled": p.eval_samples, "greedy": 1}
     done = {(row.split, row.decoding) for row in rows.itertuples() if (row.n_samples or 0) >= wanted[row.decoding]}
     return [Part(step, split, how) for how in DECODINGS for split in p.eval_splits if (split, how) not in done]
 
 
 def evaluate_parts(trainer: Trainer, p: Profile, writer: RunWriter, parts: list[Part], say) -> None:
-    """Evaluate with the trainer's model as it is now, through its vLLM where it has one."""
+    """Evaluate the trainer's current model, with vLLM if the trainer uses it."""
     model, engine = trainer.accelerator.unwrap_model(trainer.model), vllm_engine(trainer) if parts else None
     for part in parts:
         evaluate_split(model, trainer.processing_class, p, writer, part, say, engine)
 
 
 def evaluate_split(model, tokenizer, p: Profile, writer: RunWriter, part: Part, say, engine: Engine | None = None) -> dict:
-    """Evaluate one split with ``eval_samples`` responses per problem, write responses and summary, return the summary row.
+    """Evaluate one split with ``eval_samples`` responses per problem. Write responses and summary, return the summary row.
 
-    Processes share the problems.
+    The processes share the problems.
     """
     rows, here = share(evaluation_rows(p, part.split)), replace(p, seed=own_seed(p.seed))
     responses = gather(

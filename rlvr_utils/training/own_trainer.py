@@ -1,7 +1,7 @@
-"""GRPO on a page: sample, score, compare within the group, step. For understanding; runs use TRL's trainer.
+"""A minimal GRPO: sample, score, normalise rewards within the group, update. It is for reading. Runs use TRL's trainer.
 
-Model, LoRA, problems and their order, and learning rate are those of ``training.train`` for the same profile. Left out:
-checkpoints, evaluation, several GPUs, gradient accumulation, several updates on one generation, a KL term.
+Model, LoRA, problems and their order, and learning rate are those of ``training.train`` for the same profile. Not
+implemented: checkpoints, evaluation, several GPUs, gradient accumulation, several updates per generation, a KL term.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ def train(profile: str = "mini", seconds: float | None = None, **overrides: obje
     """Train and yield one row per step: ``step, reward, mean_tokens, loss, grad_norm, seconds``.
 
     Args:
-        profile: as for ``training.train``; ``overrides`` replace its fields.
-        seconds: stop after the step that passes this many; None: after ``max_steps``.
+        profile: as for ``training.train``. ``overrides`` replace its fields.
+        seconds: stop after the first step that ends later than this. None: stop after ``max_steps``.
     """
     p = get_profile(profile, **overrides)
     set_seed(p.seed)
@@ -44,7 +44,7 @@ def train(profile: str = "mini", seconds: float | None = None, **overrides: obje
 
 
 def update(model, tokenizer, optimizer, problems: list[dict], p) -> dict[str, float]:
-    """One step of GRPO: ``group_size`` responses to each problem, their advantages, one gradient step."""
+    """One step of GRPO: sample ``group_size`` responses per problem, compute their advantages, make one gradient step."""
     prompts = prompts_for(problems, tokenizer, p)
     groups = sample_responses(model, tokenizer, prompts, Sampling.of(p, n_samples=p.group_size))
     responses = [response for group in groups for response in group]
@@ -58,7 +58,7 @@ def update(model, tokenizer, optimizer, problems: list[dict], p) -> dict[str, fl
     prompt_ids = [ids for ids in encode_prompts(tokenizer, prompts) for _ in range(p.group_size)]
 
     ids, attention, mask = (x.to(model.device) for x in collate(prompt_ids, responses, tokenizer.pad_token_id))
-    n = mask.shape[1]  # completion tokens; the model's head is applied to these positions only
+    n = mask.shape[1]  # completion tokens T. The LM head is applied to these positions only
     logits = completion_logits(model(ids, attention_mask=attention, logits_to_keep=n + 1).logits, n)
     logps = selected_logps(logits, ids[:, -n:], p.temperature)
     loss = grpo_loss(
@@ -83,11 +83,11 @@ def update(model, tokenizer, optimizer, problems: list[dict], p) -> dict[str, fl
 
 
 def collate(prompts: list[list[int]], responses: list[Response], pad: int) -> tuple[torch.Tensor, ...]:
-    """Prompts padded on the left, responses on the right: ids and attention ``(B, L)``, loss mask ``(B, T)``."""
+    """Pad prompts on the left and responses on the right. Returns ids and attention ``(B, L)``, loss mask ``(B, T)``."""
     left, right = max(map(len, prompts)), max(len(r.ids) for r in responses)
     gaps = [(left - len(prompt), right - len(r.ids)) for prompt, r in zip(prompts, responses, strict=True)]
     pairs = list(zip(prompts, responses, gaps, strict=True))
     ids = [[pad] * before + prompt + r.ids + [pad] * after for prompt, r, (before, after) in pairs]
     attention = [[0] * before + [1] * len(prompt + r.ids) + [0] * after for prompt, r, (before, after) in pairs]
-    mask = [r.sampled + [0] * after for _, r, (_, after) in pairs]  # an end token put in by the stop rule counts 0
+    mask = [r.sampled + [0] * after for _, r, (_, after) in pairs]  # 0 for an end token added by the stop rule
     return torch.tensor(ids), torch.tensor(attention), torch.tensor(mask)

@@ -1,7 +1,7 @@
-"""What a run tells while it goes: metrics, progress with the time left, what the guards see, marks on checkpoints.
+"""Record a run: metrics, progress with the remaining time, findings of the rules, completion marks on checkpoints.
 
-:class:`Recorder` tells it in the process that trains. :func:`watch_run` reads it from the run's files in another process, so
-that the laptop may be closed in between. :class:`TokenRecorder` records what a step did to its tokens.
+:class:`Recorder` runs in the training process. :func:`watch_run` reads the run's files from another process, so that you may
+close the notebook in between. :class:`TokenRecorder` records how a step changed the log-probabilities of its tokens.
 """
 
 from __future__ import annotations
@@ -23,31 +23,31 @@ from .processes import first_decides, is_first, wait
 from .recovery import is_going, mark_complete
 from .rewards import is_recorded
 
-#: Seconds after which a line of progress is due, whatever the step.
+#: Maximum number of seconds between two progress lines.
 SILENCE = 60.0
 #: Groups per recorded step.
 RECORDED_GROUPS = 4
-#: What is taken from TRL's dictionary. ``tool_mask`` is 0 at end tokens that the policy did not sample.
+#: The tensors used from TRL's dictionary. ``tool_mask`` is 0 at end tokens that the policy did not sample.
 TENSORS = ("prompt_ids", "prompt_mask", "completion_ids", "completion_mask", "tool_mask", "advantages")
-OLD = "old_per_token_logps"  # only where the policy was updated since it sampled
+OLD = "old_per_token_logps"  # only present if the policy was updated after sampling
 
 
 class Recorder(TrainerCallback):
-    """Writes metrics as they come, tells the progress, evaluates on the way, marks finished checkpoints.
+    """Writes metrics after each step, prints progress, runs interim evaluations, marks complete checkpoints.
 
-    ``before`` is the number of steps of a stage before RL: its last step is step 0 of the run.
+    ``before`` is the number of steps of a stage before RL. The last of these is step 0 of the run.
     """
 
     def __init__(self, p: Profile, writer: RunWriter, n_problems: int, live, say, before: int = 0):
         self.p, self.writer, self.n_problems, self.live, self.say = p, writer, n_problems, live, say
         self.before = before
         self.rows: list[dict] = []
-        self.evaluations: list[dict] = []  # read again only when one was made
+        self.evaluations: list[dict] = []  # read again after each evaluation
         self.told: set[tuple[str, str]] = set()
-        self.told_at = 0.0  # when the last line of progress came
+        self.told_at = 0.0  # time of the last progress line
         self.stop: Finding | None = None
         self.evaluate: Callable[[int], None] = lambda step: None
-        self.began, self.first, self.earlier = time.monotonic(), 0, 0.0  # earlier: seconds before it was resumed
+        self.began, self.first, self.earlier = time.monotonic(), 0, 0.0  # earlier: seconds before the run was resumed
 
     def on_train_begin(self, args, state, control, **kwargs):
         rows = load_run(self.writer.path).metrics.to_dict("records")
@@ -64,7 +64,7 @@ class Recorder(TrainerCallback):
         self.guard(state, control)
 
     def record(self, state, logs: dict) -> None:
-        """Write one step's metrics, tell the progress, draw the live picture."""
+        """Write the metrics of one step, print progress, update the live plot."""
         seconds = time.monotonic() - self.began
         row = (
             {"step": state.global_step - self.before}
@@ -83,23 +83,23 @@ class Recorder(TrainerCallback):
             self.live = shown(self.live, self.rows, self.say)
 
     def prompts_so_far(self, state, logs: dict) -> float:
-        """Problems drawn from the first step of this stage on, this step's included."""
+        """Problems drawn since the first step of this stage, including this step."""
         if PROMPTS_DRAWN in logs or any(PROMPTS_DRAWN in row for row in self.rows):
             return sum(measured([*self.rows, logs], PROMPTS_DRAWN, n=len(self.rows) + 1))
         return state.global_step * self.p.prompts_per_step
 
     def guard(self, state, control) -> None:
-        """Say once what a rule finds; where no further step can mend it, save this one's state and end the run.
+        """Print each new finding once. For an unrecoverable problem, save the state and stop the run.
 
-        Weights that are no numbers any more are not saved: the checkpoint before them is the one to go back to.
+        Weights with NaN or infinity are not saved, so that the newest checkpoint is the one before them.
         """
-        self.stop = first_decides(self.ask_rules) if self.p.guard != "off" else None  # all end at the same step, or none
+        self.stop = first_decides(self.ask_rules) if self.p.guard != "off" else None  # all processes stop at the same step
         if self.stop and state.global_step < self.p.max_steps:
             control.should_training_stop = True
             control.should_save = self.stop.name != NOT_A_NUMBER
 
     def ask_rules(self) -> Finding | None:
-        """Say what is new; return what ends the run."""
+        """Print new findings. Return the finding that stops the run, if any."""
         found = findings(Record(self.rows, self.evaluations, self.p))
         for finding in found:
             if (finding.name, finding.severity) not in self.told:
@@ -111,49 +111,49 @@ class Recorder(TrainerCallback):
     def on_train_end(self, args, state, control, **kwargs):
         if self.stop and state.global_step < self.p.max_steps:
             raise RunStopped(
-                f"The run was stopped at {self.stop} What was recorded is kept in {self.writer.path.name}; "
-                "guard='warn' goes on all the same."
+                f"The run was stopped at {self.stop} The records are kept in {self.writer.path.name}. "
+                "To continue despite this finding, set guard='warn'."
             )
 
     def on_step_end(self, args, state, control, **kwargs):
         due = state.global_step % self.p.eval_every == 0 and state.global_step < self.p.max_steps
-        if due and finite_weights(kwargs["model"]):  # a guard is about to end the run where they are not
+        if due and finite_weights(kwargs["model"]):  # otherwise a rule is about to stop the run
             self.evaluate(state.global_step - self.before)
             self.read_evaluations()
 
     def read_evaluations(self) -> None:
-        """What the rules see of the evaluations made so far."""
+        """Read the evaluations so far, as input of the rules."""
         rows = load_run(self.writer.path).evaluations.to_dict("records")
         self.evaluations = [row for row in rows if row["step"] >= -self.before]
 
     def on_save(self, args, state, control, **kwargs):
-        wait()  # every process has a part to save
+        wait()  # every process saves a part of the checkpoint
         if state.is_world_process_zero:
             mark_complete(Path(args.output_dir) / f"checkpoint-{state.global_step}")
 
 
 def finite_weights(model: torch.nn.Module) -> bool:
-    """Whether every trained weight is a number."""
+    """Whether all trained weights are finite."""
     return all(bool(weight.isfinite().all()) for weight in model.parameters() if weight.requires_grad)
 
 
 def measured(rows: Sequence[Mapping], name: str, n: int = 10) -> list[float]:
-    """The last ``n`` values of a metric that are numbers.
+    """The last ``n`` finite values of a metric.
 
-    A step that does not generate has no reward and no length, one in which no response could be judged has no reward, and
-    the supervised rival never has one.
+    Steps without generation have no reward and no length. Steps in which no response could be judged have no reward.
+    Supervised training has no reward at all.
     """
     return [float(row[name]) for row in rows if finite(row.get(name))][-n:]
 
 
 def recent(rows: Sequence[Mapping], name: str) -> float:
-    """The mean of :func:`measured`; nan where there is none."""
+    """The mean of :func:`measured`, NaN if there are no values."""
     values = measured(rows, name)
     return sum(values) / len(values) if values else float("nan")
 
 
 def level(rows: Sequence[Mapping]) -> str:
-    """What the last steps were like: their reward and length, or else their loss."""
+    """A summary of the last steps: reward and length, or else the loss."""
     if not measured(rows, "reward"):
         missing = "no reward, " if any("reward" in row for row in rows) else ""
         return f"{missing}loss {recent(rows, 'loss'):.3f}"
@@ -163,15 +163,15 @@ def level(rows: Sequence[Mapping]) -> str:
 
 
 def shown(live: Callable[[list[dict]], None], rows: list[dict], say: Callable[[str], None]) -> Callable | None:
-    """Draw the live picture. One that fails is said once and left out: no picture ends a training.
+    """Update the live plot. If it fails, print the error once and disable the plot, so that the training continues.
 
     Returns:
-        ``live``, or None where it failed.
+        ``live``, or None if it failed.
     """
     try:
         live(rows)
     except Exception as error:
-        say(f"The live plot failed ({type(error).__name__}: {error}) and is left out from here on; the training goes on.")
+        say(f"The live plot failed ({type(error).__name__}: {error}) and is disabled. The training continues.")
         return None
     return live
 
@@ -182,7 +182,7 @@ def clock(seconds: float) -> str:
 
 
 def paced(say: Callable[[str], None], what: str) -> Callable[[float], None]:
-    """For work that may take long: told the share done, says it at most once in :data:`SILENCE` seconds."""
+    """A progress callback for long work. It prints the share done at most once per :data:`SILENCE` seconds."""
     began = told = time.monotonic()
 
     def tell(share: float) -> None:
@@ -195,18 +195,18 @@ def paced(say: Callable[[str], None], what: str) -> Callable[[float], None]:
     return tell
 
 
-# --- what a step did to its tokens ---
+# --- log-probabilities before and after a step ---
 
 
 class TokenRecorder(TrainerCallback):
-    """Writes ``rollouts/tokens-STEP.jsonl.gz`` at the steps whose training responses are recorded, every tenth.
+    """Writes ``rollouts/tokens-STEP.jsonl.gz`` at the steps whose training responses are recorded (every tenth).
 
     The file has the log-probability of each token before and after the step. Notebook 07 shows advantage, importance ratio
-    and gradient weight of each token from these numbers. They cost two forward passes over a few responses and some
-    kilobytes per recorded step, where an adapter per step would take a thousand times that.
+    and gradient weight per token from these numbers. They cost two forward passes over a few responses and some kilobytes
+    per recorded step. Saving an adapter per step would take a thousand times as much.
 
     Attributes:
-        trainer: set when it is built; its buffer holds the responses of the current step.
+        trainer: set after the trainer is built. Its buffer holds the responses of the current step.
     """
 
     trainer = None
@@ -215,7 +215,7 @@ class TokenRecorder(TrainerCallback):
         self.p, self.writer, self.rows = p, writer, []
 
     def on_pre_optimizer_step(self, args, state, control, **kwargs):
-        """The gradient is there, the weights are still those before the step."""
+        """At this point the gradient is computed and the weights are still those before the step."""
         step = state.global_step + 1
         self.rows = []
         if is_first() and is_recorded(step, self.p.log_rollouts_every):
@@ -224,14 +224,14 @@ class TokenRecorder(TrainerCallback):
             self.add("before")
 
     def on_step_end(self, args, state, control, **kwargs):
-        """The weights are those after the step."""
+        """At this point the weights are those after the step."""
         if self.rows:
             self.add("after")
             self.writer.log_tokens(state.global_step, self.rows)
 
     @torch.no_grad()
     def add(self, name: str) -> None:
-        """Put the current log-probability of every token into the rows."""
+        """Add the current log-probability of every token to the rows."""
         trainer, batch = self.trainer, self.batch
         ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
         mask = torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1)
@@ -243,12 +243,12 @@ class TokenRecorder(TrainerCallback):
 
 
 def current_batch(trainer) -> dict:
-    """TRL's dictionary of the micro-batch that was computed last."""
+    """TRL's dictionary of the most recent micro-batch."""
     return trainer._buffered_inputs[(trainer._step - 1) % trainer.args.steps_per_generation]
 
 
 def first_groups(batch: dict) -> dict:
-    """The rows of the first :data:`RECORDED_GROUPS` distinct prompts, side by side."""
+    """The rows of the first :data:`RECORDED_GROUPS` distinct prompts, grouped by prompt."""
     prompts = batch["prompt_ids"].tolist()
     first = list(dict.fromkeys(map(tuple, prompts)))[:RECORDED_GROUPS]
     rows = [i for prompt in first for i, other in enumerate(prompts) if tuple(other) == prompt]
@@ -256,7 +256,7 @@ def first_groups(batch: dict) -> dict:
 
 
 def token_rows(batch: dict, tokenizer, group_size: int) -> list[dict]:
-    """One row per response: ``prompt, group, ids, sampled, advantage``, and ``old`` where the policy has moved since."""
+    """One row per response: ``prompt, group, ids, sampled, advantage``, and ``old`` if the policy was updated since."""
     rows, groups = [], {}
     for i, ids in enumerate(batch["completion_ids"]):
         length = int(batch["completion_mask"][i].sum())
@@ -286,24 +286,24 @@ def watch_run(
     patience: float = 600.0,
     say: Callable[[str], None] = print,
 ) -> Run:
-    """Tell reward (with a 95 % interval over the last steps), progress and time left, until the run ends.
+    """Print reward (with a 95 % interval over the last steps), progress and remaining time until the run ends.
 
     Args:
-        folder: the run's folder; waits for it where the training is only starting.
+        folder: the run's folder. It may not exist yet if the training has just started.
         live: called with the metrics so far whenever there are new ones, for a live plot.
-        poll: seconds between two looks.
+        poll: seconds between two reads.
         patience: seconds to wait for the folder to appear.
-        say: takes the lines of progress.
+        say: prints a progress line.
 
     Returns:
-        The run as it stands: finished, or not where its process has ended. ``train`` goes on with such a run.
+        The run in its current state. It is unfinished if its process has ended early. ``train`` continues such a run.
 
     Raises:
-        TimeoutError: no such folder has appeared.
+        TimeoutError: the folder has not appeared.
     """
     folder, seen = wait_for_folder(folder, poll, patience), None
     while True:
-        going = is_going(folder)  # asked before reading: what is written until it ends is read, then
+        going = is_going(folder)  # checked before reading, so that the last read includes everything that the process wrote
         run = load_run(folder)
         state = len(run.metrics), len(run.evaluations)
         if state != seen:
@@ -314,38 +314,38 @@ def watch_run(
         if run.environment.get("finished"):
             return run
         if not going:
-            say(f"No process is training in {folder.name} now. Start it again: it continues from its last checkpoint.")
+            say(f"No process is training in {folder.name}. Start it again to continue from its checkpoint.")
             return run
         time.sleep(poll)
 
 
 def wait_for_folder(folder: str | Path, poll: float, patience: float) -> Path:
-    """The run's folder, once a training that is only starting has made it."""
+    """Wait until the training has created the run's folder, and return it."""
     began = time.monotonic()
     while not (found := run_folder(folder)).is_dir():
         if time.monotonic() - began > patience:
             raise TimeoutError(
-                f"No run has appeared in {found} within {clock(patience)} minutes: see what the training's "
-                "own log says, or name another folder."
+                f"No run has appeared in {found} within {clock(patience)} minutes. Check the log of the training "
+                "or use another folder."
             )
         time.sleep(poll)
     return found
 
 
 def progress_line(run: Run) -> str:
-    """One line: where it is, the reward with its interval, and the time that the remaining steps will take."""
+    """One line with the step, the reward with its interval, and the remaining time."""
     total, rows = run.profile.max_steps, run.metrics
     if rows.empty:
-        return f"{run.path.name}: no step yet, {len(run.evaluations)} evaluations made"
+        return f"{run.path.name}: no step yet, {len(run.evaluations)} evaluations so far"
     step = int(rows["step"].iloc[-1])
     records = rows.to_dict("records")
     rewards = measured(records, "reward")
     interval = t_interval(rewards) if len(rewards) > 1 else None
     now = f"reward {interval.mean:.3f} [{interval.low:.3f}, {interval.high:.3f}]" if interval else level(records)
-    left = f"about {clock(step_seconds(run) * (total - step))} left, evaluations apart"
+    left = f"about {clock(step_seconds(run) * (total - step))} left without evaluations"
     return f"step {step}/{total}  {now}  {'finished' if run.environment.get('finished') else left}"
 
 
 def step_seconds(run: Run) -> float:
-    """Seconds of a typical step: the median, so that an evaluation between two steps does not count."""
+    """Median seconds per step. The median is robust to evaluations between two steps."""
     return float(np.median(np.diff(run.metrics["seconds"], prepend=0.0)))

@@ -1,7 +1,7 @@
-"""The reward of a run: the verifier, a control arm or a function of the reader's own, and the record of what was rewarded.
+"""The reward of a run (the verifier, a control arm or a custom function), and the record of rewarded responses.
 
-A function of one's own has TRL's form, ``f(prompts, completions, **columns)``, where the columns are those of the data set
-and TRL's own (``completion_ids, trainer_state, log_extra, log_metric``). It may be ``async``.
+A custom reward has TRL's signature, ``f(prompts, completions, **columns)``. The columns are those of the data set and those
+that TRL adds (``completion_ids, trainer_state, log_extra, log_metric``). It may be ``async``.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from .dynamic_sampling import DRAW
 from .processes import gather, rank, world_size
 from .recovery import RewardFailed
 
-#: What TRL passes under these names is not taken from the data set.
+#: TRL passes these arguments, so columns of the data set with these names are skipped.
 TRL_NAMES = (
     "prompt",
     "completion",
@@ -47,20 +47,20 @@ TRL_NAMES = (
     DRAW,
 )
 FORM = "def f(prompts, completions, **columns)"
-LARGEST = 1e15  # TRL takes squares of rewards, with 32 bits
+LARGEST = 1e15  # TRL squares rewards in float32
 
-boxed_reward = make_boxed_reward(verdict_on=kept_verdict)  # the record asks for the same verdicts again
+boxed_reward = make_boxed_reward(verdict_on=kept_verdict)  # cached, because the record needs the same verdicts again
 
 
 def reward_function(p: Profile) -> Callable[..., list[float | None]]:
-    """The reward of this run: the verifier, one of the two control arms, or a function of the reader's own.
+    """The reward function of this run: the verifier, one of the two control arms, or a custom function.
 
     Returns:
-        A function of ``completions`` and columns by name, as TRL calls it. It raises RewardFailed where the reward fails
-        or gives anything but a finite number, or None, for each completion.
+        A function of ``completions`` and keyword columns, as TRL calls it. It raises RewardFailed if the reward raises an
+        error, or does not return a finite number (or None) per completion.
 
     Raises:
-        ValueError: there is no such function.
+        ValueError: the function does not exist.
     """
     coins = functools.wraps(random_reward)(
         lambda completions, trainer_state=None, draw_number=(0,), **columns: random_reward(
@@ -79,44 +79,44 @@ def reward_function(p: Profile) -> Callable[..., list[float | None]]:
 
 
 def own_reward(name: str) -> Callable[..., list[float | None]]:
-    """The function behind ``module:function``; a notebook's own functions are in the module ``__main__``.
+    """Import the function ``module:function``. Functions of a notebook are in the module ``__main__``.
 
     Raises:
-        ValueError: the module or the function is not there.
+        ValueError: the module or the function does not exist, or importing the module fails.
     """
     module, _, function = name.partition(":")
-    current_directory_last(add=True)  # where a reward of one's own lies
+    current_directory_last(add=True)  # custom rewards are files in this directory
     try:
         found = getattr(importlib.import_module(module), function)
-    except Exception as error:  # a module of the reader's own may fail in any way while it is imported
+    except Exception as error:  # importing a custom module may raise any error
         raise ValueError(
-            f"reward={name!r}: {named(error)}.{hidden(module)} Give module:function, where the module can be "
-            "imported from here; a function defined in this notebook is __main__:function."
+            f"reward={name!r}: {named(error)}.{hidden(module)} Give module:function with a module that can be "
+            "imported from here. A function defined in this notebook is __main__:function."
         ) from error
     if not callable(found):
-        raise ValueError(f"reward={name!r} is no function but {type(found).__name__}: give one like `{FORM}`.")
+        raise ValueError(f"reward={name!r} is not a function but {type(found).__name__}. Define it as `{FORM}`.")
     return found
 
 
 def hidden(module: str) -> str:
-    """A sentence where a file in the current directory has the name of a library, which is imported in its place."""
+    """An extra sentence if a library with the same name hides a file in the current directory. Else empty."""
     mine, taken = Path(f"{module.replace('.', '/')}.py"), getattr(sys.modules.get(module), "__file__", None)
     if taken is None or not mine.is_file() or mine.resolve() == Path(taken).resolve():
         return ""
-    return f" {module} is a library here ({taken}): rename your {mine}."
+    return f" {module} is the name of a library ({taken}). Rename your {mine}."
 
 
 def checked(reward: Callable, name: str, completions: Sequence, columns: Mapping, factor: float = 1.0) -> list[float | None]:
-    """Call ``reward``, look at what it gives, and multiply that by ``factor``.
+    """Call ``reward``, check the values that it returns, and multiply them by ``factor``.
 
     Raises:
-        RewardFailed: it raised, or gave something else than a finite number, or None, for each completion. Numbers too
-            large for TRL, which computes with 32 bits, count as infinite.
+        RewardFailed: the function raised an error, or did not return a finite number (or None) per completion. Numbers too
+            large for TRL's float32 count as infinite.
     """
     state = columns.get("trainer_state")
     where = f"reward {name!r} at step {state.global_step + 1 if state else 1}"
     passed = {"completions": completions, **columns}
-    if name not in REWARDS:  # one of the reader's own may change its lists, and TRL and the record go on with them
+    if name not in REWARDS:  # a custom reward may modify its arguments, but TRL and the record need the originals
         passed = {column: copy.deepcopy(value) if isinstance(value, list) else value for column, value in passed.items()}
     try:
         given = reward(**passed)
@@ -125,22 +125,22 @@ def checked(reward: Callable, name: str, completions: Sequence, columns: Mapping
         raise RewardFailed(f"{where} failed{place(error)}: {named(error)}.") from error
     if len(given) != len(completions):
         raise RewardFailed(
-            f"{where} gave a list of {len(given)} for {len(completions)} responses: it should give one "
-            "number, or None, for each."
+            f"{where} returned {len(given)} values for {len(completions)} responses. "
+            "Return one number (or None) per response."
         )
     rewards = [None if (number := as_number(value)) is None else number * factor for value in given]
     bad = next((n for n, value in enumerate(rewards) if value is not None and not abs(value) < LARGEST), None)
     if bad is not None:
         said = completion_text(completions[bad])[:60]
         raise RewardFailed(
-            f"{where} gave {given[bad]!r} for response {bad + 1} of {len(given)} ({said!r}): it should give "
-            f"a finite number below {LARGEST:g}, or None where a response cannot be judged."
+            f"{where} returned {given[bad]!r} for response {bad + 1} of {len(given)} ({said!r}). "
+            f"Return a finite number below {LARGEST:g}, or None if the response cannot be judged."
         )
     return rewards
 
 
 def as_number(value: object) -> float | None:
-    """A reward as a float, None as None, and what is no number as NaN; numpy's and torch's numbers are numbers."""
+    """A reward as a float. None stays None, and other objects become NaN. Accepts NumPy and PyTorch scalars."""
     if value is None or isinstance(value, (str, bytes)):
         return None if value is None else math.nan
     try:
@@ -150,17 +150,17 @@ def as_number(value: object) -> float | None:
 
 
 def named(error: BaseException) -> str:
-    """An error's kind and text in one line."""
+    """The type and the text of an error in one line."""
     text = " ".join(str(error).split()).rstrip(".")
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def place(error: BaseException) -> str:
-    """The file and line that raised, where that is known: the last one that belongs to no library.
+    """The file and line that raised the error, if known: the last stack frame outside of libraries.
 
-    What a reward calls may raise deep inside a library, and W&B replaces ``sys.exit`` by a function of its own.
+    A reward may fail deep inside a library. W&B also replaces ``sys.exit`` with its own function.
     """
-    frames = traceback.extract_tb(error.__traceback__)[1:]  # the first is our own call
+    frames = traceback.extract_tb(error.__traceback__)[1:]  # skip our own call
     libraries = tuple(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
     own = [frame for frame in frames if not frame.filename.startswith((*libraries, "<frozen"))] or frames
     return f" in {own[-1].filename.rpartition('/')[2]}, line {own[-1].lineno}" if own else ""
@@ -168,7 +168,7 @@ def place(error: BaseException) -> str:
 
 @functools.cache
 def event_loop() -> asyncio.AbstractEventLoop:
-    """A loop in a thread of its own, one for the whole run as TRL has it: a notebook's own loop is busy with its cell."""
+    """One event loop per run in a separate thread, as in TRL. A notebook's own loop is blocked by the running cell."""
     loop = asyncio.new_event_loop()
     threading.Thread(target=loop.run_forever, daemon=True).start()
     return loop
@@ -184,13 +184,13 @@ def result_of(awaitable: Awaitable) -> object:
 
 
 def data_columns(rows: Sequence[Mapping]) -> dict[str, list]:
-    """Every column of these problem rows, one value for each; ``problem_id`` is their ``id``."""
+    """All columns of these problem rows, one value per row. ``problem_id`` is their ``id``."""
     names = dict.fromkeys(name for row in rows for name in row if name not in TRL_NAMES)
     return {name: [row.get(name) for row in rows] for name in names} | {"problem_id": [row["id"] for row in rows]}
 
 
 def trl_columns(p: Profile) -> dict:
-    """What TRL passes to a reward beside the data, where it is called without TRL."""
+    """The arguments that TRL adds to the data columns, for calls without TRL."""
     return {
         "trainer_state": SimpleNamespace(global_step=0, max_steps=p.max_steps),
         "log_extra": lambda column, values: None,
@@ -199,15 +199,15 @@ def trl_columns(p: Profile) -> dict:
 
 
 def try_reward(p: Profile, chat: bool) -> None:
-    """Call the run's reward once, as TRL will, on two made-up responses: one that cannot work is refused at minute zero.
+    """Call the run's reward once on two made-up responses, so that a broken one raises before the training starts.
 
     The problems are the first two of the training data, with all their columns.
 
     Args:
-        chat: whether the model's tokenizer has a chat template; responses are lists of messages then.
+        chat: whether the model's tokenizer has a chat template. If so, responses are lists of messages.
 
     Raises:
-        ValueError: it does not take what TRL passes, it fails, or does not return a number (or None) for each response.
+        ValueError: the function does not accept TRL's arguments, fails, or does not return a number (or None) per response.
     """
     rows = first_rows(p)
     texts = [rf"The answer is $\boxed{{{rows[0]['ground_truth']}}}$.", "That is hard to say."]
@@ -220,13 +220,11 @@ def try_reward(p: Profile, chat: bool) -> None:
         reward_function(p)([[{"role": "assistant", "content": t}] for t in texts] if chat else texts, **columns)
     except RewardFailed as error:
         form = " With this model's chat template a completion is a list of messages." if chat else ""
-        raise ValueError(
-            f"Called as TRL does, on two made-up responses: {error} It should begin like `{FORM}`.{form}"
-        ) from error
+        raise ValueError(f"Called as TRL does, on two made-up responses: {error} Define it as `{FORM}`.{form}") from error
 
 
 def first_rows(p: Profile) -> list[dict]:
-    """Two training problems; a made-up one where the data cannot be had, which a check of its own says."""
+    """Two training problems, or a made-up one if the data cannot be loaded. Another check reports that."""
     try:
         rows = training_rows(p)[:2]
     except ValueError:
@@ -236,14 +234,14 @@ def first_rows(p: Profile) -> list[dict]:
 
 
 def refuse_signature(name: str, columns: Mapping) -> None:
-    """Refuse a function that does not take what it will be called with.
+    """Check that the reward accepts the arguments that TRL passes.
 
     Raises:
-        ValueError: names the columns that it lacks, or that it asks for in vain.
+        ValueError: the function has a parameter without a column, or does not accept all columns.
     """
     try:
         signature = inspect.signature(own_reward(name))
-    except (TypeError, ValueError):  # some callables have none that can be read
+    except (TypeError, ValueError):  # some callables have no readable signature
         return
     try:
         signature.bind(completions=[], **columns)
@@ -253,24 +251,24 @@ def refuse_signature(name: str, columns: Mapping) -> None:
         absent = [n for n in named if n not in given and signature.parameters[n].default is inspect.Parameter.empty]
         if absent:
             raise ValueError(
-                f"reward={name!r} asks for {', '.join(absent)}, and there is no such column: there are "
-                f"completions, {', '.join(columns)}."
+                f"reward={name!r} has the parameter {', '.join(absent)}, but there is no such column. "
+                f"Use some of completions, {', '.join(columns)}."
             ) from error
         raise ValueError(
-            f"reward={name!r} takes {', '.join(named) or 'nothing'} by name, and is called with all columns: "
-            f"completions, {', '.join(columns)}. Let it begin like `{FORM}`."
+            f"reward={name!r} accepts {', '.join(named) or 'no argument'} by name, but is called with all columns: "
+            f"completions, {', '.join(columns)}. Define it as `{FORM}`."
         ) from error
 
 
 def format_reward(completions, **columns) -> list[float]:
-    """Control arm: 1 for any closed, non-empty box, right or wrong."""
+    """Control arm: 1 for any closed, non-empty box, with a correct or an incorrect answer."""
     return [float(last_boxed(completion_text(c)) is not None) for c in completions]
 
 
 def random_reward(completions, trainer_state=None, seed=0, draw=0, **columns) -> list[float]:
-    """Control arm: a fair coin for each response, the same coin when a run is resumed, and others in each process.
+    """Control arm: a fair coin per response. A resumed run gets the same coins, and each process gets different ones.
 
-    A further draw of a step (dynamic sampling) has coins of its own: groups replaced by copies would never differ.
+    Each further draw of a step (dynamic sampling) gets new coins. With the same coins, the replacements could not differ.
     """
     stream = f"{seed}-{trainer_state.global_step if trainer_state else 0}"
     stream += f"-draw-{draw}" if draw else ""
@@ -284,7 +282,7 @@ def is_recorded(step: int, every: int) -> bool:
 
 
 def recorded_reward(reward: Callable[..., list[float | None]], writer: RunWriter, every: int, rows: Sequence[dict]):
-    """``reward`` under its own name, given every column of ``rows``; keeps every ``every``-th step's responses on disk."""
+    """Wrap ``reward``: pass every column of ``rows``, and save the responses of every ``every``-th step."""
     by_id = {row["id"]: row for row in rows}
 
     @functools.wraps(reward)  # TRL names its metrics after the function
@@ -305,7 +303,7 @@ def recorded_reward(reward: Callable[..., list[float | None]], writer: RunWriter
 
 
 def train_rows(step, prompts, problems, completions, lengths, rewards) -> list[dict]:
-    """One step's training responses in the run format; ``problems`` are rows."""
+    """One step's training responses in the run format. ``problems`` are rows of the data."""
     rows, seen = [], Counter()
     for prompt, problem, completion, n, reward in zip(prompts, problems, completions, lengths, rewards, strict=True):
         sample = seen[problem["id"]]

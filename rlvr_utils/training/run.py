@@ -1,15 +1,15 @@
-"""A run in the order in which it happens, and then what a finished one is for.
+"""The steps of a run in order, and the functions that use a finished run.
 
-    refuse what cannot work            trl_patches, rewards, runs.tracking
-    look at what the folder holds      continuing, recovery
+    check configuration and reward     trl_patches, rewards, runs.tracking
+    check the run's folder             continuing, recovery
     load model and tokenizer           models, rewards
     open the record                    runs
-    supervised stage, if there is one  supervised
+    supervised stage, if configured    supervised
     build the trainer                  build (rewards, recording, trl_patches) or supervised
     evaluate, train, save, evaluate    evaluation, TRL with recording as its callback, recovery
     close the record                   runs.tracking
 
-No module on the right imports this one. With several processes, ``processes`` says who does what.
+No module on the right imports this one. ``processes`` coordinates several processes.
 """
 
 from __future__ import annotations
@@ -55,35 +55,35 @@ def train(
     extend: bool = False,
     **overrides: object,
 ) -> Run:
-    """Train, evaluate before and after, and record everything; continues an interrupted run by itself.
+    """Train, evaluate before and after, and record everything. Resumes an interrupted run automatically.
 
     Args:
-        profile: ``"mini"``, ``"llama-8b"``, ... or a Profile; see :mod:`rlvr_utils.profiles`.
-        output_dir: the run's folder; default ``runs/PROFILE-seedN``.
+        profile: ``"mini"``, ``"llama-8b"``, ... or a Profile. See :mod:`rlvr_utils.profiles`.
+        output_dir: the run's folder. Default: ``runs/PROFILE-seedN``.
         live: called every few steps with the metrics so far, for a live plot.
         quiet: print no progress.
-        extend: let a run that has begun, or ended, go on to a larger ``max_steps`` than it was begun with.
-        overrides: any field of the profile; ``train(**read_config("my.yaml"))`` takes them from a file.
+        extend: allow a larger ``max_steps`` than an existing run was started with.
+        overrides: any field of the profile. ``train(**read_config("my.yaml"))`` reads them from a file.
 
     Returns:
         The finished run.
 
     Raises:
-        ValueError: impossible settings, a model or data set that cannot be had, or a folder that holds another run.
-        OSError: a full disk, a folder that cannot be read or written, or one in which another call is training.
+        ValueError: an invalid configuration, a model or data set that cannot be loaded, or a folder that holds another run.
+        OSError: a full disk, a folder that cannot be read or written, or another process that trains in the folder.
     """
     refuse_moved_names()
     p = get_profile(profile, **overrides)
-    reward_function(p)  # one that cannot be found is refused now, not after the first evaluation
+    reward_function(p)  # raises now if it does not exist, not after the first evaluation
     if p.estimator:
         try_estimator(p)
-    wandb_mode(p)  # likewise
+    wandb_mode(p)  # the same for W&B
     folder = run_folder(output_dir or p.folder)
     join_processes()
     say = functools.partial(print, flush=True) if is_first() and not quiet else (lambda text: None)
     with recovery.in_plain_words(folder), models.quiet_libraries():
         if first_decides(lambda: is_finished(folder, p, extend)):
-            say(f"{folder.name} is finished already; delete its folder to train again.")
+            say(f"{folder.name} is already finished. Delete its folder to train again.")
         else:
             with recovery.only_one(folder):
                 start_or_continue(p, folder, extend, live, say)
@@ -91,7 +91,7 @@ def train(
 
 
 def start_or_continue(p: Profile, folder: Path, extend: bool, live, say) -> None:
-    """Train from the newest checkpoint, or from the beginning, to the end."""
+    """Train from the newest checkpoint, or from step 0, to the end."""
     began = time.monotonic()
     read = hashed_sources(p)
     first_decides(lambda: reopen(folder, p, read, extend, say))
@@ -102,9 +102,9 @@ def start_or_continue(p: Profile, folder: Path, extend: bool, live, say) -> None
         writer.write_sources(read)
         model = sft_stage(p, model, tokenizer, writer, live, say)
         writer.cut_back(recovery.checkpoint_step(checkpoint))
-        wait()  # every process reads what is left
+        wait()  # every process reads the shortened files
         build = {"grpo": build_trainer, "rejection": build_rejection_trainer, "sft": build_sft_trainer}[p.method]
-        trainer = build(p, model, tokenizer, writer, live, say)  # first: what cannot be built fails before it costs an hour
+        trainer = build(p, model, tokenizer, writer, live, say)  # before the evaluation, so that errors appear early
         try:
             evaluate_all(trainer, p, writer, 0, say)
             train_from(trainer, p, folder, checkpoint)
@@ -126,7 +126,7 @@ def start_or_continue(p: Profile, folder: Path, extend: bool, live, say) -> None
 
 
 def load_base(p: Profile, read: dict, say) -> tuple:
-    """(base model, tokenizer), after the reward was tried; says what the reader should know about data and model."""
+    """Load (base model, tokenizer), try the reward, and print notes about data and model."""
     tokenizer = models.load_tokenizer(p)
     try_reward(p, has_chat_template(tokenizer))
     if any(read["overlap"].values()):
@@ -140,7 +140,7 @@ def load_base(p: Profile, read: dict, say) -> tuple:
 
 @contextlib.contextmanager
 def writing(p: Profile, folder: Path, say, repair: bool = True) -> Iterator[RunWriter]:
-    """What records the run, on disk and in W&B; of several processes only the first writes anything."""
+    """The writer of the run, on disk and in W&B. Only the first process writes."""
     if not is_first():
         yield SilentWriter(folder)
         return
@@ -149,7 +149,7 @@ def writing(p: Profile, folder: Path, say, repair: bool = True) -> Iterator[RunW
 
 
 def sft_stage(p: Profile, model, tokenizer, writer: RunWriter, live, say):
-    """Supervised training before RL, from its newest checkpoint on; returns the model that RL starts from."""
+    """Supervised training before RL, from its newest checkpoint. Returns the model that RL starts from."""
     folder = writer.path / SFT_FOLDER
     trained = (folder / "adapter").is_dir() and trained_steps(folder / "adapter", p) == p.sft_steps
     if p.sft_steps and not trained:
@@ -163,15 +163,17 @@ def sft_stage(p: Profile, model, tokenizer, writer: RunWriter, live, say):
             save_trained(trainer, p, folder / "adapter", p.sft_steps)
         wait()
         model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
-        model = model.unload() if p.adapter == "lora" else model  # the base, whose weights LoRA has left as they were
+        model = model.unload() if p.adapter == "lora" else model  # the base model, whose weights LoRA did not change
     return after_sft(model, p, writer.path)
 
 
 def train_from(trainer: Trainer, p: Profile, folder: Path, checkpoint: Path | None) -> None:
-    """Train to the end. A run that was shortened to its checkpoint is there already; one that a rule ends keeps its model.
+    """Train to the end. A run that was shortened to its newest checkpoint needs no further steps.
+
+    If a rule stops the run, the model of the newest checkpoint is saved.
 
     Raises:
-        RunStopped: a rule ended it.
+        RunStopped: a rule stopped the run.
     """
     if recovery.checkpoint_step(checkpoint) >= p.max_steps:
         trainer._load_from_checkpoint(str(checkpoint))
@@ -187,14 +189,14 @@ def train_from(trainer: Trainer, p: Profile, folder: Path, checkpoint: Path | No
 
 
 def finish_run(trainer: Trainer, p: Profile, writer: RunWriter, say) -> None:
-    """Save the adapter (or the model) and evaluate in full."""
+    """Save the adapter (or the model) and run the full evaluation."""
     if is_first():
         save_trained(trainer, p, writer.path / "adapter", p.max_steps)
     evaluate_all(trainer, p, writer, p.max_steps, say)
 
 
 def save_trained(trainer: Trainer, p: Profile, folder: Path, step: int) -> None:
-    """Save the adapter, or the fully tuned model, as a whole, with its step: ``folder`` never holds half of it."""
+    """Save the adapter, or the fully fine-tuned model, with its step. Replaces ``folder`` as a whole."""
     model = trainer.accelerator.unwrap_model(trainer.model)
     part = folder.with_name(folder.name + ".part")
     if p.adapter == "lora":
@@ -207,16 +209,16 @@ def save_trained(trainer: Trainer, p: Profile, folder: Path, step: int) -> None:
 
 
 def training_seconds(folder: Path) -> float:
-    """Seconds spent in training steps, over all restarts."""
+    """Seconds spent in training steps, including all restarts."""
     metrics = load_run(folder).metrics
     return round(float(metrics["seconds"].iloc[-1]), 1) if len(metrics) else 0.0
 
 
-# --- what a finished run is for ---
+# --- using a finished run ---
 
 
 def load_trained(run: Run) -> tuple:
-    """(model, tokenizer) of a finished run: its base model with its adapter, or its fully tuned model.
+    """Load (model, tokenizer) of a finished run: the base model with its adapter, or the fully fine-tuned model.
 
     Raises:
         ValueError: the run has not come to its end.
@@ -224,8 +226,8 @@ def load_trained(run: Run) -> tuple:
     p = run.profile
     if not (run.path / "adapter").is_dir():
         raise ValueError(
-            f"{run.path} has no trained model yet: start the same training again, it goes on to its end, or "
-            "ends at its newest checkpoint with max_steps set to that."
+            f"{run.path} has no trained model yet. Start the same training again to finish it, or set max_steps "
+            "to the step of its newest checkpoint to end it there."
         )
     if p.adapter == "none":
         return models.load_model(replace(p, model=str(run.path / "adapter"))), models.load_tokenizer(p)
@@ -234,15 +236,15 @@ def load_trained(run: Run) -> tuple:
 
 
 def export_run(path: str | Path, folder: str | Path) -> Path:
-    """Write a finished run's model as an ordinary model folder, its adapter merged in; any program reads such folders.
+    """Save a finished run's model as a standard Hugging Face model folder, with the adapter merged.
 
     Raises:
-        ValueError: the run has not come to its end, or ``folder`` holds something already.
-        RunInterrupted: the disk is full. Nothing stays of what was written.
+        ValueError: the run is not finished, or ``folder`` is not empty.
+        RunInterrupted: the disk is full. Partial files are removed.
     """
     folder = expanded(folder).resolve()
     if folder.exists() and (folder.is_file() or any(folder.iterdir())):
-        raise ValueError(f"{folder} holds something already: name a new folder.")
+        raise ValueError(f"{folder} is not empty. Choose a new folder.")
     model, tokenizer = load_trained(load_run(path))
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -256,24 +258,24 @@ def export_run(path: str | Path, folder: str | Path) -> Path:
         if recovery.error_number(error) not in recovery.NO_ROOM:
             raise
         raise recovery.RunInterrupted(
-            f"The disk under {folder} is full, or the quota is used up. Nothing was left there. "
-            "Make room, or name a folder on another disk."
+            f"The disk under {folder} is full, or the quota is used up. Partial files were removed. "
+            "Free some space or choose a folder on another disk."
         ) from error
     return folder
 
 
 def refuse_smaller_evaluation(run: Run, key: dict, n_samples: int) -> None:
-    """An evaluation replaces one of the same ``key``, so it must not have fewer samples per problem.
+    """Check the number of samples. An evaluation replaces the existing one with the same ``key``.
 
     Raises:
-        ValueError: it has.
+        ValueError: the new evaluation has fewer samples per problem.
     """
     made = run.evaluations
     for name, value in key.items():
         made = made[made[name] == value]
     if len(made) and n_samples < (most := made["n_samples"].max()):
         raise ValueError(
-            f"{run.path} holds this evaluation with {most:.0f} samples per problem, and {n_samples} would "
+            f"{run.path} holds this evaluation with {most:.0f} samples per problem, but n_samples={n_samples} would "
             f"replace it. Set n_samples={most:.0f} or more, or another split, decoding or number of shots."
         )
 
@@ -286,9 +288,9 @@ def evaluate_run(
     n_samples: int | None = None,
     eval_batch: int | None = None,
 ) -> dict:
-    """Evaluate a finished run's model once more, at any number of shots; the row joins the run's evaluations, in W&B too.
+    """Evaluate a finished run's model again, with any number of shots. The row is added to the run's evaluations and to W&B.
 
-    ``split`` None is the first split of the run, ``n_samples`` None as many per problem as at its end.
+    ``split=None`` is the first split of the run. ``n_samples=None`` is the number of samples of its final evaluation.
     """
     run = load_run(path)
     p = run.profile
@@ -296,7 +298,7 @@ def evaluate_run(
     check_evaluation(decoding, n_samples)
     join_processes()
     if recovery.is_going(run.path):
-        raise ValueError(f"A process is training in {run.path} at this moment: evaluate the run when it has ended.")
+        raise ValueError(f"A process is training in {run.path}. Wait until it ends, then evaluate the run.")
     p = replace(p, shots=p.shots if shots is None else shots, eval_batch=p.eval_batch if eval_batch is None else eval_batch)
     split = split or run.split
     refuse_other_sources(run.path, {f"evaluation problems ({split})": hashed_rows(evaluation_rows(p, split))})
@@ -309,6 +311,6 @@ def evaluate_run(
 
 
 def trained_steps(folder: Path, p: Profile) -> int:
-    """The step that the model in ``folder`` was saved at: a run that is made longer keeps the model of its earlier end."""
+    """The step of the model in ``folder``. A run that is being extended still has the model of its earlier end."""
     file = folder / STEPS_FILE
     return int(file.read_text(encoding="utf-8")) if file.is_file() else p.max_steps

@@ -1,14 +1,15 @@
-r"""Supervised fine-tuning (SFT): the stage before RL, and two rivals to RL. All use TRL's ``SFTTrainer``.
+r"""Supervised fine-tuning (SFT): the stage before RL, and two alternatives to RL. All use TRL's ``SFTTrainer``.
 
 A model that never answers correctly gives RL nothing to reinforce. The stage before RL (``sft_steps``) trains it on
-worked solutions until it sometimes does, as in Tulu 3: SFT, then RLVR (arXiv:2411.15124). Its model is the base of what
-follows, also for the KL term. Steps of this stage have negative numbers, so that RL starts at step 0 in every run.
+worked solutions until it sometimes answers correctly, as in Tulu 3: SFT, then RLVR (arXiv:2411.15124). The resulting model
+is the base model for RL and for its KL term. Steps of this stage have negative numbers, so that RL starts at step 0 in
+every run.
 
-The rivals take GRPO's place. Both see the same problems in the same order, for as many optimizer steps:
+The alternatives replace GRPO. Both use the same problems in the same order and the same number of optimizer steps:
 
-- ``method="sft"`` imitates the worked solution of each problem.
-- ``method="rejection"`` imitates the model's own correct responses: STaR (Zelikman et al. 2022, arXiv:2203.14465) in one
-  round. It draws as many samples as GRPO would, and makes its steps on batches as large.
+- ``method="sft"`` trains on the worked solution of each problem.
+- ``method="rejection"`` trains on the model's own correct responses (rejection sampling): one round of STaR (Zelikman et
+  al. 2022, arXiv:2203.14465). Number of samples and batch size are those of GRPO.
 """
 
 from __future__ import annotations
@@ -33,19 +34,19 @@ from .recording import Recorder
 from .rewards import data_columns, reward_function, train_rows, trl_columns
 from .trl_patches import ScoringOnlySolutions
 
-#: Where a run keeps the checkpoints and the adapter of the stage before RL.
+#: Folder in a run with the checkpoints and the adapter of the stage before RL.
 SFT_FOLDER = "sft"
 
 
 def own_right_answers(model, tokenizer, p: Profile, writer: RunWriter | None = None) -> Dataset:
-    """Sample the whole run's responses from the base model and keep those that the reward pays for.
+    """Rejection sampling: sample all responses of the run from the base model and keep the rewarded ones.
 
     Returns:
-        ``input_ids`` and ``completion_mask`` (0 on the prompt and on an end token that was put in), one row a right
-        response, in training order.
+        ``input_ids`` and ``completion_mask`` (0 on the prompt and on an added end token), one row per kept response, in
+        training order.
 
     Raises:
-        ValueError: not one sample is right, so there is nothing to imitate.
+        ValueError: no sample is correct, so there are no training examples.
     """
     problems = training_dataset(p, tokenizer)
     prompts = list(problems["prompt"])
@@ -54,7 +55,7 @@ def own_right_answers(model, tokenizer, p: Profile, writer: RunWriter | None = N
     rows = [by_id[name] for name in problems["problem_id"] for _ in range(p.group_size)]
     asked = [prompt for prompt in prompts for _ in range(p.group_size)]
     responses = [response for group in groups for response in group]
-    chat = has_chat_template(tokenizer)  # then a reward gets lists of messages, as from TRL
+    chat = has_chat_template(tokenizer)  # if so, a reward gets lists of messages, as in TRL
     texts = [[{"role": "assistant", "content": r.text}] if chat else r.text for r in responses]
     lengths = [response.n_tokens for response in responses]
     rewards = reward_function(p)(
@@ -65,34 +66,35 @@ def own_right_answers(model, tokenizer, p: Profile, writer: RunWriter | None = N
         **trl_columns(p) | data_columns(rows),
     )
     if writer is not None:
-        first = slice(0, p.batch_size)  # what it learns from, as a sample to read
+        first = slice(0, p.batch_size)  # a sample of the training data to read
         writer.log_train_rollouts(train_rows(1, *(values[first] for values in (asked, rows, texts, lengths, rewards))))
     prompt_ids = encode_prompts(tokenizer, prompts)
     right = imitated(rewards, p.group_size)
     if not right:
         raise ValueError(
-            f"None of the {len(texts):,} samples of the base model is right (has a reward above 0 and not "
-            "below its group's mean), so there is nothing to imitate; take an easier data set or more shots."
+            f"None of the {len(texts):,} samples of the base model is correct (reward above 0 and not below the "
+            "mean of its group), so there are no training examples. Use an easier data set or more shots."
         )
     return examples((prompt_ids[i // p.group_size], responses[i].ids, responses[i].sampled) for i in right)
 
 
 def imitated(rewards: Sequence[float | None], group_size: int) -> list[int]:
-    """Which responses are imitated: those with a reward above 0 (a wrong answer's) that is not below their group's mean.
+    """The responses to train on (indices): reward above 0 and not below the group's mean.
 
-    The mean is GRPO's baseline. A group of right answers alone has all of them at its mean, and all are imitated.
+    An incorrect answer has reward 0. The mean is GRPO's baseline. In a group of correct answers, all rewards equal the
+    mean, so all responses are kept.
     """
     kept = []
     for start in range(0, len(rewards), group_size):
         group = [(i, rewards[i]) for i in range(start, start + group_size) if rewards[i] is not None]
         baseline = sum(reward for _, reward in group) / max(1, len(group))
-        # Rounding may put the mean of equal rewards just above them.
+        # With rounding errors, the mean of equal rewards may be slightly above them.
         kept += [i for i, reward in group if reward > 0 and (reward >= baseline or math.isclose(reward, baseline))]
     return kept
 
 
 def solution_tokens(row: dict, tokenizer, chat: bool) -> list[int]:
-    """The worked solution as the model should write it, with the end token; the answer is boxed where it was not."""
+    """The tokens of the worked solution with the end token. Adds a box with the answer if it has none that is correct."""
     text = row["solution"].strip()
     if not judge_response(row, text).correct:
         text += rf" The answer is $\boxed{{{row['ground_truth']}}}$."
@@ -106,7 +108,7 @@ def worked_solutions(p: Profile, tokenizer, order: Sequence[int]) -> Dataset:
         ``input_ids`` and ``completion_mask`` (0 on the prompt), one row per problem.
 
     Raises:
-        ValueError: a problem has no solution, or one longer than a response may be.
+        ValueError: a problem has no solution, or a solution exceeds ``max_completion_length``.
     """
     rows = training_rows(p)
     rows = [rows[i] for i in order]
@@ -129,25 +131,25 @@ def worked_solutions(p: Profile, tokenizer, order: Sequence[int]) -> Dataset:
 
 
 def examples(rows: Iterable[tuple[list[int], list[int], list[int]]]) -> Dataset:
-    """TRL's columns for (ids of a prompt, ids of a response, which of these carry loss), one row each."""
+    """TRL's columns from rows of (prompt ids, response ids, loss mask of the response)."""
     columns = [(prompt + response, [0] * len(prompt) + loss) for prompt, response, loss in rows]
     return Dataset.from_dict({"input_ids": [ids for ids, _ in columns], "completion_mask": [mask for _, mask in columns]})
 
 
 def build_rejection_trainer(p: Profile, model, tokenizer, writer: RunWriter, live=None, say=print) -> SFTTrainer:
-    """TRL's trainer on the model's own correct responses: steps, batch, learning rate and adapter are the profile's."""
+    """TRL's trainer on the model's own correct responses, with the profile's hyperparameters."""
     data = own_right_answers(model, tokenizer, p, writer)
     samples = p.max_steps * p.batch_size
     say(
-        f"{len(data):,} of {samples:,} samples of the base model are right; {p.max_steps} steps of {p.batch_size} go over "
-        f"them {samples / len(data):.1f} times"
+        f"{len(data):,} of {samples:,} samples of the base model are correct. {p.max_steps} steps of {p.batch_size} "
+        f"are {samples / len(data):.1f} epochs over them."
     )
     recorder = Recorder(p, writer, len(training_rows(p)), live, say)
     return supervised_trainer(p, model, tokenizer, data, recorder, common_arguments(p, writer.path / "checkpoints"))
 
 
 def build_sft_trainer(p: Profile, model, tokenizer, writer: RunWriter, live=None, say=print) -> SFTTrainer:
-    """TRL's trainer on the worked solutions of the problems that GRPO would see, in the same order."""
+    """TRL's trainer on the worked solutions of the problems that GRPO would use, in the same order."""
     n_problems = len(training_rows(p))
     order = training_order(n_problems, p.max_steps * p.prompts_per_step, p.seed)
     recorder = Recorder(p, writer, n_problems, live, say)
@@ -162,7 +164,7 @@ def build_sft_trainer(p: Profile, model, tokenizer, writer: RunWriter, live=None
 
 
 def build_sft_stage(p: Profile, model, tokenizer, writer: RunWriter, live=None, say=print) -> SFTTrainer:
-    """TRL's trainer for the stage before RL, on problems that RL will not see unless it goes over all of them."""
+    """TRL's trainer for the stage before RL. RL uses other problems, unless it needs more than one epoch."""
     n_problems = len(training_rows(p))
     order = training_order(n_problems, p.most_prompts + p.sft_steps * p.prompts_per_step, p.seed)
     data = worked_solutions(p, tokenizer, order[p.most_prompts :])
@@ -177,20 +179,20 @@ def one_response_each(p: Profile) -> dict:
     share = p.prompts_per_step // world_size()
     if share * world_size() != p.prompts_per_step:
         raise ValueError(
-            f"{world_size()} processes do not divide the {p.prompts_per_step} problems of a supervised step: "
-            "choose another prompts_per_step or another number of processes."
+            f"{world_size()} processes do not divide the {p.prompts_per_step} problems per supervised step. "
+            "Set another prompts_per_step or use another number of processes."
         )
     at_once = solutions_at_once(p, world_size())
     return {"per_device_train_batch_size": at_once, "gradient_accumulation_steps": share // at_once}
 
 
 def supervised_trainer(p: Profile, model, tokenizer, data: Dataset, recorder: Recorder, options: dict) -> SFTTrainer:
-    """TRL's ``SFTTrainer`` on token ids, with the profile's adapter and our records."""
+    """TRL's ``SFTTrainer`` on token ids, with the profile's adapter and our recorder."""
     refuse_unknown_targets(model, p)
     set_seed(p.seed)
     config = SFTConfig(packing=False, max_length=None, completion_only_loss=True, **options)
     bars = not are_progress_bars_disabled()
-    disable_progress_bars()  # TRL shows one for each of its passes over the data
+    disable_progress_bars()  # TRL shows one per pass over the data
     trainer = ScoringOnlySolutions(
         model=model,
         args=config,
@@ -205,7 +207,7 @@ def supervised_trainer(p: Profile, model, tokenizer, data: Dataset, recorder: Re
 
 
 def after_sft(model, p: Profile, run: Path):
-    """The model that RL starts from: ``model`` itself, or what the stage before RL made of it."""
+    """The model that RL starts from: ``model``, or the model trained in the stage before RL."""
     if not p.sft_steps:
         return model
     trained = run / SFT_FOLDER / "adapter"

@@ -1,17 +1,17 @@
-"""Where we reach into TRL: less work for the same optimizer step, vLLM made harmless, and the private names for both.
+"""Overrides of TRL: less compute for the same optimizer step, exact weight sync to vLLM, and the private names they need.
 
 * :class:`SharedPrefixTrainer` computes each prompt once (:mod:`rlvr_utils.sampling.shared_prefix`).
 * :class:`NoBackwardForZeros` skips the backward pass of responses whose advantage is 0.
-* :class:`~rlvr_utils.training.dynamic_sampling.DynamicSampling` draws further problems in their place.
-* :class:`ScoringOnlySolutions` computes the logits of an SFT step for the tokens that carry loss, on a CPU too.
-* :class:`ExactSync` sends vLLM weights that are merged beside the base. TRL 1.16 merges the adapter into the base, sends the
-  sums and subtracts the adapter again, at every step. In bfloat16 both operations round, so the base drifts (TRL issue
-  #6688: by 28 % of the mean weight after 100 cycles). The adapter is then trained for a base that nobody has, and a resumed
-  run starts from another one than the interrupted run had.
+* :class:`~rlvr_utils.training.dynamic_sampling.DynamicSampling` replaces them with further problems.
+* :class:`ScoringOnlySolutions` computes the logits of an SFT step for the tokens with loss only, also on a CPU.
+* :class:`ExactSync` sends vLLM merged copies of the weights. TRL 1.16 merges the adapter into the base, sends the sums and
+  subtracts the adapter again, at every step. In bfloat16 both operations round, so the base drifts (TRL issue #6688: by
+  28 % of the mean weight after 100 cycles). The adapter then no longer fits the original base model, and a resumed run
+  starts from a different base than the interrupted run had.
 
-Another version of a library may move a private name without a word. :func:`refuse_moved_names` looks before a trainer is
-built, so that an untested version costs a sentence and no GPU time. ``tests/test_house.py`` finds every private name in the
-code and compares it with :data:`PRIVATE`.
+Another version of a library may rename a private name without notice. :func:`refuse_moved_names` checks them before a
+trainer is built, so that an untested version fails early and costs no GPU time. ``tests/test_house.py`` finds every private
+name in the code and compares it with :data:`PRIVATE`.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ from ..sampling import shared_prefix
 from .dynamic_sampling import DynamicSampling
 from .processes import LAUNCHER
 
-#: (class or module, name, what needs it). A name that is no attribute of the class is one that its methods set.
+#: (class or module, name, its use). Names that are not attributes of the class are set by its methods.
 PRIVATE = (
     (GRPOTrainer, "_get_per_token_logps_and_entropies", "trl_patches: the shared prefix, no gradient for zero advantages"),
-    (GRPOTrainer, "_prepare_inputs", "trl_patches: responses to one prompt side by side"),
+    (GRPOTrainer, "_prepare_inputs", "trl_patches: groups the responses by prompt"),
     (GRPOTrainer, "_buffered_inputs", "trl_patches: the micro-batches of a generation"),
     (GRPOTrainer, "_step", "trl_patches: which micro-batch comes next"),
     (GRPOTrainer, "_compute_loss", "trl_patches: advantages of the micro-batch; grpo.trl_reference: TRL's own loss"),
@@ -59,28 +59,28 @@ PRIVATE = (
 
 
 def refuse_moved_names() -> None:
-    """Check that every private name is where it was.
+    """Check that every private name still exists.
 
     Raises:
-        ValueError: one is not; the sentence names the library, its version, and the tested one.
+        ValueError: a name is missing. The message contains the library, its version, and how to install the tested one.
     """
     for owner, name, need in PRIVATE:
         if not hasattr(owner, name) and name not in inspect.getsource(inspect.getmodule(owner)):
             library = getattr(owner, "__module__", owner.__name__).partition(".")[0]
             raise ValueError(
-                f"{library} {metadata.version(library)} has no {owner.__name__}.{name}, which this code needs "
+                f"{library} {metadata.version(library)} has no {owner.__name__}.{name}, but this code needs it "
                 f"({need}). Install the tested version: `pip install -r requirements.lock`."
             )
 
 
-# --- less work for the same step ---
+# --- less compute for the same step ---
 
 
 class SharedPrefixTrainer(GRPOTrainer):
-    """Overrides how log-probabilities are computed, and which micro-batch a response goes to.
+    """Computes log-probabilities with shared prompts, and assigns responses to micro-batches.
 
-    TRL shuffles the responses of a generation over its optimizer steps and their micro-batches. Which optimizer step a
-    response belongs to stays as it is; within the step, the responses to one prompt are put side by side.
+    TRL shuffles the responses of a generation over its optimizer steps and their micro-batches. We keep the optimizer step
+    of each response. Within the step, we sort the responses by prompt.
     """
 
     def __init__(self, *args, **kwargs):
@@ -124,10 +124,10 @@ class SharedPrefixTrainer(GRPOTrainer):
 
 
 class NoBackwardForZeros:
-    """Put before a trainer class: responses whose advantage is 0 are computed without gradient.
+    """Mixin for a trainer class: skips the backward pass of responses with advantage 0.
 
-    In a group with equal rewards every advantage is 0, and so is its part of the gradient (with ``beta=0``; a KL term
-    would still pull on it). The forward pass stays, since loss and entropy are averages over all responses.
+    In a group with equal rewards all advantages are 0, and so is the group's part of the gradient (with ``beta=0``, because
+    a KL term has its own gradient). The forward pass is still needed: loss and entropy are means over all responses.
     """
 
     zeros: torch.Tensor | None = None  # (B,) rows of the current micro-batch that need no gradient
@@ -145,7 +145,7 @@ class NoBackwardForZeros:
         if self.zeros is None or not self.zeros.any():
             return compute(input_ids, attention_mask, logits_to_keep, *args, **options)
         zeros = self.zeros.clone()
-        zeros[0] &= not zeros.all()  # one row keeps its gradient, all zeros: each process has to take part in the backward
+        zeros[0] &= not zeros.all()  # if all are zero, one row keeps its (zero) gradient: every process must run backward
         rows = [(~zeros).nonzero()[:, 0], zeros.nonzero()[:, 0]]
         parts = []
         for where, gradient in zip(rows, (True, False), strict=True):
@@ -157,15 +157,15 @@ class NoBackwardForZeros:
 
 
 class ScoringOnlySolutions(SFTTrainer):
-    """TRL's trainer, which scores prompt and padding tokens too where there is no Triton, without these.
+    """TRL's SFT trainer without logits for prompt and padding tokens, which TRL skips only if Triton is available.
 
-    TRL avoids shapes that change with the batch, because some accelerators would compile again for each. A CPU does not
-    compile. With 49,152 logits per token and a prompt as long as the solution, this saves a quarter of a step.
+    TRL avoids shapes that change with the batch, because some accelerators would recompile for each shape. A CPU does not
+    compile. With 49,152 logits per token and a prompt as long as the solution, this saves a quarter of the step time.
     """
 
     def compute_loss(self, *args, **kwargs):
         usual = trl_utils._use_triton
-        # `trl.trainer.utils` asks only whether to leave out masked positions. The kernel has a reference of its own.
+        # `trl.trainer.utils` uses this only to decide whether to skip masked positions. The kernel has its own reference.
         trl_utils._use_triton = lambda device: device.type == "cpu" or usual(device)
         try:
             return super().compute_loss(*args, **kwargs)
@@ -174,18 +174,19 @@ class ScoringOnlySolutions(SFTTrainer):
 
 
 class StockTrainer(DynamicSampling, NoBackwardForZeros, GRPOTrainer):
-    """TRL's trainer, without a backward pass for zero advantages, and with dynamic sampling where it is set."""
+    """TRL's trainer without a backward pass for zero advantages, and with dynamic sampling if configured."""
 
 
 class SharedTrainer(DynamicSampling, NoBackwardForZeros, SharedPrefixTrainer):
-    """The same with shared prompts."""
+    """``StockTrainer`` with shared prompts."""
 
 
 def regroup(micro_batches: list[dict], accumulation: int) -> list[dict]:
-    """The same optimizer steps with the rows of each step sorted by prompt.
+    """Sort the rows of each optimizer step by prompt. The steps keep their rows.
 
     Args:
-        micro_batches: TRL's dictionaries in order; ``accumulation`` of them make an optimizer step.
+        micro_batches: TRL's dictionaries in order.
+        accumulation: micro-batches per optimizer step.
     """
     regrouped: list[dict] = []
     for start in range(0, len(micro_batches), accumulation):
@@ -203,9 +204,9 @@ def regroup(micro_batches: list[dict], accumulation: int) -> list[dict]:
 
 
 class ExactSync(VLLMGeneration):
-    """TRL's vLLM whose weights are merged beside the base, in colocate and in server mode.
+    """TRL's vLLM client, which receives merged copies of the weights. Works in colocate and in server mode.
 
-    TRL's branches for FSDP and ZeRO stage 3 are left out: ``join_processes`` raises an error for both.
+    FSDP and ZeRO stage 3 are not supported: ``join_processes`` raises an error for both.
     """
 
     def _iter_named_params(self) -> Iterator[tuple[str, torch.Tensor]]:
@@ -217,23 +218,23 @@ class ExactSync(VLLMGeneration):
 
 
 def settle_vllm(trainer: GRPOTrainer, seed: int) -> None:
-    """After TRL has built its vLLM: sync exactly, and sample by the run's seed. Without vLLM it does nothing.
+    """Use exact weight sync and the run's seed in the vLLM that TRL has built. No effect without vLLM.
 
-    vLLM seeds the whole process with TRL's ``seed=process_index``, so runs of different seeds would sample alike.
+    vLLM seeds the whole process with TRL's ``seed=process_index``, so runs with different seeds would draw the same samples.
     """
     if trainer.use_vllm:
-        trainer.vllm_generation.__class__ = ExactSync  # TRL builds it and offers no way to name another class
+        trainer.vllm_generation.__class__ = ExactSync  # TRL has no option for another class
         set_seed(seed, device_specific=True)
 
 
 def sampler_of(trainer: GRPOTrainer) -> str:
-    """What sampled the training's responses, for the run's record."""
+    """The sampler of the training responses, for the run's record."""
     return f"vLLM, {trainer.vllm_mode}" if getattr(trainer, "use_vllm", False) else "model"
 
 
 @contextmanager
 def own_environment() -> Iterator[None]:
-    """Take back the launcher's variables that TRL sets for vLLM: a second run would take itself for one of several."""
+    """Remove the launcher variables that TRL sets for vLLM. Otherwise a second run would wait for other processes."""
     before = {name: os.environ.get(name) for name in LAUNCHER}
     try:
         yield
@@ -244,10 +245,10 @@ def own_environment() -> Iterator[None]:
 
 @contextmanager
 def same_precision(dtype: str) -> Iterator[None]:
-    """Let a vLLM that TRL builds inside hold its weights in the profile's ``dtype``, as the trained model does.
+    """Load a vLLM built inside this context in the profile's ``dtype``, as the trained model.
 
-    TRL names no dtype. vLLM then chooses by the checkpoint: it rounds float32 to 16 bits, and it keeps float16 where the
-    profile trains in bfloat16. Either way it samples from another model than the one that is trained.
+    TRL passes no dtype, so vLLM chooses it by the checkpoint. It rounds float32 to 16 bits, and it keeps float16 if the
+    profile trains in bfloat16. In both cases vLLM would sample from a different model than the trained one.
     """
     usual = getattr(vllm_generation, "LLM", None)
     if usual is None:  # vLLM is not installed
