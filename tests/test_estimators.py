@@ -85,7 +85,7 @@ def test_a_file_is_read_anew_and_its_state_is_part_of_the_run(tmp_path, trained,
     assert all(not weight.any() for key, weight in weights.items() if "lora_B" in key), "no advantage, no movement"
     file.write_text("def f(rewards):\n    return rewards * 2\n")
     assert own_estimator(name)(torch.ones(1, 2)).tolist() == [[2, 2]]
-    with pytest.raises(ValueError, match=r"another state of the estimator .*mine\.py:f"):
+    with pytest.raises(ValueError, match=r"another version of the estimator .*mine\.py:f"):
         train("mini", tmp_path / "run", model=tiny, quiet=True, **TINY | {"max_steps": 4}, estimator=name, extend=True)
 
 
@@ -95,7 +95,7 @@ REFUSED = {
     "def f(rewards): return rewards.mean(1)": r"returned \(3,\) for rewards \(3, 4\). Return the same shape",
     "def f(rewards): return [0.0]": "returned list for rewards",
     "def f(rewards): raise KeyError('gone')": r"failed in mine\.py, line 1: KeyError",
-    "def f(logps, old_logps, advantages, mask): return logps.detach().mean()": "with gradient through logps",
+    "def f(logps, old_logps, advantages, mask): return logps.detach().mean()": "with a gradient through logps",
     "def f(logps, old_logps, advantages, mask): return logps": "Return a finite scalar",
     "def f(logps): return logps.mean()": "failed",
     "import no_such_module": "ModuleNotFoundError",

@@ -268,8 +268,8 @@ def test_a_folder_that_holds_a_run_has_that_runs_settings(tmp_path, finished: bo
     assert "run holds a run. Using its configuration: max_steps=100, eval_problems=200, eval_samples=2." in said
     assert of(micro_batch=4) == get_profile("llama-8b", micro_batch=4, **evening), "memory may change"
     for options, sentence in (
-        ({"max_steps": 470}, "100 steps, not 470: set max_steps=100 for .* to train 370 more"),
-        ({"max_steps": 60}, "has made 100 steps"),
+        ({"max_steps": 470}, "100 steps, not 470. Set max_steps=100 to keep .* to train 370 more"),
+        ({"max_steps": 60}, "holds a run with 100 completed steps"),
         ({"learning_rate": 1.0}, "learning_rate=1e-05"),
         ({"profile": "mini"}, "profile='llama-8b', not 'mini'"),
     ):
