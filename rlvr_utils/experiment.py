@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from rlvr_utils import REPO
-from rlvr_utils.analysis import RateChange, endpoints, evaluations_of, gap, percent, points, rate_change
+from rlvr_utils.analysis import RateChange, endpoints, evaluations_of, gap, percent, points, rate_change, saved_responses
 from rlvr_utils.runs import REFERENCE_RUNS, Run, load_run, reference_runs
 from rlvr_utils.stats import Estimate
 
@@ -226,7 +226,8 @@ HACKED: tuple[Arm, ...] = (
 )
 
 
-BY_NAME = {arm.name: arm for arm in (*ARMS, KL_ARM, *HACKED, *STALE_ARMS)}
+ALL_ARMS: tuple[Arm, ...] = (*ARMS, KL_ARM, *HACKED, *STALE_ARMS)
+BY_NAME = {arm.name: arm for arm in ALL_ARMS}
 
 
 def prompting_alone(shots: int = 4, abilities: str | Path = ABILITIES) -> Estimate | None:
@@ -338,6 +339,4 @@ def _verdicts(run: Run, written: int) -> pd.DataFrame:
     """``run, step, problem_id, correct`` of a run's first and last evaluation. ``written`` is the file's time stamp."""
     made = evaluations_of(run)
     made = made[made["step"].isin([made["step"].min(), made["step"].max()])]
-    frames = [run.responses(*key) for key in made[["step", "split", "shots", "decoding"]].itertuples(index=False)]
-    frame = pd.concat(frames, ignore_index=True)[["step", "problem_id", "correct"]]
-    return frame.assign(run=run.path.name, correct=frame["correct"].astype(bool))
+    return saved_responses(run, made)[["run", "step", "problem_id", "correct"]]

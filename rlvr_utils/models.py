@@ -202,9 +202,8 @@ def _from_hub(load, name: str, **options):
     """Call ``load`` and turn its various errors into one message that says what to do."""
     refuse_missing_smol(name)
     try:
-        return load(
-            resolve_model(name), trust_remote_code=False, **options
-        )  # otherwise transformers may prompt for it and run remote code
+        # Without trust_remote_code=False transformers may prompt for permission and run remote code.
+        return load(resolve_model(name), trust_remote_code=False, **options)
     except (torch.OutOfMemoryError, MemoryError):
         raise
     except Exception as error:  # safetensors, tokenizers, the hub and transformers each have errors of their own

@@ -1,4 +1,4 @@
-"""The runner on small notebooks, and the whole course end to end: six notebooks, a model that learns, one report."""
+"""The runner on small notebooks, and the whole course end to end: all notebooks, a model that learns, one report."""
 
 from __future__ import annotations
 

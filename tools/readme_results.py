@@ -7,6 +7,7 @@ when a notebook gains or loses an exercise)
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
 from statistics import mean, median
 
@@ -14,6 +15,7 @@ import pandas as pd
 
 from rlvr_utils import REPO
 from rlvr_utils.analysis import (
+    RateChange,
     as_markdown,
     classified,
     endpoints,
@@ -78,10 +80,15 @@ def results() -> str:
     return "\n".join(lines + arms())
 
 
+@cache
+def at_four_shots(decoding: str) -> RateChange:
+    """Return strict accuracy before and after training with four examples in each prompt."""
+    return rate_change(*endpoints(evaluation_responses(finished_runs("mini-4shot-seed-"), "test", decoding)))
+
+
 def four_shots() -> str:
     """Return a paragraph on the strongest baseline: the base model with few-shot examples, sampled and greedy."""
-    runs = finished_runs("mini-4shot-seed-")
-    sampled, greedy = (rate_change(*endpoints(evaluation_responses(runs, "test", how))) for how in ("sampled", "greedy"))
+    sampled, greedy = at_four_shots("sampled"), at_four_shots("greedy")
     return (
         f"The strongest baseline needs no training. With four examples in its prompt, the base model reaches "
         f"{percent(sampled.before)} sampled at T = 1 and {percent(greedy.before)} with greedy decoding. Training at four "
@@ -180,7 +187,6 @@ def before_after() -> str:
     before, after = first.loc[SHOWN], last.loc[SHOWN]
     assert not before["correct"] and after["correct"] and all(check_steps(row, after["response"]))
     gained, lost = (int((~a["correct"] & b["correct"]).sum()) for a, b in ((first, last), (last, first)))
-    examples = rate_change(*endpoints(evaluation_responses(finished_runs("mini-4shot-seed-"), "test", "greedy"))).before
     rate = rate_change(*endpoints(evaluation_responses(runs)), "correct", None)
     return "\n".join(
         [
@@ -196,7 +202,7 @@ def before_after() -> str:
             f"In brackets are 95 % intervals over problems and {len(runs)} seeds. Training takes {median(minutes):.0f} "
             "minutes on two CPU cores.",
             "Notebook 05 asks what was learned: with four examples in its prompt, the untrained model reaches "
-            f"{percent(examples)} greedily.",
+            f"{percent(at_four_shots('greedy').before)} greedily.",
         ]
     )
 

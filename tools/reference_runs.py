@@ -32,16 +32,14 @@ from pathlib import Path
 import torch
 
 from rlvr_utils import REPO
-from rlvr_utils.experiment import ARMS, HACKED, KL_ARM, MANY, MANY_SAMPLES, STALE_ARMS
+from rlvr_utils.experiment import ALL_ARMS, ARMS, MANY, MANY_SAMPLES, STALE_ARMS
 from rlvr_utils.models import load_model, load_tokenizer
 from rlvr_utils.profiles import get_profile
 from rlvr_utils.runs import REFERENCE_RUNS, RunWriter, load_run
 from rlvr_utils.training import Part, evaluate_split, load_trained, train
 
 #: name of the run -> overrides of profile ``mini``
-RUNS: dict[str, dict] = {
-    name: overrides for arm in (*ARMS, KL_ARM, *HACKED, *STALE_ARMS) for name, overrides in arm.runs.items()
-}
+RUNS: dict[str, dict] = {name: overrides for arm in ALL_ARMS for name, overrides in arm.runs.items()}
 MADE = REPO / "runs" / "reference"
 LEFT_OUT = ("checkpoints", "adapter", "wandb", "wandb-run-id.txt", "lock")
 

@@ -13,6 +13,7 @@ from .frames import (
     pooled_base,
     rescored,
     runs_to_analyse,
+    saved_responses,
     stages,
     training_curve,
     wandb_metrics,

@@ -12,7 +12,7 @@ import pandas as pd
 
 from rlvr_utils.problems import judge_response
 from rlvr_utils.problems.prompts import question_in
-from rlvr_utils.runs import Run, is_worked, load_run, newest_run, reference_runs
+from rlvr_utils.runs import EVALUATION_KEY, Run, is_worked, load_run, newest_run, reference_runs
 from rlvr_utils.stats import t_interval
 from rlvr_utils.system.paths import run_folder
 from rlvr_utils.verifier import last_boxed
@@ -75,17 +75,24 @@ def evaluations_of(run: Run, split: str | None = None, decoding: str = "sampled"
 
 def _of_one_run(run: Run, split: str | None, decoding: str) -> pd.DataFrame:
     made = evaluations_of(run, split, decoding)
-    keys = made[["step", "split", "shots", "decoding"]].itertuples(index=False)
-    frames = [run.responses(*key) for key in keys]
-    if not frames:
+    if made.empty:
         return pd.DataFrame()
-    frame = pd.concat(frames, ignore_index=True).assign(run=run.path.name)
-    frame["correct"] = frame["correct"].astype(bool)
+    frame = saved_responses(run, made)
     frame["boxed"] = frame["response"].map(last_boxed).notna()
     frame["worked"] = is_worked(frame["response"])
     limit = run.config.get("max_completion_length", float("inf"))
     frame["at_limit"] = frame["cut_off"].astype(bool) if "cut_off" in frame else frame["n_tokens"] >= limit
     return frame
+
+
+def saved_responses(run: Run, made: pd.DataFrame) -> pd.DataFrame:
+    """Read the responses of the evaluations ``made`` (rows of :func:`evaluations_of`, at least one) as one frame.
+
+    Adds ``run``, the folder's name. ``correct`` is boolean.
+    """
+    frames = [run.responses(*key) for key in made[list(EVALUATION_KEY)].itertuples(index=False)]
+    frame = pd.concat(frames, ignore_index=True)
+    return frame.assign(run=run.path.name, correct=frame["correct"].astype(bool))
 
 
 def endpoints(frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -91,6 +91,13 @@ CONVENTIONS = (
         "the value",
     ),
     Rule(
+        "remainder",
+        "a sum beside \\bmod, or a product after it, needs brackets",
+        (r"(7+10)\bmod 5", "2"),
+        (r"7\bmod 10-5", "2"),
+        "its precedence is not agreed on",
+    ),
+    Rule(
         "currency",
         "the sign is dropped, thousands separators are accepted",
         (r"\$15,\!000", "15000"),
