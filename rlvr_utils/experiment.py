@@ -14,6 +14,7 @@ import pandas as pd
 
 from rlvr_utils import REPO
 from rlvr_utils.analysis import RateChange, endpoints, evaluations_of, gap, percent, points, rate_change, saved_responses
+from rlvr_utils.profiles import PROFILES
 from rlvr_utils.runs import REFERENCE_RUNS, Run, load_run, reference_runs
 from rlvr_utils.stats import Estimate
 
@@ -48,29 +49,30 @@ SMALLEST_GAP = 0.08
 DEFAULT = "LoRA (the default)"  # the other arms are compared with this one
 
 
-def _prefix(key: str) -> str:
-    return f"mini-{key}-seed-" if key else "mini-seed-"
+def _prefix(key: str, profile: str = "mini") -> str:
+    return f"{profile}-{key}-seed-" if key else f"{profile}-seed-"
 
 
 @dataclass(frozen=True)
 class Arm:
-    """One arm. Its runs are named ``mini-KEY-seed-0`` and so on (the default's key is empty)."""
+    """One arm. Its runs are named ``PROFILE-KEY-seed-0`` and so on (the default's key is empty)."""
 
     name: str
     tier: str  #: "A" to "D": which runs to make first
     key: str
     seeds: int
     question: str
-    overrides: dict = field(default_factory=dict)  #: of profile ``mini``
+    overrides: dict = field(default_factory=dict)  #: of ``profile``
+    profile: str = "mini"
 
     @property
     def prefix(self) -> str:
         """What the names of its runs start with."""
-        return _prefix(self.key)
+        return _prefix(self.key, self.profile)
 
     @property
     def runs(self) -> dict[str, dict]:
-        """Name of the run -> overrides of profile ``mini``."""
+        """Name of the run -> overrides of the arm's profile."""
         return {f"{self.prefix}{seed}": {"seed": seed} | self.overrides for seed in range(self.seeds)}
 
 
@@ -226,7 +228,27 @@ HACKED: tuple[Arm, ...] = (
 )
 
 
-ALL_ARMS: tuple[Arm, ...] = (*ARMS, KL_ARM, *HACKED, *STALE_ARMS)
+def _smol(name: str, key: str, question: str, **overrides: object) -> Arm:
+    return Arm(f"SmolLM2: {name}", "S", key, 3, question, overrides, profile="smol")
+
+
+#: A pretrained model. All arms of a seed continue the same model after SFT, on the same problems in the same order, with
+#: the same number of optimizer steps. SFT continues as it began, with its own learning rate and schedule.
+SMOL_RL = "SmolLM2: SFT, then RLVR"
+SMOL_ARMS: tuple[Arm, ...] = (
+    _smol("SFT, then RLVR", "", "does RLVR add to SFT?"),
+    _smol(
+        "SFT, then more SFT",
+        "sft",
+        "would more worked solutions do the same?",
+        method="sft",
+        learning_rate=PROFILES["smol"].sft_learning_rate,
+        lr_schedule="linear",
+    ),
+    _smol("SFT, then random reward", "random", "how much comes from training on anything at all?", reward="random"),
+)
+
+ALL_ARMS: tuple[Arm, ...] = (*ARMS, KL_ARM, *HACKED, *STALE_ARMS, *SMOL_ARMS)
 BY_NAME = {arm.name: arm for arm in ALL_ARMS}
 
 

@@ -390,15 +390,20 @@ def test_a_half_written_tracking_file_is_read_as_far_as_it_goes(offline_runs, tm
 
 
 def test_every_arm_of_the_experiment_is_a_possible_run():
-    arms = (*experiment.ARMS, experiment.KL_ARM, *experiment.STALE_ARMS)
-    names = [name for arm in arms for name in arm.runs]
+    names = [name for arm in experiment.ALL_ARMS for name in arm.runs]
     assert len(names) == len(set(names))
-    for arm in arms:
+    for arm in experiment.ALL_ARMS:
         for name, overrides in arm.runs.items():
-            settings = get_profile("mini", **overrides)
+            settings = get_profile(arm.profile, **overrides)
             assert name.startswith(arm.prefix) and f"seed-{settings.seed}" in name
-            if arm.tier in "AC":  # equal samples; the long runs and the off-policy runs differ in that on purpose
+            if arm in experiment.ARMS and arm.tier in "AC":  # equal samples; the long runs differ in that on purpose
                 assert settings.max_steps * settings.batch_size == 12_800, name
+
+
+def test_arms_of_the_pretrained_model_share_their_supervised_stage():
+    """``tools/reference_runs.py`` trains it once per seed, so an arm must not change what it depends on."""
+    free = {"method", "reward", "learning_rate", "lr_schedule"}  # of the stage after it
+    assert all(arm.overrides.keys() <= free for arm in experiment.SMOL_ARMS)
 
 
 def test_no_arm_reads_the_runs_of_another():

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from rlvr_utils import REPO
-from rlvr_utils.experiment import ARMS, MANY, MANY_SAMPLES, STALE_ARMS, arm_gap_by_seed, finished_runs
+from rlvr_utils.experiment import ALL_ARMS, MANY, MANY_SAMPLES, arm_gap_by_seed, finished_runs
 from rlvr_utils.problems import check_steps, load_problems
 from rlvr_utils.profiles import get_profile
 from rlvr_utils.runs import REFERENCE_RUNS, load_run, reference_runs
@@ -125,17 +125,14 @@ def test_the_pages_state_what_the_included_runs_show():
 # --- the other arms -----------------------------------------------------------------------------------------------------
 
 
-ALL_ARMS = (*ARMS, *STALE_ARMS)
-
-
 @pytest.fixture(scope="module", params=[name for arm in ALL_ARMS for name in arm.runs if (REFERENCE_RUNS / name).is_dir()])
 def arm_run(request):
     return load_run(REFERENCE_RUNS / request.param)
 
 
 def test_runs_match_the_configuration_of_their_arm(arm_run):
-    settings = next(arm.runs[arm_run.path.name] for arm in ALL_ARMS if arm_run.path.name in arm.runs)
-    wanted = get_profile("mini", **settings).to_dict()
+    arm = next(arm for arm in ALL_ARMS if arm_run.path.name in arm.runs)
+    wanted = get_profile(arm.profile, **arm.runs[arm_run.path.name]).to_dict()
     aside = ("wandb", "guard", "cpu_threads")  # none of them affects the result
     assert {k: v for k, v in arm_run.config.items() if k in wanted and not k.startswith(aside)} == {
         k: v for k, v in wanted.items() if not k.startswith(aside) and k in arm_run.config

@@ -1,7 +1,8 @@
 """Make the reference runs that are included in the repository, ``data/reference_runs/NAME``.
 
 Run:  make reference-runs                          the five of the default
-      make reference-runs ARGS="--tier A"          a whole tier of the experiment (rlvr_utils.experiment.ARMS)
+      make reference-runs ARGS="--tier A"          a whole tier of the experiment (rlvr_utils.experiment.ALL_ARMS)
+      make reference-runs ARGS="--tier S"          the pretrained model, after `make smol-model`
       make reference-runs ARGS="mini-format-seed-0 mini-long"      runs by name or prefix
       make reference-runs ARGS="--many mini-seed mini-full"        32 samples per problem from their trained models
 Finished runs are skipped and interrupted ones continue. ``--jobs 2`` makes two runs at a time, each in a process with
@@ -32,16 +33,16 @@ from pathlib import Path
 import torch
 
 from rlvr_utils import REPO
-from rlvr_utils.experiment import ALL_ARMS, ARMS, MANY, MANY_SAMPLES, STALE_ARMS
+from rlvr_utils.experiment import ALL_ARMS, MANY, MANY_SAMPLES, Arm
 from rlvr_utils.models import load_model, load_tokenizer
-from rlvr_utils.profiles import get_profile
+from rlvr_utils.profiles import Profile, get_profile
 from rlvr_utils.runs import REFERENCE_RUNS, RunWriter, load_run
 from rlvr_utils.training import Part, evaluate_split, load_trained, train
 
-#: name of the run -> overrides of profile ``mini``
-RUNS: dict[str, dict] = {name: overrides for arm in ALL_ARMS for name, overrides in arm.runs.items()}
+#: name of the run -> its arm
+RUNS: dict[str, Arm] = {name: arm for arm in ALL_ARMS for name in arm.runs}
 MADE = REPO / "runs" / "reference"
-LEFT_OUT = ("checkpoints", "adapter", "wandb", "wandb-run-id.txt", "lock")
+LEFT_OUT = ("checkpoints", "adapter", "sft", "wandb", "wandb-run-id.txt", "lock")
 
 
 def make_run(name: str) -> None:
@@ -49,14 +50,30 @@ def make_run(name: str) -> None:
 
     The guard of an arm only warns, because the end of a failing run is a result too.
     """
+    arm = RUNS[name]
     default = name.startswith("mini-seed-")
     guard = {} if default else {"guard": "warn"}
-    run = train("mini", MADE / name, wandb_mode="disabled", cpu_threads=torch.get_num_threads(), **guard, **RUNS[name])
+    p = get_profile(arm.profile, wandb_mode="disabled", cpu_threads=torch.get_num_threads(), **guard, **arm.runs[name])
+    begin_after_sft(MADE / name, p)
+    run = train(p, MADE / name)
     shipped = REFERENCE_RUNS / name
     shutil.rmtree(shipped, ignore_errors=True)
     shutil.copytree(run.path, shipped, ignore=shutil.ignore_patterns(*LEFT_OUT))
     if not default:
-        slim(shipped, REFERENCE_RUNS.glob(f"mini-*seed-{run.config['seed']}"))
+        slim(shipped, REFERENCE_RUNS.glob(f"{arm.profile}-*seed-{p.seed}"))
+
+
+def begin_after_sft(folder: Path, p: Profile) -> None:
+    """Copy the supervised stage of the profile's first arm with this seed, so that it is trained once per seed.
+
+    The copy has everything up to step 0: the trained model, its metrics and its evaluations. ``train`` removes the rest.
+    """
+    first = MADE / f"{p.profile}-seed-{p.seed}"
+    if p.sft_steps and not folder.exists() and (first / "adapter").is_dir():
+        shutil.copytree(first / "rollouts", folder / "rollouts")
+        for file in ("metrics.jsonl", "evaluations.jsonl"):
+            shutil.copy(first / file, folder)
+        shutil.copytree(first / "sft", folder / "sft")  # last: without it an interrupted copy is a run before its SFT
 
 
 def slim(shipped: Path, others: Iterable[Path]) -> None:
@@ -113,7 +130,7 @@ def make_many(name: str) -> None:
 def chosen(names: list[str], tier: str | None) -> list[str]:
     """Return the selected runs in the order of the experiment, by default the five runs of the default arm."""
     if tier:
-        return [name for arm in (*ARMS, *STALE_ARMS) if arm.tier == tier for name in arm.runs]
+        return [name for name, arm in RUNS.items() if arm.tier == tier]
     for wish in names:
         if not any(name.startswith(wish) for name in RUNS):
             raise SystemExit(f"There is no reference run {wish!r}. Choose from {', '.join(RUNS)}.")
@@ -143,7 +160,7 @@ def in_processes(names: list[str], many: bool, jobs: int, tell: Callable[[], Non
 def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("names", nargs="*", help="names of runs, or prefixes of names")
-    parser.add_argument("--tier", choices=sorted({arm.tier for arm in (*ARMS, *STALE_ARMS)}), help="all runs of a tier")
+    parser.add_argument("--tier", choices=sorted({arm.tier for arm in ALL_ARMS}), help="all runs of a tier")
     parser.add_argument(
         "--many", action="store_true", help=f"sample {MANY_SAMPLES} responses per problem from the trained models"
     )

@@ -47,7 +47,7 @@ PARTS = (
     Part(
         "02_grpo_on_toy_tensors",
         "02 GRPO on toy tensors",
-        "derive the policy gradient and compute a GRPO step that matches TRL's trainer",
+        "derive the policy gradient and compute a GRPO step that matches TRL, Hugging Face's library for RL",
         45,
         65,
         "all sections",
