@@ -14,7 +14,7 @@ BASE  := $(if $(wildcard $(PY)),$(PY),$(PYTHON))
 OLD_PYTHON = The course needs Python 3.11 or newer, and '$(BASE)' is not. \
 	Install one and name it, as in 'make PYTHON=python3.12 $(or $(MAKECMDGOALS),venv)'.
 STUDIES := base-abilities reference-runs own-trainer self-distillation speedrun shared-prefix verifier-pairs coverage fuzz \
-	red-team bench-verifier bench-mini-step busy-machine minillama faithfulness clinic
+	red-team bench-verifier bench-mini-step busy-machine minillama faithfulness forgetting clinic
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
@@ -123,7 +123,7 @@ test-browser: venv
 	$(PY) -m pip install --quiet --no-build-isolation -c requirements.lock -e '.[browser]'
 	$(PY) -m pytest tests/browser/notebooks_in_browser.py
 
-base-abilities own-trainer self-distillation shared-prefix verifier-pairs coverage busy-machine faithfulness: venv
+base-abilities own-trainer self-distillation shared-prefix verifier-pairs coverage busy-machine faithfulness forgetting: venv
 	$(PY) studies/$(subst -,_,$@).py $(ARGS)
 
 reference-runs: venv

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import sys
 
 import pytest
 import torch
@@ -12,7 +14,7 @@ from safetensors.torch import load_file
 from trl import SFTTrainer
 from trl.kernels.chunked_logprob import ChunkedLogProbFunction
 
-from rlvr_utils import training
+from rlvr_utils import REPO, training
 from rlvr_utils.analysis import wandb_metrics
 from rlvr_utils.models import attach_lora, load_model, load_tokenizer, merged_weights
 from rlvr_utils.preflight import preflight
@@ -21,6 +23,9 @@ from rlvr_utils.profiles import get_profile
 from rlvr_utils.runs import SilentWriter, load_run
 from rlvr_utils.training import export_run, load_trained, supervised, train
 from rlvr_utils.training.supervised import after_sft, solution_tokens, worked_solutions
+
+sys.path.insert(0, str(REPO / "tools"))
+import reference_runs
 
 SETTINGS = {
     "prompts_per_step": 2,
@@ -35,6 +40,8 @@ SETTINGS = {
     "wandb_mode": "disabled",
     "guard": "off",
 }
+#: Clocks, and TRL's SFTTrainer counts tokens from 0 after a resume.
+OTHER = ["seconds", "num_tokens", "step_time"]
 
 
 pytestmark = pytest.mark.usefixtures("odd_reward")
@@ -120,9 +127,22 @@ def test_killed_in_any_stage_it_ends_with_the_same_bits(killed_at, straight, tin
         cut.setattr(training.recording.Recorder, name, die, raising=False)
         train("mini", tmp_path / "died", model=tiny, quiet=True, **SETTINGS)
     died = train("mini", tmp_path / "died", model=tiny, quiet=True, **SETTINGS)
-    other = ["seconds", "num_tokens", "step_time"]  # clocks, and TRL's SFTTrainer counts tokens from 0 after a resume
     assert set(differences(straight.path, died.path)) <= {"metrics differ"}
-    assert straight.metrics.drop(columns=other).equals(died.metrics.drop(columns=other))
+    assert straight.metrics.drop(columns=OTHER).equals(died.metrics.drop(columns=OTHER))
+
+
+def test_an_arm_that_begins_after_a_copied_stage_ends_with_the_same_bits(straight, tiny, tmp_path, monkeypatch):
+    """The included runs of a pretrained model train the supervised stage once per seed."""
+    monkeypatch.setattr(reference_runs, "MADE", tmp_path)
+    shutil.copytree(straight.path, tmp_path / "mini-seed-0")
+    p = get_profile("mini", model=tiny, learning_rate=5e-3, **SETTINGS)
+    whole, folder = train(p, tmp_path / "whole", quiet=True), tmp_path / "arm"
+    reference_runs.begin_after_sft(folder, p)
+    assert (folder / "sft" / "adapter").is_dir() and not (folder / "config.yaml").exists()
+    arm = train(p, folder, quiet=True)
+    assert set(differences(whole.path, arm.path)) <= {"metrics differ"}
+    assert whole.metrics.drop(columns=OTHER).equals(arm.metrics.drop(columns=OTHER))
+    assert not arm.metrics.query("step > 0").equals(straight.metrics.query("step > 0")), "another learning rate"
 
 
 def test_sft_in_the_place_of_rl_sees_the_same_problems_in_the_same_order(tiny, tmp_path):

@@ -90,7 +90,7 @@ def slim(shipped: Path, others: Iterable[Path]) -> None:
         plain.with_suffix(".jsonl.gz").write_bytes(gzip.compress(lines.encode(), mtime=0))
         plain.unlink()
     folders = sorted(other / "rollouts" for other in others if other != shipped)
-    for file in (shipped / "rollouts").glob("eval-0-*"):
+    for file in (shipped / "rollouts").glob("eval-*"):
         for same in (folder / file.name for folder in folders):
             if same.is_file() and not same.is_symlink() and same.read_bytes() == file.read_bytes():
                 link(file, same)
