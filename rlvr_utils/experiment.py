@@ -13,7 +13,17 @@ from pathlib import Path
 import pandas as pd
 
 from rlvr_utils import REPO
-from rlvr_utils.analysis import RateChange, endpoints, evaluations_of, gap, percent, points, rate_change, saved_responses
+from rlvr_utils.analysis import (
+    RateChange,
+    endpoints,
+    evaluations_of,
+    gap,
+    percent,
+    points,
+    rate,
+    rate_change,
+    saved_responses,
+)
 from rlvr_utils.profiles import PROFILES
 from rlvr_utils.runs import REFERENCE_RUNS, Run, load_run, reference_runs
 from rlvr_utils.stats import Estimate
@@ -141,9 +151,9 @@ def _stale() -> list[Arm]:
 
 ARMS: tuple[Arm, ...] = (
     Arm(DEFAULT, "A", "", 5, "how sure is the gain?"),
-    Arm("format-only reward", "A", "format", 5, "how much of the gain is the box?", {"reward": "format"}),
+    Arm("format-only reward", "A", "format", 5, "what does rewarding the box alone do?", {"reward": "format"}),
     Arm("random reward", "A", "random", 5, "how much comes from training on anything at all?", {"reward": "random"}),
-    Arm("rejection sampling", "A", "rejection", 3, "why RL at all?", {"method": "rejection"}),
+    Arm("rejection sampling", "A", "rejection", 3, "does one round without RL get as far?", {"method": "rejection"}),
     *_grid("none"),
     *_grid("lora"),
     Arm(
@@ -201,7 +211,7 @@ ARMS: tuple[Arm, ...] = (
             "C",
             f"offpolicy-{loss}",
             3,
-            "does the loss matter off-policy?",
+            "does `loss_type` matter at 4 updates?",
             {"updates_per_generation": 4, "loss_type": loss} | ({"epsilon_high": 5.0} if loss == "cispo" else {}),
         )
         for loss in ("grpo", "dr_grpo", "dapo", "cispo")
@@ -264,7 +274,7 @@ def prompting_alone(shots: int = 4, abilities: str | Path = ABILITIES) -> Estima
 
 
 def arms_made(root: str | Path = REFERENCE_RUNS) -> tuple[pd.DataFrame, list[str]]:
-    """One row per arm with its question, number of seeds, accuracy before and after, and paired change.
+    """One row per arm with its question, number of seeds, accuracy before, halfway and after, and paired change.
 
     Also returns the names of the arms without runs.
     """
@@ -274,7 +284,7 @@ def arms_made(root: str | Path = REFERENCE_RUNS) -> tuple[pd.DataFrame, list[str
         if not runs:
             missing.append(arm.name)
             continue
-        accuracy = _change_of(runs)
+        accuracy, halfway = _change_of(runs), _halfway(runs)
         rows.append(
             (
                 arm.tier,
@@ -282,11 +292,13 @@ def arms_made(root: str | Path = REFERENCE_RUNS) -> tuple[pd.DataFrame, list[str
                 arm.question,
                 len(runs),
                 percent(accuracy.before),
+                percent(rate(halfway)) if len(halfway) else "not evaluated",
                 percent(accuracy.after),
                 points(accuracy.change),
             )
         )
-    return pd.DataFrame(rows, columns=["tier", "arm", "question", "seeds", "before", "after", "change (points)"]), missing
+    columns = ["tier", "arm", "question", "seeds", "before", "halfway", "after", "change (points)"]
+    return pd.DataFrame(rows, columns=columns), missing
 
 
 def learning_rate_grid(root: str | Path = REFERENCE_RUNS) -> pd.DataFrame:
@@ -296,23 +308,27 @@ def learning_rate_grid(root: str | Path = REFERENCE_RUNS) -> pd.DataFrame:
     """
     rows = []
     for adapter in ("lora", "none"):
-        for rate in LR_GRID:
-            accuracy = _change_of(finished_runs(f"{_prefix(_grid_key(adapter, rate))}0", root))
+        for learning_rate in LR_GRID:
+            accuracy = _change_of(finished_runs(f"{_prefix(_grid_key(adapter, learning_rate))}0", root))
             if accuracy:
-                rows.append((adapter, rate, accuracy.after))
+                rows.append((adapter, learning_rate, accuracy.after))
     return pd.DataFrame(rows, columns=["adapter", "learning_rate", "accuracy"])
 
 
-def arm_gap(name: str, other: str = DEFAULT, root: str | Path = REFERENCE_RUNS) -> Estimate | None:
-    """Final accuracy of the arm ``name`` minus that of the arm ``other``, or None if one of the two has no runs.
+def arm_gap(name: str, other: str = DEFAULT, root: str | Path = REFERENCE_RUNS, *, halfway: bool = False) -> Estimate | None:
+    """Accuracy of the arm ``name`` minus that of the arm ``other``, or None if one of the two has no such evaluation.
 
-    Seeds are resampled independently. That is conservative, because equal seeds see the same problems in the same order.
+    Measured after the last step, or ``halfway``, where arms that learn at different speeds still differ. Seeds are
+    resampled independently. That is conservative, because equal seeds see the same problems in the same order.
 
     Raises:
         KeyError: there is no arm of that name.
     """
     arms = [_runs_of(arm, root) for arm in (name, other)]
-    return gap(*(_ends(runs)[1] for runs in arms)) if all(arms) else None
+    if not all(arms):
+        return None
+    first, second = (_halfway(runs) if halfway else _ends(runs)[1] for runs in arms)
+    return gap(first, second) if len(first) and len(second) else None
 
 
 def arm_gap_by_seed(name: str, other: str = DEFAULT, root: str | Path = REFERENCE_RUNS) -> Estimate | None:
@@ -350,15 +366,29 @@ def _change_of(runs: list[Run]) -> RateChange | None:
 
 def _ends(runs: list[Run]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The verdicts before and after training, as :func:`.endpoints` returns them."""
-    return endpoints(
-        pd.concat([_verdicts(run, (run.path / "evaluations.jsonl").stat().st_mtime_ns) for run in runs], ignore_index=True)
+    return endpoints(_verdicts_of(runs))
+
+
+def _halfway(runs: list[Run]) -> pd.DataFrame:
+    """The verdicts after half of the steps, with one sample per problem. Empty if no run was evaluated there."""
+    frame = _verdicts_of(runs)
+    half = {run.path.name: run.config["max_steps"] // 2 for run in runs}
+    return frame[frame["step"] == frame["run"].map(half)]
+
+
+def _verdicts_of(runs: list[Run]) -> pd.DataFrame:
+    return pd.concat(
+        [_verdicts(run, (run.path / "evaluations.jsonl").stat().st_mtime_ns) for run in runs], ignore_index=True
     )
 
 
 # Notebook 05 compares some twenty arms with the default, so its runs would be parsed again for each row.
 @lru_cache(maxsize=256)
 def _verdicts(run: Run, written: int) -> pd.DataFrame:
-    """``run, step, problem_id, correct`` of a run's first and last evaluation. ``written`` is the file's time stamp."""
+    """``run, step, problem_id, correct`` of a run's first and last evaluation and of the one at half of its steps.
+
+    ``written`` is the file's time stamp.
+    """
     made = evaluations_of(run)
-    made = made[made["step"].isin([made["step"].min(), made["step"].max()])]
+    made = made[made["step"].isin([made["step"].min(), run.config["max_steps"] // 2, made["step"].max()])]
     return saved_responses(run, made)[["run", "step", "problem_id", "correct"]]

@@ -20,13 +20,12 @@ from rlvr_utils.analysis import (
     classified,
     endpoints,
     evaluation_responses,
-    lora_sentence,
     percent,
     points,
     rate_change,
 )
 from rlvr_utils.course.timetable import one_day_hours, timetable, total_hours, totals
-from rlvr_utils.experiment import SMALLEST_GAP, arm_gap, arms_made, finished_runs
+from rlvr_utils.experiment import LONG, LONG_RATE, arm_gap, arms_made, finished_runs
 from rlvr_utils.problems import check_steps, load_problems
 
 README = REPO / "README.md"
@@ -55,10 +54,12 @@ def results() -> str:
         key: endpoints(classified(evaluation_responses(runs, *key), problems))
         for key in {(split, decoding) for _, split, decoding, _, _ in ROWS}
     }
+    n_problems = frames["test", "sampled"][0]["problem_id"].nunique()
     lines = [
-        f"Profile `mini`, {len(runs)} seeds, {frames['test', 'sampled'][0]['problem_id'].nunique()} test problems that "
-        "neither pretraining nor training saw (4 samples each at T = 1), 95 % intervals over problems and seeds, made by "
-        "`make reference-runs`:",
+        f"Profile `mini`, {len(runs)} seeds, {n_problems} test problems (4 samples each at T = 1), 95 % intervals over "
+        "problems and seeds, made by `make reference-runs`. Neither pretraining nor training saw these problems. They have "
+        "new numbers in the templates of the training problems, and pretraining may have seen most of the training problems "
+        "([data card](../data/README.md)). *Out of distribution* means new templates and larger numbers.",
         "",
         "| | before | after | change (points) |",
         "|---|---|---|---|",
@@ -92,39 +93,53 @@ def four_shots() -> str:
     return (
         f"The strongest baseline needs no training. With four examples in its prompt, the base model reaches "
         f"{percent(sampled.before)} sampled at T = 1 and {percent(greedy.before)} with greedy decoding. Training at four "
-        f"shots changes this by {points(sampled.change)} and {points(greedy.change)} points. So RLVR elicits what the model "
-        "could do, and makes its sampling less random (notebook 05)."
+        f"shots changes this by {points(sampled.change)} and {points(greedy.change)} points. So most of the gain is "
+        "elicitation: RLVR brings out what the model could do, and makes its sampling less random (notebook 05)."
     )
 
 
 def arms() -> list[str]:
-    """Return the arms of the experiment: a table of finished runs, a sentence on LoRA, and the arms that were not run."""
+    """Return the arms of the experiment: tables of finished runs, a paragraph on LoRA, and the arms that were not run."""
     made, missing = arms_made()
+    made = made[made["seeds"] > 1]
+    equal = made[made["tier"] != "B"].drop(columns="tier")
+    end, half = (arm_gap("full fine-tuning", halfway=halfway) for halfway in (False, True))
     lines = [
-        'Strict accuracy at T = 1, by arm of the experiment (`make reference-runs ARGS="--tier A"`, then B, C):',
+        'Strict accuracy at T = 1, by arm of the experiment (`make reference-runs ARGS="--tier A"`, then C). An arm changes '
+        "what its name says and keeps the rest. The end is on a plateau, so compare learning speed halfway. "
+        "`loss_type` is TRL's: it changes how the loss is averaged or clipped, and not the division by the std. Rejection "
+        "sampling is one round at GRPO's learning rate.",
         "",
-        as_markdown(made[made["seeds"] > 1].drop(columns="tier")),
+        as_markdown(equal),
+        "",
+        f"The long runs (`--tier B`) see {LONG['train_subset']} problems twelve times in {LONG['max_steps']} steps, at a "
+        f"learning rate of {LONG_RATE['lora']:g} (LoRA) or {LONG_RATE['none']:g}, so that projecting their curve is hard:",
+        "",
+        as_markdown(made[made["tier"] == "B"].drop(columns="tier")),
+        "",
+        f"Full fine-tuning minus LoRA: {points(half)} points halfway, {points(end)} at the end. Each has the best learning "
+        "rate of a coarse grid (notebook 05). This says nothing about a gap at 8B.",
         "",
     ]
-    lines += [lora_sentence(arm_gap("full fine-tuning"), SMALLEST_GAP) or "", ""]
     return lines + ([f"Not run: {', '.join(missing)}.", ""] if missing else []) + [coverage()]
 
 
 def coverage() -> str:
     """Return a sentence on the coverage of our intervals in simulations, from the coverage study's results."""
     rows = json.loads((MEASURED / "coverage.json").read_text())["coverage"]
-    hardest = [max((row for row in rows if row["seeds"] == n), key=lambda row: row["seeds_scatter_by"]) for n in (3, 5)]
-    told = [
-        f"{row['held']['one arm'] / row['experiments']:.0%} with {row['seeds']} seeds (differences of two arms: "
-        f"{row['held']['two arms'] / row['experiments']:.0%}, a bootstrap alone: "
-        f"{row['held']['one arm, bootstrap alone'] / row['experiments']:.0%})"
-        for row in hardest
+    held = [
+        [row["held"][what] / row["experiments"] for row in rows]
+        for what in ("one arm", "two arms", "one arm, bootstrap alone")
     ]
-    n, points_apart = hardest[0]["experiments"], 100 * hardest[0]["seeds_scatter_by"]
+    one, two, alone = (f"{min(shares):.0%} to {max(shares):.0%}" for shares in held)
+    scatter = [100 * row["seeds_scatter_by"] for row in rows]
+    seeds = sorted({row["seeds"] for row in rows})
     return (
-        f"Intervals are 95 %, over problems and seeds. In {n:,} simulated experiments with a standard deviation of "
-        f"{points_apart:.0f} points between seeds, the share of intervals that contain the true value is "
-        f"{' and '.join(told)} (`make coverage`)."
+        f"Intervals are 95 %, over problems and seeds. In {rows[0]['experiments']:,} simulated experiments per setting "
+        f"({' or '.join(map(str, seeds))} seeds, standard deviation between seeds of {min(scatter):.0f} to "
+        f"{max(scatter):.0f} points), the share of intervals that contain the true value is {one} (differences of two "
+        f"arms: {two}, a bootstrap alone: {alone}). The higher shares belong to seeds that scatter little, as they do here "
+        "(`make coverage`)."
     )
 
 
@@ -187,7 +202,9 @@ def before_after() -> str:
     before, after = first.loc[SHOWN], last.loc[SHOWN]
     assert not before["correct"] and after["correct"] and all(check_steps(row, after["response"]))
     gained, lost = (int((~a["correct"] & b["correct"]).sum()) for a, b in ((first, last), (last, first)))
-    rate, most_likely = (rate_change(*endpoints(evaluation_responses(runs, "test", how))) for how in ("sampled", "greedy"))
+    measured = (("test", "sampled"), ("test", "greedy"), ("ood", "sampled"))
+    rate, most_likely, elsewhere = (rate_change(*endpoints(evaluation_responses(runs, *key))) for key in measured)
+    threads = max(run.environment["threads"] for run in runs)
     return "\n".join(
         [
             f"> {row['problem']}",
@@ -200,9 +217,10 @@ def before_after() -> str:
             f"Of {len(first)} test problems, {gained} changed like this one and {lost} the other way (seed 0).",
             f"With greedy decoding (always the most likely token), accuracy rises from {percent(most_likely.before)} to "
             f"{percent(most_likely.after)}.",
-            f"Sampled responses rise from {percent(rate.before)} to {percent(rate.after)}.",
-            f"In brackets are 95 % intervals over problems and {len(runs)} seeds. Training takes {median(minutes):.0f} "
-            "minutes on two CPU cores.",
+            f"Sampled responses rise from {percent(rate.before)} to {percent(rate.after)}, and on new templates with larger "
+            f"numbers from {percent(elsewhere.before)} to {percent(elsewhere.after)}.",
+            f"In brackets are 95 % intervals over problems and {len(runs)} seeds. Training took {median(minutes):.0f} "
+            f"minutes with {threads} CPU thread{'s' * (threads > 1)} per run.",
             "",
             "How much of this is new? We built the model so that it can already reason and box its answer but rarely does. "
             "With four examples in its prompt and greedy decoding, the *untrained* model reaches "

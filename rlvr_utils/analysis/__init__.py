@@ -20,4 +20,4 @@ from .frames import (
 )
 from .projections import END_WINDOW, fit_projection, projection_table
 from .rates import RateChange, by_group, gap, learning_curve, majority_vote, pass_at_k_curve, rate, rate_change
-from .tables import as_markdown, as_text, lora_sentence, points, verdict
+from .tables import as_markdown, as_text, points, verdict

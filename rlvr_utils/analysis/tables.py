@@ -41,24 +41,6 @@ def verdict(change: Estimate, margin: float = 0.0) -> str:
     )
 
 
-def lora_sentence(full_minus_lora: Estimate | None, smallest_gap: float) -> str | None:
-    """Is LoRA the reason for a gap? The README's sentence. An equivalence claim needs the whole interval."""
-    if full_minus_lora is None:
-        return None
-    said = f"Full fine-tuning minus LoRA: {points(full_minus_lora)} points"
-    margin = f"{100 * smallest_gap:.0f} points"
-    low, high = full_minus_lora.low, full_minus_lora.high
-    if max(abs(low), abs(high)) < smallest_gap:
-        return f"{said}. The whole interval is within {margin}: in this miniature LoRA is not the reason for such a gap."
-    if high < smallest_gap:
-        return f"{said}. LoRA does not trail by {margin}: in this miniature it is not the reason for such a gap."
-    if low >= smallest_gap:
-        return f"{said}. LoRA trails by at least {margin}: in this miniature it can explain such a gap."
-    if low > 0:
-        return f"{said}. LoRA trails, perhaps by {margin} or more: in this miniature it may be a reason."
-    return f"{said}. The interval neither shows nor rules out a gap of {margin}: train more seeds."
-
-
 def as_text(table: pd.DataFrame) -> pd.DataFrame:
     """``table`` with its estimates as text: ``change`` and ``difference`` in points, the others in percent."""
     table = table.copy()

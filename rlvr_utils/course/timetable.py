@@ -95,7 +95,7 @@ PARTS = (
     Part(
         "08_variants_and_your_own",
         "08 Variants, and your own estimator",
-        "compare loss types, see what off-policy training does, and race your own estimator",
+        "compare loss types, train off-policy, and race your own estimator",
         50,
         40,
         "skip it",
