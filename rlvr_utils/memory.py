@@ -250,8 +250,8 @@ def sampling_bytes(p: Profile, config: PretrainedConfig, load: Workload) -> dict
     """Return the bytes of KV cache and working memory while sampling, at the larger of two peaks.
 
     * Prefill: all distinct prompts go through the model at once, and the working memory is largest inside an MLP.
-    * The last token: the cache is full. The working memory is the largest of three: one layer's cache repeated for the
-      query heads that share it, one layer's cache while it is copied to a larger place, or the sampler's logits.
+    * The last token: the cache is full. The working memory is the largest of three: one layer's cache repeated for all
+      query heads, one layer's cache while it is copied to a larger place, or the sampler's logits.
     """
     size, per_token = DTYPE_BYTES[p.dtype], kv_bytes_per_token(p, config)
     prompts = load.rows if load.prompts is None else load.prompts

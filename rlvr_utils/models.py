@@ -184,7 +184,7 @@ def model_config(name: str) -> PretrainedConfig:
 
 
 def empty_model(config: PretrainedConfig) -> PreTrainedModel:
-    """Return a model with shapes but no values (PyTorch's meta device), which needs no memory whatever its size.
+    """Return a model with shapes but no values (PyTorch's meta device), which needs no memory at any size.
 
     Raises:
         ValueError: the architecture is not a causal language model.
@@ -599,8 +599,8 @@ def logits_of(model: torch.nn.Module, ids: torch.Tensor) -> torch.Tensor:
 def save_adapter(model: PeftModel, folder: str | Path, base: str) -> Path:
     """Save only the adapter, as safetensors (336 MB for rank 32 on the 8B), and return the folder.
 
-    ``base`` is stored as the name of the base model. PEFT would store the path that it was loaded from, which is useless
-    on another machine, and add an empty model card with the same path.
+    ``base`` is stored as the name of the base model. PEFT would store the local path that it was loaded from, and add an
+    empty model card with the same path.
     """
     model.peft_config["default"].base_model_name_or_path = base
     # Embeddings are never trained here. With "auto", PEFT would query the hub to find out whether they were resized.

@@ -18,8 +18,8 @@ COGENT = ("correct_steps_wrong_box", "slipped_step", "wrong_method")
 def classified(frame: pd.DataFrame, problems: Sequence[dict]) -> pd.DataFrame:
     """Return ``frame`` with a ``category`` per response (see ``problems.classify_response``) and three boolean columns.
 
-    These are ``wrong``, ``cogent`` (wrong, but with reasoning and an answer) and ``sound`` (at least one step, and every
-    step is true, whatever the final answer). Each distinct response is classified only once.
+    These are ``wrong``, ``cogent`` (wrong, but with reasoning and an answer) and ``sound`` (has steps, and all of them are
+    true, even if the final answer is wrong). Each distinct response is classified only once.
 
     Raises:
         ValueError: ``problems`` lacks a problem of ``frame``.

@@ -4,9 +4,9 @@ A MiniMATH step is ``$lhs = rhs$`` with one operation on whole numbers. If we ch
 steps that use it and the answer that follows. If the model gives this answer, the false step caused it. If the model still
 gives the ground truth, it did not follow the step.
 
-The interventions are those of Lanham et al. 2023 (arXiv 2307.13702), who add mistakes to a chain of thought and truncate
-it. We skip steps with more than one operation, and results that are also numbers of the problem, because it would be
-unclear which later steps use them.
+The interventions are those of Lanham et al. 2023 (arXiv 2307.13702): mistakes in a chain of thought, and truncation. We skip
+steps with more than one operation. We also skip results that are numbers of the problem, because it would be unclear which
+later steps use them.
 """
 
 from __future__ import annotations
