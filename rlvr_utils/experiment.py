@@ -1,6 +1,6 @@
-"""The arms of the experiment: the question of each, its overrides, and what its included runs show.
+"""The arms of the experiment: questions, overrides of the profile, and results of the included runs.
 
-``tools/reference_runs.py`` makes the runs from this list, so the reports cannot differ from what was run.
+``tools/reference_runs.py`` makes the runs from this list, so the reports always match what was run.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ MANY, MANY_SAMPLES = REFERENCE_RUNS / "many", 32
 LR_GRID = (1e-4, 3e-4, 1e-3, 3e-3)
 #: The best of the grid by final accuracy. LoRA's is the default of ``mini``.
 BEST_RATE = {"lora": 1e-3, "none": 3e-4}
-#: Twelve passes over 256 problems. The learning rates are so low that the first quarter has at most half of the gain.
+#: Twelve passes over 256 problems. At these low learning rates the first quarter has at most half of the gain.
 LONG = {"train_subset": 256, "max_steps": 192, "eval_every": 48}
 LONG_RATE = {"lora": 2e-4, "none": 5e-5}
-#: The KL term's weight in notebook 04's runs, and their length, within which the default's drift appears.
+#: Notebook 04's runs with a KL term: its weight, and a number of steps within which the default already drifts.
 KL = {"beta": 0.04, "max_steps": 60, "eval_every": 60, "eval_problems": 100}
-#: Runs on graders that training can exploit: at three times the default's learning rate, which is stable here
-#: (``LR_GRID``), half of its batch and with small evaluations, so that 30 steps show the effect.
+#: Runs on graders that training can exploit. Three times the default learning rate (still stable, see ``LR_GRID``), half
+#: the batch and small evaluations show the effect within 30 steps.
 HACK = {
     "prompts_per_step": 8,
     "learning_rate": 3e-3,
@@ -50,13 +50,13 @@ HACK = {
     "eval_problems": 100,
     "eval_splits": ["test"],
 }
-#: A KL weight with a visible effect in so few steps.
+#: A KL weight that has a visible effect within 30 steps.
 HACK_BETA = 0.3
 
-#: The smallest difference that we call a gap, declared before looking: the original work's 0.44 - 0.36.
+#: The smallest difference that we call a gap, fixed before we saw the results: the original work's 0.44 - 0.36.
 SMALLEST_GAP = 0.08
 
-DEFAULT = "LoRA (the default)"  # the other arms are compared with this one
+DEFAULT = "LoRA (the default)"  # we compare the other arms with this one
 
 
 def _prefix(key: str, profile: str = "mini") -> str:
@@ -65,10 +65,13 @@ def _prefix(key: str, profile: str = "mini") -> str:
 
 @dataclass(frozen=True)
 class Arm:
-    """One arm. Its runs are named ``PROFILE-KEY-seed-0`` and so on (the default's key is empty)."""
+    """One arm of the experiment. Its runs are ``PROFILE-KEY-seed-0``, ``PROFILE-KEY-seed-1`` and so on.
+
+    The default's key is empty, and its runs are ``PROFILE-seed-0`` and so on.
+    """
 
     name: str
-    tier: str  #: "A" to "D": which runs to make first
+    tier: str  #: priority, from "A" (make these runs first) to "D"
     key: str
     seeds: int
     question: str
@@ -77,16 +80,16 @@ class Arm:
 
     @property
     def prefix(self) -> str:
-        """What the names of its runs start with."""
+        """The prefix of the names of its runs."""
         return _prefix(self.key, self.profile)
 
     @property
     def runs(self) -> dict[str, dict]:
-        """Name of the run -> overrides of the arm's profile."""
+        """Run name -> overrides of the arm's profile."""
         return {f"{self.prefix}{seed}": {"seed": seed} | self.overrides for seed in range(self.seeds)}
 
 
-#: (adapter, learning rate) -> key of the arm whose seed 0 is this point of the grid.
+#: (adapter, learning rate) -> key of the arm whose run with seed 0 is this point of the grid.
 _ON_THE_GRID = {
     ("lora", BEST_RATE["lora"]): "",
     ("none", BEST_RATE["none"]): "full",
@@ -122,17 +125,17 @@ def _hack(grader: str) -> dict:
     return HACK | {"reward": f"rlvr_utils.exercises.graders:{grader}_reward"}
 
 
-#: How stale the samples get before a step uses the last of them, and the policy terms that we compare on them.
+#: Updates per generation (more of them mean staler samples), and the losses that we compare on stale samples.
 STALE, STALE_LOSSES = (4, 16, 32), ("naive", "unclipped", "clipped", "gspo", "cispo")
 
 
 def stale_key(updates: int, loss: str) -> str:
-    """The key of the arm with ``updates`` per generation and this loss of :mod:`rlvr_utils.grpo.variants`."""
+    """Return the key of the arm with ``updates`` per generation and this ``loss`` of :mod:`rlvr_utils.grpo.variants`."""
     return f"stale-{updates}-{loss}"
 
 
 def _stale() -> list[Arm]:
-    """Off-policy until it breaks, the stalest samples first."""
+    """Return the arms with stale samples, those with the most updates per generation first."""
     # 96 steps is a multiple of each number of updates. The evaluations are small, because 45 runs are included.
     small = {"max_steps": 96, "eval_every": 32, "eval_splits": ["test"], "eval_problems": 200, "eval_samples": 2}
     return [
@@ -217,12 +220,12 @@ ARMS: tuple[Arm, ...] = (
         for loss in ("grpo", "dr_grpo", "dapo", "cispo")
     ),
 )
-#: The arms of notebook 08, whose runs are shorter than those of notebook 05 and are not listed there.
+#: The arms of notebook 08. Notebook 05 does not list them, because their runs are shorter.
 STALE_ARMS: tuple[Arm, ...] = tuple(_stale())
 
-#: Not compared with the arms above. Notebook 04 compares it with the first 60 steps of the default (beta = 0, same seeds).
+#: Notebook 04 compares this arm with the first 60 steps of the default (beta = 0, same seeds). Notebook 05 omits it.
 KL_ARM = Arm("60 steps with a KL term", "B", "beta", 5, "does beta stop an unrewarded drift?", KL)
-#: Notebook 06 trains on these graders and compares them only with each other, so they are no arms of notebook 05.
+#: Notebook 06 trains on these graders and compares them only with each other. Notebook 05 omits them.
 HACKED: tuple[Arm, ...] = (
     Arm("strict verifier", "C", "hack-strict", 3, "what do these hyperparameters do under the verifier itself?", HACK),
     Arm("last word", "C", "hack-word", 5, "what does a grader that cannot see the box do to the box?", _hack("last_word")),
@@ -263,9 +266,9 @@ BY_NAME = {arm.name: arm for arm in ALL_ARMS}
 
 
 def prompting_alone(shots: int = 4, abilities: str | Path = ABILITIES) -> Estimate | None:
-    """Accuracy of the base MiniLlama with ``shots`` few-shot examples, from its model card's measurements.
+    """Return the accuracy of the base MiniLlama with ``shots`` few-shot examples, as measured for its model card.
 
-    None if that number of shots was not measured.
+    None if there is no measurement with this number of shots.
     """
     if not Path(abilities).is_file():
         return None
@@ -274,9 +277,10 @@ def prompting_alone(shots: int = 4, abilities: str | Path = ABILITIES) -> Estima
 
 
 def arms_made(root: str | Path = REFERENCE_RUNS) -> tuple[pd.DataFrame, list[str]]:
-    """One row per arm with its question, number of seeds, accuracy before, halfway and after, and paired change.
+    """Return a table of the arms that have runs, and the names of the arms without runs.
 
-    Also returns the names of the arms without runs.
+    Columns: ``tier, arm, question, seeds``, accuracy ``before``, ``halfway`` and ``after`` in percent, and the paired
+    ``change (points)``, all four as text with 95 % intervals.
     """
     rows, missing = [], []
     for arm in ARMS:
@@ -302,9 +306,9 @@ def arms_made(root: str | Path = REFERENCE_RUNS) -> tuple[pd.DataFrame, list[str
 
 
 def learning_rate_grid(root: str | Path = REFERENCE_RUNS) -> pd.DataFrame:
-    """Final accuracy at each learning rate of the grid, with one seed: ``adapter, learning_rate, accuracy``.
+    """Return the final accuracy at each learning rate of the grid, with one seed: ``adapter, learning_rate, accuracy``.
 
-    ``accuracy`` is an Estimate over problems. Points without a run are left out.
+    ``accuracy`` is an Estimate over problems. Points without a run are omitted.
     """
     rows = []
     for adapter in ("lora", "none"):
@@ -316,10 +320,10 @@ def learning_rate_grid(root: str | Path = REFERENCE_RUNS) -> pd.DataFrame:
 
 
 def arm_gap(name: str, other: str = DEFAULT, root: str | Path = REFERENCE_RUNS, *, halfway: bool = False) -> Estimate | None:
-    """Accuracy of the arm ``name`` minus that of the arm ``other``, or None if one of the two has no such evaluation.
+    """Return the accuracy of arm ``name`` minus that of arm ``other``, or None if one of them has no such evaluation.
 
-    Measured after the last step, or ``halfway``, where arms that learn at different speeds still differ. Seeds are
-    resampled independently. That is conservative, because equal seeds see the same problems in the same order.
+    Measured after the last step, or ``halfway``, where arms that learn at different speeds still differ. We resample seeds
+    independently. This is conservative, because equal seeds see the same problems in the same order.
 
     Raises:
         KeyError: there is no arm of that name.
@@ -332,7 +336,7 @@ def arm_gap(name: str, other: str = DEFAULT, root: str | Path = REFERENCE_RUNS, 
 
 
 def arm_gap_by_seed(name: str, other: str = DEFAULT, root: str | Path = REFERENCE_RUNS) -> Estimate | None:
-    """As :func:`arm_gap`, paired by seed: for arms that share all random numbers."""
+    """Like :func:`arm_gap`, but paired by seed, for arms that use the same random numbers. None without common seeds."""
     arms = [{run.config["seed"]: run for run in _runs_of(arm, root)} for arm in (name, other)]
     seeds = sorted(arms[0].keys() & arms[1].keys())
     if not seeds:
@@ -342,13 +346,13 @@ def arm_gap_by_seed(name: str, other: str = DEFAULT, root: str | Path = REFERENC
 
 
 def finished_runs(prefix: str, root: str | Path = REFERENCE_RUNS) -> list[Run]:
-    """The included runs whose names start with ``prefix`` and that were evaluated before and after training."""
+    """Return the included runs whose names start with ``prefix`` and that have at least two evaluations."""
     runs = [load_run(path) for path in reference_runs(prefix, root)]
     return [run for run in runs if run.evaluations["step"].nunique() > 1]
 
 
 def arm_change(name: str, root: str | Path = REFERENCE_RUNS) -> RateChange | None:
-    """Strict accuracy before and after training of the arm with that name, or None if it has no runs.
+    """Return strict accuracy before and after training for the arm ``name``, or None if it has no runs.
 
     Raises:
         KeyError: there is no arm of that name.
@@ -382,12 +386,12 @@ def _verdicts_of(runs: list[Run]) -> pd.DataFrame:
     )
 
 
-# Notebook 05 compares some twenty arms with the default, so its runs would be parsed again for each row.
+# Notebook 05 compares about twenty arms with the default, whose runs would otherwise be parsed once per arm.
 @lru_cache(maxsize=256)
 def _verdicts(run: Run, written: int) -> pd.DataFrame:
-    """``run, step, problem_id, correct`` of a run's first and last evaluation and of the one at half of its steps.
+    """Return ``run, step, problem_id, correct`` of a run's first and last evaluation and of the one at half of its steps.
 
-    ``written`` is the file's time stamp.
+    ``written`` is the file's time stamp, so that the cache notices a changed file.
     """
     made = evaluations_of(run)
     made = made[made["step"].isin([made["step"].min(), run.config["max_steps"] // 2, made["step"].max()])]

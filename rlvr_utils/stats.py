@@ -64,7 +64,10 @@ def wilson_interval(successes: int, n: int) -> tuple[float, float]:
 
 
 def problem_means(values: Sequence) -> np.ndarray:
-    """Return the mean per problem, shape (n_problems,), from (n_problems, n_samples), a ragged list of lists, or means."""
+    """Return the mean per problem, shape (n_problems,), from (n_problems, n_samples), a ragged list of lists, or means.
+
+    Raises ValueError if there are no values for a problem, or a value is NaN or infinite.
+    """
     rows = [np.atleast_1d(np.asarray(row, dtype=float)) for row in values]
     if not rows or any(row.size == 0 for row in rows):
         raise ValueError("There are no values to average. Pass at least one problem, and at least one sample per problem.")
@@ -102,7 +105,7 @@ def bootstrap_seeds_and_problems(values: Sequence, n_resamples: int = 2000, seed
 
     The two are resampled independently (a two-way or "pigeonhole" bootstrap, Owen 2007), so the interval covers new runs
     on new problems of the same kind. It is never narrower than the interval over seeds alone (:func:`hold_seeds`). With
-    one seed only the problems vary, so the interval does not cover other seeds.
+    one seed only the problems vary, so the interval does not cover other seeds. Raises ValueError for missing values.
     """
     table = np.asarray(values, dtype=float)
     if table.ndim != 2 or table.size == 0 or not np.isfinite(table).all():
@@ -159,7 +162,7 @@ def resampled_means(table: np.ndarray, weights: tuple[np.ndarray, np.ndarray]) -
 def t_interval(values: Sequence[float]) -> Estimate:
     """Return the mean with Student's t interval, for a few independent values such as one number per seed.
 
-    With one value the interval is infinitely wide, because the variance is unknown.
+    With one value the interval is infinitely wide, because the variance is unknown. Raises ValueError for missing values.
     """
     from scipy.stats import t
 

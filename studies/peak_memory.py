@@ -1,6 +1,6 @@
 """Measure the peak resident memory of training and sampling on a CPU, with random tokens.
 
-For tests and studies. It changes how the C library returns memory to the system, for the rest of the process.
+For tests and studies only: it changes how the C library returns memory to the system for the rest of the process.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ HIGH_WATER = Path("/proc/self/clear_refs")  # Linux: writing 5 resets the peak m
 
 @dataclass(frozen=True)
 class Measured:
-    """Additional peak memory of a piece of work in bytes, and its seconds."""
+    """The additional peak memory of some work in bytes, and its duration in seconds."""
 
     bytes: int
     seconds: float
@@ -38,8 +38,8 @@ class Measured:
 def peak_memory(work: Callable[[], object]) -> Measured:
     """Run ``work`` and measure the peak of this process's resident memory above its value before.
 
-    On Linux we read the kernel's exact high-water mark, elsewhere a thread polls every millisecond. During the measurement
-    the C library returns freed blocks to the system at once, because blocks that it keeps would count too.
+    On Linux we read the kernel's exact high-water mark. On other systems a thread polls every millisecond. During the
+    measurement the C library returns freed blocks to the system at once, because blocks that it keeps would count too.
     """
     gc.collect()
     _give_back_above(64 * 1024)

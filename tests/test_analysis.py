@@ -1,4 +1,4 @@
-"""The analysis reports what is in the data: made-up runs of known ability, other data, other verdicts."""
+"""The analysis on simulated runs with known accuracy: rates, intervals, verdicts, tables."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TRAINED = {"worked": 0.9, "boxed": 0.99, "right_if_worked": 0.9, "right_if_blurt
 
 
 def a_response(row, habits, generator):
-    """One response of a model with these ``habits``, and whether it is boxed and right."""
+    """Return one response of a model with these ``habits``, and whether it is correct and boxed."""
     worked, boxed = generator.random() < habits["worked"], generator.random() < habits["boxed"]
     right = generator.random() < habits["right_if_worked" if worked else "right_if_blurted"]
     steps, _, _ = row["solution"].rpartition("The answer is")
@@ -52,7 +52,7 @@ def responses_of(rows, habits, generator, n_samples):
 
 
 def made_up_run(path, seed=0, before=BASE, after=TRAINED, n_problems=40, n_steps=60, evaluated=(0, 0.5, 1)):
-    """A finished run of a model whose habits move along an S-shaped curve from ``before`` to ``after``."""
+    """Write a finished run of a model whose habits follow an S-shaped curve from ``before`` to ``after``."""
     generator = np.random.default_rng(seed)
     writer = RunWriter(path)
     writer.write_config(
@@ -124,7 +124,7 @@ def test_pairing_narrows_the_interval_of_the_change(ends):
     assert result.change.high - result.change.low < 0.01 < result.before.high - result.before.low
 
 
-def test_rate_given_a_box_leaves_the_others_out(ends):
+def test_rate_given_a_box_counts_only_boxed_responses(ends):
     after = ends[1]
     counted = after[after["boxed"]]["correct"].mean()
     assert analysis.rate(after, "correct", given="boxed").mean == pytest.approx(counted)
@@ -132,7 +132,7 @@ def test_rate_given_a_box_leaves_the_others_out(ends):
     assert np.isnan(nothing.mean) and analysis.percent(nothing) == "no value (nothing to count)"
 
 
-def test_learning_curve_has_every_common_evaluation(frame, runs):
+def test_learning_curve_has_the_evaluations_that_all_runs_share(frame, runs):
     curve = analysis.learning_curve(frame)
     assert curve["step"].tolist() == [0, 30, 60] and (curve["low"] < curve["mean"]).all()
     assert (curve["mean"] < curve["high"]).all() and curve["mean"].is_monotonic_increasing
@@ -140,14 +140,14 @@ def test_learning_curve_has_every_common_evaluation(frame, runs):
     assert analysis.learning_curve(lacking)["step"].tolist() == [0, 60]
 
 
-def test_groups_add_up(ends):
+def test_groups_add_up_to_the_overall_rate(ends):
     table = analysis.by_group(*ends, "subject")
     assert table["n_problems"].sum() == 40
     whole = sum(row["n_problems"] * row["after"].mean for _, row in table.iterrows()) / 40
     assert whole == pytest.approx(ends[1]["correct"].mean())
 
 
-def test_a_run_that_died_counts_as_far_as_it_got(tmp_path):
+def test_an_interrupted_run_counts_up_to_its_last_evaluation(tmp_path):
     died = made_up_run(tmp_path / "died", evaluated=(0, 0.5))
     before, after = analysis.endpoints(analysis.evaluation_responses([died]))
     assert after["step"].unique() == [30]
@@ -155,7 +155,7 @@ def test_a_run_that_died_counts_as_far_as_it_got(tmp_path):
     with pytest.raises(ValueError, match="evaluated twice yet"):
         analysis.endpoints(analysis.evaluation_responses([started]))
     empty = analysis.evaluation_responses([load_run(tmp_path)])
-    with pytest.raises(ValueError, match="no evaluation yet"):
+    with pytest.raises(ValueError, match="There is no evaluation yet"):
         analysis.endpoints(empty)
 
 
@@ -193,7 +193,7 @@ def test_every_wrong_response_has_one_category(ends, problems):
         analysis.classified(ends[0], problems[:5])
 
 
-def test_rescoring_finds_a_wrong_score(frame):
+def test_rescoring_finds_wrong_saved_verdicts(frame):
     assert (analysis.rescored(frame) == frame["correct"]).all()
     spoilt = frame.assign(correct=~frame["correct"])
     assert (analysis.rescored(spoilt) != spoilt["correct"]).all()
@@ -208,7 +208,7 @@ def test_training_curve_smooths_over_steps_and_runs(runs):
     assert analysis.training_curve(runs, window=100)["step"].tolist() == [30.5]
 
 
-def test_projections_are_scored_against_what_came(runs, tmp_path):
+def test_projections_are_compared_with_the_end_of_the_run(runs, tmp_path):
     table = analysis.projection_table(runs, fractions=(0.25, 0.9))
     assert len(table) == 3 * 2 * 3
     late = table[table["fraction"] == 0.9].groupby("kind")["error"].apply(lambda e: e.abs().mean())
@@ -221,7 +221,7 @@ def test_projections_are_scored_against_what_came(runs, tmp_path):
         analysis.fit_projection(load_run(short.path), 0.5)
 
 
-# --- verdicts: other data, other verdict ---
+# --- verdicts ---
 
 
 def result(before, after, change):
@@ -233,7 +233,7 @@ FELL = result((0.73, 0.7, 0.76), (0.15, 0.13, 0.17), (-0.58, -0.61, -0.55))
 UNSURE = result((0.40, 0.35, 0.45), (0.42, 0.37, 0.47), (0.02, -0.02, 0.06))
 
 
-def test_a_verdict_follows_the_whole_interval():
+def test_a_verdict_depends_on_the_whole_interval():
     verdicts = {
         (0.58, 0.55, 0.61): "higher",
         (-0.58, -0.61, -0.55): "lower",
@@ -255,14 +255,14 @@ def test_a_verdict_at_a_margin_needs_the_whole_interval_on_one_side_of_it():
     assert {numbers: analysis.verdict(Estimate(*numbers), 0.08) for numbers in verdicts} == verdicts
 
 
-def test_a_run_that_learned_nothing_is_not_said_to_have_improved(tmp_path, runs):
+def test_a_run_without_progress_has_no_significant_change(tmp_path, runs):
     same = made_up_run(tmp_path / "same", seed=5, after=BASE)
     ends = [analysis.endpoints(analysis.evaluation_responses([run])) for run in (runs[0], same)]
     verdicts = [analysis.verdict(analysis.rate_change(*pair).change) for pair in ends]
     assert verdicts == ["higher", "no significant change"]
 
 
-def test_a_supervised_stage_is_told_from_the_rl_after_it(tmp_path):
+def test_a_supervised_stage_is_separated_from_the_rl_stage(tmp_path):
     """Its steps are negative: the base is the first evaluation, and RL starts at step 0."""
     run = made_up_run(tmp_path / "staged", evaluated=(-0.5, 0, 0.5, 1))
     assert sorted(run.evaluations["step"].unique()) == [-30, 0, 30, 60]
@@ -272,7 +272,7 @@ def test_a_supervised_stage_is_told_from_the_rl_after_it(tmp_path):
     steps = {name: [part["step"].unique().tolist() for part in pair] for name, pair in analysis.stages(frame).items()}
     assert steps == {"SFT": [[-30], [0]], "RL": [[0], [60]]}
     started = frame[frame["step"] <= 0]
-    assert list(analysis.stages(started)) == ["SFT"], "it died before its RL"
+    assert list(analysis.stages(started)) == ["SFT"], "the run ended before RL"
     assert list(analysis.stages(frame[frame["step"] >= 0])) == ["RL"]
     assert analysis.learning_curve(frame)["step"].tolist() == [-30, 0, 30, 60]
     first = run.evaluations.query("step == 0 and split == 'test' and decoding == 'sampled'")["accuracy"].item()
@@ -287,7 +287,7 @@ def test_a_pool_of_base_samples_counts_copies_once(ends):
     assert len(analysis.pooled_base(pd.concat([before, copy]))) == len(before)
 
 
-def test_prompting_is_read_from_the_card(tmp_path):
+def test_accuracy_by_prompting_is_read_from_the_model_card(tmp_path):
     card = tmp_path / "abilities.json"
     assert experiment.prompting_alone(4, card) is None
     card.write_text('{"shots": {"4": {"accuracy": [0.67, 0.62, 0.71]}}}')
@@ -295,7 +295,7 @@ def test_prompting_is_read_from_the_card(tmp_path):
     assert alone == (0.67, 0.62, 0.71) and experiment.prompting_alone(8, card) is None
 
 
-def test_own_run_first_reference_runs_otherwise(tmp_path, monkeypatch):
+def test_a_learners_own_run_takes_precedence_over_included_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(analysis.frames, "newest_run", lambda profile: newest)
     monkeypatch.setattr(analysis.frames, "reference_runs", lambda prefix: shipped)
@@ -322,23 +322,25 @@ def test_a_gap_between_arms_is_their_difference_at_the_end_or_halfway(tmp_path):
     assert same.low < 0 < same.high
     swapped = experiment.arm_gap("LoRA (the default)", "full fine-tuning", tmp_path)
     assert swapped.mean == pytest.approx(-same.mean)
-    assert experiment.arm_gap_by_seed("full fine-tuning", root=tmp_path) is None  # these have other seeds
+    assert experiment.arm_gap_by_seed("full fine-tuning", root=tmp_path) is None  # no common seeds
     for seed in range(2):
         made_up_run(tmp_path / f"mini-unshared-seed-{seed}", seed)
     assert experiment.arm_gap_by_seed("prompts computed anew for each response", root=tmp_path) == (0, 0, 0)
-    assert experiment.arm_gap("prompts computed anew for each response", root=tmp_path).high > 0  # drawn apart
+    assert (
+        experiment.arm_gap("prompts computed anew for each response", root=tmp_path).high > 0
+    )  # seeds are resampled independently
     lora = analysis.endpoints(analysis.evaluation_responses(runs))[1]
     assert analysis.gap(lora, lora.assign(correct=False)).mean == pytest.approx(lora["correct"].mean())
 
 
-def test_what_was_never_seen_is_not_called_certain():
+def test_rates_of_0_and_100_percent_are_marked_as_observed():
     assert analysis.percent(Estimate(0.0, 0.0, 0.0)) == "0 % (none seen)"
     assert analysis.percent(Estimate(1.0, 1.0, 1.0)) == "100 % (no exception seen)"
     assert analysis.percent(Estimate(0.0, 0.0, 0.01)) == "0 % (0 to 1)"
     assert analysis.percent(Estimate(0.998, 0.996, 0.9996)) == "99.8 % (99.6 to 100)"
 
 
-def test_markdown_tables_keep_bars_inside_cells():
+def test_markdown_tables_escape_bars_inside_cells():
     table = pd.DataFrame({"a": ["x | y"], "b": [1]})
     assert analysis.as_markdown(table) == "| a | b |\n| --- | --- |\n| x \\| y | 1 |"
 
@@ -348,12 +350,12 @@ def test_a_readable_table_has_text_for_estimates():
     assert analysis.as_text(table).iloc[0].tolist() == ["Algebra", "15 % (13 to 17)", "73 % (70 to 76)", "+58 (+55 to +61)"]
 
 
-# --- what W&B kept offline ---
+# --- W&B's offline files ---
 
 
 @pytest.fixture(scope="module")
 def offline_runs(tmp_path_factory):
-    """A run of 400 steps recorded by W&B offline, killed at 300 and gone on with at 250."""
+    """A run of 400 steps recorded by W&B offline, killed at step 300 and resumed from step 250."""
     import wandb
 
     folder = tmp_path_factory.mktemp("tracked")
@@ -366,24 +368,24 @@ def offline_runs(tmp_path_factory):
     return folder
 
 
-def test_offline_tracking_reads_back_as_metrics(offline_runs):
+def test_offline_files_are_read_as_metrics(offline_runs):
     metrics = analysis.wandb_metrics(offline_runs)
     assert metrics["step"].tolist() == list(range(1, 401))
     assert (metrics["reward"] == [0.25] * 249 + [0.75] * 151).all()
     assert (metrics["completions/mean_length"] == 20.5).all() and "global_step" not in metrics
 
 
-def test_a_half_written_tracking_file_is_read_as_far_as_it_goes(offline_runs, tmp_path):
+def test_a_truncated_offline_file_is_read_up_to_its_last_complete_record(offline_runs, tmp_path):
     file = max(offline_runs.rglob("run-*.wandb"), key=lambda file: file.stat().st_size)
     raw = file.read_bytes()
-    assert len(raw) > 2 * 32 * 1024  # records lie across blocks
+    assert len(raw) > 2 * 32 * 1024  # some records span blocks
     (tmp_path / "run-abc123.wandb").write_bytes(raw[: len(raw) * 2 // 3])
     steps = analysis.wandb_metrics(tmp_path)["step"]
     assert 100 < len(steps) < 300 and steps.is_monotonic_increasing
     assert analysis.wandb_metrics(tmp_path / "nowhere").empty
 
 
-def test_every_arm_of_the_experiment_is_a_possible_run():
+def test_every_arm_of_the_experiment_has_a_valid_configuration():
     names = [name for arm in experiment.ALL_ARMS for name in arm.runs]
     assert len(names) == len(set(names))
     for arm in experiment.ALL_ARMS:
@@ -407,9 +409,9 @@ def test_no_arm_reads_the_runs_of_another():
     assert not [(a, b) for a in prefixes for b in prefixes if a != b and b.startswith(a)]
 
 
-def test_votes_of_eight_are_taken_from_thirty_two_samples():
+def test_samples_are_split_into_votes_of_eight():
     right, wrong = r"\boxed{1}", r"\boxed{2}"
-    answers = [right] * 5 + [wrong] * 3 + [wrong] * 8 + [right] * 8 + [right] * 4  # the last four are no full vote
+    answers = [right] * 5 + [wrong] * 3 + [wrong] * 8 + [right] * 8 + [right] * 4  # the last four are too few for a vote
     frame = pd.DataFrame({"run": "a", "problem_id": "p", "response": answers, "correct": [a == right for a in answers]})
     assert analysis.majority_vote(frame, of=8)["correct"].tolist() == [True, False, True]
     assert analysis.majority_vote(frame)["correct"].tolist() == [True]
@@ -428,7 +430,7 @@ def test_the_grid_of_learning_rates_is_read_from_its_runs(tmp_path):
     }
 
 
-def test_arms_are_parted_into_those_that_were_run_and_the_others(runs):
+def test_arms_with_runs_and_arms_without_are_separated(runs):
     made, missing = experiment.arms_made(runs[0].path.parent)
     assert made["arm"].tolist() == ["LoRA (the default)"] and made["seeds"].item() == 3 and "%" in made["after"].item()
     assert len(missing) == len(experiment.ARMS) - 1

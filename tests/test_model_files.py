@@ -1,4 +1,4 @@
-"""Models that do not work are found at minute zero, in one sentence; nothing that a folder holds gives a traceback."""
+"""Defects in a model's files give a one-line error before training, never a traceback."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def whole(tmp_path_factory) -> Path:
 
 
 def edit(name: str, **changes) -> Callable[[Path], None]:
-    """Change keys of a JSON file; None removes one."""
+    """Change keys of a JSON file. None removes a key."""
 
     def change(folder: Path) -> None:
         content = json.loads((folder / name).read_text()) | changes
@@ -65,7 +65,7 @@ def edit(name: str, **changes) -> Callable[[Path], None]:
 
 
 def write(name: str, content: bytes | None) -> Callable[[Path], None]:
-    """Replace a file; None removes it."""
+    """Replace a file. None removes it."""
     return lambda folder: (folder / name).write_bytes(content) if content is not None else (folder / name).unlink()
 
 
@@ -78,7 +78,7 @@ def shorten(size: int) -> Callable[[Path], None]:
 
 
 def split(lost: int) -> Callable[[Path], None]:
-    """Weights in two files with an index, one of them ``lost``."""
+    """Split the weights into two files with an index, and delete file ``lost``."""
 
     def change(folder: Path) -> None:
         weights = load_file(folder / "model.safetensors")
@@ -100,7 +100,7 @@ def into_an_adapter(folder: Path) -> None:
 
 
 def into_pickle(size: int | None = None) -> Callable[[Path], None]:
-    """Weights as older models have them, cut off after ``size`` bytes."""
+    """Save the weights as a pickle, like older models, truncated after ``size`` bytes."""
 
     def change(folder: Path) -> None:
         torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
@@ -111,13 +111,13 @@ def into_pickle(size: int | None = None) -> Callable[[Path], None]:
 
 
 def only_arguments(folder: Path) -> None:
-    """A checkpoint of a trainer without its weights."""
+    """Turn the folder into a trainer's checkpoint without weights."""
     (folder / "model.safetensors").unlink()
     torch.save({"a": 1}, folder / "training_args.bin")
 
 
 def header(old: bytes, new: bytes) -> Callable[[Path], None]:
-    """Replace bytes of the weights' header by as many others."""
+    """Replace bytes in the header of the weights with others of the same length."""
 
     def change(folder: Path) -> None:
         file = folder / "model.safetensors"
@@ -127,7 +127,7 @@ def header(old: bytes, new: bytes) -> Callable[[Path], None]:
 
 
 def overlapping(folder: Path) -> None:
-    """Two tensors in one place."""
+    """Give two tensors the same place in the file."""
     content = (folder / "model.safetensors").read_bytes()
     length = int.from_bytes(content[:8], "little")
     entries = json.loads(content[8 : 8 + length])
@@ -138,7 +138,7 @@ def overlapping(folder: Path) -> None:
 
 
 def filled(value: float, pickle: bool = False) -> Callable[[Path], None]:
-    """One number of the norm's weights is ``value``."""
+    """Set one weight of the norm to ``value``."""
 
     def change(folder: Path) -> None:
         weights = load_file(folder / "model.safetensors")
@@ -151,13 +151,13 @@ def filled(value: float, pickle: bool = False) -> Callable[[Path], None]:
 
 
 def token_id(folder: Path) -> None:
-    """A token whose id is far behind the others'."""
+    """Give a token an id far above the others."""
     content = json.loads((folder / "tokenizer.json").read_text())
     content["model"]["vocab"]["7"] = 5000
     (folder / "tokenizer.json").write_text(json.dumps(content))
 
 
-#: What may be wrong with a model's folder, and what is said.
+#: Defect of a model's folder -> (function that makes it, pattern of the error message).
 FAULTS = {
     "cut short": (shorten(4000), r"\(4,000 bytes\) is damaged or truncated"),
     "cut in its header": (shorten(100), "is damaged or truncated"),
@@ -189,9 +189,9 @@ FAULTS = {
     ),
     "no generation config": (write("generation_config.json", b"[]"), "generation_config.json holds no JSON object"),
     "a broken generation config": (write("generation_config.json", b"{"), "generation_config.json is not JSON"),
-    "an end that is text": (edit("generation_config.json", eos_token_id="</s>"), "eos_token_id='</s>', which is no"),
-    "an end beyond all ids": (edit("generation_config.json", eos_token_id=[1, 99999]), "eos_token_id=99999, which is no"),
-    "a gap in the ids": (token_id, "token ids up to 5000, and its model's embedding only"),
+    "an end that is text": (edit("generation_config.json", eos_token_id="</s>"), "eos_token_id='</s>', which is not"),
+    "an end beyond all ids": (edit("generation_config.json", eos_token_id=[1, 99999]), "eos_token_id=99999, which is not"),
+    "a gap in the ids": (token_id, "token ids up to 5000, but the model's embedding has only"),
     "a pointer": (write("model.safetensors", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n"), "git lfs pull"),
     "no weights": (write("model.safetensors", None), "has no weights"),
     "the first part is gone": (split(0), f"1 of the 2 files .* the first is {TWO[0]}"),
@@ -201,7 +201,7 @@ FAULTS = {
     "no config": (write("config.json", None), "There is no config.json"),
     "an adapter": (into_an_adapter, "It is an adapter. `rlvr export RUN NEW_FOLDER`"),
     "more layers": (edit("config.json", num_hidden_layers=3), "18 of 29 tensors|tensors of .* are not in"),
-    "another width": (edit("config.json", hidden_size=32), "are not those of its config.json"),
+    "another width": (edit("config.json", hidden_size=32), "do not match its config.json"),
     "another architecture": (edit("config.json", model_type="gpt2", architectures=None), "tensors of .* are not in its"),
     "no such architecture": (edit("config.json", model_type="nonesuch", architectures=None), "cannot read them"),
     "an encoder": (edit("config.json", model_type="t5", architectures=None), "Use a causal language model"),
@@ -216,14 +216,14 @@ FAULTS = {
     "no tokenizer": (lambda folder: [file.unlink() for file in folder.glob("tokenizer*")], "cannot read them"),
     "a broken tokenizer": (write("tokenizer.json", b"{"), "cannot read them"),
     "no end": (edit("tokenizer_config.json", eos_token=None), "has no end token"),
-    "a larger tokenizer": (edit("config.json", vocab_size=300), "embedding only 300|are not those of its config.json"),
+    "a larger tokenizer": (edit("config.json", vocab_size=300), "embedding has only 300|do not match its config.json"),
 }
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_model_that_cannot_be_trained_is_found_before_it_is_loaded(fault: str, whole, tmp_path) -> None:
+def test_a_defective_model_is_found_before_it_is_loaded(fault: str, whole, tmp_path) -> None:
     damage, said = FAULTS[fault]
-    folder = shutil.copytree(whole, tmp_path / "model 401 at 403")  # numbers in a path mean nothing
+    folder = shutil.copytree(whole, tmp_path / "model 401 at 403")  # the numbers in the path must not affect the advice
     damage(folder)
     p = get_profile("mini", model=str(folder))
     found = checks.attempt("model", checks.check_model, p)
@@ -231,12 +231,12 @@ def test_a_model_that_cannot_be_trained_is_found_before_it_is_loaded(fault: str,
     with pytest.raises(ValueError, match=said):
         checks.check_model(p)
     assert "licence" not in found.sentence and "network" not in found.sentence and "\n" not in found.sentence
-    with pytest.raises(ValueError) as met:  # the training says so too, without a traceback
+    with pytest.raises(ValueError) as met:  # training raises the same kind of error
         models.check_vocabulary(load_tokenizer(p), load_model(p), p.model)
     assert "\n" not in str(met.value)
 
 
-def test_a_model_that_is_whole_passes(whole, tmp_path) -> None:
+def test_a_complete_model_passes(whole, tmp_path) -> None:
     assert "its context holds prompt and response" in checks.check_model(get_profile("mini", model=str(whole)))
     folder = shutil.copytree(whole, tmp_path / "split")
     split(0)(shutil.copytree(whole, tmp_path / "other"))
@@ -250,7 +250,7 @@ def test_a_model_that_is_whole_passes(whole, tmp_path) -> None:
     [into_pickle(), write("model.safetensors.index.json", b'{"weight_map": null}'), write("pytorch_model.bin", b"")],
     ids=["a pickle", "a stray index", "a stray pickle"],
 )
-def test_only_files_that_transformers_would_load_are_looked_at(whole, tmp_path, change) -> None:
+def test_only_files_that_transformers_would_load_are_checked(whole, tmp_path, change) -> None:
     folder = shutil.copytree(whole, tmp_path / "model")
     change(folder)
     p = get_profile("mini", model=str(folder))
@@ -258,7 +258,7 @@ def test_only_files_that_transformers_would_load_are_looked_at(whole, tmp_path, 
     assert load_model(p)
 
 
-def test_weights_beyond_the_files_that_are_searched_are_found_when_the_model_is_loaded(whole, tmp_path, monkeypatch) -> None:
+def test_nan_in_a_model_too_large_to_search_is_found_after_loading(whole, tmp_path, monkeypatch) -> None:
     folder = shutil.copytree(whole, tmp_path / "model")
     filled(float("nan"))(folder)
     monkeypatch.setattr("rlvr_utils.models.SEARCHED", 0)
@@ -268,8 +268,8 @@ def test_weights_beyond_the_files_that_are_searched_are_found_when_the_model_is_
 
 
 @pytest.mark.parametrize("body", [False, True])
-def test_another_architecture_is_a_model_like_any_other(whole, tmp_path, body: bool) -> None:
-    """GPT-2 has other names for everything; checkpoints such as the hub's `gpt2` hold its body without a prefix."""
+def test_other_architectures_pass(whole, tmp_path, body: bool) -> None:
+    """GPT-2 names its layers differently, and checkpoints such as the hub's `gpt2` have no prefix in the names."""
     tokenizer = load_tokenizer(get_profile("mini"))
     config = GPT2Config(
         vocab_size=len(tokenizer),
@@ -290,8 +290,8 @@ def test_another_architecture_is_a_model_like_any_other(whole, tmp_path, body: b
     load_model(p)
 
 
-def test_names_that_transformers_changes_while_it_loads_are_no_missing_tensors(whole, tmp_path) -> None:
-    """The experts of a mixture lie one by one in its files, and together in the model."""
+def test_tensors_that_transformers_renames_while_loading_are_not_missing(whole, tmp_path) -> None:
+    """A mixture of experts has one tensor per expert in its files, but one for all experts in the model."""
     tokenizer = load_tokenizer(get_profile("mini", model=str(whole)))
     MixtralForCausalLM(
         MixtralConfig(
@@ -308,10 +308,10 @@ def test_names_that_transformers_changes_while_it_loads_are_no_missing_tensors(w
     tokenizer.save_pretrained(tmp_path)
     p = get_profile("mini", model=str(tmp_path), lora_targets=["q_proj"])
     assert "its context holds prompt and response" in checks.check_model(p)
-    assert "stay as they are" in checks.check_layers(p)
+    assert "are not trained" in checks.check_layers(p)
 
 
-def test_a_larger_embedding_than_the_tokenizer_needs_is_usual(whole) -> None:
+def test_an_embedding_may_be_larger_than_the_tokenizer(whole) -> None:
     p = get_profile("mini", model=str(whole))
     model = load_model(p)
     model.resize_token_embeddings(1000)
@@ -319,7 +319,7 @@ def test_a_larger_embedding_than_the_tokenizer_needs_is_usual(whole) -> None:
 
 
 @pytest.mark.parametrize("template", ["", "{% if false %}x{% endif %}", "<|begin_of_text|>hello"])
-def test_a_chat_template_that_leaves_out_the_problem_is_refused(whole, template: str) -> None:
+def test_a_chat_template_without_the_problem_raises(whole, template: str) -> None:
     tokenizer = load_tokenizer(get_profile("mini", model=str(whole)))
     tokenizer.chat_template = template
     with pytest.raises(ValueError, match="chat template drops the user's text"):
@@ -333,14 +333,14 @@ def test_a_chat_template_that_leaves_out_the_problem_is_refused(whole, template:
         (WordLevel({"w": 0, "<end>": 1}), "fails on a prompt: "),
     ],
 )
-def test_a_tokenizer_that_knows_no_part_of_a_problem_is_refused(model, said: str) -> None:
+def test_a_tokenizer_without_tokens_for_the_problem_raises(model, said: str) -> None:
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(model), eos_token="<end>")
     assert encode_prompts(tokenizer, ["w"]) == [[0]]
     with pytest.raises(ValueError, match=f"The model's tokenizer {said}.*Repair it in the tokenizer's files."):
         encode_prompts(tokenizer, ["1 + 1?"])
 
 
-def test_a_tokenizer_that_appends_its_end_token_ends_no_prompt_with_it(whole, tmp_path) -> None:
+def test_no_prompt_ends_with_an_end_token_that_the_tokenizer_appends(whole, tmp_path) -> None:
     folder = shutil.copytree(whole, tmp_path / "model")
     content = json.loads((folder / "tokenizer.json").read_text())
     end = load_tokenizer(get_profile("mini", model=str(whole)))
@@ -359,14 +359,14 @@ def test_a_tokenizer_that_appends_its_end_token_ends_no_prompt_with_it(whole, tm
 @pytest.mark.parametrize(
     "template", ["{{ raise_exception('only pairs') }}", "{% for", "{{ 1 + messages }}", "{{ messages[1]['content'] }}"]
 )
-def test_a_chat_template_that_raises_is_one_sentence(whole, template: str) -> None:
+def test_a_failing_chat_template_raises_a_one_line_error(whole, template: str) -> None:
     tokenizer = load_tokenizer(get_profile("mini", model=str(whole)))
     tokenizer.chat_template = template
     with pytest.raises(ValueError, match="chat template fails on a conversation of one user message"):
         encode_prompts(tokenizer, [[{"role": "user", "content": "?"}]])
 
 
-def test_no_check_gives_a_traceback() -> None:
+def test_an_unexpected_error_in_a_check_becomes_one_line() -> None:
     def broken(p):
         raise KeyError("hidden_size\nand more")
 
@@ -385,7 +385,7 @@ def test_no_check_gives_a_traceback() -> None:
         (ValueError("Loading it requires you to set trust_remote_code=True"), "never run here"),
     ],
 )
-def test_the_advice_is_about_the_cause(error: Exception, said: str) -> None:
+def test_the_advice_matches_the_cause(error: Exception, said: str) -> None:
     def load(name, **options):
         raise error
 
@@ -393,9 +393,9 @@ def test_the_advice_is_about_the_cause(error: Exception, said: str) -> None:
         models._from_hub(load, "some/401-model")
 
 
-def test_offline_mode_says_what_to_unset(monkeypatch) -> None:
+def test_offline_mode_raises_with_the_variable_to_unset(monkeypatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # it read the variable when it was imported
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # the library reads the variable at import
     with pytest.raises(ValueError, match="HF_HUB_OFFLINE is set, .*Unset it"):
         load_tokenizer(get_profile("mini", model="some/model"))
     with pytest.raises(ValueError, match="HF_HUB_OFFLINE is set, .*Unset it"):

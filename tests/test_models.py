@@ -1,4 +1,4 @@
-"""LoRA is what it claims to be: nothing at the start, everything trained, the same wherever it is taken."""
+"""LoRA: no effect at the start, all of it trained, the same logits after saving, merging and export."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_shape_of_a_local_folder(folder: Path) -> None:
     assert model_config(str(folder)).hidden_size == TINY.hidden_size
 
 
-def test_a_fresh_lora_changes_nothing() -> None:
+def test_a_new_lora_does_not_change_the_logits() -> None:
     base = new_base()
     before = logits_of(base, IDS)
     model = attach_lora(base, profile())
@@ -160,7 +160,7 @@ def test_adapter_off_is_the_reference_model() -> None:
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
-def test_saved_and_merged_say_the_same(dtype, tolerance, tmp_path: Path) -> None:
+def test_a_saved_and_a_merged_adapter_give_the_same_logits(dtype, tolerance, tmp_path: Path) -> None:
     model = attach_lora(new_base(dtype), profile())
     one_step(model)
     trained = logits_of(model, IDS)
@@ -172,13 +172,13 @@ def test_saved_and_merged_say_the_same(dtype, tolerance, tmp_path: Path) -> None
     assert (logits_of(merged, IDS) - trained).abs().max() < tolerance
 
 
-def test_a_loaded_adapter_is_frozen_unless_asked(tmp_path: Path) -> None:
+def test_a_loaded_adapter_is_frozen_unless_trainable(tmp_path: Path) -> None:
     save_adapter(attach_lora(new_base(), profile()), tmp_path, "x")
     assert count_parameters(load_adapter(new_base(), tmp_path))["trainable"] == 0
     assert count_parameters(load_adapter(new_base(), tmp_path, trainable=True))["trainable"] > 0
 
 
-def test_a_saved_adapter_names_its_base_and_no_path(tmp_path: Path) -> None:
+def test_a_saved_adapter_has_the_name_of_its_base_and_no_local_path(tmp_path: Path) -> None:
     base = new_base()
     base.config._name_or_path = base.name_or_path = "/home/someone/model"
     save_adapter(attach_lora(base, profile()), tmp_path, "data/minillama")
@@ -186,7 +186,7 @@ def test_a_saved_adapter_names_its_base_and_no_path(tmp_path: Path) -> None:
     assert not any("/home/someone" in file.read_text() for file in tmp_path.iterdir() if file.suffix != ".safetensors")
 
 
-def test_an_exported_model_is_an_ordinary_folder(folder: Path, tmp_path: Path) -> None:
+def test_an_exported_model_loads_with_transformers(folder: Path, tmp_path: Path) -> None:
     p = profile(model=str(folder))
     model = attach_lora(load_model(p), p)
     one_step(model)
@@ -197,8 +197,10 @@ def test_an_exported_model_is_an_ordinary_folder(folder: Path, tmp_path: Path) -
     assert load_tokenizer(profile(model=str(tmp_path / "merged"))).padding_side == "left"
 
 
-def test_mistakes_are_explained(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="no linear layer, except its output, called q_proj, .* to some of its own: 0"):
+def test_invalid_arguments_raise_clear_errors(tmp_path: Path) -> None:
+    with pytest.raises(
+        ValueError, match="no linear layer \\(except its output layer\\) called q_proj, .* to some of its layers: 0"
+    ):
         attach_lora(torch.nn.Sequential(torch.nn.Linear(2, 2)), profile())
     with pytest.raises(ValueError, match="no linear layer 'lm_head' in a block"):
         lora_parameter_count(TINY, 4, ("lm_head",))
@@ -228,11 +230,13 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("name", OTHERS)
-def test_targets_that_a_model_has_only_in_part_are_refused_and_the_names_offered_work(name: str) -> None:
-    """PEFT attaches to what it finds and says nothing: Phi-3 has two of the seven targets."""
+def test_missing_targets_raise_and_the_suggested_names_work(name: str) -> None:
+    """PEFT silently skips missing targets: Phi-3 has two of the seven."""
     model = empty_model(OTHERS[name])
     asked = profile(lora_targets=("o_proj", "c_proj", "no_such_proj"))
-    with pytest.raises(ValueError, match="no_such_proj. Set lora_targets to all-linear, or to some of its own: ") as caught:
+    with pytest.raises(
+        ValueError, match="no_such_proj. Set lora_targets to all-linear, or to some of its layers: "
+    ) as caught:
         refuse_unknown_targets(model, asked)
     offered = str(caught.value).rpartition(": ")[2].rstrip(".").split(", ")
     for targets in (*([layer] for layer in offered), offered, ["all-linear"]):
@@ -246,15 +250,17 @@ def lora_layers(model) -> set[str]:
     return {name.split(".lora_A.")[0] for name, _ in model.named_parameters() if ".lora_A." in name}
 
 
-def test_an_adapter_that_is_there_only_in_part_is_refused_before_the_first_step() -> None:
+def test_a_partial_adapter_raises_before_the_first_step() -> None:
     p = profile()
     model = get_peft_model(new_base(), LoraConfig(r=4, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM"))
-    with pytest.raises(ValueError, match="10 of 14 layers that lora_targets asks for got no adapter, the first is model"):
+    with pytest.raises(
+        ValueError, match="10 of the 14 layers that match lora_targets have no trainable adapter, the first is model"
+    ):
         check_adapter(model, p)
     whole = attach_lora(new_base(), p)
     assert check_adapter(whole, p) is whole
     next(w for n, w in whole.named_parameters() if n.endswith("lora_B.default.weight")).requires_grad_(False)
-    with pytest.raises(ValueError, match="1 of 14 layers"):
+    with pytest.raises(ValueError, match="1 of the 14 layers"):
         check_adapter(whole, p)
 
 
@@ -271,31 +277,31 @@ QWEN_MOE = Qwen2MoeConfig(num_experts=4, moe_intermediate_size=8, shared_expert_
     ],
 )
 def test_experts_that_get_no_adapter_are_counted(config, targets, count: int) -> None:
-    """PEFT finds the targets in other layers, as in the shared expert, and says nothing of these."""
+    """PEFT finds the targets in other layers, such as the shared expert, and silently skips these."""
     model, p = empty_model(config), profile(lora_targets=targets)
     assert f"{count:,} of the model's {count_parameters(model)['total']:,} parameters" in untrained_experts(model, p)
     assert not any("experts" in name for name in lora_layers(attach_lora(model, p)))
     assert untrained_experts(model, replace(p, adapter="none")) == ""
 
 
-def test_experts_that_peft_adapts_are_refused_since_they_cannot_be_merged() -> None:
+def test_adapters_on_experts_raise_because_they_cannot_be_merged() -> None:
     with pytest.raises(ValueError, match="mlp.experts too, .* Name layers instead: .*k_proj, o_proj, q_proj, v_proj"):
         attach_lora(empty_model(MIXTRAL), profile(lora_targets=["all-linear"]))
 
 
 @pytest.mark.parametrize("config", [TINY, MambaConfig(vocab_size=64, hidden_size=16, num_hidden_layers=1, state_size=4)])
-def test_a_model_without_experts_is_not_said_to_have_some(config) -> None:
+def test_a_model_without_experts_gets_no_sentence_about_them(config) -> None:
     assert untrained_experts(empty_model(config), profile()) == ""
 
 
-def test_an_adapter_of_another_shape_is_refused(tmp_path: Path) -> None:
+def test_an_adapter_with_other_shapes_raises(tmp_path: Path) -> None:
     save_adapter(attach_lora(new_base(), profile()), tmp_path, "data/minillama")
     wide = LlamaForCausalLM(LlamaConfig(**{**TINY.to_dict(), "hidden_size": 64}))
     with pytest.raises(ValueError, match="does not fit: it was trained on 'data/minillama'"):
         load_adapter(wide, tmp_path)
 
 
-def test_a_broken_adapter_is_not_merged() -> None:
+def test_an_adapter_with_nan_is_not_merged() -> None:
     model = attach_lora(new_base(), profile())
     with torch.no_grad():
         next(p for n, p in model.named_parameters() if "lora_B" in n)[:] = float("nan")
@@ -303,12 +309,12 @@ def test_a_broken_adapter_is_not_merged() -> None:
         merge_adapter(model)
 
 
-def test_a_model_that_cannot_be_had(tmp_path: Path) -> None:
+def test_a_missing_model_raises_with_advice(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="Could not load '.*nothing'. Check the name and the network"):
         load_model(profile(model=str(tmp_path / "nothing")))
 
 
-def test_a_gated_model_says_what_to_click(monkeypatch) -> None:
+def test_a_gated_model_raises_with_the_steps_to_get_access(monkeypatch) -> None:
     def refuse(*args, **options):
         raise OSError("You are trying to access a gated repo. 401 Client Error.")
 
@@ -317,7 +323,7 @@ def test_a_gated_model_says_what_to_click(monkeypatch) -> None:
         load_model(get_profile("llama-8b"))
 
 
-def test_the_tokenizer_pads_with_the_end_where_it_has_no_pad(folder: Path, tmp_path: Path) -> None:
+def test_the_tokenizer_pads_with_the_end_token_if_it_has_no_pad_token(folder: Path, tmp_path: Path) -> None:
     tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
     tokenizer.pad_token = None
     tokenizer.save_pretrained(tmp_path)
@@ -325,8 +331,8 @@ def test_the_tokenizer_pads_with_the_end_where_it_has_no_pad(folder: Path, tmp_p
     assert (loaded.pad_token, loaded.padding_side) == (loaded.eos_token, "left")
 
 
-def test_a_text_is_decoded_as_it_was_encoded_whatever_the_tokenizers_files_say(folder: Path, tmp_path: Path) -> None:
-    """Llama 3.1's files set ``clean_up_tokenization_spaces``, which takes out spaces before punctuation."""
+def test_decoding_keeps_all_spaces_even_if_the_tokenizers_files_remove_some(folder: Path, tmp_path: Path) -> None:
+    """Llama 3.1's files set ``clean_up_tokenization_spaces``, which removes spaces before punctuation."""
     tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, clean_up_tokenization_spaces=True)
     tokenizer.save_pretrained(tmp_path)
     assert json.loads((tmp_path / "tokenizer_config.json").read_text())["clean_up_tokenization_spaces"]

@@ -1,8 +1,8 @@
-"""Profile llama-8b without its GPU: its configurations, and its notebooks on a stand-in of a few thousand parameters.
+"""Profile llama-8b without a GPU: its configurations, and its notebooks on a stand-in of a few thousand parameters.
 
-The stand-in has the architecture of Llama-3.1-8B (untied, grouped queries) and the special tokens of Llama 3; one has
-Llama 3's chat template, one is plain. Problems and prompts are the real ones. Ten words of its vocabulary are boxed
-digits, so that even a model of random numbers boxes now and then and is sometimes right.
+The stand-in has the architecture of Llama-3.1-8B (untied embeddings, grouped queries) and the special tokens of Llama 3. We
+test it with and without Llama 3's chat template. Problems and prompts are the real ones. Ten tokens of its vocabulary are
+boxed digits, so some responses of the random model have a box, and some are correct.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ CHAT_TEMPLATE = (
     "{% if add_generation_prompt %}<|start_header_id|>assistant<|end_header_id|>\n\n{% endif %}"
 )
 
-#: What makes the run short; everything else is the profile's own.
+#: Overrides that make the run short. Everything else is as in the profile.
 SHORT = {
     "max_steps": 3,
     "prompts_per_step": 2,
@@ -52,8 +52,8 @@ SHORT = {
     "dtype": "float32",
 }
 SHOWN = {"n_problems": 8, "n_able": 2, "own_steps": 2, "wandb_mode": "offline"}
-#: The notebooks that read the profile. 01, 02 and 08 show the same whatever it is, and the course's test executes them. A
-#: chat template changes prompts and responses, so only the notebooks that make some are executed with it.
+#: The notebooks that depend on the profile. (01, 02 and 08 do not, and the course's test executes them.) A chat template
+#: changes only prompts and responses, so with it we execute only the notebooks that generate responses.
 NOTEBOOKS = {"plain": ("00", "03", "04", "05", "06", "07"), "chat": ("00", "04")}
 
 
@@ -69,7 +69,7 @@ def math_data(real_data: Path, tmp_path_factory) -> dict[str, str]:
 
 
 def write_stand_in(folder: Path, sample: str, chat: bool) -> str:
-    """Save the stand-in model and its tokenizer, trained on the real prompts, into ``folder``; return the folder."""
+    """Save the stand-in model and a tokenizer trained on the real prompts into ``folder``. Returns the folder."""
     texts = [messages[0]["content"] for messages in pd.read_parquet(sample)["messages"]]
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer, bpe.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
@@ -109,7 +109,7 @@ def write_stand_in(folder: Path, sample: str, chat: bool) -> str:
 
 @pytest.fixture(scope="session", params=NOTEBOOKS)
 def executed(request, math_data, tmp_path_factory) -> Path:
-    """The notebooks with ``profile=llama-8b``, executed on the stand-in; the run lies beside them."""
+    """Execute the notebooks with ``profile=llama-8b`` on the stand-in. Returns the folder with the notebooks and the run."""
     folder = tmp_path_factory.mktemp(f"llama-8b-{request.param}")
     model = write_stand_in(folder / "stand-in", math_data["dataset"], request.param == "chat")
     run = str(folder / "run")
@@ -121,7 +121,7 @@ def executed(request, math_data, tmp_path_factory) -> Path:
 
 
 def shown(folder: Path) -> dict[str, str]:
-    """What each executed notebook shows, as text."""
+    """Return the outputs of each executed notebook as text."""
     found = {}
     for path in sorted((folder / "course").glob("*.ipynb")):
         outputs = [out for cell in nbformat.read(path, as_version=4).cells for out in cell.get("outputs", [])]
@@ -133,10 +133,10 @@ def shown(folder: Path) -> dict[str, str]:
     return found
 
 
-def test_the_notebooks_run_with_profile_llama_8b_and_warn_of_nothing(executed: Path) -> None:
+def test_the_notebooks_run_with_profile_llama_8b_without_warnings(executed: Path) -> None:
     run = load_run(executed / "run")
     assert (run.config["profile"], run.config["shots"], run.config["lora_rank"]) == ("llama-8b", 4, 32)
-    assert {name: run.config[name] for name in SHORT} == SHORT, "fields of the profile that are no notebook's parameter"
+    assert {name: run.config[name] for name in SHORT} == SHORT, "fields that no notebook has as a parameter"
     assert run.metrics["step"].tolist() == [1, 2, 3] and run.environment["finished"]
     prompts = run.rollouts["prompt"].dropna()
     chat = (executed / "stand-in" / "chat_template.jinja").is_file()
@@ -144,10 +144,10 @@ def test_the_notebooks_run_with_profile_llama_8b_and_warn_of_nothing(executed: P
     assert shown(executed)
 
 
-def test_no_notebook_says_of_an_8b_run_what_only_miniature_runs_are(executed: Path) -> None:
+def test_notebooks_do_not_apply_results_of_miniature_runs_to_an_8b_run(executed: Path) -> None:
     texts = shown(executed)
     for name, text in texts.items():
-        assert not re.search(r"\bnan\b", re.sub(r"NaN", "", text)), f"{name} shows a number that is none"
+        assert not re.search(r"\bnan\b", re.sub(r"NaN", "", text)), f"{name} shows NaN"
     if (claims := texts.get("05_results_analysis")) is None:
         return  # executed once, with the tokenizer of the profile's own model, which has no chat template
     assert "What does LoRA cost?" in claims and "MiniLlama: full fine-tuning minus LoRA" in claims
@@ -156,7 +156,7 @@ def test_no_notebook_says_of_an_8b_run_what_only_miniature_runs_are(executed: Pa
     assert "There is no run at 4 shots" in claims
 
 
-def test_the_8b_page_counts_the_responses_of_the_profile() -> None:
+def test_the_8b_page_has_the_profiles_number_of_responses() -> None:
     p, text = get_profile("llama-8b"), PAGE_8B.read_text(encoding="utf-8")
     assert f"{p.max_steps} x {p.batch_size} = {p.max_steps * p.batch_size:,}" in text
     on_the_way = len(range(p.eval_every, p.max_steps, p.eval_every)) * 500
@@ -165,7 +165,7 @@ def test_the_8b_page_counts_the_responses_of_the_profile() -> None:
     assert p.max_steps * p.prompts_per_step == pytest.approx(7_500, abs=p.prompts_per_step + 10), "one pass"
 
 
-def test_the_8b_pages_first_run_goes_on_with_the_line_that_it_names() -> None:
+def test_the_first_run_on_the_8b_page_can_be_extended_as_described() -> None:
     text = PAGE_8B.read_text(encoding="utf-8")
     lines = [
         re.search(pattern, text)[1]
@@ -173,7 +173,7 @@ def test_the_8b_pages_first_run_goes_on_with_the_line_that_it_names() -> None:
     ]
     first, then = (get_profile("llama-8b", **dict(re.findall(r"--set (\w+)=(\d+)", line))) for line in lines)
     apart = [name for name, value in first.to_dict().items() if then.to_dict()[name] != value]
-    assert apart == ["max_steps"], "another setting would be refused: its evaluations could not be compared"
+    assert apart == ["max_steps"], "other changes would make the evaluations incomparable, so extending would raise"
 
 
 @pytest.mark.parametrize("name", PROFILES)
@@ -199,6 +199,6 @@ def test_a_gpu_trains_in_the_profiles_precision(dtype, flags, monkeypatch, tmp_p
 
 
 @pytest.mark.parametrize("model", MODELS_8B)
-def test_every_starting_point_of_the_8b_is_a_setting_whose_size_is_known(model: str) -> None:
+def test_the_size_of_every_8b_model_is_known(model: str) -> None:
     p = get_profile("llama-8b", model=model)
     assert lora_parameter_count(model_config(p.model), p.lora_rank) == 83_886_080

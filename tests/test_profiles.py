@@ -1,4 +1,4 @@
-"""A profile is a run that can be: every field documented, every impossible combination refused in one sentence."""
+"""Profiles: documented fields, validated values, and YAML files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from rlvr_utils.system import paths
 
 
 @pytest.mark.parametrize("name", PROFILES)
-def test_every_profile_stands(name: str) -> None:
+def test_every_profile_is_consistent(name: str) -> None:
     p = get_profile(name)
     assert p == PROFILES[name] and p.profile == name
     assert p.batch_size == p.prompts_per_step * p.group_size
@@ -27,18 +27,18 @@ def test_every_profile_stands(name: str) -> None:
     assert p.lora_targets == ALL_LINEAR
 
 
-def test_the_two_worlds_are_what_they_say() -> None:
+def test_mini_and_llama_8b_have_their_own_models_and_data() -> None:
     mini, llama = get_profile("mini"), get_profile("llama-8b")
     assert (mini.model, mini.dataset, mini.shots, mini.use_vllm) == ("data/minillama", "minimath", 0, "never")
     assert (llama.model, llama.dataset, llama.shots) == ("meta-llama/Llama-3.1-8B", "allenai/RLVR-MATH", 4)
     assert llama.eval_dataset == "HuggingFaceH4/MATH-500" and llama.model in MODELS_8B
 
 
-def test_every_field_is_explained() -> None:
+def test_every_field_is_documented() -> None:
     assert all(field.metadata["meaning"] for field in fields(Profile))
 
 
-def test_a_profile_survives_yaml() -> None:
+def test_a_profile_round_trips_through_yaml() -> None:
     p = get_profile("mini", seed=3, lora_targets=("q_proj",), epsilon_high=0.28)
     values = yaml.safe_load(yaml.safe_dump(p.to_dict()))
     assert set(values) == {field.name for field in fields(Profile)}
@@ -46,7 +46,7 @@ def test_a_profile_survives_yaml() -> None:
 
 
 @pytest.mark.parametrize("name", PROFILES)
-def test_the_yaml_of_a_profile_explains_every_field_and_can_be_run(name: str, tmp_path: Path) -> None:
+def test_to_yaml_documents_every_field_and_reads_back(name: str, tmp_path: Path) -> None:
     file = tmp_path / "my.yaml"
     file.write_text(get_profile(name).to_yaml(), encoding="utf-8")
     lines = file.read_text(encoding="utf-8").splitlines()
@@ -55,7 +55,7 @@ def test_the_yaml_of_a_profile_explains_every_field_and_can_be_run(name: str, tm
     assert get_profile(**read_config(file)) == get_profile(name)
 
 
-def test_a_config_needs_only_what_differs_and_may_write_numbers_as_people_do(tmp_path: Path) -> None:
+def test_a_config_can_be_partial_and_use_scientific_notation(tmp_path: Path) -> None:
     file = tmp_path / "my.yaml"
     file.write_text("learning_rate: 2e-5\nlora_targets: q_proj, v_proj\nmax_steps: 10\n")
     p = get_profile("llama-8b", **read_config(file))
@@ -65,17 +65,17 @@ def test_a_config_needs_only_what_differs_and_may_write_numbers_as_people_do(tmp
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        (None, "There is no file .*my.yaml: `rlvr profile mini"),
-        ("- a\n- b", "holds no settings"),
-        ("max_steps: 5\nseed: [", "is not YAML from line"),
-        ("on: 5", "has True where the name of a setting"),
-        ("1: 5", "has 1 where the name"),
-        ("null: 5", "has None where the name"),
+        (None, "There is no file .*my.yaml. Write one with `rlvr profile mini"),
+        ("- a\n- b", "has no settings"),
+        ("max_steps: 5\nseed: [", "is not valid YAML at line"),
+        ("on: 5", "has True in place of the name of a setting"),
+        ("1: 5", "has 1 in place of the name"),
+        ("null: 5", "has None in place of the name"),
         ("[" * 5000, "cannot be read as UTF-8 text"),
         ("max_steps: 5".encode("utf-16"), "cannot be read as UTF-8 text"),
     ],
 )
-def test_a_config_that_cannot_be_read_says_so(content: str | bytes | None, sentence: str, tmp_path: Path) -> None:
+def test_an_unreadable_config_raises_a_clear_error(content: str | bytes | None, sentence: str, tmp_path: Path) -> None:
     file = tmp_path / "my.yaml"
     if content is not None:
         file.write_bytes(content.encode() if isinstance(content, str) else content)
@@ -90,12 +90,12 @@ def test_any_field_can_be_overridden() -> None:
     assert get_profile("mini").learning_rate != 1e-4
 
 
-def test_a_profile_cannot_be_changed_by_accident() -> None:
+def test_a_profile_is_immutable() -> None:
     with pytest.raises(FrozenInstanceError):
         get_profile("mini").seed = 1
 
 
-def test_the_micro_batch_follows_the_batch() -> None:
+def test_the_micro_batch_becomes_the_largest_divisor_of_the_batch() -> None:
     for prompts, group in itertools.product(range(1, 24), (2, 7, 8)):
         batch = {"prompts_per_step": prompts, "group_size": group}
         p = get_profile("llama-8b", **batch)
@@ -103,14 +103,14 @@ def test_the_micro_batch_follows_the_batch() -> None:
         assert p.micro_batch == max(divisors), batch
 
 
-REFUSED = [
+INVALID = [
     ({"micro_batch": 7}, "micro_batch=7 does not divide the 128 responses"),
     ({"group_size": 1}, "group_size=1: GRPO compares the responses of one group, so it must be at least 2"),
     ({"prompts_per_step": 0}, "prompts_per_step=0: it must be at least 1"),
     ({"max_steps": 0}, "max_steps=0: it must be at least 1"),
     ({"temperature": 0.0}, "temperature=0.0: rollouts must be sampled, so it must be at least 0.01 and at most 100"),
     ({"loss_type": "ppo"}, "loss_type='ppo': choose one of grpo"),
-    ({"reward": "vibes"}, "choose one of boxed, random, format; a function of your own is named module:function"),
+    ({"reward": "vibes"}, "choose one of boxed, random, format. Name your own function as module:function"),
     ({"reward": "os.path:"}, "reward='os.path:': choose one of boxed"),
     ({"adapter": "qlora"}, "adapter='qlora': choose one of lora, none"),
     ({"scale_rewards": "std"}, "scale_rewards='std': choose one of"),
@@ -131,19 +131,19 @@ REFUSED = [
     ({"eval_splits": []}, "eval_splits is empty"),
     ({"eval_problems": 0}, "eval_problems=0: it must be at least 1"),
     ({"beta": -0.1}, "beta=-0.1: it must be at least 0"),
-    ({"reward_value": 0}, "reward_value=0.0: a right answer has to pay more than a wrong one"),
+    ({"reward_value": 0}, "reward_value=0.0: a correct answer must get a higher reward than a wrong one"),
     ({"epsilon_high": 0}, "epsilon_high=0.0: it must be a number above 0"),
     ({"dtype": "int8"}, "dtype='int8': choose one of float32, bfloat16, float16"),
     ({"dtype": "float16", "adapter": "none"}, "Set adapter='lora', or dtype='float32'"),
     ({"lr_schedule": "cosign"}, "lr_schedule='cosign': choose one of constant"),
     ({"guard": "dog"}, "guard='dog': choose one of stop"),
-    ({"learning_rat": 1}, "no setting 'learning_rat'; did you mean 'learning_rate'"),
-    ({"zzz": 1}, "no setting 'zzz'; the fields are"),
+    ({"learning_rat": 1}, "no setting 'learning_rat'. Did you mean 'learning_rate'"),
+    ({"zzz": 1}, "no setting 'zzz'. Choose one of"),
 ]
 
 
-@pytest.mark.parametrize(("overrides", "sentence"), REFUSED)
-def test_the_impossible_is_refused_in_one_sentence(overrides: dict, sentence: str) -> None:
+@pytest.mark.parametrize(("overrides", "sentence"), INVALID)
+def test_invalid_values_raise_one_line_errors(overrides: dict, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence.replace("?", r"\?")) as caught:
         get_profile("mini", **overrides)
     assert "\n" not in str(caught.value)
@@ -151,14 +151,14 @@ def test_the_impossible_is_refused_in_one_sentence(overrides: dict, sentence: st
 
 ALLOWED = {field.name: field.metadata["allowed"] for field in fields(Profile)}
 NUMBERS = [field.name for field in fields(Profile) if field.type.split(" ")[0] in ("int", "float")]
-NO_NUMBERS = [math.nan, math.inf, -math.inf, -1, -1e-9, "nan", "-inf", True, 10**400, "1e999"]
+INVALID_NUMBERS = [math.nan, math.inf, -math.inf, -1, -1e-9, "nan", "-inf", True, 10**400, "1e999"]
 
 
 @pytest.mark.parametrize("name", NUMBERS)
-def test_every_number_has_its_range_and_nothing_outside_gets_in_by_any_door(name: str, tmp_path: Path) -> None:
-    """As a keyword, in YAML, after --set, and when a field is replaced."""
-    assert isinstance(ALLOWED[name], profiles.Range), f"say in the field what {name} may be"
-    for value in NO_NUMBERS:
+def test_numbers_outside_their_range_raise_wherever_they_are_set(name: str, tmp_path: Path) -> None:
+    """Keywords, YAML, ``--set`` and ``dataclasses.replace`` all validate."""
+    assert isinstance(ALLOWED[name], profiles.Range), f"{name} needs a Range in its field"
+    for value in INVALID_NUMBERS:
         with pytest.raises(ValueError, match=f"^{name}=.*: .* (must|should) be ") as caught:
             get_profile("mini", **{name: value})
         assert "\n" not in str(caught.value)
@@ -184,12 +184,12 @@ def test_every_value_of_a_profile_is_in_its_range(name: str) -> None:
     assert all(getattr(p, field) is None or getattr(p, field) in ALLOWED[field] for field in NUMBERS)
 
 
-def test_an_unknown_profile_is_refused() -> None:
-    with pytest.raises(ValueError, match="no profile 'maxi'; choose one of mini"):
+def test_an_unknown_profile_raises() -> None:
+    with pytest.raises(ValueError, match="no profile 'maxi'. Choose one of mini"):
         get_profile("maxi")
 
 
-def test_replacing_a_field_is_checked_too() -> None:
+def test_replace_validates_too() -> None:
     with pytest.raises(ValueError, match="does not divide"):
         replace(get_profile("mini"), micro_batch=9)
 

@@ -175,7 +175,7 @@ def test_a_reward_that_cannot_work_is_refused_at_minute_zero(own, tiny, tmp_path
 
 
 def test_a_bare_name_is_told_how_to_name_a_function():
-    with pytest.raises(ValueError, match="named module:function, and one of this notebook __main__:function"):
+    with pytest.raises(ValueError, match="Name your own function as module:function, or as __main__:function"):
         get_profile("mini", reward="my_reward")
 
 

@@ -1,6 +1,6 @@
-"""Analyse runs with uncertainty: from saved responses to rates with intervals.
+"""Analyse runs: from saved responses to rates with intervals.
 
-``evaluation_responses`` makes one long frame of the responses of some runs. Most other functions take such frames.
+``evaluation_responses`` returns one long frame with the responses of some runs. Most other functions take such frames.
 """
 
 from rlvr_utils.stats import percent

@@ -11,18 +11,18 @@ from rlvr_utils.problems import CATEGORIES, check_steps, classify_response
 
 from .rates import RateChange, rate_change
 
-#: "Cogent but wrong": the response reads as an argument in steps that ends in an answer, and the answer is wrong.
+#: "Cogent but wrong": the response has reasoning steps and a final answer, and the answer is wrong.
 COGENT = ("correct_steps_wrong_box", "slipped_step", "wrong_method")
 
 
 def classified(frame: pd.DataFrame, problems: Sequence[dict]) -> pd.DataFrame:
-    """``frame`` with ``category`` (see ``problems.classify_response``) and the booleans that follow from it.
+    """Return ``frame`` with a ``category`` per response (see ``problems.classify_response``) and three boolean columns.
 
-    These are ``wrong``, ``cogent`` (wrong, but with reasoning and an answer) and ``sound`` (at least one step, and every
-    step true, whatever the final answer). Each distinct response is judged once.
+    These are ``wrong``, ``cogent`` (wrong, but with reasoning and an answer) and ``sound`` (has steps, and all of them are
+    true, even if the final answer is wrong). Each distinct response is classified only once.
 
     Raises:
-        ValueError: ``problems`` lacks a problem that was answered.
+        ValueError: ``problems`` lacks a problem of ``frame``.
     """
     rows = {row["id"]: row for row in problems}
     unknown = set(frame["problem_id"]) - set(rows)
@@ -45,7 +45,10 @@ def classified(frame: pd.DataFrame, problems: Sequence[dict]) -> pd.DataFrame:
 
 
 def category_table(before: pd.DataFrame, after: pd.DataFrame, among: str | None = "wrong") -> pd.DataFrame:
-    """One row per category with its share among wrong responses (``among=None``: among all) as a ``RateChange``."""
+    """Return one row per category: its share of the wrong responses before and after, with the columns of ``RateChange``.
+
+    ``among`` is the boolean column of the responses that count. None counts all responses, and adds the category "correct".
+    """
     names = [name for name in CATEGORIES if among is None or name != "correct"]
     rows = []
     for name in names:

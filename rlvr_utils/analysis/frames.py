@@ -1,4 +1,4 @@
-"""From runs to frames: one row per response."""
+"""Read runs as frames with one row per response."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ WHAT_IS_LEARNED = ("model", "dataset", "eval_dataset")
 
 
 def runs_to_analyse(profile: str = "mini", run: str | Path | None = None) -> tuple[list[Run], list[Run]]:
-    """The runs to read, and the included runs to compare them with: those of the same profile, model and problems.
+    """Return the runs to analyse, and the included runs of the same profile, model and problems to compare them with.
 
-    Reads the folder ``run`` or else the newest run of ``profile``. If there is none, or it has been evaluated fewer than
-    two times, both lists are the included runs of ``profile``.
+    Reads the folder ``run``, or else the newest run of ``profile``. If there is none, or it has fewer than two evaluations,
+    both lists are the included runs of ``profile``.
 
     Raises:
-        FileNotFoundError: there is no such run either.
+        FileNotFoundError: there is no included run of ``profile`` either.
     """
     own = run_folder(run) if run else newest_run(profile)
     if own is not None:
@@ -42,18 +42,26 @@ def runs_to_analyse(profile: str = "mini", run: str | Path | None = None) -> tup
             ]
     included = [load_run(path) for path in reference_runs(f"{profile}-seed-")]
     if not included:
-        raise FileNotFoundError(f"no evaluated run of profile {profile}. Run notebook 04 or `rlvr train` to make one.")
+        raise FileNotFoundError(f"There is no evaluated run of profile {profile}. Run notebook 04 or `rlvr train`.")
     return included, included
 
 
 def evaluation_responses(
     runs: Iterable[Run], split: str | None = None, decoding: str = "sampled", problems: Sequence[dict] = ()
 ) -> pd.DataFrame:
-    """Every response of every evaluation of ``runs``, one row each.
+    """Return every response of every evaluation of ``runs``, one row each. The frame may be empty.
 
-    Without a ``split``, reads each run's first one. Only evaluations with the number of shots that the run was trained with
-    count. Columns: those of a rollout, ``run`` (the folder's name), ``boxed``, ``worked`` (it shows a step), ``at_limit``
-    (it was truncated) and, for the ids that ``problems`` holds, ``PROBLEM_COLUMNS``. The frame may be empty.
+    Reads only evaluations with the number of shots that the run was trained with.
+
+    Args:
+        runs: runs on disk.
+        split: None reads the first split of each run.
+        decoding: ``"sampled"`` or ``"greedy"``.
+        problems: rows of problems. With them the frame also has ``PROBLEM_COLUMNS``.
+
+    Returns:
+        The columns of a rollout, ``run`` (the folder's name), ``boxed``, ``worked`` (has at least one step) and
+        ``at_limit`` (truncated).
     """
     frames = [_of_one_run(run, split, decoding) for run in runs]
     frame = pd.concat([f for f in frames if len(f)] or frames[:1], ignore_index=True)
@@ -62,10 +70,10 @@ def evaluation_responses(
 
 
 def evaluations_of(run: Run, split: str | None = None, decoding: str = "sampled") -> pd.DataFrame:
-    """Rows of ``run.evaluations`` with this split (default: the run's first), this decoding and the run's own shots.
+    """Return the rows of ``run.evaluations`` with this split (None: the run's first), this decoding and the run's shots.
 
-    The column ``samples`` counts the responses that were sampled for training until then (:attr:`.Run.samples`). Compare
-    runs with and without dynamic sampling by it.
+    The column ``samples`` is the number of responses sampled for training until then (:attr:`.Run.samples`). Use it instead
+    of ``step`` to compare runs with and without dynamic sampling.
     """
     made = run.evaluations
     shots = run.config.get("shots", 0)
@@ -88,7 +96,7 @@ def _of_one_run(run: Run, split: str | None, decoding: str) -> pd.DataFrame:
 def saved_responses(run: Run, made: pd.DataFrame) -> pd.DataFrame:
     """Read the responses of the evaluations ``made`` (rows of :func:`evaluations_of`, at least one) as one frame.
 
-    Adds ``run``, the folder's name. ``correct`` is boolean.
+    Adds the column ``run``, the folder's name, and makes ``correct`` boolean.
     """
     frames = [run.responses(*key) for key in made[list(EVALUATION_KEY)].itertuples(index=False)]
     frame = pd.concat(frames, ignore_index=True)
@@ -96,20 +104,20 @@ def saved_responses(run: Run, made: pd.DataFrame) -> pd.DataFrame:
 
 
 def endpoints(frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The responses of each run's first evaluation and of its last, over the problems that all runs answered.
+    """Return the responses of each run's first and last evaluation, for the problems that all runs answered.
 
-    In a run with a supervised stage the first evaluation is that of the base model, before SFT (see :func:`stages`). A run
-    that died or is still training is read up to its last evaluation.
+    In a run with a supervised stage the first evaluation is that of the base model, before SFT (see :func:`stages`). If a
+    run was interrupted or is still training, we use the last evaluation so far.
 
     Raises:
         ValueError: no run has been evaluated twice.
     """
     if frame.empty:
-        raise ValueError("no evaluation yet. Wait for the run's first one, or read an included run.")
+        raise ValueError("There is no evaluation yet. Wait for the run's first one, or read an included run.")
     steps = frame.groupby("run")["step"].agg(["min", "max"])
     steps = steps[steps["min"] < steps["max"]]
     if steps.empty:
-        raise ValueError("no run has been evaluated twice yet. Wait for its next evaluation.")
+        raise ValueError("No run has been evaluated twice yet. Wait for the next evaluation, or read an included run.")
     frame = frame[frame["run"].isin(steps.index)]
     runs_of_problem = frame.groupby("problem_id")["run"].nunique()
     frame = frame[frame["problem_id"].map(runs_of_problem) == len(steps)]
@@ -118,17 +126,17 @@ def endpoints(frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def stages(frame: pd.DataFrame) -> dict[str, tuple[pd.DataFrame, pd.DataFrame]]:
-    """(before, after) of each training stage, in order: SFT if the runs had one, then RL.
+    """Return (before, after) of each training stage by name, as from :func:`endpoints`: "SFT" if the runs had it, then "RL".
 
     Steps of a supervised stage are negative and RL starts at step 0, so the evaluation at step 0 is the end of SFT. A run
-    that ended within SFT has no RL stage. Frames as from :func:`endpoints`, which raises if there is no stage at all.
+    that ended within SFT has no RL stage. A stage without two evaluations is omitted.
     """
     parts = {"SFT": frame[frame["step"] <= 0], "RL": frame[frame["step"] >= 0]}
     return {name: endpoints(part) for name, part in parts.items() if part.groupby("run")["step"].nunique().gt(1).any()}
 
 
 def pooled_base(before: pd.DataFrame) -> pd.DataFrame:
-    """First evaluations of several runs as one pool of samples of the base model that all of them started from.
+    """Pool the first evaluations of several runs, because they sample the same base model. ``run`` becomes "base".
 
     Runs with identical responses count once, because copies are not independent samples.
     """
@@ -138,11 +146,11 @@ def pooled_base(before: pd.DataFrame) -> pd.DataFrame:
 
 
 def rescored(frame: pd.DataFrame, problems: Sequence[dict] = ()) -> pd.Series:
-    """Whether today's verifier accepts each saved response.
+    """Return whether the current verifier accepts each saved response, as booleans with the index of ``frame``.
 
     Args:
-        frame: responses with ``response, ground_truth``, and ``problem_id`` or ``prompt`` to know the question by.
-        problems: their rows. Without them the question is taken from the prompt.
+        frame: responses with ``response, ground_truth``, and ``problem_id`` or ``prompt`` to find the question.
+        problems: rows of the problems. Without them we take the question from the prompt.
     """
     questions = {row["id"]: row["problem"] for row in problems}
     prompts = frame["prompt"] if "prompt" in frame else pd.Series(None, index=frame.index, dtype=object)
@@ -161,14 +169,14 @@ def rescored(frame: pd.DataFrame, problems: Sequence[dict] = ()) -> pd.Series:
 
 
 def training_curve(runs: Sequence[Run], metric: str = "reward", window: int = 10) -> pd.DataFrame:
-    """``metric`` averaged over ``window`` steps: ``step`` (the middle of the window), ``mean, low, high``.
+    """Return ``metric`` averaged over ``window`` steps: ``step`` (the middle of the window), ``mean, low, high``.
 
-    With several runs the interval is Student's t over their windowed means. With one run it is over the steps of the
-    window, so it is about this run's level and not about other seeds.
+    With several runs the interval is Student's t over their windowed means. With one run it is Student's t over the steps
+    of the window, so it describes this run and not other seeds. Empty if no run has the metric.
     """
     tables = [run.metrics.set_index("step")[metric].dropna() for run in runs if metric in run.metrics]
     tables = [table for table in tables if len(table)]
-    steps = sorted(set.intersection(*(set(table.index) for table in tables))) if tables else []  # may have none in common
+    steps = sorted(set.intersection(*(set(table.index) for table in tables))) if tables else []  # may share no step
     window, rows = max(1, min(window, len(steps))), []
     for end in range(window, len(steps) + 1):
         block = [table.loc[steps[end - window : end]] for table in tables]
@@ -179,18 +187,18 @@ def training_curve(runs: Sequence[Run], metric: str = "reward", window: int = 10
 
 # --- W&B's offline files, for a run whose other files are lost. Needs no account, network or sync ---
 
-# A run-ID.wandb file is a LevelDB log: a file header of 7 bytes, then blocks of 32 KiB that hold pieces of records, each
-# piece with a header of its checksum (4 bytes), length (2) and kind (1: whole, 2: first, 3: middle, 4: last).
-# Format: github.com/google/leveldb, doc/log_format.md; records: wandb/proto/wandb_internal.proto, the only part of it
-# that wandb itself reads in Python.
+# A run-ID.wandb file is a LevelDB log (github.com/google/leveldb, doc/log_format.md): a file header of 7 bytes, then blocks
+# of 32 KiB with pieces of records. The header of a piece has its checksum (4 bytes), length (2) and kind (1 whole, 2 first,
+# 3 middle, 4 last). The records are protocol buffers (wandb/proto/wandb_internal.proto). wandb has Python code for these,
+# but not for the log.
 FILE_HEADER, BLOCK, PIECE_HEADER = 7, 32 * 1024, 7
 WHOLE, FIRST, _MIDDLE, LAST = 1, 2, 3, 4
 
 
 def wandb_metrics(folder: str | Path) -> pd.DataFrame:
-    """One row per training step (``step`` and TRL's metric names) from every offline run under ``folder``.
+    """Return one row per training step (``step`` and TRL's metric names) from all offline runs under ``folder``.
 
-    A resumed run has several files. Where they overlap, the later one counts. Empty if there is no file.
+    A resumed run has several files. If they overlap, the later one counts. Empty if there is no file.
     """
     rows: dict[int, dict] = {}
     for file in sorted(run_folder(folder).rglob("run-*.wandb"), key=lambda file: file.parent.name):
@@ -198,14 +206,14 @@ def wandb_metrics(folder: str | Path) -> pd.DataFrame:
             step = history.get("train/global_step")
             if step is not None:
                 metrics = {name.removeprefix("train/"): v for name, v in history.items() if name.startswith("train/")}
-                if len(metrics) > 1:  # rows of evaluations and tables contain only the step here
+                if len(metrics) > 1:  # rows of evaluations and tables have no other metric
                     rows[int(step)] = rows.get(int(step), {}) | metrics
     columns = [{"step": step} | rows[step] for step in sorted(rows)]
     return pd.DataFrame(columns).drop(columns="global_step", errors="ignore")
 
 
 def _histories(file: Path) -> Iterator[dict]:
-    """What each ``wandb.log`` of the file recorded, as plain values by key."""
+    """Yield what each ``wandb.log`` recorded in the file, as plain values by key."""
     from wandb.proto import wandb_internal_pb2
 
     for data in _records(file.read_bytes()):
@@ -217,7 +225,7 @@ def _histories(file: Path) -> Iterator[dict]:
 
 
 def _records(data: bytes) -> Iterator[bytes]:
-    """The records of a LevelDB log, whole ones only: the last may be half written where a run was killed."""
+    """Yield the complete records of a LevelDB log. The last record of a killed run may be incomplete."""
     at, pieces = FILE_HEADER, b""
     while at + PIECE_HEADER <= len(data):
         left = BLOCK - at % BLOCK

@@ -1,12 +1,12 @@
 r"""Does the reasoning cause the answer? Change the reasoning of a response, let the model continue, read its answer.
 
-A MiniMATH step is ``$lhs = rhs$`` with one operation on whole numbers, so one changed result has exactly one consequence:
-we recompute the steps that use it, and know the answer that somebody who trusts the false step must give. An answer that
-follows the false step was caused by it. An answer that stays the ground truth was not.
+A MiniMATH step is ``$lhs = rhs$`` with one operation on whole numbers. If we change a result, we can recompute the later
+steps that use it and the answer that follows. If the model gives this answer, the false step caused it. If the model still
+gives the ground truth, it did not follow the step.
 
-The interventions are those of Lanham et al. 2023 (arXiv 2307.13702), who add mistakes to a chain of thought and cut it
-short. Left out: steps with more than one operation, and results that are also numbers of the problem, because it would be
-unclear which later steps use them.
+The interventions are those of Lanham et al. 2023 (arXiv 2307.13702): mistakes in a chain of thought, and truncation. We skip
+steps with more than one operation. We also skip results that are numbers of the problem, because it would be unclear which
+later steps use them.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ LARGEST_POWER = 6
 UNBOXED = re.compile(r"The answer is \$([^$]{1,200})\$")
 #: Allowed differences between the false and the true result. Small differences look like ordinary slips.
 SHIFTS = (1, -1, 2, -2, 3, -3, 4, -4, 5, -5, 6, -6, 8, -8, 9, -9, 10, -10, 12, -12)
-#: The beginning of an answer: after it, there is no room for reasoning.
+#: The beginning of an answer. A response that starts with it has no reasoning.
 FORCED = r"The answer is $\boxed{"
 CONDITIONS = ("right", "corrupted", "shuffled", "dropped")
 OUTCOMES = ("truth", "false step", "other", "no answer")
@@ -42,10 +42,11 @@ class Corruption:
     """One response with one false step.
 
     Attributes:
-        prefix: the response up to the false step, which is its end.
-        step: which step was changed, from 0; of ``n_steps``.
-        true, false: the result before and after.
-        answer: what follows from the false step.
+        prefix: the response up to and including the false step.
+        step: index of the changed step, from 0.
+        n_steps: number of steps of the response.
+        true, false: the result of this step before and after the change.
+        answer: the final answer that follows from the false step.
     """
 
     prefix: str
@@ -57,7 +58,7 @@ class Corruption:
 
 
 def compute(lhs: str) -> int | None:
-    """The result of one operation on whole numbers; None for anything else, or if the result is not whole."""
+    """Return the result of one operation on whole numbers. None for other texts, and if the result is not whole."""
     match = OPERATION.fullmatch(lhs.strip())
     if match is None:
         return None
@@ -72,14 +73,14 @@ def compute(lhs: str) -> int | None:
 
 
 def with_changes(text: str, changes: dict[int, int]) -> str:
-    """``text`` with each number that is a key of ``changes`` replaced."""
+    """Return ``text`` with each number that is a key of ``changes`` replaced by its value."""
     return NUMBER.sub(lambda found: str(changes.get(int(found[0]), found[0])), text)
 
 
 def consequences(row: dict, steps: Sequence[tuple[str, str]], step: int, false: int) -> dict[int, int] | None:
-    """Old result -> new result, for the changed step and for every later step that depends on it.
+    """Return {old result: new result} for the changed step and for every later step that depends on it.
 
-    None where that is not clear: a step that we cannot compute, or an old result that occurs elsewhere.
+    None if this is not clear, because we cannot compute a step or an old result also occurs elsewhere.
     """
     true = int(steps[step][1])
     known = [int(n) for n in NUMBER.findall(row["problem"] + " ".join(lhs for lhs, _ in steps[: step + 1]))]
@@ -100,11 +101,12 @@ def consequences(row: dict, steps: Sequence[tuple[str, str]], step: int, false: 
 
 
 def corrupt(row: dict, response: str, step: int, false: int) -> Corruption | None:
-    """The response up to ``step``, with ``false`` as its result; None if the effect on the answer is unclear.
+    """Return the response up to ``step``, with ``false`` as the result of that step. None if the effect is unclear.
 
     Args:
         row: the problem.
-        response: a correct response to it; its steps are as :func:`~rlvr_utils.problems.find_steps` reads them.
+        response: a correct response to it.
+        step: index of a step that :func:`~rlvr_utils.problems.find_steps` finds in the response.
         false: another whole number, not 0.
     """
     steps = find_steps(response)
@@ -121,7 +123,7 @@ def corrupt(row: dict, response: str, step: int, false: int) -> Corruption | Non
 
 
 def corruptions(row: dict, response: str) -> list[Corruption]:
-    """For each step of a correct response that can be corrupted, the smallest change that leaves whole numbers."""
+    """Return one corruption per step of a correct response, with the smallest possible change. Skips unclear steps."""
     found = []
     for step, (_, rhs) in enumerate(find_steps(response)):
         if NUMBER.fullmatch(rhs):
@@ -131,20 +133,20 @@ def corruptions(row: dict, response: str) -> list[Corruption]:
 
 
 def solution_cases(rows: Sequence[dict]) -> list[tuple[dict, str, Corruption]]:
-    """Each problem with its own solution and one of its possible false steps, drawn by the problem's id."""
+    """Return (problem, its solution, one corruption) per problem that has one, drawn with the problem's id as the seed."""
     found = [(row, row["solution"], corruptions(row, row["solution"])) for row in rows]
     return [(row, text, random.Random(row["id"]).choice(steps)) for row, text, steps in found if steps]
 
 
 def reasoning(response: str) -> str:
-    """The steps of a response, without its answer."""
+    """Return the steps of a response as text, without its answer."""
     return " ".join(f"${lhs} = {rhs}$." for lhs, rhs in find_steps(response))
 
 
 def shuffled(row: dict, response: str, seed: int = 0) -> tuple[str, str] | None:
-    """The steps in another order, and the answer that takes the result which is last now for the final one.
+    """Return the steps in another order, and the answer that follows if the now last result is taken as the final one.
 
-    None where no other step has a whole number as its result, or the final result is not in the answer.
+    None if no other step has another whole number as its result, or if the final result is not in the answer.
     """
     steps = find_steps(response)
     final = steps[-1][1] if steps else ""
@@ -160,10 +162,10 @@ def shuffled(row: dict, response: str, seed: int = 0) -> tuple[str, str] | None:
 
 
 def texts_to_continue(row: dict, response: str, corruption: Corruption) -> dict[str, tuple[str, str]]:
-    """Condition -> the text that the model continues, and the answer that counts as following a false step.
+    """Return {condition: (text that the model continues, answer that counts as following a false step)}.
 
-    ``shuffled`` is missing where the steps have no other order. There, and where the reasoning is dropped, there is no false
-    step. A shuffled text misleads about which result is the final one.
+    ``shuffled`` is missing if the steps have no other order. A shuffled text has no false step, but its last result is not
+    the final one. ``right`` and ``dropped`` have no false step.
     """
     found = {
         "right": (reasoning(response), corruption.answer),
@@ -175,14 +177,14 @@ def texts_to_continue(row: dict, response: str, corruption: Corruption) -> dict[
 
 
 def final_answer(text: str) -> str | None:
-    """The answer of a response, boxed or not."""
+    """Return the last boxed answer of a response, or else the last unboxed one. None without an answer."""
     boxed = last_boxed(text)
     unboxed = UNBOXED.findall(text)
     return boxed if boxed is not None else unboxed[-1] if unboxed else None
 
 
 def outcome(row: dict, answer: str | None, false: str) -> str:
-    """One of :data:`OUTCOMES` for the answer that a model gave; ``false`` is what follows from a false step."""
+    """Return one of :data:`OUTCOMES` for a model's answer. ``false`` is the answer that follows from the false step."""
     if answer is None:
         return "no answer"
     if answers_match(answer, row["ground_truth"]):
@@ -191,17 +193,17 @@ def outcome(row: dict, answer: str | None, false: str) -> str:
 
 
 def continue_texts(model, tokenizer, rows: Sequence[dict], texts: Sequence[str], p: Profile) -> list[str]:
-    """The greedy continuation of each text, which is the beginning of a response to its problem, with that beginning."""
+    """Return each text with its greedy continuation. A text is the beginning of a response to the problem in ``rows``."""
     prompts = [f"{prompt} {text}" for prompt, text in zip(prompts_for(list(rows), tokenizer, p), texts, strict=True)]
     groups = sample_responses(model, tokenizer, prompts, Sampling.of(p, temperature=0.0))
     return [text + group[0].text for text, group in zip(texts, groups, strict=True)]
 
 
 def intervene(model, tokenizer, cases: Sequence[tuple[dict, str, Corruption]], p: Profile) -> dict[str, list[str | None]]:
-    """Condition -> the outcome for each case, None if a case lacks the condition.
+    """Return {condition: outcome per case}. The outcome is None if a case lacks the condition.
 
     Args:
-        cases: problem, correct response to it, and that response with a false step.
+        cases: (problem, correct response, corruption of this response), as from :func:`solution_cases`.
         p: a profile whose prompts are plain text.
     """
     asked = [texts_to_continue(*case) for case in cases]

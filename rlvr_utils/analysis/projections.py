@@ -1,4 +1,4 @@
-"""Test projections: fit the first part of a finished run, then compare with its end."""
+"""Test projections: fit a curve to the first part of a finished run, then compare it with the end."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ FEWEST_STEPS = 5
 
 
 class Projection(NamedTuple):
-    """One family of curves, fitted to the first ``seen`` steps of a run and evaluated at all of its steps."""
+    """A family of curves, fitted to the first part of a run and evaluated at all of its steps."""
 
-    kind: str
-    seen: int
+    kind: str  #: one of ``stats.PROJECTIONS``
+    seen: int  #: number of steps in the fit
     steps: np.ndarray  #: (n,)
     curve: np.ndarray  #: (n, 3): best, low, high
     realised: float  #: mean reward of the last ``END_WINDOW`` steps
@@ -35,13 +35,13 @@ class Projection(NamedTuple):
 
 
 def fit_projection(run: Run, fraction: float, kind: str = "sigmoid", metric: str = "reward") -> Projection:
-    """Fit ``kind`` to the first ``fraction`` of the run's training rewards and project to its last step.
+    """Fit a curve to the first ``fraction`` (0 to 1) of the run's training rewards and project it to the last step.
 
     The curve starts at the accuracy measured at step 0, where RL starts. Without that evaluation it starts at the mean of
-    the first three rewards.
+    the first three rewards. ``kind`` is one of ``stats.PROJECTIONS``.
 
     Raises:
-        ValueError: the run is too short for a fit.
+        ValueError: the run has fewer than ``FEWEST_STEPS`` rewards, or ``kind`` is unknown.
     """
     rewards = run.metrics.dropna(subset=metric) if metric in run.metrics else run.metrics[:0]
     if len(rewards) < FEWEST_STEPS:
@@ -64,9 +64,9 @@ def _start(run: Run, values: np.ndarray) -> float:
 def projection_table(
     runs: Iterable[Run], fractions: Sequence[float] = (0.25, 1 / 3, 0.5), metric: str = "reward"
 ) -> pd.DataFrame:
-    """One row per run, fraction and kind: ``projected, low, high, realised, error, covered``.
+    """Return one row per run, fraction and kind: ``projected, low, high, realised, error, covered``.
 
-    ``covered``: whether the 95 % interval of the fit holds the mean reward of the run's last steps.
+    ``covered`` is whether the fit's 95 % interval contains ``realised``, the mean reward of the run's last steps.
     """
     rows = []
     for run in runs:

@@ -1,4 +1,4 @@
-"""Compare before and after training: rates with intervals over problems and seeds, groups, pass@k, votes."""
+"""Compare before and after training: rates with intervals over problems and seeds, groups, pass@k, majority votes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ N_RESAMPLES = 2000
 
 
 class RateChange(NamedTuple):
-    """A rate before and after, and its change, each ``(mean, low, high)``. The change is paired."""
+    """A rate before and after training, and its paired change, each ``(mean, low, high)``."""
 
     before: Estimate
     after: Estimate
@@ -24,12 +24,19 @@ class RateChange(NamedTuple):
 
 
 def rate_change(before: pd.DataFrame, after: pd.DataFrame, value: str = "correct", given: str | None = None) -> RateChange:
-    """How the mean of column ``value`` changed, with 95 % intervals from resampling problems *and* runs.
+    """Return the mean of column ``value`` before and after, and its change, with 95 % bootstrap intervals.
 
-    ``given`` names a boolean column, and then only responses where it is true count ("correct, given a box"). Both
-    frames as from ``endpoints``. Each resample takes the same problems and runs from both frames, so the change is
-    paired. With one run the interval is about other problems, not about other seeds. With several it is never narrower
+    We resample problems *and* runs. Each resample takes the same problems and runs from both frames, so the change is
+    paired. With one run the interval covers other problems, but not other seeds. With several runs it is never narrower
     than Student's t over the runs (``stats.hold_seeds``).
+
+    Args:
+        before, after: frames as from ``endpoints``.
+        value: a numeric or boolean column.
+        given: a boolean column. If set, only responses where it is true count ("correct, given a box").
+
+    Raises:
+        ValueError: not every run answered every problem.
     """
     tables = [_tables(frame, value, given) for frame in (before, after)]
     weights = stats.two_way_weights(*tables[0][0].shape, N_RESAMPLES)
@@ -39,15 +46,15 @@ def rate_change(before: pd.DataFrame, after: pd.DataFrame, value: str = "correct
 
 
 def rate(frame: pd.DataFrame, value: str = "correct", given: str | None = None) -> Estimate:
-    """The mean of ``value`` where ``given`` is true, with its interval over problems and runs."""
+    """Return the mean of ``value`` where ``given`` is true, with its interval, as in :func:`rate_change`."""
     tables = _tables(frame, value, given)
     return _interval(_ratio(tables, stats.two_way_weights(*tables[0].shape, N_RESAMPLES)), frame[value])
 
 
 def gap(first: pd.DataFrame, second: pd.DataFrame, value: str = "correct") -> Estimate:
-    """The mean of ``value`` in ``first`` minus that in ``second``, which come from different runs.
+    """Return the mean of ``value`` in ``first`` minus that in ``second``, for frames of different runs.
 
-    Both share their problems, so each resample takes the same problems from both. Runs are resampled independently.
+    Uses the problems that both have, and each resample takes the same ones from both. We resample runs independently.
     """
     shared = set(first["problem_id"]) & set(second["problem_id"])
     tables = [_tables(frame[frame["problem_id"].isin(shared)], value, None)[0] for frame in (first, second)]
@@ -59,21 +66,21 @@ def gap(first: pd.DataFrame, second: pd.DataFrame, value: str = "correct") -> Es
 
 
 def _tables(frame: pd.DataFrame, value: str, given: str | None) -> tuple[np.ndarray, np.ndarray]:
-    """Mean of ``value * given`` and of ``given`` in each cell (run, problem). Their ratio is the rate."""
+    """Return two tables (n_runs, n_problems): means of ``value * given`` and of ``given``. Their ratio is the rate."""
     counted = frame[given].astype(float) if given else pd.Series(1.0, index=frame.index)
     cells = frame[["run", "problem_id"]].assign(value=frame[value].astype(float) * counted, given=counted)
     table = cells.pivot_table(index="run", columns="problem_id", values=["value", "given"], aggfunc="mean")
     if table.isna().any(axis=None):
-        raise ValueError("not every run answered every problem. Use frames from `endpoints`.")
+        raise ValueError("Not every run answered every problem. Use frames from `endpoints`.")
     return table["value"].to_numpy(), table["given"].to_numpy()
 
 
 class Ratio(NamedTuple):
-    """A rate: over everything, in every resample, and in every run."""
+    """A rate over all responses, per resample and per run."""
 
     mean: float
-    draws: np.ndarray
-    by_run: np.ndarray
+    draws: np.ndarray  #: (n_resamples,)
+    by_run: np.ndarray  #: (n_runs,)
 
 
 def _ratio(tables: tuple[np.ndarray, np.ndarray], weights: tuple) -> Ratio:
@@ -84,9 +91,9 @@ def _ratio(tables: tuple[np.ndarray, np.ndarray], weights: tuple) -> Ratio:
 
 
 def _interval(rate: Ratio, values: pd.Series | None = None) -> Estimate:
-    """The interval over the resamples and over the seeds. Rates of booleans stay between 0 and 1.
+    """Return the rate with its interval over resamples and seeds. Rates of booleans stay between 0 and 1.
 
-    A resample without a single box has no value of "correct, given a box" and is left out.
+    A resample without a box has no value for "correct, given a box", so it does not count.
     """
     kept = rate.draws[np.isfinite(rate.draws)]
     if not len(kept):
@@ -96,7 +103,7 @@ def _interval(rate: Ratio, values: pd.Series | None = None) -> Estimate:
 
 
 def learning_curve(frame: pd.DataFrame, value: str = "correct", given: str | None = None) -> pd.DataFrame:
-    """The rate at each step at which all runs were evaluated: ``step, mean, low, high`` as from ``rate``."""
+    """Return the rate at each step at which all runs were evaluated: ``step, mean, low, high`` as from ``rate``."""
     n_runs = frame["run"].nunique()
     rows = [
         (step, *rate(answered, value, given))
@@ -107,7 +114,7 @@ def learning_curve(frame: pd.DataFrame, value: str = "correct", given: str | Non
 
 
 def by_group(before: pd.DataFrame, after: pd.DataFrame, group: str, value: str = "correct") -> pd.DataFrame:
-    """One row per value of ``group``: ``n_problems`` and a ``RateChange``, lowest accuracy after training first."""
+    """Return one row per value of column ``group``: ``n_problems`` and the ``RateChange``, lowest final rate first."""
     rows = []
     for name, new in after.groupby(group):
         old = before[before[group] == name]
@@ -117,7 +124,7 @@ def by_group(before: pd.DataFrame, after: pd.DataFrame, group: str, value: str =
 
 
 def pass_at_k_curve(frame: pd.DataFrame, ks: Iterable[int] | None = None) -> pd.DataFrame:
-    """pass@k over problems and runs, ``k, mean, low, high``, for k up to the samples of each problem."""
+    """Return pass@k with its interval over problems and runs: ``k, mean, low, high``. ``ks`` defaults to 1..n samples."""
     cells = frame.groupby(["run", "problem_id"])
     n = int(cells.size().min())
     counts = cells.head(n).pivot_table(index="run", columns="problem_id", values="correct", aggfunc="sum")
@@ -129,9 +136,9 @@ def pass_at_k_curve(frame: pd.DataFrame, ks: Iterable[int] | None = None) -> pd.
 
 
 def majority_vote(frame: pd.DataFrame, of: int | None = None) -> pd.DataFrame:
-    """One row per vote, ``run, problem_id, correct``: is the answer that most samples box the correct one?
+    """Return one row per majority vote, ``run, problem_id, correct``: is the answer in most boxes the correct one?
 
-    ``of`` samples vote together, so that a problem with 32 samples has four votes of 8 (None: all samples of a problem).
+    ``of`` is the number of samples per vote. A problem with 32 samples has four votes of 8 (None: one vote of all samples).
     Samples without a box do not vote. Ties go to the answer that came first.
     """
     place = frame.groupby(["run", "problem_id"], sort=False).cumcount()

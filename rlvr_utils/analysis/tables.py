@@ -1,4 +1,4 @@
-"""Estimates as text: for tables, captions and the README."""
+"""Format estimates as text for tables, captions and the README."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rlvr_utils.stats import Estimate, percent
 
 
 def points(change: Estimate, digits: int = 0) -> str:
-    """``"+47 (+44 to +50)"``: a change in percentage points with its 95 % interval."""
+    """Format a change in percentage points with its 95 % interval, such as ``"+47 (+44 to +50)"``."""
     if not np.isfinite(change.mean):
         return "no value (nothing to count)"
     mean, low, high = (re.sub(r"^[+-](0(\.0+)?)$", r"\1", f"{100 * value:+.{digits}f}") for value in change)
@@ -19,10 +19,11 @@ def points(change: Estimate, digits: int = 0) -> str:
 
 
 def verdict(change: Estimate, margin: float = 0.0) -> str:
-    """The conclusion that the interval of ``change`` supports, also against a ``margin`` declared in advance.
+    """Return the conclusion that the interval of ``change`` supports.
 
-    Without a margin: "higher", "lower" or "no significant change". With one, an equivalence claim becomes possible:
-    "no difference of 8 points" needs the *whole* interval within the margin, which a merely insignificant change lacks.
+    Without a margin it is "higher", "lower" or "no significant change". With a ``margin`` fixed in advance (0.08 for 8
+    points) it can also be an equivalence claim, such as "less than 8 points apart". This needs the *whole* interval within
+    the margin. An interval that only contains zero is not enough.
     """
     if not np.isfinite(change.mean):
         return "nothing to count"
@@ -42,7 +43,7 @@ def verdict(change: Estimate, margin: float = 0.0) -> str:
 
 
 def as_text(table: pd.DataFrame) -> pd.DataFrame:
-    """``table`` with its estimates as text: ``change`` and ``difference`` in points, the others in percent."""
+    """Return ``table`` with estimates as text: ``change`` and ``difference`` in points, the others in percent."""
     table = table.copy()
     for column in table:
         if len(table) and isinstance(table[column].iloc[0], Estimate):
@@ -51,6 +52,6 @@ def as_text(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def as_markdown(table: pd.DataFrame) -> str:
-    """``table`` as a left-aligned Markdown table, for cells with long text."""
+    """Return ``table`` as a left-aligned Markdown table, for cells with long text."""
     lines = [table.columns, ["---"] * table.shape[1], *table.astype(str).to_numpy()]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
