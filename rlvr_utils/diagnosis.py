@@ -348,6 +348,7 @@ def own_evaluations(record: Record) -> list[Mapping]:
         row
         for row in record.evaluations
         if row["decoding"] == "sampled" and row["shots"] == p.shots and row["split"] == p.eval_splits[0]
+        if row["step"] >= 0  # a supervised stage teaches the format first, and has no rewards
     ]
 
 
@@ -546,11 +547,7 @@ def findings(record: Record) -> list[Finding]:
 def record_of(run: Run) -> Record:
     """Return the record of a run on disk, finished or not. Leaves out a supervised stage, which has no rewards."""
     metrics, evaluations = run.metrics, run.evaluations
-    return Record(
-        metrics[metrics["step"] > 0].to_dict("records"),
-        evaluations[evaluations["step"] >= 0].to_dict("records"),
-        run.profile,
-    )
+    return Record(metrics[metrics["step"] > 0].to_dict("records"), evaluations.to_dict("records"), run.profile)
 
 
 def prefixes(record: Record) -> Iterator[Record]:

@@ -232,6 +232,17 @@ def test_learning_only_the_format_is_found(ill) -> None:
     assert sum("format only" in line for line in said) == 1
 
 
+def test_a_supervised_stage_that_learns_the_format_first_is_not_warned_about() -> None:
+    rates = {-4: (0.0, 0.0), -2: (0.9, 0.03), 0: (0.98, 0.17)}
+    key = {"split": "test", "shots": 0, "decoding": "sampled"}
+    rows = [
+        key | {"step": step, "boxed_rate": boxed, "accuracy": right, "accuracy_if_boxed": right / boxed if boxed else None}
+        for step, (boxed, right) in rates.items()
+    ]
+    in_sft = Record([{"step": -2, "loss": 0.3}], rows[:2], profile=get_profile("smol"))
+    assert findings(in_sft) == [] and [row["step"] for row in own_evaluations(Record([], rows, get_profile("smol")))] == [0]
+
+
 # --- what needs a GPU to happen, on records in TRL's names ---
 
 
