@@ -1,6 +1,6 @@
 """The configuration of a run: a frozen dataclass with documented fields, and a few named profiles.
 
-``get_profile("mini")`` runs on a laptop in minutes, ``get_profile("smol")`` on a laptop over lunch, and
+``get_profile("mini")`` runs on a laptop in minutes, ``get_profile("smol")`` on a laptop in about 90 minutes, and
 ``get_profile("llama-8b")`` on a rented GPU. Any field can be overridden. The batch size is *prompts per step x samples per
 prompt*. We derive all of TRL's batch arguments from these two, so that they are consistent.
 """
