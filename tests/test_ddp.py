@@ -107,7 +107,7 @@ def test_dying_and_starting_again_gives_the_same_bits(both):
 # --- without a launcher, or with the wrong one ---
 
 
-def test_alone_everything_is_shared_with_nobody():
+def test_a_single_process_keeps_everything():
     assert share([1, 2, 3]) == gather([1, 2, 3]) == [1, 2, 3]
 
 
@@ -153,7 +153,7 @@ def test_configurations_for_several_gpus_are_whole(name):
     assert ours["distributed_type"] == {"ddp": "MULTI_GPU", "zero2": "DEEPSPEED"}[name]
 
 
-def test_another_process_writes_nothing(tmp_path):
+def test_other_processes_write_no_files(tmp_path):
     writer = SilentWriter(tmp_path / "run")
     writer.write_config({"seed": 0})
     writer.log_metrics({"step": 1})

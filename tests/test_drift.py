@@ -172,7 +172,7 @@ def drifted_class(node: ast.ClassDef, names: dict[str, str]) -> Iterator[str]:
             yield f"line {method.lineno}: {method.name} overrides nothing of {ast.unparse(node.bases[0])}"
 
 
-def test_every_name_and_argument_of_a_library_is_one_it_has() -> None:
+def test_every_library_name_and_argument_exists() -> None:
     assert [f"{path.relative_to(REPO)}: {found}" for path in SOURCES for found in drifted(tree_of(path))] == []
 
 

@@ -135,7 +135,7 @@ def test_it_works_where_vllm_samples(tiny, tmp_path, reward, monkeypatch):
     assert (run.metrics["grad_norm"] > 0).all()
 
 
-def test_a_step_with_nothing_to_replace_is_a_default_step_to_the_bit(tiny, tmp_path, reward):
+def test_a_step_without_replacements_equals_a_default_step_bit_for_bit(tiny, tmp_path, reward):
     reward(alternating)
     two = [
         train("mini", tmp_path / str(n), model=tiny, quiet=True, **SHORT | {"max_steps": 2, "dynamic_sampling": n})
@@ -267,7 +267,7 @@ def die_before(step: int, monkeypatch, run) -> None:
 
 
 @pytest.mark.parametrize("step", [2, 5])
-def test_a_resumed_run_goes_on_at_the_same_problem(uninterrupted, tiny, tmp_path, reward, monkeypatch, step):
+def test_a_resumed_run_continues_at_the_same_problem(uninterrupted, tiny, tmp_path, reward, monkeypatch, step):
     assert uninterrupted.metrics[PROMPTS_DRAWN].iloc[: step // 2 * 2].sum() > step // 2 * 2 * 4, "no further draw before it"
 
     def run():
@@ -300,7 +300,7 @@ def test_it_is_refused_where_there_are_no_groups(method):
         get_profile("mini", dynamic_sampling=4, method=method)
 
 
-def test_it_is_refused_in_several_processes(tiny, tmp_path, monkeypatch):
+def test_several_processes_are_refused(tiny, tmp_path, monkeypatch):
     p = get_profile("mini", model=tiny, dynamic_sampling=4)
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ValueError, match="dynamic_sampling=4 needs a single process, but there are 2"):

@@ -99,7 +99,7 @@ def test_a_run_with_gaps_is_watched_and_drawn(kind, folder, drawn):
     assert bool(drawn) == (kind not in ("rejection", "all None"))
 
 
-def test_a_run_with_gaps_goes_on_after_every_restart(kind, folder, drawn):
+def test_a_run_with_missing_metrics_resumes_after_every_restart(kind, folder, drawn):
     said: list[str] = []
     for start in (40, 45):
         recorder = Recorder(get_profile("mini"), RunWriter(folder), 2000, LiveReward(100), said.append)
@@ -129,13 +129,13 @@ def test_a_run_with_gaps_is_diagnosed_and_analysed(kind, folder):
             analysis.fit_projection(run, 0.5)
 
 
-def test_the_last_values_are_those_that_there_are_however_long_ago():
+def test_recent_values_skip_steps_without_a_value():
     rows = [{"step": n, "reward": float(n)} if n % 16 == 1 else {"step": n, "reward": None} for n in range(1, 40)]
     assert recent(rows, "reward") == (1 + 17 + 33) / 3
     assert level([{"loss": 0.25}]) == "loss 0.250" and level([{"loss": 0.25, "reward": NAN}]) == "no reward, loss 0.250"
 
 
-def test_a_plot_that_fails_is_said_once_and_ends_nothing(folder):
+def test_a_failing_plot_is_reported_once_and_training_continues(folder):
     said: list[str] = []
 
     def live(rows):

@@ -36,7 +36,7 @@ def test_batch_scale_has_the_groups_mean_and_one_std():
 
 @pytest.mark.parametrize("scale", ["group", "batch", "none"])
 @pytest.mark.parametrize("reward", [0.0, 1.0, 0.1])
-def test_equal_rewards_teach_nothing(scale, reward):
+def test_equal_rewards_give_zero_advantages(scale, reward):
     """Also for 0.1, whose float32 mean is not exactly 0.1."""
     assert grpo.group_advantages([reward] * 8, 8, scale=scale).abs().max() < 1e-3
     assert grpo.group_advantages([1.0] * 8, 8, scale=scale).tolist() == [0.0] * 8
@@ -112,7 +112,7 @@ def test_logits_and_ids_must_fit():
 # --- masks --------------------------------------------------------------------------------------------------
 
 
-def test_the_end_token_counts_and_nothing_after_it():
+def test_the_end_token_counts_and_later_tokens_do_not():
     ids = torch.tensor([[5, 2, 2, 7], [5, 6, 7, 8], [2, 5, 5, 5], [5, 3, 2, 5]])
     mask = grpo.completion_mask(ids, eos_token_id=[2, 3])
     assert mask.tolist() == [[1, 1, 0, 0], [1, 1, 1, 1], [1, 0, 0, 0], [1, 1, 0, 0]]
@@ -219,7 +219,7 @@ def test_clipping_cuts_only_what_went_too_far():
 
 
 @pytest.mark.parametrize("loss_type", grpo.LOSS_TYPES)
-def test_nothing_in_the_padding_reaches_the_loss(loss_type):
+def test_padding_does_not_reach_the_loss(loss_type):
     now, old, ref, advantages, mask = random_batch()
 
     def loss_and_gradient(poison):

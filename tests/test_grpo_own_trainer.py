@@ -45,7 +45,7 @@ def one_update(monkeypatch, reward) -> tuple[dict, dict, dict]:
 
 
 @needs_minillama
-def test_a_step_moves_the_adapter_and_nothing_else(monkeypatch):
+def test_a_step_changes_only_the_adapter(monkeypatch):
     row, before, after = one_update(monkeypatch, lambda texts, **columns: [float(i % 3 == 0) for i in range(len(texts))])
     moved = {name for name in before if not torch.equal(before[name], after[name])}
     assert row["grad_norm"] > 0 and row["reward"] == pytest.approx(3 / 8)
@@ -53,7 +53,7 @@ def test_a_step_moves_the_adapter_and_nothing_else(monkeypatch):
 
 
 @needs_minillama
-def test_equal_rewards_move_nothing(monkeypatch):
+def test_equal_rewards_give_a_zero_gradient(monkeypatch):
     row, before, after = one_update(monkeypatch, lambda texts, **columns: [1.0] * len(texts))
     assert row["grad_norm"] == 0 and all(torch.equal(before[name], after[name]) for name in before)
 

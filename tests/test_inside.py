@@ -72,7 +72,7 @@ def test_a_step_moves_good_responses_up_and_a_second_update_starts_off_policy(re
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_the_push_has_the_sign_of_the_advantage_and_nothing_in_the_padding(loss: str, recorded: Run) -> None:
+def test_the_gradient_has_the_sign_of_the_advantage_and_is_zero_on_padding(loss: str, recorded: Run) -> None:
     rows, p = recorded.tokens()[1], recorded.profile
     pushes = token_pushes(rows, loss, "before", p)
     for row, push in zip(rows, pushes, strict=True):

@@ -40,7 +40,7 @@ def system(request, monkeypatch) -> str:
     return request.param
 
 
-def test_many_watchers_never_stop_a_training_from_starting(system, tmp_path) -> None:
+def test_many_watchers_do_not_keep_a_training_from_starting(system, tmp_path) -> None:
     over, seen = threading.Event(), []
     with only_one(tmp_path):
         pass
@@ -64,7 +64,7 @@ def test_many_watchers_never_stop_a_training_from_starting(system, tmp_path) -> 
 
 
 @pytest.mark.skipif(platforms.OWN is None, reason="only Linux can ask for a lock without taking it")
-def test_a_watcher_that_holds_a_lock_for_ever_stops_no_training(tmp_path) -> None:
+def test_a_watcher_that_keeps_a_lock_does_not_stop_a_training(tmp_path) -> None:
     with only_one(tmp_path):
         pass
     with (tmp_path / "checkpoints" / "lock").open() as watcher:
@@ -73,7 +73,7 @@ def test_a_watcher_that_holds_a_lock_for_ever_stops_no_training(tmp_path) -> Non
             assert is_going(tmp_path)
 
 
-def test_a_second_training_is_refused_and_a_killed_one_leaves_nothing_behind(system, tmp_path) -> None:
+def test_a_second_training_is_refused_and_a_killed_one_leaves_no_files(system, tmp_path) -> None:
     assert not is_going(tmp_path)
     with only_one(tmp_path):
         assert is_going(tmp_path)
@@ -144,7 +144,7 @@ def test_an_evaluation_that_is_made_again_counts_once_and_half_a_line_spoils_non
     assert load_run(tmp_path).evaluations["accuracy"].tolist() == [0.75]
 
 
-def test_an_evaluator_takes_away_nothing_that_another_process_is_writing(tmp_path) -> None:
+def test_an_evaluation_keeps_files_that_another_process_is_writing(tmp_path) -> None:
     RunWriter(tmp_path)
     (tmp_path / "config.yaml.part").touch()
     RunWriter(tmp_path, repair=False)

@@ -87,7 +87,7 @@ def test_what_lies_in_the_repository_is_written_from_its_root(course, monkeypatc
         assert local_or_name(written) == "data/minillama"
 
 
-def test_a_run_of_an_earlier_version_that_holds_its_path_as_written_goes_on(course, tmp_path) -> None:
+def test_a_run_of_an_earlier_version_with_relative_paths_resumes(course, tmp_path) -> None:
     Path("train.jsonl").write_text('{"problem": "What is $1 + 1$?", "ground_truth": "2"}\n', encoding="utf-8")
     p = get_profile("mini", dataset="train.jsonl")
     RunWriter(tmp_path / "run").write_config(p.to_dict() | {"dataset": "train.jsonl"})

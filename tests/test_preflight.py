@@ -296,13 +296,13 @@ def test_the_share_of_mixed_groups_and_pass_at_k() -> None:
     assert "draws about 20 problems (at most 20), 1.2 times" in str(Trainability([0, 3, 8, 1], 8, 16, 4))
 
 
-def test_a_model_that_never_succeeds_is_not_worth_the_hour(tiny) -> None:
+def test_a_model_that_never_succeeds_is_reported_as_untrainable(tiny) -> None:
     found = trainability(get_profile("mini", model=tiny, **SMALL), 4, 2)
     assert list(found.right) == [0, 0, 0, 0] and not found.trainable
     assert "no learning signal. Don't rent the GPU yet. Use easier problems" in str(found)
 
 
-def test_minillama_is_trainable_and_asking_disturbs_nobody() -> None:
+def test_minillama_is_trainable_and_the_check_leaves_the_random_state_unchanged() -> None:
     settings = {"max_completion_length": 60}
     torch.manual_seed(1)
     expected = torch.rand(2)
@@ -316,7 +316,7 @@ def test_minillama_is_trainable_and_asking_disturbs_nobody() -> None:
 # --- timing ---
 
 
-def test_three_real_steps_are_projected_and_leave_nothing_behind(tiny, tmp_path, monkeypatch, capfd) -> None:
+def test_three_real_steps_are_projected_and_leave_no_files(tiny, tmp_path, monkeypatch, capfd) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     found = time_steps("mini", dollars_per_hour=2.0, model=tiny, **SMALL)
     assert list(tmp_path.iterdir()) == [] and "".join(capfd.readouterr()) == ""

@@ -29,7 +29,7 @@ def announced(monkeypatch):
 
 
 @pytest.mark.parametrize("rank", ["0", "1"])
-def test_a_partner_that_never_comes_is_named_after_the_stated_wait(rank, announced, tmp_path, capsys) -> None:
+def test_a_missing_process_is_named_after_the_timeout(rank, announced, tmp_path, capsys) -> None:
     announced(RANK=rank)
     began = time.monotonic()
     with pytest.raises(ValueError, match="WORLD_SIZE=2 announces 2 .* after 1 s not all .* 127.0.0.1:.* unset WORLD_SIZE"):
