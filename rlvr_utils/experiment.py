@@ -247,7 +247,6 @@ def _smol(name: str, key: str, question: str, **overrides: object) -> Arm:
 
 #: A pretrained model. All arms of a seed continue the same model after SFT, on the same problems in the same order, with
 #: the same number of optimizer steps. SFT continues as it began, with its own learning rate and schedule.
-SMOL_RL = "SmolLM2: SFT, then RLVR"
 SMOL_ARMS: tuple[Arm, ...] = (
     _smol("SFT, then RLVR", "", "does RLVR add to SFT?"),
     _smol(
