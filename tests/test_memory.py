@@ -51,6 +51,15 @@ TWENTY_MILLION = LlamaConfig(
     num_key_value_heads=2,
     tie_word_embeddings=True,
 )
+SMOL = LlamaConfig(
+    vocab_size=49152,
+    hidden_size=576,
+    intermediate_size=1536,
+    num_hidden_layers=30,
+    num_attention_heads=9,
+    num_key_value_heads=3,
+    tie_word_embeddings=True,
+)
 TINY = LlamaConfig(
     vocab_size=64, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1
 )
@@ -111,6 +120,7 @@ MEASURED = [
     ("mini, one shared prompt", MINI, 32, 120, 60, {"shared_prefix": True}),
     ("mini, four shared prompts", MINI, 32, 120, 60, {"shared_prefix": True, "prompts": 4}),
     ("20 million, two shared prompts", TWENTY_MILLION, 8, 128, 64, {"shared_prefix": True, "prompts": 2}),
+    ("SmolLM2, shared prompt", SMOL, 8, 72, 48, {"shared_prefix": True}),
     (
         "20 million, shared, checkpointing",
         TWENTY_MILLION,
@@ -135,8 +145,8 @@ def test_the_estimate_of_an_update_matches_measured_memory(fresh, config, rows, 
 
 @pytest.mark.parametrize(
     ("config", "rows", "prompt", "completion"),
-    [(MINI, 160, 60, 6), (TWENTY_MILLION, 16, 128, 4)],
-    ids=["mini", "20 million"],
+    [(MINI, 160, 60, 6), (TWENTY_MILLION, 16, 128, 4), (SMOL, 32, 72, 6)],
+    ids=["mini", "20 million", "SmolLM2"],
 )
 def test_the_estimate_of_generation_matches_measured_memory(fresh, config, rows, prompt, completion) -> None:
     measured = fresh(measure_generation, config, rows, prompt, completion)
