@@ -5,14 +5,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
 import pandas as pd
 
-from rlvr_utils import REPO
 from rlvr_utils.analysis import (
     RateChange,
     endpoints,
@@ -28,7 +26,6 @@ from rlvr_utils.profiles import PROFILES
 from rlvr_utils.runs import REFERENCE_RUNS, Run, load_run, reference_runs
 from rlvr_utils.stats import Estimate
 
-ABILITIES = REPO / "data" / "minillama" / "abilities.json"
 #: Evaluations with many samples per problem, of the base model and of models trained in tier A: one folder per run.
 MANY, MANY_SAMPLES = REFERENCE_RUNS / "many", 32
 #: The learning rates of LoRA and of full fine-tuning are chosen on this grid, with one seed per point.
@@ -262,17 +259,6 @@ SMOL_ARMS: tuple[Arm, ...] = (
 
 ALL_ARMS: tuple[Arm, ...] = (*ARMS, KL_ARM, *HACKED, *STALE_ARMS, *SMOL_ARMS)
 BY_NAME = {arm.name: arm for arm in ALL_ARMS}
-
-
-def prompting_alone(shots: int = 4, abilities: str | Path = ABILITIES) -> Estimate | None:
-    """Return the accuracy of the base MiniLlama with ``shots`` few-shot examples, as measured for its model card.
-
-    None if there is no measurement with this number of shots.
-    """
-    if not Path(abilities).is_file():
-        return None
-    measured = json.loads(Path(abilities).read_text(encoding="utf-8")).get("shots", {}).get(str(shots))
-    return Estimate(*measured["accuracy"]) if measured else None
 
 
 def arms_made(root: str | Path = REFERENCE_RUNS) -> tuple[pd.DataFrame, list[str]]:

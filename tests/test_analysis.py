@@ -287,14 +287,6 @@ def test_a_pool_of_base_samples_counts_copies_once(ends):
     assert len(analysis.pooled_base(pd.concat([before, copy]))) == len(before)
 
 
-def test_accuracy_by_prompting_is_read_from_the_model_card(tmp_path):
-    card = tmp_path / "abilities.json"
-    assert experiment.prompting_alone(4, card) is None
-    card.write_text('{"shots": {"4": {"accuracy": [0.67, 0.62, 0.71]}}}')
-    alone = experiment.prompting_alone(4, card)
-    assert alone == (0.67, 0.62, 0.71) and experiment.prompting_alone(8, card) is None
-
-
 def test_a_learners_own_run_takes_precedence_over_included_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(analysis.frames, "newest_run", lambda profile: newest)

@@ -24,7 +24,7 @@ def test_a_crossing_is_interpolated_between_two_evaluations() -> None:
 
 def row(estimator: str, seed: int, samples: float | None) -> dict:
     reached = {"samples": samples, "seconds": samples and samples / 100, "crossing": samples and samples / 128}
-    return {"estimator": estimator, "seed": seed} | reached
+    return {"estimator": estimator, "seed": seed, "ood_accuracy": 0.5 if estimator == "f" else 0.25} | reached
 
 
 def test_a_race_is_paired_by_seed_and_counts_what_never_arrives() -> None:
@@ -32,7 +32,7 @@ def test_a_race_is_paired_by_seed_and_counts_what_never_arrives() -> None:
     rows += [row("f", 0, 4900), row("f", 1, 4801), row("f", 2, 4702)]
     lines = speedrun.summary(rows, "f")
     assert lines[0].startswith("3 seeds, target 70%")
-    assert "f: reached by 3 of 3 seeds, 4,801 samples" in lines[2]
+    assert "f: reached by 3 of 3 seeds, 4,801 samples" in lines[2] and "ood accuracy at the end 50%" in lines[2]
     assert "difference in samples: -200 (95 % interval -448 to +48)" in lines[3]
     late = speedrun.summary([*rows[:3], row("f", 0, None), row("f", 1, 4801)], "f")
     assert "f: reached by 1 of 2 seeds" in late[2] and "one pair, so no interval" in late[3]
@@ -51,6 +51,7 @@ def test_a_real_race_is_recorded_once(tiny, tmp_path, monkeypatch, odd_reward, c
     rows = [json.loads(text) for text in (tmp_path / "board.jsonl").read_text().splitlines()]
     assert [made["estimator"] for made in rows] == ["default", line[0]]
     assert rows[0]["crossing"] is None and rows[1]["settings"]["estimator"] == line[0]
+    assert all(0 <= made["ood_accuracy"] <= 1 for made in rows)
     assert "reached by 0 of 1 seeds" in capsys.readouterr().out
     runs = [load_run(path) for path in sorted((tmp_path / "made").iterdir())]
     apart = {key for key in runs[0].config if runs[0].config[key] != runs[1].config[key]}

@@ -129,8 +129,8 @@ def draw_clip(epsilon: float, epsilon_high: float, advantage: float) -> Output:
         f"{1 + epsilon_high:.2f} and negative ones below {1 - epsilon:.2f}. Right: the objective along advantage "
         f"{advantage:+.2f}.",
         caption=f"Hatched: no gradient. These are correct responses above ratio {1 + epsilon_high:.2f} and wrong ones "
-        f"below {1 - epsilon:.2f}. A wrong response that became more likely (bottom right) keeps its gradient, which "
-        "grows with the ratio.",
+        f"below {1 - epsilon:.2f}. Two combinations are never clipped: wrong responses that became more likely (bottom "
+        "right), whose gradient grows with the ratio, and correct ones that became less likely (top left).",
     )
 
 
