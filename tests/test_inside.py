@@ -218,7 +218,7 @@ FOUND = {
     "constant reward": {"no signal"},
     "learning rate too high": {"entropy explosion"},
     "frozen adapter": {"weights do not move"},
-    "hacked reward": {"reward without accuracy"},
+    "misspecified reward": {"reward without accuracy"},
     "end token never sampled": {"responses do not end"},
     "learning rate too low": {"reward does not rise"},
     "truncation": {"cut off"},

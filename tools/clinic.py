@@ -117,7 +117,7 @@ PATIENTS = {
     "B": Patient("constant reward", {"reward": "clinic:whole_text"}),
     "C": Patient("learning rate too high", {"learning_rate": 0.1}),
     "D": Patient("frozen adapter", fault="frozen_b"),
-    "E": Patient("hacked reward", {"reward": "clinic:mentions"}),
+    "E": Patient("misspecified reward", {"reward": "clinic:mentions"}),
     "F": Patient("end token never sampled", {"model": str(WRONG_END)}, "wrong_end"),
     "G": Patient("learning rate too low", {"learning_rate": 1e-6}),
     "H": Patient("truncation", {"max_completion_length": 20}),

@@ -63,7 +63,7 @@ def check_repetition(mine: Attempt) -> None:
         mine.equals("it agrees with the course's function", mine.numbers(text), repetition(text))
 
 
-@exercise("06-early-stopping", "6.4 Early stopping with a held-out grader", difficulty=3, minutes=15)
+@exercise("06-early-stopping", "6.4 Early stopping on held-out accuracy", difficulty=3, minutes=15)
 def check_early_stopping(mine: Attempt) -> None:
     """``my_stop(accuracies, patience)``: the best evaluation, ties, patience counted from the best, and no look ahead."""
     stopped = mine.numbers([0.1, 0.3, 0.2, 0.1, 0.0], 2)

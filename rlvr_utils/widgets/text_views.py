@@ -174,7 +174,7 @@ def draw_responses(
     headline = f"{len(found):,} of {len(pairs):,} responses at step {step} ({share:.1%}), page {page} of {pages}"
     return table(
         headline,
-        ("problem", "base model", "reward", f"at step {step}", "reward"),
+        ("problem", "base model", "verdict", f"at step {step}", "verdict"),
         rows,
         "" if rows else "No responses match these filters. Set one of them back to any.",
     )
