@@ -147,9 +147,15 @@ def as_share(estimate: Estimate) -> Estimate:
 def two_way_weights(n_seeds: int, n_problems: int, n_resamples: int = 2000, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Return resampling weights of seeds and problems, shapes (n_resamples, n_seeds) and (n_resamples, n_problems).
 
-    Use the same weights for two tables to pair them.
+    Use the same weights for two tables to pair them. With one seed the resamples are those of
+    :func:`bootstrap_over_problems`, so that both give the same interval.
     """
     generator = np.random.default_rng(seed)
+    if n_seeds == 1:
+        drawn = generator.integers(n_problems, size=(n_resamples, n_problems))
+        cells = drawn + n_problems * np.arange(n_resamples)[:, None]  # every resample counts in its own cells
+        counts = np.bincount(cells.ravel(), minlength=n_resamples * n_problems)
+        return np.ones((n_resamples, 1)), counts.reshape(n_resamples, n_problems) / n_problems
     return tuple(generator.multinomial(n, np.full(n, 1 / n), n_resamples) / n for n in (n_seeds, n_problems))
 
 

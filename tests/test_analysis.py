@@ -255,6 +255,15 @@ def test_a_verdict_at_a_margin_needs_the_whole_interval_on_one_side_of_it():
     assert {numbers: analysis.verdict(Estimate(*numbers), 0.08) for numbers in verdicts} == verdicts
 
 
+def test_points_show_on_which_side_of_zero_or_of_the_margin_a_bound_is():
+    assert analysis.points(Estimate(0.47, 0.44, 0.5)) == "+47 (+44 to +50)"
+    assert analysis.points(Estimate(0.012, 0.003, 0.03)) == "+1.2 (+0.3 to +3.0)"
+    assert analysis.points(Estimate(0.0, -0.1, 0.0)) == "0 (-10 to 0)"
+    rank = Estimate(-0.0328, -0.0798, 0.0142)
+    assert analysis.points(rank, 1) == "-3.3 (-8.0 to +1.4)"
+    assert analysis.points(rank, 1, margin=0.08) == "-3.28 (-7.98 to +1.42)"
+
+
 def test_a_run_without_progress_has_no_significant_change(tmp_path, runs):
     same = made_up_run(tmp_path / "same", seed=5, after=BASE)
     ends = [analysis.endpoints(analysis.evaluation_responses([run])) for run in (runs[0], same)]

@@ -133,6 +133,12 @@ def test_t_interval_matches_a_textbook_value_and_is_infinite_for_one_value():
     assert stats.t_interval([0.4]) == (0.4, -np.inf, np.inf)
 
 
+def test_one_run_has_the_same_interval_whichever_function_computes_it():
+    table = np.random.default_rng(0).random((1, 60)).round(2)
+    alone, both = stats.bootstrap_over_problems(table[0]), stats.bootstrap_seeds_and_problems(table)
+    assert both == pytest.approx(alone)
+
+
 def test_weights_shared_by_two_tables_pair_them():
     table = np.random.default_rng(0).random((3, 50))
     weights = stats.two_way_weights(3, 50, n_resamples=100)

@@ -557,9 +557,9 @@ WRONG = {
     ],
     "05-decomposition": [
         ("boxes first", lambda b, a: ((a[0] - b[0]) * b[1], (a[1] - b[1]) * a[0]), "swapping before and after"),
-        ("substance first", lambda b, a: ((a[0] - b[0]) * a[1], (a[1] - b[1]) * b[0]), "swapping before and after"),
+        ("boxes last", lambda b, a: ((a[0] - b[0]) * a[1], (a[1] - b[1]) * b[0]), "swapping before and after"),
         ("the bare changes", lambda b, a: (a[0] - b[0], a[1] - b[1]), "add up"),
-        ("all of it format", lambda b, a: (a[0] * a[1] - b[0] * b[1], 0.0), "given a box changes"),
+        ("all of it from the box", lambda b, a: (a[0] * a[1] - b[0] * b[1], 0.0), "given a box changes"),
     ],
     "05-pass-at-k": [
         ("the tempting estimate", lambda n, c, k: 1 - (1 - c / n) ** k, "fewer than k wrong"),

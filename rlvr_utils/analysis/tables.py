@@ -10,10 +10,17 @@ import pandas as pd
 from rlvr_utils.stats import Estimate, percent
 
 
-def points(change: Estimate, digits: int = 0) -> str:
-    """Format a change in percentage points with its 95 % interval, such as ``"+47 (+44 to +50)"``."""
+def points(change: Estimate, digits: int = 0, margin: float = 0.0) -> str:
+    """Format a change in percentage points with its 95 % interval, such as ``"+47 (+44 to +50)"``.
+
+    A bound decides about a :func:`verdict` by its side of 0 or of ``margin``. Where rounding would hide the side, all three
+    numbers get one more digit.
+    """
     if not np.isfinite(change.mean):
         return "no value (nothing to count)"
+    limits = (0, 100 * margin, -100 * margin)
+    if any(round(100 * bound, digits) == limit != 100 * bound for bound in change[1:] for limit in limits):
+        digits += 1
     mean, low, high = (re.sub(r"^[+-](0(\.0+)?)$", r"\1", f"{100 * value:+.{digits}f}") for value in change)
     return f"{mean} ({low} to {high})"
 

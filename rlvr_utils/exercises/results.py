@@ -34,19 +34,18 @@ def check_paired_bootstrap(mine: Attempt) -> None:
     )
 
 
-@exercise("05-decomposition", "5.2 Format and substance", difficulty=3, minutes=15)
+@exercise("05-decomposition", "5.2 Split a gain", difficulty=3, minutes=15)
 def check_decomposition(mine: Attempt) -> None:
-    """``my_parts(before, after) -> (format, substance)``: the parts add up, each can be 0, and swapping changes the sign."""
+    """``my_parts(before, after)``: the two parts add up, each can be 0, and swapping changes the sign."""
     rates = (0.0, 0.3, 0.5, 1.0)
     for b0, a0, b1, a1 in itertools.product(rates, repeat=4):
         found = mine.numbers((b0, a0), (b1, a1), shape=(2,))
         mine.equals("the two parts add up to the change in accuracy", found.sum(), b1 * a1 - b0 * a0)
     for a in (0.2, 0.7):
-        mine.equals(
-            "if only the boxed rate changes, the whole gain is format", mine.numbers((0.4, a), (1.0, a)), (0.6 * a, 0)
-        )
+        found = mine.numbers((0.4, a), (1.0, a))
+        mine.equals("if only the boxed rate changes, the whole gain is the first part", found, (0.6 * a, 0))
         found = mine.numbers((a, 0.3), (a, 0.8))
-        mine.equals("if only the accuracy given a box changes, the whole gain is substance", found, (0, 0.5 * a))
+        mine.equals("if only the accuracy given a box changes, the whole gain is the second part", found, (0, 0.5 * a))
     forth, back = mine.numbers((0.4, 0.3), (1.0, 0.8)), mine.numbers((1.0, 0.8), (0.4, 0.3))
     mine.equals("swapping before and after changes only the sign of each part", back, -forth)
 
