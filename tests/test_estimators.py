@@ -115,7 +115,7 @@ def test_settings_that_contradict_an_estimator_are_refused() -> None:
     for settings, sentence in (
         ({"estimator": "mine"}, "give file.py:function"),
         ({"estimator": ":f"}, "give file.py:function"),
-        ({"estimator": HERE + "grpo", "method": "sft"}, "leave estimator out"),
+        ({"estimator": HERE + "grpo", "method": "sft"}, "Leave estimator out"),
     ):
         with pytest.raises(ValueError, match=sentence):
             get_profile("mini", **settings)
