@@ -109,8 +109,8 @@ def public_problems(folder: Path) -> dict[str, list[dict]]:
     }
 
 
-def measure(model, tokenizer, p: Profile, public: Path | None) -> dict:
-    """All measurements of one model."""
+def measure(model, tokenizer, p: Profile, public: dict[str, list[dict]]) -> dict:
+    """All measurements of one model. ``public``: problems by the name of their test set."""
     model.eval()
     shown, rows = replace(p, shots=4, eval_samples=1), load_problems("minimath", "test")[: p.eval_problems]
     long = replace(p, max_completion_length=PUBLIC_TOKENS, max_prompt_length=1024, eval_samples=1)
@@ -118,9 +118,7 @@ def measure(model, tokenizer, p: Profile, public: Path | None) -> dict:
         "loss": text_losses(model, tokenizer),
         "plain": plain_answers(model, tokenizer, p),
         "four_shots": {how: scored(model, tokenizer, rows, shown, how) for how in ("sampled", "greedy")},
-        "public": {name: scored(model, tokenizer, some, long) for name, some in public_problems(public).items()}
-        if public
-        else {},
+        "public": {name: scored(model, tokenizer, some, long) for name, some in public.items()},
     }
 
 
@@ -145,9 +143,9 @@ def main() -> None:
     options = parser.parse_args()
     result = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.is_file() else {"models": {}}
     p = get_profile("smol")
-    tokenizer = load_tokenizer(p)
+    tokenizer, public = load_tokenizer(p), public_problems(options.public) if options.public else {}
     for name, model in models(options.seeds, set(result["models"])):
-        result["models"][name] = measure(model, tokenizer, p, options.public)
+        result["models"][name] = measure(model, tokenizer, p, public)
         result |= {"commit": git_commit(), "text_sha256": hashlib.sha256(TEXT.read_bytes()).hexdigest()}
         compact = re.sub(r"\[[\d.,\s]+\]", lambda numbers: "".join(numbers[0].split()), json.dumps(result, indent=1))
         RESULT.write_text(compact + "\n", encoding="utf-8")

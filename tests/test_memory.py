@@ -30,7 +30,7 @@ from rlvr_utils.memory import (
     saved_per_token,
     vllm_utilization,
 )
-from rlvr_utils.models import LLAMA_8B, attach_lora, count_parameters
+from rlvr_utils.models import LLAMA_8B, SMOL_135M, attach_lora, count_parameters
 from rlvr_utils.profiles import PROFILES, get_profile
 
 MINI = LlamaConfig(
@@ -50,15 +50,6 @@ TWENTY_MILLION = LlamaConfig(
     num_hidden_layers=6,
     num_attention_heads=8,
     num_key_value_heads=2,
-    tie_word_embeddings=True,
-)
-SMOL = LlamaConfig(
-    vocab_size=49152,
-    hidden_size=576,
-    intermediate_size=1536,
-    num_hidden_layers=30,
-    num_attention_heads=9,
-    num_key_value_heads=3,
     tie_word_embeddings=True,
 )
 TINY = LlamaConfig(
@@ -170,8 +161,8 @@ def compare_generation(measure, config, rows: int, prompt: int, completion: int)
 
 def test_the_estimates_match_measured_memory_for_the_shape_of_smollm2() -> None:
     with new_process() as measure:  # of its own: the large blocks that it leaves would change the other measurements
-        compare_update(measure, trial_profile(8, shared_prefix=True), SMOL, 72, 48)
-        compare_generation(measure, SMOL, 32, 72, 6)
+        compare_update(measure, trial_profile(8, shared_prefix=True), SMOL_135M, 72, 48)
+        compare_generation(measure, SMOL_135M, 32, 72, 6)
 
 
 @pytest.mark.parametrize("config", [MINI, TWENTY_MILLION], ids=["mini", "20 million"])
