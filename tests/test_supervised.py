@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -83,6 +84,16 @@ def test_the_two_stages_see_different_problems(tiny, tmp_path):
     rows = training_rows(p)
     shown = [load_tokenizer(p).decode(ids) for ids in stage.train_dataset["input_ids"]]
     assert all(rows[i]["problem"] in text for i, text in zip(order[6:], shown, strict=True))
+
+
+@pytest.mark.parametrize(
+    "option", [{"dynamic_sampling": 2}, {"estimator": str(Path(__file__).with_name("test_estimators.py")) + ":grpo"}]
+)
+def test_the_stage_before_rl_accepts_options_that_only_grpo_has(option, tiny, tmp_path):
+    """Both are refused with ``method="sft"``, which is what the stage itself uses."""
+    p = get_profile("mini", model=tiny, **SETTINGS, **option)
+    stage = supervised.build_sft_stage(p, load_model(p), load_tokenizer(p), SilentWriter(tmp_path))
+    assert len(stage.train_dataset) == p.sft_steps * p.prompts_per_step
 
 
 def test_rl_goes_on_from_what_the_stage_made_of_the_base(staged, tiny, tmp_path):

@@ -86,7 +86,9 @@ def choose(logits: torch.Tensor, uniform: torch.Tensor, temperature: float) -> t
     """
     if not temperature:
         return logits.argmax(-1)
-    cumulated = (logits.double() / temperature).softmax(-1).cumsum(-1)
+    weights = logits.to(torch.float64, copy=True)  # then in place: for 49,152 tokens, new tensors cost as much as the sums
+    weights -= weights.amax(-1, keepdim=True)
+    cumulated = weights.div_(temperature).exp_().cumsum_(-1)
     index = torch.searchsorted(cumulated, uniform[:, None] * cumulated[:, -1:], right=True)
     return index[:, 0].clamp(max=logits.shape[-1] - 1)
 

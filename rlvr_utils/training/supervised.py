@@ -168,7 +168,15 @@ def build_sft_stage(p: Profile, model, tokenizer, writer: RunWriter, live=None, 
     n_problems = len(training_rows(p))
     order = training_order(n_problems, p.most_prompts + p.sft_steps * p.prompts_per_step, p.seed)
     data = worked_solutions(p, tokenizer, order[p.most_prompts :])
-    stage = replace(p, method="sft", max_steps=p.sft_steps, learning_rate=p.sft_learning_rate, lr_schedule="linear")
+    stage = replace(
+        p,
+        method="sft",
+        max_steps=p.sft_steps,
+        learning_rate=p.sft_learning_rate,
+        lr_schedule="linear",
+        dynamic_sampling=0,  # only GRPO has groups and advantages
+        estimator=None,
+    )
     recorder = Recorder(stage, writer, n_problems, live, say, before=p.sft_steps)
     options = common_arguments(stage, writer.path / SFT_FOLDER / "checkpoints") | one_response_each(p)
     return supervised_trainer(stage, model, tokenizer, data, recorder, options)
