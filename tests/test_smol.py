@@ -87,4 +87,4 @@ def test_ten_steps_of_sft_and_rl(smol: str, tmp_path: Path) -> None:
     supervised = run.metrics.query("step <= 0")["loss"]
     assert supervised.iloc[-2:].mean() < supervised.iloc[:2].mean() - 0.2
     assert run.metrics.query("step > 0")["loss"].notna().all()
-    assert sorted(run.evaluations["step"].unique()) == [-6, 0, 4]
+    assert sorted(run.evaluations["step"].unique()) == [-6, -2, 0, 4], "both ends of each stage, and every 4 steps"
