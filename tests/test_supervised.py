@@ -90,7 +90,7 @@ def test_the_two_stages_see_different_problems(tiny, tmp_path):
     "option", [{"dynamic_sampling": 2}, {"estimator": str(Path(__file__).with_name("test_estimators.py")) + ":grpo"}]
 )
 def test_the_stage_before_rl_accepts_options_that_only_grpo_has(option, tiny, tmp_path):
-    """Both are refused with ``method="sft"``, which is what the stage itself uses."""
+    """A profile with ``method="sft"`` raises an error for both, and the stage has this method."""
     p = get_profile("mini", model=tiny, **SETTINGS, **option)
     stage = supervised.build_sft_stage(p, load_model(p), load_tokenizer(p), SilentWriter(tmp_path))
     assert len(stage.train_dataset) == p.sft_steps * p.prompts_per_step
